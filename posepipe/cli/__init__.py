@@ -1,0 +1,1 @@
+"""The commands: options, progress bars and error text; no logic."""

@@ -1,0 +1,4 @@
+"""The nouns of the pipeline: boxes, poses, skeletons and the affine maps between pictures.
+
+numpy only (and OpenCV in `affine.py`); no files, no networks.
+"""

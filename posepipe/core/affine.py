@@ -1,0 +1,188 @@
+"""Affine maps between two pictures, and the pixel convention of the whole project.
+
+**Points** are (x, y); integer coordinates are pixel *centres*: the top left pixel is (0, 0).
+**Box edges** are continuous: the box of the top left pixel is [0, 0, 1, 1], so a picture of
+width W spans 0…W. The two differ by half a pixel: the centre of the top left pixel lies at
+(0.5, 0.5) in box coordinates. COCO's keypoints and boxes follow the same convention, and so do
+`cv2.warpAffine` (points) and `cv2.resize` (edges). Every other library's convention is converted
+in that library's adapter, nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from posepipe.core.shapes import checked
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """An affine map from the points of a source picture to those of a target picture.
+
+    Attributes:
+        matrix: (2, 3) float64; target (x, y) = matrix[:, :2] @ source (x, y) + matrix[:, 2].
+
+    >>> double = Affine.from_box([0, 0, 4, 4], size_wh=(8, 8))   # a 4x4 picture drawn twice as big
+    >>> double.apply([[0, 0]])                     # the first pixel covers target pixels 0 and 1
+    array([[0.5, 0.5]])
+    """
+
+    matrix: npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "matrix", checked("matrix", self.matrix, (2, 3), np.float64))
+
+    @classmethod
+    def identity(cls) -> Affine:
+        """The map that changes nothing."""
+        return cls(np.eye(2, 3))
+
+    @classmethod
+    def from_box(cls, box_xyxy: npt.ArrayLike, size_wh: tuple[int, int]) -> Affine:
+        """The map that stretches a box of the source over a whole target canvas.
+
+        Args:
+            box_xyxy: (4,) x1, y1, x2, y2 in source pixels, continuous edges, of positive area.
+            size_wh: width and height of the target canvas in pixels.
+
+        Raises:
+            ValueError: the box has no area.
+        """
+        x1, y1, x2, y2 = (float(edge) for edge in checked("box_xyxy", box_xyxy, (4,), np.float64))
+        if not (x2 > x1 and y2 > y1):
+            raise ValueError(f"a box of positive area is needed, got {[x1, y1, x2, y2]}")
+        scale_x, scale_y = size_wh[0] / (x2 - x1), size_wh[1] / (y2 - y1)
+        return cls(
+            np.array(
+                [
+                    [scale_x, 0.0, (0.5 - x1) * scale_x - 0.5],
+                    [0.0, scale_y, (0.5 - y1) * scale_y - 0.5],
+                ]
+            )
+        )
+
+    @classmethod
+    def rotation(cls, angle_deg: float, centre_xy: Sequence[float], scale: float = 1.0) -> Affine:
+        """The map that turns and scales about a fixed point; positive angles look clockwise.
+
+        Args:
+            angle_deg: angle in degrees; y points down, so +90 moves a point right of the centre
+                to below it.
+            centre_xy: the point that stays where it is.
+            scale: factor of all distances from the centre.
+        """
+        cos = scale * math.cos(math.radians(angle_deg))
+        sin = scale * math.sin(math.radians(angle_deg))
+        x, y = centre_xy
+        return cls(
+            np.array([[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y]])
+        )
+
+    @classmethod
+    def mirror(cls, width: int) -> Affine:
+        """The map that exchanges left and right in a picture `width` pixels wide."""
+        return cls(np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]]))
+
+    @property
+    def inverse(self) -> Affine:
+        """The map back, from target to source.
+
+        Raises:
+            ValueError: the map flattens the plane and cannot be undone.
+        """
+        linear = self.matrix[:, :2]
+        if abs(np.linalg.det(linear)) < 1e-12:
+            raise ValueError(f"this map has no inverse: {self.matrix.tolist()}")
+        back = np.linalg.inv(linear)
+        return Affine(np.column_stack([back, -back @ self.matrix[:, 2]]))
+
+    def then(self, after: Affine) -> Affine:
+        """This map followed by `after`, as one map.
+
+        >>> Affine.mirror(10).then(Affine.mirror(10)).apply([[3, 4]])
+        array([[3., 4.]])
+        """
+        linear = after.matrix[:, :2] @ self.matrix[:, :2]
+        shift = after.matrix[:, :2] @ self.matrix[:, 2] + after.matrix[:, 2]
+        return Affine(np.column_stack([linear, shift]))
+
+    def apply(self, points_xy: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Where points of the source lie in the target.
+
+        Args:
+            points_xy: (..., 2) x, y in source pixels; any number of leading axes, also zero points.
+
+        Returns:
+            (..., 2) float64 x, y in target pixels.
+        """
+        points = np.asarray(points_xy, dtype=np.float64)
+        return points @ self.matrix[:, :2].T + self.matrix[:, 2]
+
+    def warp(
+        self,
+        image: npt.NDArray[np.uint8],
+        size_wh: tuple[int, int],
+        *,
+        fill: Sequence[int] = (0, 0, 0),
+        antialias: bool = False,
+    ) -> npt.NDArray[np.uint8]:
+        """The target picture: bilinear samples of `image`, `fill` outside of it.
+
+        Args:
+            image: (H, W, C) uint8 source, in any colour order.
+            size_wh: width and height of the target in pixels.
+            fill: the colour outside the source, in the order of `image`'s channels.
+            antialias: where the map shrinks by 2 or more, average blocks of source pixels first,
+                so that a person of 2,000 pixels in a crop of 256 does not shimmer. Off, the result
+                is what `cv2.resize` gives for an upright box, as both public CPN code bases do.
+
+        Returns:
+            (h, w, C) uint8; all `fill` where the target lies wholly outside the source.
+        """
+        width, height = size_wh
+        window = self._source_window(image.shape[1], image.shape[0], size_wh)
+        if window is None:
+            return np.full((height, width, image.shape[2]), fill, dtype=np.uint8)
+        left, top, right, bottom = window
+        source = image[top:bottom, left:right]
+        to_target = Affine(np.array([[1.0, 0.0, left], [0.0, 1.0, top]])).then(self)
+        shrink = int(1.0 / max(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))), 1e-6))
+        if antialias and shrink >= 2:
+            reduced_wh = (max(1, source.shape[1] // shrink), max(1, source.shape[0] // shrink))
+            reduced = cv2.resize(source, reduced_wh, interpolation=cv2.INTER_AREA)
+            to_source = Affine.from_box([0, 0, *reduced_wh], (source.shape[1], source.shape[0]))
+            source = reduced.astype(np.uint8, copy=False)
+            to_target = to_source.then(to_target)
+        warped = cv2.warpAffine(
+            source,
+            to_target.matrix,
+            size_wh,
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=tuple(float(value) for value in fill),
+        )
+        return np.asarray(warped, dtype=np.uint8).reshape(height, width, image.shape[2])
+
+    def _source_window(
+        self, width: int, height: int, size_wh: tuple[int, int]
+    ) -> tuple[int, int, int, int] | None:
+        """The part of the source that the target shows: left, top, right, bottom; None if nothing.
+
+        OpenCV cannot warp pictures of 32,768 pixels and more, and area averaging a whole photograph
+        for one small person would be a waste.
+        """
+        right, bottom = size_wh[0] - 0.5, size_wh[1] - 0.5
+        corners = self.inverse.apply([[-0.5, -0.5], [right, -0.5], [-0.5, bottom], [right, bottom]])
+        low = np.floor(corners.min(axis=0)).astype(int) - 1
+        high = np.ceil(corners.max(axis=0)).astype(int) + 2
+        left, top = max(0, int(low[0])), max(0, int(low[1]))
+        right_px, bottom_px = min(width, int(high[0])), min(height, int(high[1]))
+        if left >= right_px or top >= bottom_px:
+            return None
+        return left, top, right_px, bottom_px

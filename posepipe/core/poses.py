@@ -1,0 +1,89 @@
+"""Poses of people in one picture: estimated ones and labelled ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from posepipe.core.shapes import check_same_length, checked
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """The poses that a network estimated in one picture; nobody is a legal answer.
+
+    Attributes:
+        image_id: which picture.
+        keypoints: (N, K, 3) float64: x, y in pixels (integers are pixel centres) and the
+            confidence in [0, 1]. In pixels of the whole picture, also outside of it.
+        scores: (N,) float64 pose scores, whatever rule made them (`posepipe.scoring.rescore`).
+        boxes_xyxy: (N, 4) float64 pixels, the boxes the poses were looked for in.
+        box_scores: (N,) float64 the detector's scores of those boxes.
+
+    Raises:
+        ValueError: a wrong shape, lengths that differ, or a value that is not finite.
+    """
+
+    image_id: int
+    keypoints: npt.NDArray[np.float64]
+    scores: npt.NDArray[np.float64]
+    boxes_xyxy: npt.NDArray[np.float64]
+    box_scores: npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        fields = {
+            "keypoints": checked("keypoints", self.keypoints, ("N", "K", 3), np.float64),
+            "scores": checked("scores", self.scores, ("N",), np.float64),
+            "boxes_xyxy": checked("boxes_xyxy", self.boxes_xyxy, ("N", 4), np.float64),
+            "box_scores": checked("box_scores", self.box_scores, ("N",), np.float64),
+        }
+        check_same_length(**fields)
+        for name, array in fields.items():
+            object.__setattr__(self, name, array)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True, eq=False)
+class PoseLabels:
+    """The labelled people of one picture: ground truth.
+
+    Attributes:
+        image_id: which picture.
+        keypoints_xy: (N, K, 2) float64 pixels; (0, 0) where not labelled.
+        visibility: (N, K) int: 0 not labelled, 1 labelled but occluded, 2 visible.
+        boxes_xyxy: (N, 4) float64 pixels.
+        areas: (N,) float64 square pixels, of the person's outline where it is known (OKS uses it).
+        is_crowd: (N,) bool, a region with people that nobody counted.
+        annotation_ids: (N,) int64.
+
+    Raises:
+        ValueError: a wrong shape, lengths that differ, or a value that is not finite.
+    """
+
+    image_id: int
+    keypoints_xy: npt.NDArray[np.float64]
+    visibility: npt.NDArray[np.int64]
+    boxes_xyxy: npt.NDArray[np.float64]
+    areas: npt.NDArray[np.float64]
+    is_crowd: npt.NDArray[np.bool_]
+    annotation_ids: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        fields = {
+            "keypoints_xy": checked("keypoints_xy", self.keypoints_xy, ("N", "K", 2), np.float64),
+            "visibility": checked("visibility", self.visibility, ("N", "K"), np.int64),
+            "boxes_xyxy": checked("boxes_xyxy", self.boxes_xyxy, ("N", 4), np.float64),
+            "areas": checked("areas", self.areas, ("N",), np.float64),
+            "is_crowd": checked("is_crowd", self.is_crowd, ("N",), np.bool_),
+            "annotation_ids": checked("annotation_ids", self.annotation_ids, ("N",), np.int64),
+        }
+        check_same_length(**fields)
+        for name, array in fields.items():
+            object.__setattr__(self, name, array)
+
+    def __len__(self) -> int:
+        return len(self.areas)

@@ -1,0 +1,1 @@
+"""Files to nouns and nouns to files: pictures, COCO annotations, boxes.json and kps.json."""

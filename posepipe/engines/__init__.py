@@ -1,0 +1,1 @@
+"""Where stages run: streams of items through any stage; knows no particular stage."""

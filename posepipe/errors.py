@@ -1,0 +1,50 @@
+"""The exceptions that posepipe raises on purpose.
+
+::
+
+    PosepipeError                 catch this to catch all of them
+    ├── ImageError                a picture is missing, unreadable, truncated or too large
+    ├── DocumentError             a JSON file (boxes, keypoints, annotations) has the wrong shape
+    ├── RecipeError               a model's recipe.toml is missing or has a wrong field
+    ├── WeightsError              a model's weights are missing, damaged or of another network
+    ├── OptionError               a setting contradicts another one or the input
+    ├── MissingDependencyError    an optional package is needed and absent
+    └── EvaluationError           results and annotations do not fit together
+
+Each message is one line that names the thing, its value, and the remedy. The command line
+prints that line and exits with status 1.
+"""
+
+from __future__ import annotations
+
+
+class PosepipeError(Exception):
+    """Base of every error that posepipe raises on purpose."""
+
+
+class ImageError(PosepipeError):
+    """A picture is missing, unreadable, truncated or too large."""
+
+
+class DocumentError(PosepipeError):
+    """A JSON file has the wrong shape or cannot be read or written."""
+
+
+class RecipeError(PosepipeError):
+    """A model's recipe is missing or has a wrong field."""
+
+
+class WeightsError(PosepipeError):
+    """A model's weights are missing, damaged, or belong to another network."""
+
+
+class OptionError(PosepipeError):
+    """A setting contradicts another one or the input."""
+
+
+class MissingDependencyError(PosepipeError):
+    """An optional package is needed and absent."""
+
+
+class EvaluationError(PosepipeError):
+    """Results and annotations do not fit together."""

@@ -1,0 +1,1 @@
+"""Stage 2: pictures and detections to poses."""

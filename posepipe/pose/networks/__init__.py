@@ -1,0 +1,1 @@
+"""The pose networks: crops in, heatmaps out."""

@@ -1,0 +1,1 @@
+"""Stage 3: poses and ground truth to a score card."""
