@@ -1,0 +1,144 @@
+"""JSON files: read with a clear word about what is wrong, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from posepipe.errors import DocumentError
+
+T = TypeVar("T")
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes, a byte order mark left out.
+
+    Raises:
+        DocumentError: missing, a folder, forbidden or unreadable.
+    """
+    try:
+        return path.read_bytes().removeprefix(_BYTE_ORDER_MARK)
+    except FileNotFoundError:
+        raise DocumentError(f"{path}: no such file: check the path") from None
+    except IsADirectoryError:
+        raise DocumentError(f"{path} is a folder: name a JSON file") from None
+    except OSError as error:
+        raise DocumentError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def decode(data: bytes, kind: type[T], *, path: Path, what: str, nan: bool = False) -> T:
+    """A file's bytes as a `kind`, checked.
+
+    Args:
+        data: the bytes.
+        kind: a msgspec-decodable type; fields of the file that it does not have are passed over.
+        path: the file's name, for messages.
+        what: what the file should be, for messages: "a COCO annotation file".
+        nan: whether NaN and Infinity are let through; they are not JSON, though Python writes them.
+
+    Raises:
+        DocumentError: not JSON (with line and column), or of another shape (with the place).
+    """
+    try:
+        try:
+            return msgspec.json.decode(data, type=kind)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError as error:
+            if nan and re.search(rb"\b(?:NaN|Infinity)\b", data):
+                return msgspec.convert(json.loads(data), kind)
+            raise DocumentError(f"{path} is not JSON: {_located(error, data)}") from None
+    except msgspec.ValidationError as error:
+        reason = re.sub(r"`\$\.?", "`", str(error))
+        raise DocumentError(f"{path} is not {what}: {reason}") from None
+    except ValueError as error:  # json.loads: something beside NaN is wrong as well
+        raise DocumentError(f"{path} is not JSON: {error}") from None
+    except RecursionError:
+        raise DocumentError(f"{path} is not {what}: it is nested too deeply") from None
+
+
+def lines_of_array(items: Iterable[object]) -> Iterator[bytes]:
+    """The JSON text of an array, one item a line, piece by piece."""
+    opening = b"[\n"
+    for item in items:
+        yield opening + msgspec.json.encode(item)
+        opening = b",\n"
+    yield b"[]" if opening == b"[\n" else b"\n]"
+
+
+def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file so that it appears whole or not at all; until then an earlier one stays.
+
+    The pieces go to a temporary file in the same folder, which takes the file's name once it is
+    safely on the disk. A symbolic link is followed.
+
+    Raises:
+        DocumentError: no such folder, no permission, disk full.
+    """
+    check_output(path)
+    try:
+        target = path.resolve()
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.writelines(pieces)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(target.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def check_output(path: Path) -> None:
+    """Nothing, if a file could take this name.
+
+    Raises:
+        DocumentError: it is a folder, a device or a pipe, or its folder is not there.
+    """
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a device or pipe"
+        raise DocumentError(f"{path} is {kind}: name a file to write")
+    if not path.parent.is_dir():
+        raise DocumentError(f"{path} cannot be written: there is no folder {path.parent}: make it")
+
+
+def cannot_write(path: Path, error: OSError) -> DocumentError:
+    """The error of a file that could not be written, in one line."""
+    return DocumentError(f"{path} cannot be written: {error.strerror}: nothing was changed")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new name in a folder survive a power failure, where the system can do that."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some network file systems sync no folders; the file itself is safe
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _located(error: msgspec.DecodeError, data: bytes) -> str:
+    text = str(error)
+    at_byte = re.search(r" \(byte (\d+)\)$", text)
+    place = int(at_byte[1]) if at_byte else len(data)
+    line = data.count(b"\n", 0, place) + 1
+    column = place - (data.rfind(b"\n", 0, place) + 1) + 1
+    reason = text[: at_byte.start()] if at_byte else text
+    reason = reason.removeprefix("JSON is malformed: ")
+    return f"{reason} at line {line}, column {column}"
