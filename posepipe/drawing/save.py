@@ -1,0 +1,58 @@
+"""Pictures to files, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from posepipe.errors import ImageError
+
+_OPTIONS = {
+    # 4:4:4 keeps the colour of lines a pixel wide, which JPEG's usual 4:2:0 smears.
+    ".jpg": [
+        *(cv2.IMWRITE_JPEG_QUALITY, 95),
+        *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+    ],
+    ".png": [],
+}
+_OPTIONS[".jpeg"] = _OPTIONS[".jpg"]
+
+
+def save_image(path: str | Path, rgb: npt.NDArray[np.uint8]) -> None:
+    """A picture into a JPEG or PNG file; missing folders are made.
+
+    The file appears whole or not at all: it is written beside its place and then moved there.
+
+    Args:
+        path: ends with .jpg, .jpeg or .png.
+        rgb: (H, W, 3) uint8 RGB, at least one pixel.
+
+    Raises:
+        ImageError: another ending, no such picture, or the file cannot be written.
+    """
+    path = Path(path)
+    options = _OPTIONS.get(path.suffix.lower())
+    if options is None:
+        raise ImageError(f"{path}: pictures are written as .jpg or .png, not as {path.suffix!r}")
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
+        raise ImageError(f"{path}: (H, W, 3) uint8 RGB is needed, got {rgb.shape} {rgb.dtype}")
+    try:
+        done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
+    except cv2.error:
+        done = False
+    if not done:
+        raise ImageError(
+            f"{path}: {rgb.shape[1]}x{rgb.shape[0]} pixels cannot be written as {path.suffix}"
+        )
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(encoded.tobytes())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ImageError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,56 @@
+"""How poses are drawn: colours, what is left out, and line widths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from posepipe.errors import OptionError
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawStyle:
+    """Options of a drawing; colours are RGB, 0…255.
+
+    The three colours differ in hue and in lightness, so that they stay apart for colour-blind
+    eyes and in grey prints (blue and orange as in Okabe and Ito's palette, made brighter).
+
+    Attributes:
+        left: of keypoints and limbs on the person's own left side.
+        right: of those on the right side.
+        middle: of the nose, and of limbs from one side to the other.
+        box: of boxes around people.
+        min_confidence: keypoints below it, and limbs that end at one, are left out.
+        min_score: people whose pose score is below it are left out.
+        skeletons: whether limbs and keypoints are drawn.
+        boxes: whether boxes are drawn.
+        scores: whether pose scores are written.
+        limb_width: in pixels; None scales it with the picture and the person.
+        opacity: of limbs and keypoints, 1 hides what is behind them.
+
+    Raises:
+        OptionError: a colour, width or opacity out of range.
+    """
+
+    left: Colour = (255, 138, 20)
+    right: Colour = (30, 144, 255)
+    middle: Colour = (240, 240, 200)
+    box: Colour = (255, 255, 255)
+    min_confidence: float = 0.2
+    min_score: float = 0.0
+    skeletons: bool = True
+    boxes: bool = True
+    scores: bool = True
+    limb_width: float | None = None
+    opacity: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name in ("left", "right", "middle", "box"):
+            colour = getattr(self, name)
+            if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
+                raise OptionError(f"{name} must be red, green, blue in 0…255, got {colour}")
+        if self.limb_width is not None and not 0 < self.limb_width <= 1000:
+            raise OptionError(f"limb_width must lie in 0…1000 pixels, got {self.limb_width}")
+        if not 0 < self.opacity <= 1:
+            raise OptionError(f"opacity must lie above 0 and at most at 1, got {self.opacity}")

@@ -1,0 +1,167 @@
+"""COCO evaluation of poses and of person boxes, computed by pycocotools.
+
+The numbers are pycocotools' own, to the last digit. Around it stand the checks that it lacks:
+what cannot be right is refused, what may mislead is a line in the card's `warnings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from posepipe.core.boxes import Detections
+from posepipe.core.poses import Poses
+from posepipe.core.skeleton import COCO_PERSON
+from posepipe.scoring.checks import (
+    areas_are_estimates,
+    check_box_results,
+    check_image_ids,
+    check_pose_labels,
+    check_pose_results,
+    warnings_about,
+)
+from posepipe.scoring.pycoco import Stats, box_stats, keypoint_aps, pose_stats
+from posepipe.scoring.results import (
+    GroundTruth,
+    Result,
+    box_results,
+    pose_results,
+    read_box_results,
+    read_ground_truth,
+    read_pose_results,
+)
+from posepipe.scoring.scorecard import BoxScoreCard, KeypointScore, ScoreCard
+
+
+def evaluate(
+    results: str | Path | Iterable[Poses],
+    annotations_path: str | Path,
+    *,
+    split: str = "",
+    image_ids: Collection[int] | None = None,
+    per_keypoint: bool = True,
+) -> ScoreCard:
+    """The COCO keypoint numbers of a kps.json, or of poses in memory.
+
+    The AP of one keypoint is COCO's AP as if no other keypoint had been labelled: OKS is that of
+    the one keypoint, poses keep their scores, and a person on whom it is not labelled counts
+    neither way, nor does a pose on such a person.
+
+    Args:
+        results: a plain COCO keypoint result list (17 times x, y, confidence), or poses.
+        annotations_path: a COCO annotation file with person keypoints.
+        split: how the card names the pictures.
+        image_ids: evaluate on these pictures alone; None takes all of the annotation file.
+        per_keypoint: also compute the AP of each keypoint, which takes longer than the rest.
+
+    Returns:
+        The card; without any pose, numbers are 0 and a warning says so.
+
+    Raises:
+        DocumentError: a file is missing or has the wrong shape.
+        EvaluationError: results and annotations do not fit together, or the results are no poses
+            in pixels.
+    """
+    truth = read_ground_truth(annotations_path, image_ids)
+    check_pose_labels(truth)
+    given = _given_poses(results)
+    check_pose_results(given)
+    counted = _of_persons(check_image_ids(given, truth), truth)
+    people = [label for label in truth.people if label.labelled_keypoints and not label.iscrowd]
+    stats = pose_stats(counted, truth)
+    if areas_are_estimates(people):
+        stats = _without(stats, by_size=(3, 4, 8, 9))
+    ap, ap50, ap75, ap_medium, ap_large, ar, ar50, ar75, ar_medium, ar_large = stats
+    return ScoreCard(
+        ap=ap,
+        ap50=ap50,
+        ap75=ap75,
+        ap_medium=ap_medium,
+        ap_large=ap_large,
+        ar=ar,
+        ar50=ar50,
+        ar75=ar75,
+        ar_medium=ar_medium,
+        ar_large=ar_large,
+        split=split,
+        images=len(truth.image_ids),
+        people=len(people),
+        poses=len(counted),
+        per_keypoint=_keypoint_scores(counted, truth) if per_keypoint else (),
+        warnings=tuple(warnings_about(given, counted, truth, people, "pose")),
+    )
+
+
+def evaluate_boxes(
+    results: str | Path | Iterable[Detections],
+    annotations_path: str | Path,
+    *,
+    split: str = "",
+    image_ids: Collection[int] | None = None,
+) -> BoxScoreCard:
+    """The COCO detection numbers, of persons alone, of a boxes.json or detections in memory.
+
+    Args:
+        results: a boxes.json, a plain COCO detection list (other categories are left out, with a
+            warning), or detections.
+        annotations_path: a COCO annotation file with the category person.
+        split: how the card names the pictures.
+        image_ids: evaluate on these pictures alone; None takes all of the annotation file.
+
+    Returns:
+        The card; without any box, numbers are 0 and a warning says so.
+
+    Raises:
+        DocumentError: a file is missing or has the wrong shape.
+        EvaluationError: results and annotations do not fit together.
+    """
+    truth = read_ground_truth(annotations_path, image_ids)
+    given = _given_boxes(results)
+    check_box_results(given)
+    counted = _of_persons(check_image_ids(given, truth), truth)
+    people = [label for label in truth.people if not label.iscrowd]
+    stats = box_stats(counted, truth)
+    if areas_are_estimates(people):
+        stats = _without(stats, by_size=(3, 4, 5, 9, 10, 11))
+    ap, ap50, ap75, ap_small, ap_medium, ap_large, _, _, ar, ar_small, ar_medium, ar_large = stats
+    return BoxScoreCard(
+        ap=ap,
+        ap50=ap50,
+        ap75=ap75,
+        ap_small=ap_small,
+        ap_medium=ap_medium,
+        ap_large=ap_large,
+        ar=ar,
+        ar_small=ar_small,
+        ar_medium=ar_medium,
+        ar_large=ar_large,
+        split=split,
+        images=len(truth.image_ids),
+        people=len(people),
+        boxes=len(counted),
+        warnings=tuple(warnings_about(given, counted, truth, people, "box")),
+    )
+
+
+def _given_poses(results: str | Path | Iterable[Poses]) -> list[Result]:
+    return read_pose_results(results) if isinstance(results, str | Path) else pose_results(results)
+
+
+def _given_boxes(results: str | Path | Iterable[Detections]) -> list[Result]:
+    return read_box_results(results) if isinstance(results, str | Path) else box_results(results)
+
+
+def _of_persons(results: list[Result], truth: GroundTruth) -> list[Result]:
+    return [result for result in results if result.category_id in (None, truth.person_id)]
+
+
+def _keypoint_scores(results: list[Result], truth: GroundTruth) -> tuple[KeypointScore, ...]:
+    return tuple(
+        KeypointScore(name, ap)
+        for name, ap in zip(COCO_PERSON.keypoints, keypoint_aps(results, truth), strict=True)
+    )
+
+
+def _without(stats: Stats, *, by_size: Collection[int]) -> Stats:
+    """The numbers, with those by size of person taken out."""
+    return tuple(None if index in by_size else value for index, value in enumerate(stats))
