@@ -11,14 +11,12 @@ Out = TypeVar("Out", covariant=True)
 
 
 class Stage(Protocol[In, Ready, Out]):
-    """One step of the pipeline, from one noun of a picture to the next.
-
-    Attributes:
-        batch_size: how much work a batch should hold, in the units of `weight`.
-    """
+    """One step of the pipeline, from one noun of a picture to the next."""
 
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int:
+        """How much work a batch should hold, in the units of `weight`."""
+        ...
 
     def prepare(self, item: In) -> Ready:
         """CPU work for one item (read, resize, crop); runs in threads, ahead of the network."""

@@ -1,0 +1,153 @@
+"""Detection networks: torchvision's FPN R-CNNs by name, and a compact one of our own.
+
+All are torchvision `GeneralizedRCNN`s, so one adapter (`posepipe.detection.torchvision`) runs them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Literal, cast
+
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from posepipe.errors import WeightsError
+from posepipe.recipe import Table
+
+Architecture = Literal[
+    "fasterrcnn_mobilenet_v2_fpn",
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+    "fasterrcnn_mobilenet_v3_large_fpn",
+    "fasterrcnn_resnet50_fpn",
+    "fasterrcnn_resnet50_fpn_v2",
+    "maskrcnn_resnet50_fpn",
+    "maskrcnn_resnet50_fpn_v2",
+]
+
+
+class NetworkTable(Table, frozen=True):
+    """The recipe's table ``[network]`` of a detector of the torchvision backend.
+
+    Attributes:
+        architecture: torchvision's own name for it, or "fasterrcnn_mobilenet_v2_fpn", our compact
+            detector.
+        classes: number of classes, background included; person is class 1. torchvision's COCO
+            weights have 91 (COCO's category ids), a detector of persons only has 2.
+        channels: channels of the compact detector's pyramid.
+        proposals: boxes per picture that the compact detector's head looks at.
+    """
+
+    architecture: Architecture
+    classes: int = 91
+    channels: int = 128
+    proposals: int = 300
+
+
+def build_network(table: NetworkTable) -> GeneralizedRCNN:
+    """A detection network with random weights, a mask head left out where there would be one."""
+    if table.architecture == "fasterrcnn_mobilenet_v2_fpn":
+        return compact_detector(
+            classes=table.classes, channels=table.channels, proposals=table.proposals
+        )
+    network = torchvision.models.get_model(
+        table.architecture, weights=None, weights_backbone=None, num_classes=table.classes
+    )
+    if table.architecture.startswith("maskrcnn"):
+        network.roi_heads.mask_roi_pool = None
+        network.roi_heads.mask_head = None
+        network.roi_heads.mask_predictor = None
+    return cast(GeneralizedRCNN, network)
+
+
+def compact_detector(
+    *, classes: int, channels: int, proposals: int, imagenet_weights: Path | None = None
+) -> FasterRCNN:
+    """An FPN Faster R-CNN on MobileNetV2 that runs on a CPU and fits into a repository.
+
+    FPN with RoIAlign as in CPN's section 3.1, at strides 8, 16, 32 and 64: the stride 4 level would
+    cost more than the whole trunk. Anchors are upright, as people mostly are.
+
+    Args:
+        classes: number of classes, background included.
+        channels: channels of the pyramid.
+        proposals: boxes per picture that reach the box head.
+        imagenet_weights: safetensors file of torchvision's mobilenet_v2, or None.
+
+    Raises:
+        WeightsError: the weights are of another network.
+    """
+    backbone = MobileNetV2FPN(channels)
+    if imagenet_weights is not None:
+        backbone.load_imagenet(imagenet_weights)
+    anchors = AnchorGenerator(
+        sizes=((20, 32), (52, 80), (128, 200), (320, 480)),
+        aspect_ratios=((0.7, 1.4, 2.6),) * 4,  # height / width
+    )
+    pool = MultiScaleRoIAlign(featmap_names=["0", "1", "2"], output_size=7, sampling_ratio=2)
+    return FasterRCNN(
+        backbone,
+        rpn_anchor_generator=anchors,
+        rpn_pre_nms_top_n_train=600,
+        rpn_pre_nms_top_n_test=600,
+        rpn_post_nms_top_n_train=proposals,
+        rpn_post_nms_top_n_test=proposals,
+        rpn_batch_size_per_image=128,
+        box_roi_pool=pool,
+        box_head=TwoMLPHead(channels * 7 * 7, 256),
+        box_predictor=FastRCNNPredictor(256, classes),
+        box_batch_size_per_image=128,
+    )
+
+
+class MobileNetV2FPN(nn.Module):
+    """MobileNetV2's features at strides 8, 16, 32, and the pyramid over them with one more level.
+
+    Attributes:
+        out_channels: channels of every pyramid level (torchvision's detectors read it).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        features = torchvision.models.mobilenet_v2(weights=None).features
+        self.stages = nn.ModuleList([features[:4], features[4:7], features[7:14], features[14:18]])
+        self.fpn = FeaturePyramidNetwork([32, 96, 320], channels, extra_blocks=LastLevelMaxPool())
+        self.out_channels = channels
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        """The pyramid of (B, 3, H, W) images: levels "0", "1", "2" and "pool"."""
+        levels: OrderedDict[str, Tensor] = OrderedDict()
+        for i, stage in enumerate(self.stages):
+            images = stage(images)
+            if i > 0:
+                levels[str(i - 1)] = images
+        pyramid: OrderedDict[str, Tensor] = self.fpn(levels)
+        return pyramid
+
+    def load_imagenet(self, file: Path) -> None:
+        """Take the trunk's weights from a safetensors file of torchvision's mobilenet_v2.
+
+        Raises:
+            WeightsError: the file is of another network.
+        """
+        starts = (0, 4, 7, 14)
+        renamed = {}
+        for key, value in load_file(file).items():
+            parts = key.split(".")
+            if parts[0] == "features" and int(parts[1]) < 18:
+                stage = max(i for i, start in enumerate(starts) if start <= int(parts[1]))
+                renamed[".".join(["stages", str(stage), *parts[1:]])] = value
+        try:
+            missing = self.load_state_dict(renamed, strict=False).missing_keys
+        except RuntimeError as error:
+            raise WeightsError(f"{file} is not of mobilenet_v2: {error}") from None
+        lacking = [key for key in missing if key.startswith("stages")]
+        if lacking:
+            raise WeightsError(f"{file} is not of mobilenet_v2: no {lacking[0]}")

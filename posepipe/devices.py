@@ -1,0 +1,67 @@
+"""Which device and which number format the networks run in."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from posepipe.errors import OptionError
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(device: str = "auto") -> torch.device:
+    """The device that a name stands for: "auto", "cpu", "cuda", "cuda:1", "mps".
+
+    "auto" takes a CUDA GPU, else Apple's GPU, else the CPU.
+
+    Raises:
+        OptionError: no such device on this machine, or not a device's name.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise OptionError(f"no device {device!r}: use auto, cpu, cuda, cuda:N or mps") from None
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (chosen.index or 0) >= count:
+            raise OptionError(f"device {device!r} asked for, but {count} CUDA GPUs are usable here")
+    elif chosen.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise OptionError("device 'mps' asked for, but no Apple GPU is usable here")
+    elif chosen.type != "cpu":
+        raise OptionError(f"no device {device!r}: use auto, cpu, cuda, cuda:N or mps")
+    return chosen
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """The number format of a network's convolutions: "auto", "fp32", "bf16" or "fp16".
+
+    "auto" takes bf16 where the hardware multiplies it natively (there it is about three times as
+    fast), else fp32; emulated bf16 would be slower than fp32.
+
+    Raises:
+        OptionError: not a precision's name, or fp16 on a CPU.
+    """
+    if precision == "auto":
+        return torch.bfloat16 if _has_native_bf16(device) else torch.float32
+    if precision not in _DTYPES:
+        raise OptionError(f"no precision {precision!r}: use auto, fp32, bf16 or fp16")
+    if precision == "fp16" and device.type == "cpu":
+        raise OptionError("precision fp16 needs a GPU: use auto, fp32 or bf16 on a CPU")
+    return _DTYPES[precision]
+
+
+def _has_native_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        abilities = torch.cpu.get_capabilities()
+        return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False

@@ -1,0 +1,77 @@
+"""Streams: items prepared ahead by threads, and gathered into batches. Order is kept.
+
+OpenCV, Pillow and torch release the interpreter's lock, so threads really run beside the network,
+and nothing has to be pickled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+T = TypeVar("T")
+
+
+def prefetch(
+    function: Callable[[In], Out], items: Iterable[In], *, workers: int, ahead: int
+) -> Iterator[Out]:
+    """``function(item)`` for every item in order, computed by threads ahead of its use.
+
+    Items are taken one by one, in the consumer's thread, so a lazy or endless stream is fine and at
+    most ``ahead + 1`` results exist at a time. Closing the iterator (or leaving its loop) cancels
+    what has not begun and waits for what has.
+
+    Args:
+        function: what to do with an item; an exception of it surfaces here, at its item's turn.
+        items: any iterable.
+        workers: threads; 0 computes in the consumer's own thread.
+        ahead: how many results may wait for the consumer.
+
+    >>> list(prefetch(str.upper, ["a", "b"], workers=2, ahead=4))
+    ['A', 'B']
+    """
+    if workers == 0:
+        yield from map(function, items)
+        return
+    pending: deque[Future[Out]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="posepipe-prefetch")
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def batched(
+    items: Iterable[T], *, full: int, most_items: int, weight: Callable[[T], int]
+) -> Iterator[list[T]]:
+    """Consecutive items in lists, each holding at least `full` of weight; the last may hold less.
+
+    Args:
+        items: any iterable.
+        full: the weight at which a batch is handed on.
+        most_items: the number of items at which it is handed on all the same: pictures without
+            people weigh nothing and would gather for ever.
+        weight: how much of a batch an item fills.
+
+    >>> list(batched([1, 1, 3, 1], full=2, most_items=9, weight=lambda item: item))
+    [[1, 1], [3], [1]]
+    """
+    batch: list[T] = []
+    filled = 0
+    for item in items:
+        batch.append(item)
+        filled += weight(item)
+        if filled >= full or len(batch) >= most_items:
+            yield batch
+            batch, filled = [], 0
+    if batch:
+        yield batch

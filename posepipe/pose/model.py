@@ -1,0 +1,162 @@
+"""A pose model: a network with everything its recipe says about input and output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from posepipe.core.skeleton import COCO_PERSON, Skeleton
+from posepipe.devices import resolve_device, resolve_precision
+from posepipe.errors import RecipeError, WeightsError
+from posepipe.pose.crops import PreprocessingTable, network_input
+from posepipe.pose.heatmaps import DecodingTable, mirror_back
+from posepipe.pose.networks.cpn import CPN, CPNTable
+from posepipe.recipe import Recipe, load_recipe
+
+
+@dataclass(frozen=True, eq=False)
+class PoseModel:
+    """A pose network ready to run.
+
+    Attributes:
+        name: the recipe's.
+        network: images (B, 3, H, W) to heatmaps (B, K, h, w), in evaluation mode, on `device`.
+        preprocessing: how crops are made and normalised.
+        decoding: how keypoints are read off heatmaps.
+        skeleton: what the K keypoints are.
+        device: where the network lies.
+        dtype: the number format of its convolutions.
+        weights_sha256: of the weights file; "" for random weights.
+    """
+
+    name: str
+    network: nn.Module
+    preprocessing: PreprocessingTable
+    decoding: DecodingTable
+    skeleton: Skeleton
+    device: torch.device
+    dtype: torch.dtype
+    weights_sha256: str = ""
+
+    @torch.inference_mode()
+    def heatmaps(self, pixels: Tensor, *, flip: bool) -> Tensor:
+        """Heatmaps (B, K, h, w) float32 on the model's device, of (B, h, w, 3) uint8 RGB crops.
+
+        Args:
+            pixels: crops of the model's input size, on any device; B = 0 is legal.
+            flip: average with the heatmaps of the mirrored crops (CPN, section 4.1).
+        """
+        if len(pixels) == 0:
+            width, height = self.preprocessing.input_size_wh
+            stride = self.decoding.stride
+            shape = (0, len(self.skeleton), height // stride, width // stride)
+            return torch.zeros(shape, device=self.device)
+        images = network_input(pixels.to(self.device, non_blocking=True), self.preprocessing)
+        maps = self._run(images)
+        if flip:
+            mirrored = self._run(images.flip(-1).contiguous(memory_format=torch.channels_last))
+            maps = (maps + mirror_back(mirrored, self.skeleton.mirrored)) / 2
+        return maps
+
+    def _run(self, images: Tensor) -> Tensor:
+        lower = self.dtype != torch.float32
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=lower):
+            maps: Tensor = self.network(images)
+        return maps.float()
+
+
+def load_pose_model(
+    name_or_path: str | Path, *, device: str = "auto", precision: str = "auto"
+) -> PoseModel:
+    """A pose model of the zoo by its name, or of any model folder by its path, with its weights.
+
+    Raises:
+        RecipeError: no such model, or its recipe has a wrong field.
+        WeightsError: its weights are missing, damaged or of another network.
+        OptionError: the device or precision is not to be had here.
+    """
+    recipe = load_recipe(name_or_path)
+    network = build_pose_network(recipe)
+    path, digest = recipe.verified_weights()
+    load_weights(network, path)
+    return pose_model(recipe, network, device=device, precision=precision, weights_sha256=digest)
+
+
+def pose_model(
+    recipe: Recipe,
+    network: nn.Module,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    weights_sha256: str = "",
+) -> PoseModel:
+    """A pose model of a recipe and a network that is already built, with whatever weights it has.
+
+    Raises:
+        RecipeError: the recipe has a wrong field.
+        OptionError: the device or precision is not to be had here.
+    """
+    where = resolve_device(device)
+    network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return PoseModel(
+        name=recipe.name,
+        network=network.eval().requires_grad_(False),
+        preprocessing=recipe.table("preprocessing", PreprocessingTable),
+        decoding=recipe.table("decoding", DecodingTable),
+        skeleton=COCO_PERSON,
+        device=where,
+        dtype=resolve_precision(precision, where),
+        weights_sha256=weights_sha256,
+    )
+
+
+def build_pose_network(recipe: Recipe) -> CPN:
+    """The network of a pose recipe, with random weights.
+
+    Raises:
+        RecipeError: the recipe is not of a pose network, or has a wrong field.
+    """
+    if recipe.model.stage != "pose":
+        raise RecipeError(
+            f"model {recipe.name!r} is for {recipe.model.stage}, not for poses: "
+            "`posepipe models` lists which is which"
+        )
+    table = recipe.table("network", CPNTable)
+    if table.keypoints != len(COCO_PERSON):
+        raise RecipeError(
+            f"{recipe.name}: network.keypoints is {table.keypoints}, the COCO person has "
+            f"{len(COCO_PERSON)}"
+        )
+    return CPN(table)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Put a safetensors file's weights into a network, converting half precision to fp32.
+
+    Raises:
+        WeightsError: not a safetensors file, damaged, or of another network; names the first key
+            that does not fit.
+    """
+    try:
+        given = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a readable safetensors file: {error}") from None
+    wanted = network.state_dict()
+    # How many batches a normalisation has seen is of no use to anyone but a training run.
+    counters = {key for key in wanted if key.endswith("num_batches_tracked")}
+    for key in sorted((wanted.keys() | given.keys()) - counters):
+        if key not in given:
+            raise WeightsError(f"{path} is of another network: it lacks {key!r}")
+        if key not in wanted:
+            raise WeightsError(f"{path} is of another network: {key!r} is unknown")
+        if given[key].shape != wanted[key].shape:
+            raise WeightsError(
+                f"{path} is of another network: {key!r} has shape {tuple(given[key].shape)}, "
+                f"needed is {tuple(wanted[key].shape)}"
+            )
+    network.load_state_dict(given, strict=False)

@@ -1,0 +1,111 @@
+"""GlobalNet: a feature pyramid whose every level predicts heatmaps (CPN, section 3.2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Upsampling = Literal["half_pixel", "align_corners", "tf1"]
+Merge = Literal["batch_norm", "bias"]
+
+
+class GlobalNet(nn.Module):
+    """The pyramid P2…P5 over the trunk's C2…C5, with a heatmap head on every level.
+
+    "Slightly different from FPN, we apply 1x1 convolutional kernel before each element-wise sum
+    procedure in the upsampling process" (section 3.2.1). Widths, norms and activations, about which
+    the paper says nothing, are those of the two public CPN code bases; where they differ, the
+    difference is an argument.
+
+    Args:
+        in_channels: channels of C2, C3, C4, C5.
+        channels: channels of the pyramid (the code bases: 256).
+        keypoints: K.
+        merge: what follows the 1x1 convolution before each sum: "batch_norm" (pytorch-cpn) or
+            a "bias" of its own (tf-cpn).
+        upsampling: how a level is enlarged, see `upsample`.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        *,
+        channels: int,
+        keypoints: int,
+        merge: Merge,
+        upsampling: Upsampling,
+    ) -> None:
+        super().__init__()
+        self.upsampling: Upsampling = upsampling
+        self.laterals = nn.ModuleList(conv_bn_relu(width, channels, 1) for width in in_channels)
+        self.merges = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels))
+            if merge == "batch_norm"
+            else nn.Conv2d(channels, channels, 1)
+            for _ in in_channels[1:]
+        )
+        self.heads = nn.ModuleList(
+            nn.Sequential(conv_bn_relu(channels, channels, 1), heatmap_head(channels, keypoints))
+            for _ in in_channels
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """The pyramid P2…P5, (B, channels, h/2^i, w/2^i), of the trunk's C2…C5."""
+        pyramid = [lateral(level) for lateral, level in zip(self.laterals, features, strict=True)]
+        for i in reversed(range(len(pyramid) - 1)):
+            shape_hw = pyramid[i].shape[-2:]
+            above = upsample(pyramid[i + 1], (shape_hw[0], shape_hw[1]), self.upsampling)
+            pyramid[i] = pyramid[i] + self.merges[i](above)
+        return pyramid
+
+    def heatmaps(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
+        """What every level predicts, (B, K, h, w) each, all enlarged to P2's size."""
+        shape_hw = (pyramid[0].shape[-2], pyramid[0].shape[-1])
+        return [
+            upsample(head(level), shape_hw, self.upsampling)
+            for head, level in zip(self.heads, pyramid, strict=True)
+        ]
+
+
+def upsample(features: Tensor, shape_hw: tuple[int, int], upsampling: Upsampling) -> Tensor:
+    """(B, C, h, w) features enlarged bilinearly to (B, C, *shape_hw).
+
+    Args:
+        features: (B, C, h, w).
+        shape_hw: height and width wanted, whole multiples of h and w.
+        upsampling: where the samples lie: "half_pixel" (pixel centres correspond, as in cv2 and
+            today's frameworks), "align_corners" (corner pixels correspond; pytorch-cpn) or "tf1"
+            (source = target / factor, clamped at the far edge; TensorFlow 1, tf-cpn).
+    """
+    if features.shape[-2:] == shape_hw:
+        return features
+    if upsampling == "tf1":
+        # One pixel of padding at the far edges makes aligned corners give source = target / factor.
+        height, width = shape_hw
+        padded = F.pad(features, (0, 1, 0, 1), mode="replicate")
+        enlarged = F.interpolate(
+            padded, size=(height + 1, width + 1), mode="bilinear", align_corners=True
+        )
+        return enlarged[..., :height, :width]
+    return F.interpolate(
+        features, size=shape_hw, mode="bilinear", align_corners=upsampling == "align_corners"
+    )
+
+
+def conv_bn_relu(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
+    """A convolution that keeps the size, batch normalisation, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def heatmap_head(channels: int, keypoints: int) -> nn.Sequential:
+    """A 3x3 convolution to K heatmaps and the batch normalisation both code bases end with."""
+    return nn.Sequential(
+        nn.Conv2d(channels, keypoints, 3, padding=1, bias=False), nn.BatchNorm2d(keypoints)
+    )

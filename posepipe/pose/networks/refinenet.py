@@ -1,0 +1,105 @@
+"""RefineNet: all pyramid levels, refined, enlarged and concatenated (CPN, section 3.2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from posepipe.pose.networks.globalnet import Upsampling, heatmap_head, upsample
+
+Shortcut = Literal["identity", "projection"]
+ConcatOrder = Literal["C2-C5", "C5-C2"]
+
+
+class Bottleneck(nn.Module):
+    """1x1 to half the width, 3x3, 1x1 back, plus a shortcut; as in ResNet.
+
+    Args:
+        in_channels: channels of the input.
+        channels: channels of the output.
+        shortcut: "identity" keeps the input where the widths allow it (tf-cpn); "projection"
+            always sends it through a 1x1 convolution and batch normalisation (pytorch-cpn).
+        middle_channels: channels of the two inner convolutions; half of `channels` by default.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        shortcut: Shortcut,
+        middle_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        middle = middle_channels or channels // 2
+        self.conv1 = nn.Conv2d(in_channels, middle, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(middle)
+        self.conv2 = nn.Conv2d(middle, middle, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(middle)
+        self.conv3 = nn.Conv2d(middle, channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if shortcut == "projection" or in_channels != channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, channels, h, w) of (B, in_channels, h, w)."""
+        inner = F.relu(self.bn1(self.conv1(features)), inplace=True)
+        inner = F.relu(self.bn2(self.conv2(inner)), inplace=True)
+        return F.relu(self.bn3(self.conv3(inner)) + self.shortcut(features), inplace=True)
+
+
+class RefineNet(nn.Module):
+    """Bottlenecks on every pyramid level, more of them on deeper ones, then one prediction.
+
+    "We stack more bottleneck blocks into deeper layers, whose smaller spatial size achieves a good
+    trade-off between effectiveness and efficiency" (section 3.2.2).
+
+    Args:
+        channels: channels of the pyramid.
+        keypoints: K.
+        bottlenecks: how many on C2, C3, C4, C5; the code bases: (0, 1, 2, 3).
+        shortcut: see `Bottleneck`.
+        concat_order: "C2-C5" (tf-cpn) or "C5-C2" (pytorch-cpn).
+        upsampling: see `upsample`.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        keypoints: int,
+        bottlenecks: Sequence[int],
+        shortcut: Shortcut,
+        concat_order: ConcatOrder,
+        upsampling: Upsampling,
+    ) -> None:
+        super().__init__()
+        self.upsampling: Upsampling = upsampling
+        self.concat_order: ConcatOrder = concat_order
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                *(Bottleneck(channels, channels, shortcut=shortcut) for _ in range(count))
+            )
+            for count in bottlenecks
+        )
+        self.final = Bottleneck(len(bottlenecks) * channels, channels, shortcut=shortcut)
+        self.head = heatmap_head(channels, keypoints)
+
+    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+        """Heatmaps (B, K, h, w) at P2's size of the pyramid P2…P5."""
+        shape_hw = (pyramid[0].shape[-2], pyramid[0].shape[-1])
+        refined = [
+            upsample(level(features), shape_hw, self.upsampling)
+            for level, features in zip(self.levels, pyramid, strict=True)
+        ]
+        if self.concat_order == "C5-C2":
+            refined.reverse()
+        heatmaps: Tensor = self.head(self.final(torch.cat(refined, dim=1)))
+        return heatmaps

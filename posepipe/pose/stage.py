@@ -1,0 +1,188 @@
+"""Stage 2: pictures with detections in, poses out."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from posepipe.core.boxes import Detections
+from posepipe.core.poses import Poses
+from posepipe.core.skeleton import Skeleton
+from posepipe.data.images import ImageFile
+from posepipe.errors import OptionError
+from posepipe.pose.crops import Crops, cut_crops
+from posepipe.pose.heatmaps import CropKeypoints, DecodingTable, decode
+from posepipe.pose.model import PoseModel
+
+
+@dataclass(frozen=True)
+class DecodingSwitches:
+    """What of the recipe's decoding to change; None leaves it as the recipe says.
+
+    Attributes:
+        flip: average with the mirror image.
+        blur_kernel: width in cells of the Gaussian filter, 1 for none.
+        quarter_offset: the quarter cell towards the second highest response.
+    """
+
+    flip: bool | None = None
+    blur_kernel: int | None = None
+    quarter_offset: bool | None = None
+
+    def applied_to(self, table: DecodingTable) -> DecodingTable:
+        """The recipe's table with these changes.
+
+        Raises:
+            OptionError: the blur kernel is even or not positive.
+        """
+        changes = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        try:
+            return msgspec.structs.replace(table, **changes)
+        except ValueError as error:
+            raise OptionError(str(error)) from None
+
+
+@dataclass(frozen=True, eq=False)
+class ReadyPeople:
+    """One picture's people, cut out for every model's input size.
+
+    Attributes:
+        detections: where the people are.
+        crops: by input size (width, height).
+    """
+
+    detections: Detections
+    crops: dict[tuple[int, int], Crops]
+
+
+class PoseStage:
+    """Poses of the people that a detector found, by one CPN or the average of several.
+
+    Args:
+        models: their heatmaps are averaged (the paper's CPN+, tables 9 and 10), after each is
+            scaled to a peak of 1 and to the first one's size. They may differ in everything but
+            the keypoints, the crop's shape and its margins.
+        batch_size: crops per pass of the network; formed across pictures.
+        switches: changes to the first model's decoding.
+
+    Raises:
+        OptionError: no model, or models that do not go together.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[PoseModel],
+        *,
+        batch_size: int = 32,
+        switches: DecodingSwitches | None = None,
+    ) -> None:
+        if not models:
+            raise OptionError("a pose stage needs at least one model")
+        if batch_size < 1:
+            raise OptionError(f"batch size must be at least 1, got {batch_size}")
+        for other in models[1:]:
+            _check_compatible(models[0], other)
+        self.models = tuple(models)
+        self.batch_size = batch_size
+        self.decoding = (switches or DecodingSwitches()).applied_to(models[0].decoding)
+
+    def prepare(self, item: tuple[ImageFile, Detections]) -> ReadyPeople:
+        """Read the picture and cut its people out; a picture with nobody is not even read.
+
+        Raises:
+            ImageError: the picture cannot be read.
+        """
+        image_file, detections = item
+        tables = {model.preprocessing.input_size_wh: model.preprocessing for model in self.models}
+        image = image_file.read() if len(detections) else np.zeros((1, 1, 3), dtype=np.uint8)
+        return ReadyPeople(
+            detections,
+            {size: cut_crops(image, detections, table) for size, table in tables.items()},
+        )
+
+    def weight(self, ready: ReadyPeople) -> int:
+        """The number of crops."""
+        return len(ready.detections)
+
+    def __call__(self, batch: Sequence[ReadyPeople]) -> list[Poses]:
+        """The poses of each picture, in order; scores are the detector's, unchanged."""
+        counts = [len(ready.detections) for ready in batch]
+        found = self._keypoints(batch, sum(counts))
+        first_size = self.models[0].preprocessing.input_size_wh
+        to_image = np.concatenate([ready.crops[first_size].to_image for ready in batch])
+        points = found.points_xy.double().cpu().numpy()  # (sum N, K, 2)
+        points = np.einsum("nij,nkj->nki", to_image[:, :, :2], points) + to_image[:, None, :, 2]
+        confidences = found.confidences.double().cpu().numpy()[..., None]
+        keypoints = np.concatenate([points, confidences], axis=-1)
+        ends = np.cumsum(counts)[:-1]
+        return [
+            Poses(
+                image_id=ready.detections.image_id,
+                keypoints=of_picture,
+                scores=ready.detections.scores.astype(np.float64),
+                boxes_xyxy=ready.detections.boxes_xyxy.astype(np.float64),
+                box_scores=ready.detections.scores.astype(np.float64),
+            )
+            for ready, of_picture in zip(batch, np.split(keypoints, ends), strict=True)
+        ]
+
+    def _keypoints(self, batch: Sequence[ReadyPeople], count: int) -> CropKeypoints:
+        """All crops of a batch of pictures through the networks, in equal parts of a batch each."""
+        pixels = {
+            size: torch.from_numpy(np.concatenate([ready.crops[size].pixels for ready in batch]))
+            for size in {model.preprocessing.input_size_wh for model in self.models}
+        }
+        parts = max(1, math.ceil(count / self.batch_size))
+        starts = [count * part // parts for part in range(parts + 1)]
+        found = [
+            decode(
+                self._average(
+                    [
+                        model.heatmaps(
+                            pixels[model.preprocessing.input_size_wh][start:end],
+                            flip=self.decoding.flip,
+                        )
+                        for model in self.models
+                    ]
+                ),
+                self.decoding,
+            )
+            for start, end in itertools.pairwise(starts)
+        ]
+        return CropKeypoints(
+            torch.cat([part.points_xy for part in found]),
+            torch.cat([part.confidences for part in found]),
+        )
+
+    def _average(self, heatmaps: Sequence[Tensor]) -> Tensor:
+        """The mean of the models' heatmaps in the size and amplitude of the first one's."""
+        if len(heatmaps) == 1:
+            return heatmaps[0]
+        shape_hw = heatmaps[0].shape[-2:]
+        total = torch.zeros_like(heatmaps[0])
+        for maps, model in zip(heatmaps, self.models, strict=True):
+            if maps.shape[-2:] != shape_hw:
+                maps = F.interpolate(maps, size=shape_hw, mode="bilinear", align_corners=False)
+            total += maps.to(total.device) * (self.decoding.amplitude / model.decoding.amplitude)
+        return total / len(heatmaps)
+
+
+def _check_compatible(first: PoseModel, other: PoseModel) -> None:
+    def shape(model: PoseModel) -> tuple[float, tuple[float, float], Skeleton]:
+        width, height = model.preprocessing.input_size_wh
+        return width / height, model.preprocessing.margins_xy, model.skeleton
+
+    if shape(first) != shape(other):
+        raise OptionError(
+            f"models {first.name!r} and {other.name!r} cannot be averaged: they differ in the "
+            "crop's shape, its margins or the keypoints"
+        )
