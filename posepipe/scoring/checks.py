@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
@@ -36,7 +37,8 @@ def check_pose_results(results: Sequence[Result]) -> None:
     """Nothing, if every entry is a pose in pixels with a score.
 
     Raises:
-        EvaluationError: keypoints are missing, of another number, or normalised; or no score.
+        EvaluationError: keypoints are missing, of another number, or normalised; no score; or a
+            number that is not finite.
     """
     numbers = 3 * len(COCO_PERSON)
     for index, result in enumerate(results):
@@ -49,6 +51,7 @@ def check_pose_results(results: Sequence[Result]) -> None:
                 f"{where} has {len(result.keypoints)} numbers as keypoints: {numbers} are needed, "
                 f"x, y, confidence for each of the {len(COCO_PERSON)}"
             )
+        _check_finite(where, result.keypoints)
         _check_score(result, where)
     largest = max(
         (
@@ -70,7 +73,8 @@ def check_box_results(results: Sequence[Result]) -> None:
     """Nothing, if every entry is a box with a score.
 
     Raises:
-        EvaluationError: no bbox, a negative width or height, or no score.
+        EvaluationError: no bbox, a negative width or height, no score, or a number that is not
+            finite.
     """
     for index, result in enumerate(results):
         where = f"result {index} (image {result.image_id})"
@@ -81,6 +85,7 @@ def check_box_results(results: Sequence[Result]) -> None:
                 f"{where} has a bbox of negative width or height, {list(result.bbox)}: "
                 "left, top, width, height are needed"
             )
+        _check_finite(where, result.bbox)
         _check_score(result, where)
 
 
@@ -177,3 +182,9 @@ def areas_are_estimates(people: Sequence[Label]) -> bool:
 def _check_score(result: Result, where: str) -> None:
     if result.score is None:
         raise EvaluationError(f"{where} has no score: results are ranked by it")
+    _check_finite(where, [result.score])
+
+
+def _check_finite(where: str, numbers: Sequence[float]) -> None:
+    if not all(map(math.isfinite, numbers)):
+        raise EvaluationError(f"{where} has a number that is not finite (NaN or infinity)")

@@ -43,9 +43,9 @@ def evaluate(
 ) -> ScoreCard:
     """The COCO keypoint numbers of a kps.json, or of poses in memory.
 
-    The AP of one keypoint is COCO's AP as if no other keypoint had been labelled: OKS is that of
-    the one keypoint, poses keep their scores, and a person on whom it is not labelled counts
-    neither way, nor does a pose on such a person.
+    The AP of one keypoint is COCO's AP as if people and poses had this keypoint alone, with the
+    scores of the whole poses: OKS is that of the one keypoint, and a person on whom it is not
+    labelled counts neither way, nor does a pose that puts the keypoint near such a person.
 
     Args:
         results: a plain COCO keypoint result list (17 times x, y, confidence), or poses.

@@ -10,7 +10,6 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -46,17 +45,28 @@ def box_stats(results: Sequence[Result], truth: GroundTruth) -> Stats:
 
 
 def keypoint_aps(results: Sequence[Result], truth: GroundTruth) -> Stats:
-    """The AP of each keypoint: COCO's AP with the labels of all other keypoints masked out."""
-    poses = _pose_set(results, _labelled_set(_pose_entries(truth.people), truth), truth)
-    return tuple(_keypoint_ap(index, poses, truth) for index in range(len(COCO_PERSON)))
+    """The AP of each keypoint: COCO's AP as if people and poses had this keypoint alone."""
+    labels = _pose_entries(truth.people)
+    poses = _pose_set(results, _labelled_set(labels, truth), truth)
+    return tuple(_keypoint_ap(index, labels, poses, truth) for index in range(len(COCO_PERSON)))
 
 
-def _keypoint_ap(keypoint: int, poses: COCO, truth: GroundTruth) -> float | None:
-    only = [_with_only(keypoint, label) for label in truth.people]
-    evaluator = COCOeval(_labelled_set(_pose_entries(only), truth), poses, "keypoints")
+def _keypoint_ap(
+    keypoint: int, labels: Sequence[dict[str, Any]], poses: COCO, truth: GroundTruth
+) -> float | None:
+    visible = 3 * keypoint + 2
+    entries = [
+        {
+            **label,
+            "num_keypoints": int(label["num_keypoints"] > 0 and label["keypoints"][visible] > 0),
+        }
+        for label in labels
+    ]
+    evaluator = COCOeval(_labelled_set(entries, truth), poses, "keypoints")
     evaluator.params.areaRng = evaluator.params.areaRng[:1]  # "all": the sizes are not asked for
     evaluator.params.areaRngLbl = evaluator.params.areaRngLbl[:1]
-    evaluator.computeOks = lambda image_id, category_id: _oks_of_image(
+    evaluator.computeOks = lambda image_id, category_id: _oks_of_keypoint(
+        keypoint,
         evaluator._gts[image_id, category_id],
         evaluator._dts[image_id, category_id],
         evaluator.params.maxDets[-1],
@@ -64,36 +74,30 @@ def _keypoint_ap(keypoint: int, poses: COCO, truth: GroundTruth) -> float | None
     return _stats(evaluator)[0]
 
 
-def _with_only(keypoint: int, label: Label) -> Label:
-    """The label, with no keypoint but this one labelled."""
-    values = list(label.keypoints or ())
-    for other in range(len(values) // 3):
-        if other != keypoint:
-            values[3 * other : 3 * other + 3] = (0, 0, 0)
-    labelled = bool(values) and label.labelled_keypoints > 0 and values[3 * keypoint + 2] > 0
-    return msgspec.structs.replace(label, keypoints=tuple(values), num_keypoints=int(labelled))
-
-
-def _oks_of_image(
-    labels: Sequence[dict[str, Any]], poses: Sequence[dict[str, Any]], most: int
+def _oks_of_keypoint(
+    keypoint: int, labels: Sequence[dict[str, Any]], poses: Sequence[dict[str, Any]], most: int
 ) -> Any:
-    """What `COCOeval.computeOks` returns for pycocotools' own entries of one image, but faster."""
+    """What `COCOeval.computeOks` would return for entries of one image that have one keypoint."""
     if not labels or not poses:
         return []
     ranked = sorted(poses, key=lambda pose: -pose["score"])[:most]
-    keypoints = np.array([label["keypoints"] for label in labels]).reshape(len(labels), -1, 3)
-    boxes_xywh = np.array([label["bbox"] for label in labels])
+    numbers = slice(3 * keypoint, 3 * keypoint + 3)
+    found = np.array([pose["keypoints"][numbers] for pose in ranked])  # (N, 3)
+    points = np.array([label["keypoints"][numbers] for label in labels])  # (M, 3)
+    counted = np.array([label["num_keypoints"] > 0 for label in labels])
+    boxes_xywh = np.array([label["bbox"] for label in labels], dtype=np.float64)
     return oks(
-        np.array([pose["keypoints"] for pose in ranked]).reshape(len(ranked), -1, 3),
+        found[:, None],
         PoseLabels(
             image_id=labels[0]["image_id"],
-            keypoints_xy=keypoints[..., :2],
-            visibility=keypoints[..., 2].astype(np.int64),
+            keypoints_xy=points[:, None, :2],
+            visibility=counted[:, None].astype(np.int64),
             boxes_xyxy=xywh_to_xyxy(boxes_xywh).astype(np.float64),
             areas=np.array([label["area"] for label in labels]),
             is_crowd=np.array([bool(label["iscrowd"]) for label in labels]),
             annotation_ids=np.array([label["id"] for label in labels]),
         ),
+        sigmas=COCO_PERSON.sigmas[keypoint : keypoint + 1],
     )
 
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from posepipe.core.boxes import Detections, xyxy_to_xywh
 from posepipe.core.poses import Poses
+from posepipe.data.jsonfiles import decode, read_bytes
 from posepipe.errors import DocumentError, EvaluationError
 
 Box = tuple[float, float, float, float]
-T = TypeVar("T")
 
 
 class Image(msgspec.Struct, frozen=True):
@@ -107,7 +106,7 @@ def read_ground_truth(path: str | Path, image_ids: Collection[int] | None = None
         EvaluationError: it has no pictures, no category "person", or lacks pictures asked for.
     """
     path = Path(path)
-    file = _decode(path, AnnotationFile, "a COCO annotation file")
+    file = decode(read_bytes(path), AnnotationFile, path=path, what="a COCO annotation file")
     known = frozenset(image.id for image in file.images)
     wanted = known if image_ids is None else frozenset(image_ids)
     if unknown := sorted(wanted - known):
@@ -136,12 +135,13 @@ def read_pose_results(path: str | Path) -> list[Result]:
         EvaluationError: it holds boxes.
     """
     path = Path(path)
-    if holds_boxes(path):
+    entries, boxes = _read_results(path)
+    if boxes:
         raise EvaluationError(
-            f"{path} holds boxes, not keypoints: estimate poses first, or evaluate the boxes "
-            "with evaluate_boxes"
+            f"{path} holds boxes, not keypoints: estimate poses from them first, or evaluate them "
+            "as boxes (evaluate_boxes)"
         )
-    return _decode(path, list[Result], "a COCO keypoint result list")
+    return entries
 
 
 def read_box_results(path: str | Path) -> list[Result]:
@@ -150,10 +150,7 @@ def read_box_results(path: str | Path) -> list[Result]:
     Raises:
         DocumentError: the file is missing or neither of the two.
     """
-    path = Path(path)
-    if _starts_with_object(path):
-        return _decode(path, BoxDocument, "a boxes.json").annotations
-    return _decode(path, list[Result], "a COCO detection list")
+    return _read_results(Path(path))[0]
 
 
 def holds_boxes(path: str | Path) -> bool:
@@ -164,18 +161,7 @@ def holds_boxes(path: str | Path) -> bool:
     Raises:
         DocumentError: the file is missing, no JSON, or of another shape.
     """
-    path = Path(path)
-    if _starts_with_object(path):
-        annotations = _decode(path, BoxDocument, "a result list or boxes.json").annotations
-        if any(entry.keypoints is not None for entry in annotations):
-            raise DocumentError(
-                f"{path} looks like an annotation file: a plain list of results is needed"
-            )
-        return True
-    entries = _decode(path, list[Result], "a list of results")
-    return any(entry.bbox is not None for entry in entries) and all(
-        entry.keypoints is None for entry in entries
-    )
+    return _read_results(Path(path))[1]
 
 
 def pose_results(poses: Iterable[Poses]) -> list[Result]:
@@ -202,20 +188,14 @@ def box_results(detections: Iterable[Detections]) -> list[Result]:
     ]
 
 
-def _starts_with_object(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(4096).lstrip().startswith(b"{")
-    except OSError as error:
-        raise DocumentError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _decode(path: Path, kind: type[T], what: str) -> T:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except OSError as error:
-        raise DocumentError(f"{path} cannot be read: {error.strerror}") from None
-    except msgspec.ValidationError as error:
-        raise DocumentError(f"{path} is not {what}: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DocumentError(f"{path} is not valid JSON: {error}") from None
+def _read_results(path: Path) -> tuple[list[Result], bool]:
+    """The entries of a result file, and whether they are boxes."""
+    data = read_bytes(path)
+    if data.lstrip()[:1] != b"{":
+        entries = decode(data, list[Result], path=path, what="a COCO result list", nan=True)
+        poses = any(entry.keypoints is not None for entry in entries)
+        return entries, not poses and any(entry.bbox is not None for entry in entries)
+    document = decode(data, BoxDocument, path=path, what="a boxes.json or a result list")
+    if any(entry.keypoints is not None for entry in document.annotations):
+        raise DocumentError(f"{path} is an annotation file: a list of results is needed")
+    return document.annotations, True
