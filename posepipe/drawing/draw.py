@@ -62,7 +62,7 @@ def draw_poses(
     if style.boxes:
         for index in shown:
             _draw_box(canvas, poses.boxes_xyxy[index], style)
-    if style.skeletons and shown:
+    if style.skeletons and shown and canvas.size:
         plain = canvas.copy()
         for index in shown:
             _draw_skeleton(canvas, poses.keypoints[index], sizes[index], skeleton, style)

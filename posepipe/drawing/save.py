@@ -48,11 +48,14 @@ def save_image(path: str | Path, rgb: npt.NDArray[np.uint8]) -> None:
         raise ImageError(
             f"{path}: {rgb.shape[1]}x{rgb.shape[0]} pixels cannot be written as {path.suffix}"
         )
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(encoded.tobytes())
-        partial.replace(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            partial.write_bytes(encoded.tobytes())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise ImageError(f"{path} cannot be written: {error.strerror}") from None
