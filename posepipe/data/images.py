@@ -70,6 +70,7 @@ class ImageFile:
         # libjpeg-turbo.
         with _opened(self) as picture:
             try:
+                picture.load()
                 upright = _upright(picture)
                 return np.array(_as_rgb(upright, self.path))
             except Exception as error:
@@ -87,6 +88,8 @@ class ImageFile:
             return width, height
         with _opened(self) as picture:
             try:
+                if picture.format == "TIFF":  # Pillow turns these upright itself as it loads them
+                    picture.load()
                 width, height = picture.size
                 return (height, width) if _orientation(picture) >= 5 else (width, height)
             except Exception as error:
@@ -325,8 +328,8 @@ def _opened(image: ImageFile) -> Image.Image:
 def _orientation(picture: Image.Image) -> int:
     try:
         value = picture.getexif().get(_ORIENTATION_TAG, 1)
-    except OSError:
-        raise  # Pillow looks for EXIF behind a PNG's pixels, too, and may find those truncated
+    except OSError:  # Pillow looks for EXIF behind a PNG's pixels, too; they may be truncated
+        raise
     except Exception:  # damaged EXIF data are no reason to lose the picture
         return 1
     return value if value in _TO_UPRIGHT else 1
