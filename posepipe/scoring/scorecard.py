@@ -160,8 +160,8 @@ def _row_table(numbers: Sequence[tuple[str, float | None]]) -> str:
     """Two lines: heads and values, in columns of equal width.
 
     >>> print(_row_table([("AP", 0.721), ("AP M", None)]))
-      AP   AP M
-    72.1      –
+      AP  AP M
+    72.1     –
     """
     width = max(4, *(len(head) for head, _ in numbers))
     heads = "  ".join(head.rjust(width) for head, _ in numbers)
