@@ -1,0 +1,173 @@
+"""What every detector hands over: all boxes of all classes of a picture, before NMS.
+
+NMS, the top 100 and the choice of the persons come later and are the same for every detector
+(`posepipe.detection.stage`). So an ensemble of detectors, sizes and mirror images is: put their
+candidates together, then NMS.
+
+**Class numbers are COCO's category ids**, 1 (person) to 90 (toothbrush), with COCO's gaps. That is
+torchvision's own numbering; detectron2 counts its 80 classes without gaps, which its adapter
+converts. A detector that knows nothing but people has the one class 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Meta
+
+from posepipe.core.shapes import check_same_length, checked
+from posepipe.recipe import Table
+
+PERSON = 1
+"""The class number of a person."""
+
+Ready = TypeVar("Ready")
+
+
+class DetectorTable(Table, frozen=True):
+    """The table ``[detector]`` of a detector's recipe: which library runs it, and how.
+
+    Attributes:
+        backend: the library.
+        config: detectron2 only: a YAML file, relative to the recipe, or a configuration's name in
+            its model zoo, such as ``COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml``.
+        category_ids: detectron2 only: the COCO category id of each class of the network, in its
+            order; empty for the 80 classes of COCO, or the one class person.
+        batch_norm_eps: torchvision only: added to variances in place of the network's own 1e-5.
+            torchvision's published weights of its first two ResNet-50 FPN networks, "COCO_V1",
+            need 0, which its own loader sets as well.
+    """
+
+    backend: Literal["torchvision", "detectron2"] = "torchvision"
+    config: str = ""
+    category_ids: tuple[int, ...] = ()
+    batch_norm_eps: Annotated[float, Meta(ge=0)] | None = None
+
+
+class CandidatesTable(Table, frozen=True):
+    """The table ``[candidates]`` of a detector's recipe.
+
+    Attributes:
+        min_score: boxes that do not score higher are not handed over. 0.05 is torchvision's and
+            detectron2's own default.
+    """
+
+    min_score: Annotated[float, Meta(ge=0, lt=1)] = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The boxes of all classes that a detector proposes for one picture; none is a legal answer.
+
+    Attributes:
+        boxes_xyxy: (N, 4) float32 pixels of the picture as it was given, continuous edges.
+        scores: (N,) float32 in [0, 1].
+        classes: (N,) int64, COCO's category ids.
+
+    Raises:
+        ValueError: a wrong shape, lengths that differ, or a value that is not finite.
+    """
+
+    boxes_xyxy: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        fields = {
+            "boxes_xyxy": checked("boxes_xyxy", self.boxes_xyxy, ("N", 4), np.float32),
+            "scores": checked("scores", self.scores, ("N",), np.float32),
+            "classes": checked("classes", self.classes, ("N",), np.int64),
+        }
+        check_same_length(**fields)
+        for name, array in fields.items():
+            object.__setattr__(self, name, array)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def none(cls) -> Candidates:
+        """Nothing was found."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+    def mirrored(self, width: int) -> Candidates:
+        """The candidates in the mirror image of a picture `width` pixels wide.
+
+        >>> Candidates([[10, 0, 30, 5]], [0.5], [1]).mirrored(100).boxes_xyxy.tolist()
+        [[70.0, 0.0, 90.0, 5.0]]
+        """
+        x1, y1, x2, y2 = self.boxes_xyxy.T
+        mirrored = np.stack([width - x2, y1, width - x1, y2], axis=1)
+        return Candidates(mirrored, self.scores, self.classes)
+
+
+def pooled(parts: Sequence[Candidates]) -> Candidates:
+    """The candidates of several detectors, sizes or mirror images of one picture, together.
+
+    They keep their order; no parts give no candidates.
+    """
+    if not parts:
+        return Candidates.none()
+    return Candidates(
+        np.concatenate([part.boxes_xyxy for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.classes for part in parts]),
+    )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a detector is made of, for the record in boxes.json.
+
+    Attributes:
+        model: the recipe's name.
+        backend: "torchvision" or "detectron2", with its version.
+        weights_sha256: of the weights file; "" for weights that come from no file.
+    """
+
+    model: str
+    backend: str
+    weights_sha256: str
+
+
+class Detector(Protocol[Ready]):
+    """A network that finds boxes, on its device, whatever library it comes from."""
+
+    @property
+    def origin(self) -> Origin:
+        """What the detector is made of."""
+        ...
+
+    def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> Ready:
+        """The network's input, made on the CPU; runs in threads.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            scale: the picture is looked at `scale` times as large as the model's recipe says;
+                the boxes come back in the pixels of `image` all the same.
+        """
+        ...
+
+    def __call__(self, batch: Sequence[Ready]) -> list[Candidates]:
+        """The candidates of each prepared picture: same length, same order."""
+        ...
+
+
+def by_shape(shapes: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """The positions of equal shapes, grouped in order of first appearance.
+
+    Pictures of one batch are padded to its largest, and padding changes what a network sees near
+    the border. Batching equal (padded) shapes alone gives each picture the boxes that it would
+    have alone.
+
+    >>> by_shape([(4, 4), (8, 4), (4, 4)])
+    [[0, 2], [1]]
+    """
+    groups: dict[tuple[int, int], list[int]] = {}
+    for position, shape in enumerate(shapes):
+        groups.setdefault(shape, []).append(position)
+    return list(groups.values())

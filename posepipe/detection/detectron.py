@@ -1,0 +1,290 @@
+"""detectron2's Faster, Mask and Cascade R-CNN as detectors: the only file that imports detectron2.
+
+It is imported when a model asks for it, never before. All boxes of all classes before NMS are what
+detectron2 gives with its public settings at an NMS threshold of 1.0 and no limit per picture;
+running NMS afterwards gives its own result. A Cascade R-CNN averages the scores of its three heads
+and takes the boxes of the last one, which are one box for all classes; the settings above reach
+it too.
+
+Conventions converted here: detectron2's pictures are BGR where its configuration says so; its box
+edges are continuous like ours; its classes are counted without gaps from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from posepipe.detection.candidates import (
+    PERSON,
+    Candidates,
+    CandidatesTable,
+    DetectorTable,
+    Origin,
+    by_shape,
+)
+from posepipe.detection.loading import find_weights, fit_state, read_state, run_in_precision
+from posepipe.errors import MissingDependencyError, RecipeError, WeightsError
+from posepipe.recipe import Recipe
+
+HOW_TO_GET_IT = (
+    "this model needs detectron2, which is not installed: get its source from "
+    "https://github.com/facebookresearch/detectron2 and run "
+    "`pip install 'setuptools<81'` and `pip install --no-build-isolation <its folder>`"
+)
+
+_GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+COCO_CATEGORY_IDS = tuple(i for i in range(1, 91) if i not in _GAPS)
+"""The ids of COCO's 80 categories in order: what detectron2's class 0…79 stand for."""
+
+# Heads that are switched off, and anchors that older files still carry; all else must fit.
+_IGNORED = (
+    "roi_heads.mask_head.",
+    "roi_heads.keypoint_head.",
+    "proposal_generator.anchor_generator.cell_anchors.",
+    "pixel_mean",
+    "pixel_std",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A picture at the size at which the network looks at it.
+
+    Attributes:
+        pixels: (h, w, 3) uint8, in the channel order of the network's configuration.
+        size_wh: width and height of the picture as it was given.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    size_wh: tuple[int, int]
+
+
+class DetectronDetector:
+    """A `posepipe.detection.candidates.Detector` around a detectron2 R-CNN.
+
+    Attributes:
+        network: the R-CNN, in evaluation mode on its device; it takes detectron2's list of dicts.
+        origin: what it is made of.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        config: Any,
+        *,
+        origin: Origin,
+        category_ids: Sequence[int],
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Take over a network that was built from `candidate_config`.
+
+        Args:
+            network: detectron2's GeneralizedRCNN, with its weights.
+            config: what it was built from.
+            origin: what it is made of.
+            category_ids: the COCO category id of each class of the network.
+            dtype: of convolutions and linear layers; box arithmetic stays in float32.
+        """
+        self.network = network.eval().requires_grad_(False)
+        self.origin = origin
+        self._config = config
+        self._category_ids = np.array(category_ids, np.int64)
+        # The heads of a Cascade R-CNN are lists of heads, and a C4 network has res5 for one.
+        heads = network.roi_heads
+        parts = [getattr(heads, name, None) for name in ("box_head", "box_predictor", "res5")]
+        modules = [network.backbone, network.proposal_generator.rpn_head]
+        for part in parts:
+            if part is not None:
+                modules += list(part) if isinstance(part, nn.ModuleList) else [part]
+        run_in_precision(modules, dtype)
+
+    def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> Prepared:
+        """The picture at the network's size, resized by detectron2's own code.
+
+        See `Detector.prepare`.
+        """
+        height, width = image.shape[:2]
+        inputs = self._config.INPUT
+        pixels = image[:, :, ::-1] if inputs.FORMAT == "BGR" else image
+        if inputs.MIN_SIZE_TEST > 0:  # 0 is detectron2's "as it is"
+            from detectron2.data import transforms
+
+            shape_hw = transforms.ResizeShortestEdge.get_output_shape(
+                height, width, inputs.MIN_SIZE_TEST * scale, inputs.MAX_SIZE_TEST * scale
+            )
+            new_h, new_w = (max(1, side) for side in shape_hw)
+            pixels = transforms.ResizeTransform(height, width, new_h, new_w).apply_image(pixels)
+        return Prepared(np.ascontiguousarray(pixels), (width, height))
+
+    def __call__(self, batch: Sequence[Prepared]) -> list[Candidates]:
+        """The candidates of each picture; pictures that pad to the same shape run together."""
+        found: list[Candidates] = [Candidates.none()] * len(batch)
+        for group in by_shape([self._padded_shape(ready.pixels) for ready in batch]):
+            inputs = [_as_input(batch[position]) for position in group]
+            with torch.inference_mode():
+                outputs = self.network(inputs)
+            for position, output in zip(group, outputs, strict=True):
+                found[position] = self._candidates(output["instances"])
+        return found
+
+    def _candidates(self, instances: Any) -> Candidates:
+        classes = instances.pred_classes.cpu().numpy()
+        return Candidates(
+            instances.pred_boxes.tensor.float().cpu().numpy(),
+            instances.scores.float().cpu().numpy(),
+            self._category_ids[classes],
+        )
+
+    def _padded_shape(self, pixels: npt.NDArray[np.uint8]) -> tuple[int, int]:
+        step = max(1, self.network.backbone.size_divisibility)
+        height, width = (-(-side // step) * step for side in pixels.shape[:2])
+        return height, width
+
+
+def load_detectron(
+    recipe: Recipe,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    weights: str | Path | None = None,
+) -> DetectronDetector:
+    """The detector of a recipe with ``backend = "detectron2"``.
+
+    Args:
+        recipe: ``[detector]`` and ``[candidates]`` are read; preprocessing is the configuration's.
+        device: where it runs.
+        dtype: of convolutions and linear layers.
+        weights: another weights file than the one beside the recipe.
+
+    Raises:
+        MissingDependencyError: detectron2 is not installed.
+        RecipeError: no such configuration, or one of another kind of network.
+        WeightsError: no weights, damaged ones, or those of another network.
+    """
+    _check_installed()
+    import detectron2
+    from detectron2.modeling import build_model
+
+    table = recipe.table("detector", DetectorTable)
+    min_score = recipe.table("candidates", CandidatesTable).min_score
+    config = candidate_config(table.config, recipe.folder, min_score=min_score, device=device)
+    category_ids = _category_ids(table, config)
+    try:
+        path, digest = find_weights(recipe, weights)
+    except WeightsError as error:
+        raise WeightsError(f"{error}{_where_to_fetch(table.config)}") from None
+    network = build_model(config)
+    fit_state(network, read_state(path), path, ignored=_IGNORED)
+    origin = Origin(recipe.name, f"detectron2 {detectron2.__version__}", digest)
+    return DetectronDetector(network, config, origin=origin, category_ids=category_ids, dtype=dtype)
+
+
+def candidate_config(config: str, folder: Path, *, min_score: float, device: torch.device) -> Any:
+    """A detectron2 configuration, set to give all boxes of all classes before NMS.
+
+    Args:
+        config: a name of the model zoo, or a YAML file.
+        folder: relative file names start here.
+        min_score: boxes that do not score higher are not handed over.
+        device: where the network is built.
+
+    Returns:
+        detectron2's CfgNode, frozen.
+
+    Raises:
+        MissingDependencyError: detectron2 is not installed.
+        RecipeError: no such configuration, a damaged one, or one of another kind of network.
+    """
+    _check_installed()
+    from detectron2.config import get_cfg
+
+    node = get_cfg()
+    file = _config_file(config, folder)
+    try:
+        node.merge_from_file(str(file), allow_unsafe=False)
+    except Exception as error:
+        # yacs and PyYAML raise what they like: KeyError, ValueError, AssertionError, YAMLError.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RecipeError(f"{file} is no detectron2 configuration: {reason}") from None
+    architecture, proposals = node.MODEL.META_ARCHITECTURE, node.MODEL.PROPOSAL_GENERATOR.NAME
+    if architecture != "GeneralizedRCNN" or proposals != "RPN":
+        raise RecipeError(
+            f"{file} describes a {architecture} with {proposals}: only Faster, Mask and Cascade "
+            "R-CNN are run (GeneralizedRCNN with RPN)"
+        )
+    node.MODEL.DEVICE = str(device)
+    node.MODEL.MASK_ON = node.MODEL.KEYPOINT_ON = False
+    node.MODEL.ROI_HEADS.SCORE_THRESH_TEST = min_score
+    node.MODEL.ROI_HEADS.NMS_THRESH_TEST = 1.0
+    node.TEST.DETECTIONS_PER_IMAGE = -1  # detectron2: below 0 is no limit
+    node.MODEL.WEIGHTS = ""  # read here, safely
+    node.freeze()
+    return node
+
+
+def _check_installed() -> None:
+    try:
+        import detectron2.model_zoo  # noqa: F401  # it needs more than detectron2 itself does
+    except ImportError as error:
+        if (error.name or "").split(".")[0] == "detectron2":
+            raise MissingDependencyError(HOW_TO_GET_IT) from None
+        raise MissingDependencyError(
+            f"detectron2 is installed but cannot be imported: {error} "
+            "(it needs pkg_resources: pip install 'setuptools<81')"
+        ) from None
+
+
+def _config_file(config: str, folder: Path) -> Path:
+    if not config:
+        raise RecipeError(
+            "a detectron2 model needs a configuration, a YAML file or a name of its model zoo: "
+            'config = "…" in the recipe\'s [detector], or --config'
+        )
+    from detectron2 import model_zoo
+
+    own = folder / config
+    if own.is_file():
+        return own
+    try:
+        return Path(model_zoo.get_config_file(config))
+    except RuntimeError:
+        raise RecipeError(
+            f"no configuration {config!r}: there is no file {own}, and detectron2's model zoo has "
+            "none of that name"
+        ) from None
+
+
+def _where_to_fetch(config: str) -> str:
+    from detectron2 import model_zoo
+
+    try:
+        return f"; detectron2's own are at {model_zoo.get_checkpoint_url(config)}"
+    except RuntimeError:
+        return ""
+
+
+def _category_ids(table: DetectorTable, config: Any) -> tuple[int, ...]:
+    classes = int(config.MODEL.ROI_HEADS.NUM_CLASSES)
+    known = {1: (PERSON,), len(COCO_CATEGORY_IDS): COCO_CATEGORY_IDS}
+    ids = table.category_ids or known.get(classes, ())
+    if len(ids) != classes:
+        raise RecipeError(
+            f"{table.config} has {classes} classes, {len(ids)} have category ids: name them all by "
+            f"category_ids = [...] in the recipe's [detector], {PERSON} for person"
+        )
+    return ids
+
+
+def _as_input(ready: Prepared) -> dict[str, Any]:
+    """What detectron2's networks take for one picture, with the size its boxes are scaled to."""
+    width, height = ready.size_wh
+    pixels = torch.from_numpy(ready.pixels.transpose(2, 0, 1).astype(np.float32))
+    return {"image": pixels, "width": width, "height": height}

@@ -1,0 +1,213 @@
+"""What both backends do to a freshly built network: read weights safely, set the precision.
+
+A pickle can run any code when it is read, so a weights file from a stranger is never unpickled
+freely: ``.safetensors`` holds numbers alone, ``.pth`` is read by torch's weights-only reader, and
+``.pkl`` (detectron2's model zoo) by a reader that knows arrays and plain containers and nothing
+else.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from posepipe.errors import WeightsError
+from posepipe.recipe import WEIGHTS_FILE, Recipe, sha256_of
+
+State = dict[str, torch.Tensor]
+# Of a batch normalisation's training; weights saved from a frozen one lack it.
+_COUNTER = "num_batches_tracked"
+_FILES = (WEIGHTS_FILE, "weights.pth", "weights.pkl")
+
+
+def find_weights(recipe: Recipe, weights: str | Path | None = None) -> tuple[Path, str]:
+    """The weights file of a model and its SHA-256: the named one, else the one beside the recipe.
+
+    Raises:
+        WeightsError: there is none, or its SHA-256 is not the recipe's.
+    """
+    if weights is not None:
+        path = Path(weights)
+        if not path.is_file():
+            raise WeightsError(f"no weights file {path}")
+        return path, sha256_of(path)
+    beside = next((path for name in _FILES if (path := recipe.folder / name).is_file()), None)
+    if beside is None or beside.name == WEIGHTS_FILE:
+        return recipe.verified_weights()
+    digest, wanted = sha256_of(beside), recipe.model.weights_sha256
+    if wanted and digest != wanted:
+        raise WeightsError(
+            f"{beside} has SHA-256 {digest[:12]}…, its recipe says {wanted[:12]}…: the file is "
+            "damaged or of another version; fetch it again"
+        )
+    return beside, digest
+
+
+def read_state(path: Path) -> State:
+    """The named tensors of a .safetensors, .pth or .pkl file, on the CPU.
+
+    A ``.pth`` or ``.pkl`` may have them under a key "model", as training checkpoints and
+    detectron2's zoo do.
+
+    Raises:
+        WeightsError: another kind of file, a damaged one, or one with more than arrays in it.
+    """
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".safetensors": load_file,
+        ".pth": _read_pth,
+        ".pt": _read_pth,
+        ".pkl": _read_pickle,
+    }
+    reader = readers.get(path.suffix)
+    if reader is None:
+        known = ", ".join(readers)
+        raise WeightsError(f"{path} is no weights file that can be read: use one of {known}")
+    try:
+        content = reader(path)
+    except (pickle.UnpicklingError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path} is damaged or holds more than weights: {reason}") from None
+    except (OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{path} cannot be read as weights: {reason}") from None
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        content = content["model"]
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} holds a {type(content).__name__}, not named weights")
+    return {str(key): _as_tensor(path, str(key), value) for key, value in content.items()}
+
+
+def fit_state(
+    network: nn.Module, state: State, source: Path, *, ignored: Iterable[str] = ()
+) -> None:
+    """Put weights into a network, in place; half precision ones become the network's own.
+
+    Args:
+        network: receives the weights.
+        state: as `read_state` gives them.
+        source: for the error message.
+        ignored: beginnings of keys that the file may have and the network has no use for.
+
+    Raises:
+        WeightsError: a key is missing, unknown or of another shape; names the first.
+    """
+    wanted = {
+        key: tensor
+        for key, tensor in network.state_dict().items()
+        if key in state or not key.endswith(_COUNTER)
+    }
+    for key, tensor in wanted.items():
+        if key not in state:
+            raise WeightsError(f"{source} is of another network: it has no {key!r}")
+        if state[key].shape != tensor.shape:
+            raise WeightsError(
+                f"{source} is of another network: {key!r} has shape {tuple(state[key].shape)}, "
+                f"{tuple(tensor.shape)} is needed"
+            )
+    for key in state:
+        if not (key in wanted or key.endswith(_COUNTER) or key.startswith(tuple(ignored))):
+            raise WeightsError(f"{source} is of another network: {key!r} is unknown to it")
+    fitting = {key: state[key].to(tensor.dtype) for key, tensor in wanted.items()}
+    network.load_state_dict(fitting, strict=False)
+
+
+def run_in_precision(modules: Iterable[nn.Module], dtype: torch.dtype) -> None:
+    """Make modules compute in a lower precision and give float32 all the same; in place.
+
+    Convolutions and linear layers gain from it. What a Faster R-CNN does between them (box
+    arithmetic, softmax, sorting, NMS) stays outside and sees float32 alone: a box 1,000 pixels
+    from the origin has steps of 4 pixels in bf16.
+
+    float32 leaves the modules untouched.
+    """
+    if dtype == torch.float32:
+        return
+    for module in modules:
+        _wrap_forward(module, dtype)
+
+
+def _wrap_forward(module: nn.Module, dtype: torch.dtype) -> None:
+    forward = module.forward
+
+    def forward_in_precision(*args: Any, **kwargs: Any) -> Any:
+        device = next(module.parameters()).device
+        with torch.autocast(device.type, dtype=dtype):
+            return _to_float32(forward(*args, **kwargs))
+
+    # Not a wrapping module: the libraries look for attributes of their own on these modules.
+    module.__dict__["forward"] = forward_in_precision
+
+
+def _to_float32(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.is_floating_point() else value
+    if isinstance(value, Mapping):
+        return {key: _to_float32(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_to_float32(part) for part in value)
+    return value
+
+
+def _as_tensor(path: Path, key: str, value: object) -> torch.Tensor:
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.number):
+        return torch.from_numpy(value)
+    raise WeightsError(f"{path}: {key!r} is a {type(value).__name__}, not an array of numbers")
+
+
+def _read_pth(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _read_pickle(path: Path) -> Any:
+    with path.open("rb") as file:
+        return _ArraysOnly(file).load()
+
+
+def _latin1_bytes(text: str, encoding: str) -> bytes:
+    """What Python 2's pickled bytes are made with; `_codecs.encode` itself takes any codec."""
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"it holds bytes encoded as {encoding!r}")
+    return text.encode("latin1")
+
+
+def _empty_array(*_: object) -> npt.NDArray[Any]:
+    """What numpy's own rebuilding function gives; type, shape and numbers follow in the pickle."""
+    return np.zeros(0, np.int8)
+
+
+_SAFE_NAMES = {
+    ("numpy", "ndarray"): "an array's type, named by every array and used by nothing here",
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _latin1_bytes,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+}
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Reads numpy arrays in plain containers; anything else in the file is an error.
+
+    Every object that a pickle makes, it makes through a function or class that it names; the few
+    that arrays consist of are known here, and no others.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file, encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _SAFE_NAMES:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return _SAFE_NAMES[module, name]

@@ -1,0 +1,281 @@
+"""The detection stage: pictures in, the boxes of their people out.
+
+Each picture is looked at by every detector, at every scale, and mirrored if asked; all boxes of
+all classes that come of it are one pool, and from there on there is one rule (CPN, section 4.1,
+and the ensembles of its table 2): NMS per class, the top 100 of all classes, the persons of those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from msgspec import Meta
+
+from posepipe.core.boxes import Detections, area, clip
+from posepipe.core.suppression import Method, Suppression, suppress
+from posepipe.data.images import ImageFile
+from posepipe.detection.candidates import (
+    PERSON,
+    Candidates,
+    Detector,
+    DetectorTable,
+    Origin,
+    pooled,
+)
+from posepipe.devices import resolve_device, resolve_precision
+from posepipe.errors import OptionError, RecipeError
+from posepipe.recipe import Recipe, Table, load_recipe
+
+DETECTRON2 = "detectron2"
+"""In place of a model's name: a detectron2 network described by a configuration alone."""
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class SuppressionTable(Table, frozen=True):
+    """The table ``[suppression]`` of a detector's recipe: the fields of `Suppression`."""
+
+    method: Method = Suppression.method
+    threshold: Share = Suppression.threshold
+    sigma: Annotated[float, Meta(gt=0)] = Suppression.sigma
+    min_score: Share = Suppression.min_score
+    top_k: Annotated[int, Meta(ge=1)] = Suppression.top_k
+
+    @property
+    def settings(self) -> Suppression:
+        """The same as the core's settings."""
+        return Suppression(
+            method=self.method,
+            threshold=self.threshold,
+            sigma=self.sigma,
+            min_score=self.min_score,
+            top_k=self.top_k,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionSettings:
+    """What the stage does with its detectors and their boxes.
+
+    Attributes:
+        suppression: NMS and how many boxes of all classes stay.
+        scales: each picture is looked at at all of these sizes, 1 being the recipe's.
+        flip: look at its mirror image, too.
+        min_score: people with a lower score are left out, after everything else; in [0, 1].
+        batch_size: pictures that go through a network together.
+
+    Raises:
+        OptionError: a value outside its range.
+    """
+
+    suppression: Suppression = field(default_factory=Suppression)
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    min_score: float = 0.0
+    batch_size: int = 4
+
+    def __post_init__(self) -> None:
+        if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
+            raise OptionError(f"scales must lie between 0.1 and 10, got {list(self.scales)}")
+        if not 0 <= self.min_score <= 1:
+            raise OptionError(f"the lowest box score must lie in [0, 1], got {self.min_score}")
+        if self.batch_size < 1:
+            raise OptionError(f"the batch size must be at least 1, got {self.batch_size}")
+
+
+@dataclass(frozen=True, eq=False)
+class ReadyImage:
+    """A picture read and made into network inputs.
+
+    Attributes:
+        image_id: which picture.
+        size_wh: its width and height in pixels.
+        views: the input of each of the stage's views, in their order.
+    """
+
+    image_id: int
+    size_wh: tuple[int, int]
+    views: tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """One way to look at a picture: through which network, how large, mirrored or not."""
+
+    detector: Detector[Any]
+    scale: float
+    mirrored: bool
+
+
+class DetectionStage:
+    """A `posepipe.engines.stage.Stage` from `ImageFile` to `Detections`.
+
+    Several detectors, scales and mirror images add their boxes to one pool before NMS.
+
+    Attributes:
+        settings: how boxes are chosen.
+        origins: what each detector is made of, for the record.
+    """
+
+    def __init__(
+        self, detectors: Sequence[Detector[Any]], settings: DetectionSettings | None = None
+    ) -> None:
+        if not detectors:
+            raise OptionError("detection needs at least one model")
+        self.settings = settings or DetectionSettings()
+        self.origins: tuple[Origin, ...] = tuple(detector.origin for detector in detectors)
+        self._views = [
+            _View(detector, scale, mirrored)
+            for detector in detectors
+            for scale in self.settings.scales
+            for mirrored in ((False, True) if self.settings.flip else (False,))
+        ]
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures a batch holds."""
+        return self.settings.batch_size
+
+    def prepare(self, item: ImageFile) -> ReadyImage:
+        """Read a picture and make the input of every view of it.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        image = item.read()
+        height, width = image.shape[:2]
+        views = tuple(
+            view.detector.prepare(image[:, ::-1] if view.mirrored else image, scale=view.scale)
+            for view in self._views
+        )
+        return ReadyImage(item.id, (width, height), views)
+
+    def weight(self, ready: ReadyImage) -> int:
+        """A picture fills one place of a batch."""
+        return 1
+
+    def __call__(self, batch: Sequence[ReadyImage]) -> list[Detections]:
+        """The people of each picture, best first; somewhere nobody."""
+        seen: list[list[Candidates]] = [[] for _ in batch]
+        for number, view in enumerate(self._views):
+            outputs = view.detector([ready.views[number] for ready in batch])
+            for parts, ready, output in zip(seen, batch, outputs, strict=True):
+                parts.append(output.mirrored(ready.size_wh[0]) if view.mirrored else output)
+        return [
+            choose_people(pooled(parts), ready.image_id, ready.size_wh, self.settings)
+            for parts, ready in zip(seen, batch, strict=True)
+        ]
+
+
+def choose_people(
+    candidates: Candidates,
+    image_id: int,
+    size_wh: tuple[int, int],
+    settings: DetectionSettings | None = None,
+) -> Detections:
+    """The people among the candidates of one picture, best first.
+
+    NMS per class, the top k of all classes, the persons of those, those with enough score; then
+    boxes are cut to the picture, and what has no area left is dropped.
+
+    Args:
+        candidates: of all classes, before NMS.
+        image_id: which picture.
+        size_wh: its width and height in pixels.
+        settings: of NMS and the lowest score.
+    """
+    settings = settings or DetectionSettings()
+    picks = suppress(
+        candidates.boxes_xyxy, candidates.scores, candidates.classes, settings.suppression
+    )
+    boxes = clip(candidates.boxes_xyxy[picks.indices], size_wh)
+    stays = candidates.classes[picks.indices] == PERSON
+    stays &= (picks.scores >= settings.min_score) & (area(boxes) > 0)
+    return Detections(image_id, boxes[stays].astype(np.float32), picks.scores[stays])
+
+
+def recipe_suppression(recipe: Recipe) -> Suppression:
+    """The NMS that a detector's recipe asks for.
+
+    Raises:
+        RecipeError: a field of ``[suppression]`` is wrong.
+    """
+    return recipe.table("suppression", SuppressionTable).settings
+
+
+def detector_recipe(model: str | Path, *, config: str | Path | None = None) -> Recipe:
+    """The recipe of a detector: one of the zoo, a folder's, or one made of a detectron2 config.
+
+    Args:
+        model: name or folder of a model; or "detectron2", which needs `config`.
+        config: a name of detectron2's model zoo, or a YAML file.
+
+    Raises:
+        RecipeError: no such model, or one for another stage.
+        OptionError: `config` with another model than "detectron2", or the other way round.
+    """
+    if str(model) == DETECTRON2:
+        if config is None:
+            raise OptionError(
+                "model detectron2 needs --config: a YAML file, or a name of detectron2's model zoo "
+                "such as COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml"
+            )
+        tables = {
+            "model": {"stage": "detection", "summary": f"detectron2, {config}"},
+            "detector": {"backend": DETECTRON2, "config": str(config)},
+        }
+        return Recipe(name=Path(config).stem, folder=Path.cwd(), tables=tables)
+    if config is not None:
+        raise OptionError(f"--config belongs to --model detectron2, not to {str(model)!r}")
+    recipe = load_recipe(model)
+    if recipe.model.stage != "detection":
+        raise RecipeError(
+            f"model {recipe.name!r} is for the {recipe.model.stage} stage, detection needs a "
+            "detector; `posepipe models` lists them"
+        )
+    return recipe
+
+
+def load_detector(
+    model: str | Path | Recipe,
+    *,
+    config: str | Path | None = None,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Detector[Any]:
+    """A detector with its weights, ready to run.
+
+    Args:
+        model: what `detector_recipe` takes, or a recipe.
+        config: for "detectron2" only.
+        weights: another weights file than the one beside the recipe.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: "auto", "fp32", "bf16" or "fp16", of convolutions and linear layers.
+
+    Raises:
+        RecipeError: no such model, or a wrong field in its recipe.
+        WeightsError: no weights, damaged ones, or those of another network.
+        OptionError: no such device or precision here, or options that contradict each other.
+        MissingDependencyError: the model needs detectron2, which is not installed.
+    """
+    if str(model) == DETECTRON2 and weights is None:
+        raise OptionError("model detectron2 needs --weights: the file that belongs to its --config")
+    recipe = model if isinstance(model, Recipe) else detector_recipe(model, config=config)
+    if isinstance(model, Recipe) and config is not None:
+        raise OptionError("a recipe names its own configuration: leave out config")
+    backend = recipe.table("detector", DetectorTable).backend
+    chosen = resolve_device(device)
+    dtype = resolve_precision(precision, chosen)
+    # Imported late: each backend is a large library, and only one of them need be installed.
+    if backend == DETECTRON2:
+        from posepipe.detection.detectron import load_detectron
+
+        return load_detectron(recipe, device=chosen, dtype=dtype, weights=weights)
+    from posepipe.detection.torchvision import load_torchvision
+
+    return load_torchvision(recipe, device=chosen, dtype=dtype, weights=weights)
