@@ -42,6 +42,15 @@ def test_the_exif_orientation_is_honoured(tmp_path: Path, orientation: int, suff
     assert (image.size_wh == (16, 32)) == (orientation >= 5)
 
 
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 40_000), (40_000, 3), (701, 333)])
+def test_pictures_of_any_size_are_read_pixel_by_pixel(
+    tmp_path: Path, width: int, height: int
+) -> None:
+    pixels = np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(file_at(tmp_path / "a.png").read(), pixels)
+
+
 def test_an_orientation_that_does_not_exist_counts_as_upright(tmp_path: Path) -> None:
     image = file_at(save_picture(tmp_path / "a.png", orientation=77))
     np.testing.assert_array_equal(image.read(), picture())
