@@ -11,6 +11,7 @@ instead of removing the boxes that overlap with a picked one it lowers their sco
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -126,8 +127,8 @@ def suppress(
     )
     indices: list[int] = []
     kept_scores: list[float] = []
-    while len(indices) < settings.top_k and (best := pool.best_group()) is not None:
-        index, score = pool.pick(best)
+    while len(indices) < settings.top_k and (best := pool.pick()) is not None:
+        index, score = best
         indices.append(index)
         kept_scores.append(score)
     return Picks(np.array(indices, np.int64), np.array(kept_scores, np.float32))
@@ -155,35 +156,39 @@ class _Pool:
         starts = np.flatnonzero(np.diff(in_order, prepend=in_order[:1] - 1))
         ends = np.append(starts, len(in_order))[1:]
         self._groups = [slice(*pair) for pair in zip(starts.tolist(), ends.tolist(), strict=True)]
-        # Four rows of N instead of N rows of four: each is contiguous within a class.
-        self._corners = np.ascontiguousarray(boxes[self._order].T)
-        self._areas = area(boxes[self._order])
+        ordered = boxes[self._order]
+        # (2, N) each: a row is contiguous within a class.
+        self._low = np.ascontiguousarray(ordered[:, :2].T)
+        self._high = np.ascontiguousarray(ordered[:, 2:].T)
+        self._areas = area(ordered)
+        self._smallest = np.finfo(boxes.dtype).tiny  # in place of the union of two empty boxes
         self._scores = scores[self._order]
-        self._best = np.array([self._best_of(group) for group in self._groups], np.int64)
-        self._best_scores = self._scores[self._best]
+        # One entry a class, its best box: minus the score, then the place in the input.
+        self._best: list[tuple[float, int, int, int]] = []
+        for number in range(len(self._groups)):
+            self._offer_best_of(number)
 
-    def best_group(self) -> int | None:
-        """Which class has the highest score left, None if nothing is left."""
-        if not len(self._best):
-            return None
-        top = self._best_scores.max()
-        if top < self._settings.min_score:
-            return None
-        tied = np.flatnonzero(self._best_scores == top)
-        return int(tied[np.argmin(self._order[self._best[tied]])])
+    def pick(self) -> tuple[int, float] | None:
+        """Take the best box of all classes, and lower the others of its class.
 
-    def pick(self, group: int) -> tuple[int, float]:
-        """Take the best box of a class, and lower the others of the class: its index and score."""
-        taken, members = int(self._best[group]), self._groups[group]
-        score = float(self._scores[taken])
-        self._lower(members, taken)
+        Returns:
+            Its place in the input and its score; None if nothing is left.
+        """
+        if not self._best:
+            return None
+        minus_score, index, taken, number = heapq.heappop(self._best)
+        self._lower(self._groups[number], taken)
         self._scores[taken] = -1.0
-        self._best[group] = self._best_of(members)
-        self._best_scores[group] = self._scores[self._best[group]]
-        return int(self._order[taken]), score
+        self._offer_best_of(number)
+        return index, -minus_score
 
-    def _best_of(self, members: slice) -> int:
-        return int(members.start + self._scores[members].argmax())
+    def _offer_best_of(self, number: int) -> None:
+        """Enter the best box of a class, if one is left that scores enough."""
+        members = self._groups[number]
+        best = int(members.start + self._scores[members].argmax())
+        score = float(self._scores[best])
+        if score >= self._settings.min_score:
+            heapq.heappush(self._best, (-score, int(self._order[best]), best, number))
 
     def _lower(self, members: slice, taken: int) -> None:
         method, scores = self._settings.method, self._scores[members]
@@ -203,13 +208,10 @@ class _Pool:
 
     def _overlaps(self, members: slice, taken: int) -> npt.NDArray[Any]:
         """(n,) intersections over unions of the members of a class with one of them."""
-        left, top, right, bottom = self._corners[:, members]
-        x1, y1, x2, y2 = self._corners[:, taken]
-        width = np.maximum(np.minimum(right, x2) - np.maximum(left, x1), 0)
-        height = np.maximum(np.minimum(bottom, y2) - np.maximum(top, y1), 0)
+        low = np.maximum(self._low[:, members], self._low[:, taken, None])
+        high = np.minimum(self._high[:, members], self._high[:, taken, None])
+        width, height = np.maximum(high - low, 0)
         shared = width * height
         union = self._areas[members] + self._areas[taken] - shared
-        overlaps: npt.NDArray[Any] = np.divide(
-            shared, union, out=np.zeros_like(shared), where=union > 0
-        )
+        overlaps: npt.NDArray[Any] = shared / np.maximum(union, self._smallest)
         return overlaps

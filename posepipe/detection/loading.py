@@ -12,7 +12,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +77,8 @@ def read_state(path: Path) -> State:
     except (pickle.UnpicklingError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path} is damaged or holds more than weights: {reason}") from None
-    except (OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:
+        # Damaged pickles and archives raise nearly anything: EOFError, IndexError, RuntimeError, …
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path} cannot be read as weights: {reason}") from None
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
@@ -182,18 +183,34 @@ def _latin1_bytes(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _empty_bytes() -> bytes:
+    """`bytes()`, which older pickles have for an array without numbers; takes no size."""
+    return b""
+
+
 def _empty_array(*_: object) -> npt.NDArray[Any]:
     """What numpy's own rebuilding function gives; type, shape and numbers follow in the pickle."""
     return np.zeros(0, np.int8)
+
+
+def _array_of_bytes(
+    content: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: Literal["C", "F"]
+) -> npt.NDArray[Any]:
+    """An array from its bytes, as pickles since protocol 5 have it; refuses types with pointers."""
+    return np.frombuffer(bytearray(content), dtype).reshape(shape, order=order)
 
 
 _SAFE_NAMES = {
     ("numpy", "ndarray"): "an array's type, named by every array and used by nothing here",
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): _latin1_bytes,
+    ("__builtin__", "bytes"): _empty_bytes,
+    ("builtins", "bytes"): _empty_bytes,
     ("collections", "OrderedDict"): OrderedDict,
     ("numpy.core.multiarray", "_reconstruct"): _empty_array,
     ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy.core.numeric", "_frombuffer"): _array_of_bytes,
+    ("numpy._core.numeric", "_frombuffer"): _array_of_bytes,
 }
 
 

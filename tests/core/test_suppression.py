@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -38,9 +40,10 @@ def crowd(seed: int, people: int = 60, classes: int = 4, size: float = 100.0):
 
 def papers_loop(boxes, scores, classes, settings: Suppression):
     """Figure 2 of the Soft-NMS paper, class by class, then the best top_k of all classes."""
+    overlap = iou(boxes, boxes)
     picked = []
     for label in set(classes.tolist()):
-        left = [(float(scores[i]), i) for i in np.flatnonzero(classes == label) if scores[i] >= 0]
+        left = [(float(scores[i]), i) for i in np.flatnonzero(classes == label)]
         while left:
             best_score, best = max(left, key=lambda pair: (pair[0], -pair[1]))
             if best_score < settings.min_score:
@@ -48,15 +51,13 @@ def papers_loop(boxes, scores, classes, settings: Suppression):
             picked.append((best_score, best))
             remaining = []
             for score, i in left:
-                if i == best:
+                shared = float(overlap[best, i])
+                if i == best or (settings.method == "hard" and shared > settings.threshold):
                     continue
-                overlap = float(iou(boxes[best : best + 1], boxes[i : i + 1])[0, 0])
-                if settings.method == "hard" and overlap > settings.threshold:
-                    continue
-                if settings.method == "soft_linear" and overlap > settings.threshold:
-                    score *= 1 - overlap
+                if settings.method == "soft_linear" and shared > settings.threshold:
+                    score *= 1 - shared
                 if settings.method == "soft_gaussian":
-                    score *= np.exp(-(overlap**2) / settings.sigma)
+                    score *= math.exp(-(shared**2) / settings.sigma)
                 remaining.append((score, i))
             left = remaining
     picked.sort(key=lambda pair: (-pair[0], pair[1]))

@@ -3,12 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from posepipe.core.suppression import Suppression, suppress
 from posepipe.detection.candidates import Origin
+from posepipe.detection.stage import load_detector
 from posepipe.detection.torchvision import Preprocessing, TorchvisionDetector, final_size_wh
 
 ORIGIN = Origin("small", "torchvision", "")
@@ -161,3 +163,24 @@ def test_a_mask_head_is_not_run(random_network, picture, small) -> None:
     [candidates] = detector([detector.prepare(picture(128, 96))])
     assert len(candidates) > 0
     assert not calls
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fasterrcnn", "maskrcnn"])
+def test_the_recipes_take_files_laid_out_like_torchvisions_published_ones(
+    name: str, tmp_path, picture
+) -> None:
+    theirs = torchvision.models.get_model(
+        f"{name}_resnet50_fpn", weights=None, weights_backbone=None
+    )
+    # Published ones come from frozen batch normalisation, which has no counter.
+    state = {k: v for k, v in theirs.state_dict().items() if "num_batches" not in k}
+    assert any("mask_head" in key for key in state) == (name == "maskrcnn")
+    torch.save(state, tmp_path / "published.pth")
+    detector = load_detector(
+        f"{name}-resnet50-fpn", weights=tmp_path / "published.pth", device="cpu", precision="fp32"
+    )
+    norms = [m for m in detector.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert len(norms) == 53
+    assert {norm.eps for norm in norms} == {0.0}
+    detector([detector.prepare(picture(120, 160), scale=0.2)])
