@@ -103,7 +103,7 @@ def compact_detector(
         box_roi_pool=pool,
         box_head=TwoMLPHead(channels * 7 * 7, 256),
         box_predictor=FastRCNNPredictor(256, classes),
-        box_batch_size_per_image=128,
+        box_batch_size_per_image=64,
     )
 
 

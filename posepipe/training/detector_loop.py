@@ -65,7 +65,7 @@ class DetectorTrainingTable(Table, frozen=True):
 
     minutes: float
     batch: int = 4
-    side: int = 448
+    side: int = 384
     learning_rate: float = 5e-4
     weight_decay: float = 1e-3
     warm_up: float = 0.03
@@ -99,6 +99,7 @@ def train_detector(
     """
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
+    network.to(memory_format=torch.channels_last)
     generator = np.random.default_rng(seed)
     for stage in network.backbone.stages[: table.frozen_stages]:
         stage.requires_grad_(False)
@@ -123,7 +124,7 @@ def train_detector(
         losses: dict[str, Tensor] = network(images, targets)
         loss = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizer.step()
         steps += 1
@@ -189,7 +190,9 @@ def _tile(
     sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=1e9)
     learnt = (area(boxes) > area(whole) / 3) & (sides >= table.smallest)
     blots = np.concatenate([_moved(sample.ignored_xyxy, to_tile), boxes[~learnt]])
-    return DetectionSample(_blotted(pixels, blots, boxes[learnt], table.fill), boxes[learnt], [])
+    return DetectionSample(
+        _blotted(pixels, blots, boxes[learnt], table.fill), boxes[learnt], np.zeros((0, 4))
+    )
 
 
 def _moved(boxes_xyxy: npt.NDArray[np.float64], to_tile: Affine) -> npt.NDArray[np.float64]:

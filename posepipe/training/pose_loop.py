@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from posepipe.core.boxes import extend, grow_to_aspect
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.pose.heatmaps import DecodingTable, decode, encode
+from posepipe.pose.networks.backbone import Backbone
 from posepipe.pose.networks.cpn import CPN, CPNHeatmaps
 from posepipe.recipe import Table
 from posepipe.training.augment import AugmentTable, TrainingCrop, augmented_crop
@@ -103,8 +104,8 @@ def train_pose(
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs
-    for stage in network.backbone.stages[: table.frozen_stages]:
+    network.to(memory_format=torch.channels_last)
+    for stage in _frozen(network, table.frozen_stages):
         stage.requires_grad_(False)
     averaged = copy.deepcopy(network).eval()
     parameters = [p for p in network.parameters() if p.requires_grad]
@@ -243,9 +244,15 @@ def _schedule(progress: float, warm_up: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
+def _frozen(network: CPN, count: int) -> list[nn.Module]:
+    """The first stages of a trunk of ours; timm's have none to tell apart."""
+    backbone = network.backbone
+    return list(backbone.stages)[:count] if isinstance(backbone, Backbone) else []
+
+
 def _train_mode(network: CPN, frozen_stages: int) -> None:
     network.train()
-    for stage in network.backbone.stages[:frozen_stages]:
+    for stage in _frozen(network, frozen_stages):
         stage.eval()
 
 

@@ -1,0 +1,46 @@
+"""``posepipe detect``: pictures in, boxes.json out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from posepipe.cli.options import (
+    PATH,
+    chosen_detection,
+    detection_options,
+    image_set,
+    picture_options,
+    run_options,
+    running_options,
+)
+from posepipe.cli.progress import progress_bar, report_left_out, report_people
+
+
+@click.command()
+@picture_options
+@click.option("-o", "--output", type=PATH, required=True, help="The boxes.json to write.")
+@detection_options
+@running_options
+@click.pass_obj
+def detect(verbose: bool, /, output: Path, **options: Any) -> None:
+    """Find the people in pictures and write their boxes.
+
+    INPUT is a folder, a picture, a pattern like 'photos/*.jpg', or a text file of paths.
+    """
+    images = image_set(options)
+    from posepipe.engines.runs import run_detection
+
+    chosen = chosen_detection(options)
+    stage = chosen.stage()
+    made = chosen.made_by(stage, "detect")
+    with progress_bar(len(images), "detect", output) as bar:
+        document = run_detection(
+            stage,
+            images,
+            run_options(options, output=output, made_by=made, progress=bar),
+        )
+    report_left_out(document.skipped)
+    report_people(document.detections, output, verbose=verbose)

@@ -1,0 +1,59 @@
+"""``posepipe eval``: results and ground truth in, COCO's numbers out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from posepipe.cli.options import PATH
+
+
+@click.command("eval")
+@click.argument("results", type=PATH, metavar="KPS.JSON")
+@click.option("--split", help="A COCO set: minival (= val2017), val2017, train2017.")
+@click.option("--data", type=PATH, help="COCO's folder.  [default: $POSEPIPE_DATA, datasets/coco]")
+@click.option("--annotations", type=PATH, help="Any COCO annotation file instead of a set.")
+@click.option("--json", "json_file", type=PATH, help="Also write the numbers to this file.")
+@click.option(
+    "--per-keypoint/--no-per-keypoint",
+    default=True,
+    show_default=True,
+    help="The AP of every keypoint alone, which takes longest.",
+)
+def evaluate(
+    results: Path,
+    split: str | None,
+    data: Path | None,
+    annotations: Path | None,
+    json_file: Path | None,
+    per_keypoint: bool,
+) -> None:
+    """Score poses (or a boxes.json) by COCO's metrics, as pycocotools computes them."""
+    if (split is None) == (annotations is None):
+        raise click.UsageError("name the ground truth: --split NAME or --annotations FILE")
+    import msgspec
+
+    from posepipe.data.jsonfiles import check_output, write_whole
+    from posepipe.data.splits import find_split
+    from posepipe.scoring import evaluation
+    from posepipe.scoring.results import holds_boxes
+    from posepipe.scoring.scorecard import BoxScoreCard, ScoreCard
+
+    if split is not None:
+        annotations = find_split(split, data, images_needed=False).annotations
+    assert annotations is not None  # noqa: S101  # one of the two was given
+    if json_file is not None:
+        check_output(json_file)
+    name = split or annotations.name
+    card: ScoreCard | BoxScoreCard
+    if holds_boxes(results):
+        card = evaluation.evaluate_boxes(results, annotations, split=name)
+    else:
+        card = evaluation.evaluate(results, annotations, split=name, per_keypoint=per_keypoint)
+    for warning in card.warnings:
+        click.echo(f"posepipe: warning: {warning}", err=True)
+    click.echo(card.as_table())
+    if json_file is not None:
+        encoded = msgspec.json.format(msgspec.json.encode(card.as_json()), indent=2)
+        write_whole(json_file, [encoded, b"\n"])

@@ -1,0 +1,217 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from posepipe.errors import OptionError
+
+if TYPE_CHECKING:
+    from posepipe.api import DetectionOptions, PoseOptions
+    from posepipe.data.documents import MadeBy
+    from posepipe.data.images import ImageSet
+    from posepipe.engines.runs import RunOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+
+
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, shown in --help in the order given."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+picture_options: Callable[[Any], Any] = together(
+    click.argument("inputs", nargs=-1, metavar="[INPUT]..."),
+    click.option("--recursive", is_flag=True, help="Search folders inside folders."),
+    click.option("--split", help="A COCO set instead: minival, val2017, train2017."),
+    click.option(
+        "--data", type=PATH, help="COCO's folder.  [default: $POSEPIPE_DATA, datasets/coco]"
+    ),
+)
+
+running_options: Callable[[Any], Any] = together(
+    click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps."
+    ),
+    click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16, fp16."),
+    click.option(
+        "--workers",
+        type=click.IntRange(0, 64),
+        default=2,
+        show_default=True,
+        help="Threads that read pictures ahead of the network.",
+    ),
+    click.option("--resume", is_flag=True, help="Go on from an interrupted run."),
+    click.option("--strict", is_flag=True, help="Stop at the first picture that cannot be read."),
+)
+
+_nms_options: Callable[[Any], Any] = together(
+    click.option(
+        "--nms",
+        type=click.Choice(["soft_gaussian", "soft_linear", "hard", "none"]),
+        help="Kind of non-maximum suppression.  [default: the model's]",
+    ),
+    click.option("--nms-threshold", type=float, help="IoU of hard and soft_linear NMS."),
+    click.option("--nms-sigma", type=float, help="Sigma of soft_gaussian NMS."),
+    click.option("--top-k", type=int, help="Boxes of all classes that stay.  [default: 100]"),
+    click.option(
+        "--scales", default="1", show_default=True, help="Sizes to look at, e.g. 0.8,1,1.25."
+    ),
+    click.option(
+        "--min-score",
+        type=float,
+        default=0.0,
+        show_default=True,
+        help="Leave out people with a lower box score.",
+    ),
+)
+
+_config_options: Callable[[Any], Any] = together(
+    click.option("--config", help="For the model detectron2: a YAML file or a name of its zoo."),
+    click.option("--weights", type=PATH, help="Another weights file than the model's own."),
+)
+
+detection_options: Callable[[Any], Any] = together(
+    click.option(
+        "--model",
+        "detectors",
+        multiple=True,
+        help="Detector's name or folder; several pool their boxes.  [default: the shipped one]",
+    ),
+    _config_options,
+    _nms_options,
+    click.option("--flip", "detection_flip", is_flag=True, help="Look at mirror images, too."),
+    click.option(
+        "--batch-size", "images_per_batch", type=int, default=4, show_default=True, help="Pictures."
+    ),
+)
+
+detection_options_of_run: Callable[[Any], Any] = together(
+    click.option(
+        "--detector",
+        "detectors",
+        multiple=True,
+        help="Detector's name or folder; several pool their boxes.  [default: the shipped one]",
+    ),
+    _config_options,
+    _nms_options,
+    click.option("--detection-flip", is_flag=True, help="Detect in mirror images, too."),
+)
+
+pose_options: Callable[[Any], Any] = together(
+    click.option(
+        "--model",
+        "pose_models",
+        multiple=True,
+        help="Pose model's name or folder; several average their heatmaps.  "
+        "[default: the shipped one]",
+    ),
+    click.option("--flip/--no-flip", "pose_flip", default=None, help="Average with mirror images."),
+    click.option("--blur-kernel", type=int, help="Cells of the filter on heatmaps; 1: none."),
+    click.option(
+        "--quarter-offset/--no-quarter-offset",
+        default=None,
+        help="A quarter cell towards the second highest response.",
+    ),
+    click.option("--rescore/--no-rescore", default=True, help="Box score x mean keypoint score."),
+    click.option("--oks-nms", type=float, help="Leave out poses this similar to better ones."),
+    click.option(
+        "--batch-size", "crops_per_batch", type=int, default=32, show_default=True, help="Crops."
+    ),
+)
+
+
+def image_set(options: dict[str, Any]) -> ImageSet:
+    """The pictures that `picture_options` lead to.
+
+    Raises:
+        PosepipeError: neither inputs nor a split, both, or no picture there.
+    """
+    from posepipe.data.coco import image_files, read_annotations
+    from posepipe.data.images import find_images
+    from posepipe.data.splits import find_split
+
+    inputs, split = options["inputs"], options["split"]
+    if bool(inputs) == bool(split):
+        raise click.UsageError(
+            "name pictures (a folder, files, a pattern), or a COCO set with --split"
+        )
+    if split:
+        found = find_split(split, options["data"])
+        return image_files(read_annotations(found.annotations), found.images)
+    return find_images(inputs, recursive=options["recursive"])
+
+
+def run_options(
+    options: dict[str, Any], *, output: Path, made_by: MadeBy, progress: Callable[[int], None]
+) -> RunOptions:
+    """The engine's options of `running_options`."""
+    from posepipe.engines.runs import RunOptions
+
+    return RunOptions(
+        output=output,
+        made_by=made_by,
+        resume=options["resume"],
+        strict=options["strict"],
+        workers=options["workers"],
+        progress=progress,
+    )
+
+
+def chosen_detection(options: dict[str, Any]) -> DetectionOptions:
+    """The API's detection options of the command line's.
+
+    Raises:
+        OptionError: --scales is no list of numbers.
+    """
+    from posepipe.api import DEFAULT_DETECTOR, DetectionOptions
+
+    try:
+        scales = tuple(float(scale) for scale in options["scales"].split(","))
+    except ValueError:
+        raise OptionError(
+            f"--scales takes numbers like 0.8,1,1.25, got {options['scales']!r}"
+        ) from None
+    return DetectionOptions(
+        models=options["detectors"] or (DEFAULT_DETECTOR,),
+        config=options["config"],
+        weights=options["weights"],
+        nms=options["nms"],
+        nms_threshold=options["nms_threshold"],
+        nms_sigma=options["nms_sigma"],
+        top_k=options["top_k"],
+        scales=scales,
+        flip=options["detection_flip"],
+        min_score=options["min_score"],
+        batch_size=options.get("images_per_batch", 4),
+        device=options["device"],
+        precision=options["precision"],
+    )
+
+
+def chosen_pose(options: dict[str, Any]) -> PoseOptions:
+    """The API's pose options of the command line's."""
+    from posepipe.api import DEFAULT_POSE_MODEL, PoseOptions
+
+    return PoseOptions(
+        models=options["pose_models"] or (DEFAULT_POSE_MODEL,),
+        flip=options["pose_flip"],
+        blur_kernel=options["blur_kernel"],
+        quarter_offset=options["quarter_offset"],
+        rescore=options["rescore"],
+        oks_nms=options["oks_nms"],
+        batch_size=options["crops_per_batch"],
+        device=options["device"],
+        precision=options["precision"],
+    )

@@ -1,0 +1,71 @@
+"""``posepipe pose``: boxes.json in, kps.json out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from posepipe.cli.options import PATH, chosen_pose, pose_options, run_options, running_options
+from posepipe.cli.progress import progress_bar, report_left_out, report_people
+
+if TYPE_CHECKING:
+    from posepipe.data.documents import BoxesDocument
+
+
+@click.command()
+@click.argument("boxes", type=PATH, required=False, metavar="[BOXES.JSON]")
+@click.option("-o", "--output", type=PATH, required=True, help="The kps.json to write.")
+@click.option("--images", type=PATH, help="The pictures' folder, for lists and moved pictures.")
+@click.option("--annotations", type=PATH, help="For a plain list: a COCO file with the file names.")
+@click.option(
+    "--ground-truth",
+    type=PATH,
+    help="A COCO annotation file whose labelled boxes take the detector's place.",
+)
+@pose_options
+@running_options
+@click.pass_obj
+def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> None:
+    """Estimate the poses of the people in BOXES.JSON.
+
+    BOXES.JSON is what `posepipe detect` writes, or a plain COCO detection list.
+    """
+    document, source = _boxes(boxes, options)
+    from posepipe.engines.runs import run_poses
+    from posepipe.recipe import sha256_of
+
+    chosen = chosen_pose(options)
+    stage = chosen.stage()
+    made = chosen.made_by(stage, "pose")
+    with progress_bar(len(document.images), "pose", output) as bar:
+        written, skipped = run_poses(
+            stage,
+            document,
+            run_options(options, output=output, made_by=made, progress=bar),
+            finish=chosen.finish,
+            boxes_digest=sha256_of(source),
+        )
+    report_left_out((*document.skipped, *skipped), document.problems)
+    if document.other_categories:
+        others = f"{document.other_categories} boxes of other categories than person left out"
+        click.echo(f"posepipe: {others}", err=True)
+    report_people(written.poses, output, verbose=verbose)
+
+
+def _boxes(boxes: Path | None, options: dict[str, Any]) -> tuple[BoxesDocument, Path]:
+    """The boxes to work on, and the file they come from."""
+    from posepipe.data.coco import read_annotations
+    from posepipe.data.documents import labelled_document, read_boxes
+
+    ground_truth, images = options["ground_truth"], options["images"]
+    if ground_truth is not None:
+        if boxes is not None:
+            raise click.UsageError("give either BOXES.JSON or --ground-truth")
+        if images is None:
+            raise click.UsageError("--ground-truth needs the pictures' folder: --images DIR")
+        return labelled_document(read_annotations(ground_truth), images), ground_truth
+    if boxes is None:
+        raise click.UsageError("name a BOXES.JSON (`posepipe detect` writes one) or --ground-truth")
+    return read_boxes(boxes, images=images, annotations=options["annotations"]), boxes

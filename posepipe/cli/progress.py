@@ -1,0 +1,100 @@
+"""What a running command says: a progress bar, a summary, what was left out. All on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence, Sized
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from posepipe.data.documents import Skipped
+
+MOST_LINES = 20
+
+
+class Bar:
+    """A progress bar in images/s and people/s; nothing where stderr is no terminal.
+
+    Args:
+        total: how many pictures.
+        what: a word in front.
+    """
+
+    def __init__(self, total: int, what: str) -> None:
+        self.people = 0
+        self._begun = time.monotonic()
+        self._bar = tqdm(total=total, desc=what, unit="images", disable=None, file=sys.stderr)
+
+    def __call__(self, people: int) -> None:
+        """One more picture is done, with this many people in it."""
+        self.people += people
+        seconds = max(time.monotonic() - self._begun, 1e-9)
+        self._bar.set_postfix_str(f"{self.people / seconds:.1f} people/s", refresh=False)
+        self._bar.update()
+
+    def close(self) -> None:
+        """Leave the bar as it is and go to the next line."""
+        self._bar.close()
+
+
+@contextmanager
+def progress_bar(total: int, what: str, output: Path) -> Iterator[Bar]:
+    """A bar for a run that writes `output`; an interruption says how to go on.
+
+    Raises:
+        SystemExit: 130 after an interruption.
+    """
+    bar = Bar(total, what)
+    try:
+        yield bar
+    except KeyboardInterrupt:
+        bar.close()
+        click.echo(
+            f"posepipe: interrupted; what is finished is kept in {output}.journal: the same "
+            "command with --resume goes on from it",
+            err=True,
+        )
+        sys.exit(130)
+    finally:
+        bar.close()
+
+
+def say(message: str, *, verbose: bool) -> None:
+    """A line for a person who is watching: on a terminal, or when asked for with -v."""
+    if verbose or sys.stderr.isatty():
+        click.echo(message, err=True)
+
+
+def report_left_out(skipped: Sequence[Skipped], problems: Sequence[str] = ()) -> None:
+    """What was left out and why, a line each, the first of them when there are many; and counts."""
+    lines = [*problems, *(f"skipped: {skip.why}" for skip in skipped)]
+    for line in lines[:MOST_LINES]:
+        click.echo(f"posepipe: {line}", err=True)
+    if len(lines) > MOST_LINES:
+        click.echo(f"posepipe: … and {len(lines) - MOST_LINES} more", err=True)
+    if skipped:
+        click.echo(f"posepipe: {_count(len(skipped), 'picture')} skipped", err=True)
+
+
+def report_people(found: Sequence[Sized], output: Path, *, verbose: bool) -> None:
+    """How many people were found in how many pictures; nobody at all is worth a line to everyone.
+
+    Args:
+        found: the detections or poses of each picture.
+        output: where they were written.
+        verbose: whether -v was given.
+    """
+    people, pictures = sum(map(len, found)), _count(len(found), "picture")
+    if not people:
+        click.echo(f"posepipe: no people found in {pictures}", err=True)
+    say(f"{pictures}, {_count(people, 'person', 'people')}: {output}", verbose=verbose)
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
