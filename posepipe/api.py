@@ -70,7 +70,7 @@ class DetectionOptions:
         top_k: how many boxes of all classes stay before the persons are chosen.
         scales: sizes at which each picture is looked at, relative to the recipe's.
         flip: look at the mirror image, too.
-        min_score: people with a lower score are left out.
+        min_score: people with a lower score are left out; the paper leaves out none (0).
         batch_size: pictures per pass.
         device, precision: see `posepipe.devices`.
     """
@@ -84,7 +84,7 @@ class DetectionOptions:
     top_k: int | None = None
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
-    min_score: float = 0.0
+    min_score: float = 0.1
     batch_size: int = 4
     device: str = "auto"
     precision: str = "auto"

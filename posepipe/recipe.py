@@ -76,8 +76,8 @@ class Recipe:
         try:
             return msgspec.convert(self.tables.get(name, {}), kind)
         except msgspec.ValidationError as error:
-            message = str(error).replace("$", name)
-            raise RecipeError(f"{self.folder / RECIPE_FILE}: {message}") from None
+            message = str(error).replace("`$.", "`")
+            raise RecipeError(f"{self.folder / RECIPE_FILE}, [{name}]: {message}") from None
 
     @property
     def weights_path(self) -> Path:

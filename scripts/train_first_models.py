@@ -19,6 +19,8 @@ import torch
 
 import json
 
+from safetensors.torch import load_file
+
 from posepipe.core.boxes import xywh_to_xyxy
 from posepipe.detection.networks import compact_detector
 from posepipe.pose.networks.cpn import CPN, CPNTable
@@ -39,7 +41,10 @@ def read(data, annotations, folder):
     for a in document["annotations"]:
         by_image[a["image_id"]].append(a)
     for entry in document["images"]:
-        yield cv2.imread(str(data / folder / entry["file_name"]))[..., ::-1].copy(), by_image[entry["id"]]
+        yield (
+            cv2.imread(str(data / folder / entry["file_name"]))[..., ::-1].copy(),
+            by_image[entry["id"]],
+        )
 
 
 def pose_samples(data, annotations, folder):
@@ -51,7 +56,9 @@ def pose_samples(data, annotations, folder):
             keypoints = np.array(a["keypoints"], float).reshape(17, 3)
             weights = (keypoints[:, 2] > 0).astype(float)
             weights[a.get("pseudo_keypoints", [])] *= PSEUDO_WEIGHT
-            found.append(PoseSample(pixels, xywh_to_xyxy(a["bbox"]), keypoints[:, :2], weights, a["area"]))
+            found.append(
+                PoseSample(pixels, xywh_to_xyxy(a["bbox"]), keypoints[:, :2], weights, a["area"])
+            )
     return found
 
 
@@ -72,8 +79,9 @@ def detection_samples(data, annotations, folder):
 @click.argument("weights", type=click.Path(path_type=Path))
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--minutes", type=float, default=100.0)
+@click.option("--start", type=click.Path(path_type=Path), help="weights to begin with")
 @click.option("--threads", type=int, default=0)
-def main(what, data, weights, run, minutes, threads):
+def main(what, data, weights, run, minutes, start, threads):
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if threads:
         torch.set_num_threads(threads)
@@ -87,7 +95,10 @@ def main(what, data, weights, run, minutes, threads):
             torch.nn.init.constant_(head[1].weight, 0.1)
         train_pose(
             network,
-            [pose_samples(data, "coco_people_train", "coco/train"), pose_samples(data, "lspet_train", "lspet")],
+            [
+                pose_samples(data, "coco_people_train", "coco/train"),
+                pose_samples(data, "lspet_train", "lspet"),
+            ],
             [0.6, 0.4],
             {
                 "coco_val": pose_samples(data, "coco_people_val", "coco/val"),
@@ -106,10 +117,15 @@ def main(what, data, weights, run, minutes, threads):
     else:
         network = compact_detector(classes=2, channels=128, proposals=300, imagenet_weights=weights)
         network.transform.image_mean = network.transform.image_std = [0.5, 0.5, 0.5]
-        network.transform.min_size, network.transform.max_size = (448,), 448
+        network.transform.min_size, network.transform.max_size = (384,), 384
+        if start:
+            network.load_state_dict(load_file(start))
         train_detector(
             network,
-            [detection_samples(data, "coco_people_train", "coco/train"), detection_samples(data, "lspet_train", "lspet")],
+            [
+                detection_samples(data, "coco_people_train", "coco/train"),
+                detection_samples(data, "lspet_train", "lspet"),
+            ],
             [0.65, 0.35],
             DetectorTrainingTable(minutes=minutes),
             run=run,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--min-score",
     type=float,
-    default=0.1,
+    default=0.2,
     show_default=True,
     help="Leave out people with a lower score.",
 )

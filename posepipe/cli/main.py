@@ -46,7 +46,7 @@ class Program(click.Group):
 @click.option("-v", "--verbose", is_flag=True, help="Say what is being done.")
 @click.pass_context
 def main(ctx: click.Context, verbose: bool) -> None:
-    r"""Find the people in pictures and estimate their poses.
+    """Find the people in pictures and estimate their poses.
 
     \b
     posepipe run photos/ -o kps.json          pictures in, COCO keypoints out
@@ -54,7 +54,7 @@ def main(ctx: click.Context, verbose: bool) -> None:
     posepipe pose boxes.json -o kps.json
     posepipe draw kps.json -o drawn/          look at the result
     posepipe eval kps.json --split minival    score it on COCO
-    """
+    """  # noqa: D301  # click reads the backspace: keep these lines
     ctx.obj = verbose
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
     signal.signal(signal.SIGTERM, _interrupt)

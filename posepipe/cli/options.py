@@ -71,9 +71,9 @@ _nms_options: Callable[[Any], Any] = together(
     click.option(
         "--min-score",
         type=float,
-        default=0.0,
+        default=0.1,
         show_default=True,
-        help="Leave out people with a lower box score.",
+        help="Leave out people with a lower box score; 0 keeps all, as the paper does.",
     ),
 )
 

@@ -36,9 +36,10 @@ from posepipe.detection.candidates import (
     Origin,
     by_shape,
 )
-from posepipe.detection.loading import find_weights, fit_state, read_state, run_in_precision
 from posepipe.detection.networks import NetworkTable, build_network
+from posepipe.detection.precision import run_in_precision
 from posepipe.recipe import Recipe, Table
+from posepipe.weights import find_weights, fit_state, read_state
 
 Side = Annotated[int, Meta(ge=32, le=8192)]
 Rgb = tuple[float, float, float]

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
 from posepipe.devices import resolve_device, resolve_precision
-from posepipe.errors import RecipeError, WeightsError
+from posepipe.errors import RecipeError
 from posepipe.pose.crops import PreprocessingTable, network_input
 from posepipe.pose.heatmaps import DecodingTable, mirror_back
 from posepipe.pose.networks.cpn import CPN, CPNTable
 from posepipe.recipe import Recipe, load_recipe
+from posepipe.weights import find_weights, fit_state, read_state
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +81,8 @@ def load_pose_model(
     """
     recipe = load_recipe(name_or_path)
     network = build_pose_network(recipe)
-    path, digest = recipe.verified_weights()
-    load_weights(network, path)
+    path, digest = find_weights(recipe)
+    fit_state(network, read_state(path), path)
     return pose_model(recipe, network, device=device, precision=precision, weights_sha256=digest)
 
 
@@ -133,30 +132,3 @@ def build_pose_network(recipe: Recipe) -> CPN:
             f"{len(COCO_PERSON)}"
         )
     return CPN(table)
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Put a safetensors file's weights into a network, converting half precision to fp32.
-
-    Raises:
-        WeightsError: not a safetensors file, damaged, or of another network; names the first key
-            that does not fit.
-    """
-    try:
-        given = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is not a readable safetensors file: {error}") from None
-    wanted = network.state_dict()
-    # How many batches a normalisation has seen is of no use to anyone but a training run.
-    counters = {key for key in wanted if key.endswith("num_batches_tracked")}
-    for key in sorted((wanted.keys() | given.keys()) - counters):
-        if key not in given:
-            raise WeightsError(f"{path} is of another network: it lacks {key!r}")
-        if key not in wanted:
-            raise WeightsError(f"{path} is of another network: {key!r} is unknown")
-        if given[key].shape != wanted[key].shape:
-            raise WeightsError(
-                f"{path} is of another network: {key!r} has shape {tuple(given[key].shape)}, "
-                f"needed is {tuple(wanted[key].shape)}"
-            )
-    network.load_state_dict(given, strict=False)

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from posepipe.detection.loading import find_weights, fit_state, read_state, run_in_precision
+from posepipe.detection.precision import run_in_precision
 from posepipe.errors import WeightsError
 from posepipe.recipe import Recipe
+from posepipe.weights import find_weights, fit_state, read_state
 
 ARRAYS = {"0.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "0.bias": np.ones(2, "f4")}
 STATE = {key: torch.from_numpy(array) for key, array in ARRAYS.items()}

@@ -1,0 +1,46 @@
+"""Lower precision for the parts of a detector that gain from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def run_in_precision(modules: Iterable[nn.Module], dtype: torch.dtype) -> None:
+    """Make modules compute in a lower precision and give float32 all the same; in place.
+
+    Convolutions and linear layers gain from it. What a Faster R-CNN does between them (box
+    arithmetic, softmax, sorting, NMS) stays outside and sees float32 alone: a box 1,000 pixels
+    from the origin has steps of 4 pixels in bf16.
+
+    float32 leaves the modules untouched.
+    """
+    if dtype == torch.float32:
+        return
+    for module in modules:
+        _wrap_forward(module, dtype)
+
+
+def _wrap_forward(module: nn.Module, dtype: torch.dtype) -> None:
+    forward = module.forward
+
+    def forward_in_precision(*args: Any, **kwargs: Any) -> Any:
+        device = next(module.parameters()).device
+        with torch.autocast(device.type, dtype=dtype):
+            return _to_float32(forward(*args, **kwargs))
+
+    # Not a wrapping module: the libraries look for attributes of their own on these modules.
+    module.__dict__["forward"] = forward_in_precision
+
+
+def _to_float32(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.is_floating_point() else value
+    if isinstance(value, Mapping):
+        return {key: _to_float32(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_to_float32(part) for part in value)
+    return value
