@@ -1,0 +1,54 @@
+# make demo   sets everything up and runs the pipeline on the pictures in examples/
+# make test   sets everything up and passes the tests
+
+VENV   ?= .venv
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test install format check bench clean
+
+help:  ## List the targets.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(BIN)/.installed  ## Detect, estimate and draw poses on the pictures in examples/.
+	@mkdir -p demo
+	$(BIN)/posepipe -v detect examples -o demo/boxes.json
+	$(BIN)/posepipe -v pose demo/boxes.json -o demo/kps.json
+	@echo "The drawn pictures:"
+	@$(BIN)/posepipe draw demo/kps.json -o demo/drawn
+
+test: $(BIN)/.installed-dev  ## Run the tests.
+	$(BIN)/python -m pytest
+
+install: $(BIN)/.installed-dev  ## Make the environment, with everything a developer needs.
+
+format: $(BIN)/.installed-dev  ## Put the code into its canonical form.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: $(BIN)/.installed-dev  ## Lint, types, layers.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(BIN)/.installed-dev  ## Measure speed, as ratios.
+	$(BIN)/python scripts/benchmark.py
+
+clean:  ## Remove everything that was made here, the environment included.
+	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# The stamps make a second call quick; they are renewed when what is installed changes.
+$(BIN)/.installed: setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(BIN)/.installed-dev: setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(BIN)/.installed
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "posepipe needs Python 3.11 or newer; name one with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
