@@ -140,7 +140,8 @@ class Affine:
             fill: the colour outside the source, in the order of `image`'s channels.
             antialias: where the map shrinks by 2 or more, average blocks of source pixels first,
                 so that a person of 2,000 pixels in a crop of 256 does not shimmer. Off, the result
-                is what `cv2.resize` gives for an upright box, as both public CPN code bases do.
+                is what `cv2.resize` gives for an upright box, as both public CPN code bases do, but
+                for the outermost pixels: there it blends in what lies beyond the box's edge.
 
         Returns:
             (h, w, C) uint8; all `fill` where the target lies wholly outside the source.
@@ -152,7 +153,8 @@ class Affine:
         left, top, right, bottom = window
         source = image[top:bottom, left:right]
         to_target = Affine(np.array([[1.0, 0.0, left], [0.0, 1.0, top]])).then(self)
-        shrink = int(1.0 / max(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))), 1e-6))
+        # A hair more, lest a factor of 8 come out as 7.999….
+        shrink = int(1.0 / max(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))), 1e-6) + 1e-6)
         if antialias and shrink >= 2:
             reduced_wh = (max(1, source.shape[1] // shrink), max(1, source.shape[0] // shrink))
             reduced = cv2.resize(source, reduced_wh, interpolation=cv2.INTER_AREA)

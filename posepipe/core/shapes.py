@@ -27,8 +27,9 @@ def checked(
         ValueError: wrong number of axes, a wrong length, or a value that is not finite.
     """
     array = np.array(values, dtype=dtype)
-    if array.size == 0 and array.ndim < len(shape):
-        array = array.reshape([0 if isinstance(length, str) else length for length in shape])
+    no_rows = [0 if isinstance(length, str) else length for length in shape]
+    if array.size == 0 and array.ndim < len(shape) and 0 in no_rows:
+        array = array.reshape(no_rows)
     fits = array.ndim == len(shape) and all(
         isinstance(wanted, str) or wanted == length
         for wanted, length in zip(shape, array.shape, strict=True)
