@@ -96,7 +96,7 @@ def decode(heatmaps: Tensor, table: DecodingTable) -> CropKeypoints:
         table: the settings.
     """
     count, keypoints, height, width = heatmaps.shape
-    maps = heatmaps.float().reshape(count * keypoints, 1, height, width)
+    maps = heatmaps.float().reshape(count * keypoints, height, width)
     if count == 0:
         empty = maps.new_zeros((0, keypoints))
         return CropKeypoints(empty[..., None].expand(-1, -1, 2), empty)
@@ -132,22 +132,31 @@ def mirror_back(heatmaps: Tensor, mirrored: tuple[int, ...]) -> Tensor:
 
 
 def _gaussian_filter(maps: Tensor, kernel: int) -> Tensor:
-    """(N, 1, h, w) maps in a skirt of kernel // 2 zeros, blurred, the skirt kept."""
+    """(N, h, w) maps in a skirt of kernel // 2 zeros, blurred, the skirt kept."""
     if kernel == 1:
         return maps
+    down = _blur_matrix(maps.shape[-2], kernel, maps)  # (h + skirt, h)
+    across = _blur_matrix(maps.shape[-1], kernel, maps)  # (w + skirt, w)
+    return down @ maps @ across.T
+
+
+def _blur_matrix(length: int, kernel: int, like: Tensor) -> Tensor:
+    """The matrix that pads a line of cells with zeros and blurs it, mirrored at the outer ends.
+
+    As a product of matrices the filter is several times as fast as a convolution of one channel.
+    """
     radius = kernel // 2
     # OpenCV's rule for the standard deviation that belongs to a kernel size.
     sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
-    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
+    offsets = torch.arange(-radius, radius + 1, device=like.device, dtype=like.dtype)
     weights = torch.exp(-(offsets**2) / (2 * sigma**2))
-    weights = weights / weights.sum()
-    padded = F.pad(maps, [radius] * 4)
-    padded = F.pad(padded, [radius] * 4, mode="reflect")
-    return F.conv2d(F.conv2d(padded, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1))
+    lines = torch.eye(length, device=like.device, dtype=like.dtype)[:, None]  # (length, 1, length)
+    padded = F.pad(F.pad(lines, (radius, radius)), (radius, radius), mode="reflect")
+    return F.conv1d(padded, (weights / weights.sum())[None, None])[:, 0].T
 
 
 def _two_highest(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """The cells (N, 2), x y, of the highest and the second highest value of (N, 1, h, w) maps.
+    """The cells (N, 2), x y, of the highest and the second highest value of (N, h, w) maps.
 
     As the public CPN code bases search: the first cell is set to zero, then they look again; where
     all others are negative they find the same cell twice.
