@@ -21,6 +21,7 @@ from posepipe.core.suppression import Method, Suppression
 from posepipe.data.documents import MadeBy, ModelUsed, made_by
 from posepipe.data.images import ImageFile, find_images, images_from_arrays
 from posepipe.detection.stage import (
+    DETECTRON2,
     DetectionSettings,
     DetectionStage,
     detector_recipe,
@@ -99,21 +100,29 @@ class DetectionOptions:
             raise OptionError("detection needs at least one model")
         if self.weights is not None and len(self.models) > 1:
             raise OptionError("--weights goes with a single --model")
-        recipes = [detector_recipe(model, config=self.config) for model in self.models]
+        detectors = [
+            load_detector(
+                model,
+                config=self._config_of(model),
+                weights=self.weights,
+                device=self.device,
+                precision=self.precision,
+            )
+            for model in self.models
+        ]
+        first = detector_recipe(self.models[0], config=self._config_of(self.models[0]))
         settings = DetectionSettings(
-            suppression=self.suppression(recipe_suppression(recipes[0])),
+            suppression=self.suppression(recipe_suppression(first)),
             scales=self.scales,
             flip=self.flip,
             min_score=self.min_score,
             batch_size=self.batch_size,
         )
-        detectors = [
-            load_detector(
-                recipe, weights=self.weights, device=self.device, precision=self.precision
-            )
-            for recipe in recipes
-        ]
         return DetectionStage(detectors, settings)
+
+    def _config_of(self, model: str | Path) -> str | Path | None:
+        """The config, for the one model that takes one; alone, any model must answer for it."""
+        return self.config if len(self.models) == 1 or str(model) == DETECTRON2 else None
 
     def made_by(self, stage: DetectionStage, command: str) -> MadeBy:
         """What boxes.json says of its origin, for a stage of these options."""

@@ -42,8 +42,8 @@ def check_boxes(
     Args:
         records: the file's boxes, in any order; those of one picture keep theirs.
         file_names: of the pictures, by id; one Detections for each, in this order.
-        sizes_wh: of the pictures, by id, where known; elsewhere a box may lie outside unnoticed
-            until the picture is read (see `check_inside`).
+        sizes_wh: of the pictures, by id, where known; elsewhere a box that lies to the right of or
+            below its picture is not noticed.
     """
     sound: dict[int, tuple[list[tuple[float, ...]], list[float]]] = {}
     problems = []
@@ -73,29 +73,6 @@ def check_boxes(
         for boxes, scores in [sound.get(image_id, ([], []))]
     )
     return CheckedBoxes(detections, tuple(problems), others)
-
-
-def check_inside(detections: Detections, size_wh: tuple[int, int], file_name: str) -> CheckedBoxes:
-    """The boxes that show something of their picture, for pictures whose size is known only now.
-
-    Args:
-        detections: of one picture.
-        size_wh: its width and height in pixels.
-        file_name: its name, for the lines.
-    """
-    kept, problems = [], []
-    for row, corners in enumerate(detections.boxes_xyxy.tolist()):
-        why = _unsound(corners, 1.0, size_wh)
-        if why:
-            box = ", ".join(f"{number:g}" for number in corners)
-            where = f"image {detections.image_id} ({file_name})"
-            problems.append(f"{where}: box with corners [{box}]: {why}")
-        else:
-            kept.append(row)
-    if not problems:
-        return CheckedBoxes((detections,))
-    inside = Detections(detections.image_id, detections.boxes_xyxy[kept], detections.scores[kept])
-    return CheckedBoxes((inside,), tuple(problems))
 
 
 def _corners(records: Sequence[BoxRecord]) -> list[tuple[float, ...]]:

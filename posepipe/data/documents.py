@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -225,7 +226,7 @@ def _read_detection_list(
         sizes_wh = {image.id: image.size_wh for image in known.images}
     else:
         image_set = _listed_images({record.image_id for record in records}, images)
-        sizes_wh = {}
+        sizes_wh = _readable_sizes(image_set)
     file_names = {image.id: image.file_name for image in image_set}
     checked = check_boxes(records, file_names, sizes_wh)
     return BoxesDocument(
@@ -241,6 +242,15 @@ def _listed_images(ids: Iterable[int], folder: str | Path) -> ImageSet:
     root = _existing_folder(folder)
     carried = {coco_id(path.name): path.name for path in sorted(root.iterdir())}
     return _image_set(root, {i: carried.get(i, coco_file_name(i)) for i in sorted(ids)})
+
+
+def _readable_sizes(images: ImageSet) -> dict[int, tuple[int, int]]:
+    """The sizes that the pictures' headers tell; a bad picture is found out when it is read."""
+    sizes_wh = {}
+    for image in images:
+        with suppress(ImageError):
+            sizes_wh[image.id] = image.size_wh
+    return sizes_wh
 
 
 def _image_set(root: Path, file_names: Mapping[int, str]) -> ImageSet:

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from builders import detections
 
-from posepipe.data.checking import check_boxes, check_inside
+from posepipe.data.checking import check_boxes
 from posepipe.data.records import BoxRecord
 
 
@@ -26,17 +25,3 @@ def test_where_the_size_is_not_known_only_left_and_top_can_be_outside() -> None:
     assert len(checked.detections[0]) == 1
     (problem,) = checked.problems
     assert problem.endswith("outside its picture")
-
-
-def test_boxes_outside_are_found_out_once_the_size_is_known() -> None:
-    found = detections(7, [[0, 0, 5, 5], [99, 0, 120, 5], [100, 0, 120, 5]])
-    checked = check_inside(found, (100, 80), "g.jpg")
-    assert checked.detections[0].boxes_xyxy.tolist() == [[0, 0, 5, 5], [99, 0, 120, 5]]
-    assert checked.detections[0].scores.tolist() == found.scores[:2].tolist()
-    assert checked.problems == (
-        "image 7 (g.jpg): box with corners [100, 0, 120, 5]: outside its picture of 100 x 80 "
-        "pixels",
-    )
-    inside = check_inside(found, (500, 80), "g.jpg")
-    assert inside.detections == (found,)
-    assert inside.problems == ()

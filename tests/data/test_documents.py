@@ -236,7 +236,7 @@ def test_a_plain_list_finds_its_pictures_by_their_coco_names(tmp_path: Path) -> 
     ]
     assert [len(found) for found in document.detections] == [1, 1, 2]
     assert document.other_categories == 1
-    assert document.sizes_wh == {}
+    assert document.sizes_wh == {7: (8, 6), 42: (8, 6)}
     assert document.images.images[2].read().shape == (6, 8, 3)
     with pytest.raises(ImageError, match="no such file"):
         document.images.images[0].read()
