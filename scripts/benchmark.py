@@ -73,9 +73,9 @@ def pose_row(
 
     stage = PoseStage([model], switches=DecodingSwitches(flip=flip))
     count = sum(len(found) for _, found in people)
-    crops = [stage.prepare(item) for item in people]
-    size = model.preprocessing.input_size_wh
-    pixels = torch.cat([torch.from_numpy(ready.crops[size].pixels) for ready in crops])
+    ready = [stage.prepare(item) for item in people]
+    crops = [cut for picture in ready for cut in picture.crops.values()]  # one model, one kind
+    pixels = torch.cat([torch.from_numpy(cut.pixels) for cut in crops])
     images = network_input(pixels.to(model.device), model.preprocessing)
     lower = model.dtype != torch.float32
 

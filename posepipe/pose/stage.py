@@ -51,17 +51,20 @@ class DecodingSwitches:
             raise OptionError(str(error)) from None
 
 
+_CropKind = tuple[tuple[int, int], tuple[int, int, int], bool]
+
+
 @dataclass(frozen=True, eq=False)
 class ReadyPeople:
-    """One picture's people, cut out for every model's input size.
+    """One picture's people, cut out as every model wants them.
 
     Attributes:
         detections: where the people are.
-        crops: by input size (width, height).
+        crops: by what makes crops differ from model to model.
     """
 
     detections: Detections
-    crops: dict[tuple[int, int], Crops]
+    crops: dict[_CropKind, Crops]
 
 
 class PoseStage:
@@ -102,11 +105,11 @@ class PoseStage:
             ImageError: the picture cannot be read.
         """
         image_file, detections = item
-        tables = {model.preprocessing.input_size_wh: model.preprocessing for model in self.models}
+        tables = {_crop_kind(model): model.preprocessing for model in self.models}
         image = image_file.read() if len(detections) else np.zeros((1, 1, 3), dtype=np.uint8)
         return ReadyPeople(
             detections,
-            {size: cut_crops(image, detections, table) for size, table in tables.items()},
+            {kind: cut_crops(image, detections, table) for kind, table in tables.items()},
         )
 
     def weight(self, ready: ReadyPeople) -> int:
@@ -117,8 +120,8 @@ class PoseStage:
         """The poses of each picture, in order; scores are the detector's, unchanged."""
         counts = [len(ready.detections) for ready in batch]
         found = self._keypoints(batch, sum(counts))
-        first_size = self.models[0].preprocessing.input_size_wh
-        to_image = np.concatenate([ready.crops[first_size].to_image for ready in batch])
+        first_kind = _crop_kind(self.models[0])
+        to_image = np.concatenate([ready.crops[first_kind].to_image for ready in batch])
         points = found.points_xy.double().cpu().numpy()  # (sum N, K, 2)
         points = np.einsum("nij,nkj->nki", to_image[:, :, :2], points) + to_image[:, None, :, 2]
         confidences = found.confidences.double().cpu().numpy()[..., None]
@@ -138,8 +141,8 @@ class PoseStage:
     def _keypoints(self, batch: Sequence[ReadyPeople], count: int) -> CropKeypoints:
         """All crops of a batch of pictures through the networks, in equal parts of a batch each."""
         pixels = {
-            size: torch.from_numpy(np.concatenate([ready.crops[size].pixels for ready in batch]))
-            for size in {model.preprocessing.input_size_wh for model in self.models}
+            kind: torch.from_numpy(np.concatenate([ready.crops[kind].pixels for ready in batch]))
+            for kind in {_crop_kind(model) for model in self.models}
         }
         parts = max(1, math.ceil(count / self.batch_size))
         starts = [count * part // parts for part in range(parts + 1)]
@@ -148,8 +151,7 @@ class PoseStage:
                 self._average(
                     [
                         model.heatmaps(
-                            pixels[model.preprocessing.input_size_wh][start:end],
-                            flip=self.decoding.flip,
+                            pixels[_crop_kind(model)][start:end], flip=self.decoding.flip
                         )
                         for model in self.models
                     ]
@@ -174,6 +176,12 @@ class PoseStage:
                 maps = F.interpolate(maps, size=shape_hw, mode="bilinear", align_corners=False)
             total += maps.to(total.device) * (self.decoding.amplitude / model.decoding.amplitude)
         return total / len(heatmaps)
+
+
+def _crop_kind(model: PoseModel) -> _CropKind:
+    """What a model's crops depend on; models that agree in it share them."""
+    table = model.preprocessing
+    return table.input_size_wh, table.fill, table.antialias
 
 
 def _check_compatible(first: PoseModel, other: PoseModel) -> None:

@@ -1,0 +1,78 @@
+"""Trunks from torchvision and timm: four strides, ImageNet weights, clear refusals."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from posepipe.errors import MissingDependencyError, RecipeError, WeightsError
+from posepipe.pose.networks.backbone import build_backbone
+
+RESNET18 = (64, 128, 256, 512)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [("resnet18", RESNET18), ("mobilenet_v2", (24, 32, 96, 320)), ("resnet18d", RESNET18)],
+)
+def test_a_trunk_has_features_at_strides_4_8_16_and_32(name, channels):
+    if name == "resnet18d":
+        pytest.importorskip("timm")
+    trunk = build_backbone(name)
+    assert tuple(trunk.channels) == channels
+    features = trunk.eval()(torch.randn(1, 3, 64, 96))
+    assert [tuple(level.shape) for level in features] == [
+        (1, width, 64 // stride, 96 // stride)
+        for width, stride in zip(channels, (4, 8, 16, 32), strict=True)
+    ]
+
+
+@torch.inference_mode()
+def test_a_resnets_last_features_are_torchvisions_own(tmp_path):
+    torch.manual_seed(0)
+    whole = torchvision.models.resnet18(weights=None).eval()
+    save_file(whole.state_dict(), tmp_path / "imagenet.safetensors")
+    trunk = build_backbone("resnet18", tmp_path / "imagenet.safetensors").eval()
+    images = torch.randn(1, 3, 64, 64)
+    pooled = trunk(images)[-1].mean(dim=(-2, -1))
+    assert torch.allclose(whole.fc(pooled), whole(images), atol=1e-5)
+
+
+def test_a_classifiers_weights_in_half_precision_are_taken_too(tmp_path):
+    whole = torchvision.models.mobilenet_v2(weights=None).half()
+    save_file(whole.state_dict(), tmp_path / "imagenet.safetensors")
+    trunk = build_backbone("mobilenet_v2", tmp_path / "imagenet.safetensors")
+    assert torch.equal(trunk.stages[0][0][0].weight, whole.features[0][0].weight.float())
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    other = torchvision.models.mobilenet_v2(weights=None)
+    save_file(other.state_dict(), tmp_path / "imagenet.safetensors")
+    with pytest.raises(WeightsError, match=r"not of backbone 'resnet18': conv1.weight"):
+        build_backbone("resnet18", tmp_path / "imagenet.safetensors")
+
+
+@pytest.mark.parametrize("name", ["resnet9000", "no_such_network", ""])
+def test_an_unknown_trunk_is_named(name):
+    pytest.importorskip("timm")
+    with pytest.raises(RecipeError, match=f"no backbone '{name}' in torchvision or timm"):
+        build_backbone(name)
+
+
+def test_a_trunk_without_the_four_strides_is_refused():
+    pytest.importorskip("timm")
+    with pytest.raises(RecipeError, match=r"'test_vit' has strides|no backbone 'test_vit'"):
+        build_backbone("test_vit")
+
+
+def test_without_timm_the_message_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(
+        MissingDependencyError, match=r"'resnet18d'.*pip install 'posepipe\[timm\]'"
+    ):
+        build_backbone("resnet18d")

@@ -1,0 +1,107 @@
+"""The whole network: every variant of the recipe, and the paper's size and cost."""
+
+from __future__ import annotations
+
+import itertools
+
+import msgspec
+import pytest
+import torch
+from torch import nn
+
+from posepipe.engines.cost import model_cost
+from posepipe.errors import RecipeError
+from posepipe.pose.networks.cpn import CPN, CPNTable
+from posepipe.recipe import Recipe, load_recipe
+
+SMALL = CPNTable(backbone="mobilenet_v2", channels=16)
+VARIANTS = list(
+    itertools.product(
+        ["identity", "projection"],
+        ["batch_norm", "bias"],
+        ["half_pixel", "align_corners", "tf1"],
+        ["C2-C5", "C5-C2"],
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("shortcut", "merge", "upsampling", "concat_order"),
+    VARIANTS[::5],  # every value is among them
+)
+def test_every_variant_gives_a_heatmap_of_stride_four_per_keypoint(
+    shortcut, merge, upsampling, concat_order
+):
+    table = msgspec.structs.replace(
+        SMALL, shortcut=shortcut, merge=merge, upsampling=upsampling, concat_order=concat_order
+    )
+    with torch.inference_mode():
+        heatmaps = CPN(table).eval().forward_all(torch.randn(1, 3, 64, 96))
+    assert heatmaps.refined.shape == (1, 17, 16, 24)
+    assert [tuple(maps.shape) for maps in heatmaps.levels] == [(1, 17, 16, 24)] * 4
+
+
+@torch.inference_mode()
+def test_test_time_gives_what_training_calls_refined():
+    network = CPN(SMALL).eval()
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(network(images), network.forward_all(images).refined)
+
+
+@torch.inference_mode()
+def test_a_crop_alone_and_among_others_gives_the_same_heatmaps():
+    network = CPN(SMALL).eval()
+    images = torch.randn(5, 3, 64, 64)
+    together = network(images)
+    for n in range(5):
+        assert torch.allclose(network(images[n : n + 1])[0], together[n], atol=1e-5)
+
+
+@torch.inference_mode()
+def test_no_crops_give_no_heatmaps():
+    assert CPN(SMALL).eval()(torch.zeros(0, 3, 64, 64)).shape == (0, 17, 16, 16)
+
+
+def test_the_recipes_batch_normalisation_is_that_of_every_part_the_trunk_too():
+    network = CPN(msgspec.structs.replace(SMALL, batch_norm_eps=1.001e-5, batch_norm_momentum=0.01))
+    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert any(norm in set(network.backbone.modules()) for norm in norms)
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(1.001e-5, 0.01)}
+
+
+def test_every_weight_takes_part_in_training():
+    network = CPN(SMALL)
+    heatmaps = network.forward_all(torch.randn(2, 3, 64, 64))
+    (
+        heatmaps.refined.square().sum() + sum(maps.square().sum() for maps in heatmaps.levels)
+    ).backward()
+    assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
+
+
+def test_cpn_on_resnet50_has_the_size_and_cost_of_the_papers_table_3():
+    cost = model_cost(load_recipe("cpn-resnet50-256x192"))
+    assert cost.input_wh == (192, 256)
+    assert cost.parameters_mb == pytest.approx(102, rel=0.03)
+    assert cost.multiply_adds_g == pytest.approx(6.20, rel=0.03)
+
+
+def test_the_larger_input_costs_what_the_papers_table_8_says():
+    cost = model_cost(load_recipe("cpn-resnet50-384x288"))
+    assert cost.multiply_adds_g == pytest.approx(13.9, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("shortcut", "none"),
+        ("merge", "layer_norm"),
+        ("upsampling", "nearest"),
+        ("concat_order", "C3-C5"),
+        ("refine_bottlenecks", [0, 1, 2]),
+        ("stages", 8),
+    ],
+)
+def test_a_structure_that_does_not_exist_is_an_error_of_the_recipe(field, value, tmp_path):
+    recipe = Recipe("odd", tmp_path, {"network": {"backbone": "resnet50", field: value}})
+    with pytest.raises(RecipeError, match=rf"\[network\].*{field}"):
+        recipe.table("network", CPNTable)

@@ -1,0 +1,150 @@
+"""A network with its recipe: loading, normalising, the flip average."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from posepipe.core.skeleton import COCO_PERSON
+from posepipe.errors import OptionError, RecipeError, WeightsError
+from posepipe.pose.heatmaps import mirror_back
+from posepipe.pose.model import build_pose_network, load_pose_model
+from posepipe.recipe import Recipe, list_recipes, load_recipe
+
+RECIPE = """
+[model]
+stage = "pose"
+summary = "a small one for tests"
+
+[network]
+backbone = "mobilenet_v2"
+channels = 16
+
+[preprocessing]
+input_size_wh = [64, 64]
+"""
+
+
+def crops(people=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (people, 64, 64, 3), dtype=torch.uint8, generator=generator)
+
+
+@pytest.fixture
+def model_folder(tmp_path, random_cpn):
+    """A small pose model's folder, with recipe and weights."""
+    folder = tmp_path / "small-cpn"
+    folder.mkdir()
+    (folder / "recipe.toml").write_text(RECIPE)
+    save_file(random_cpn.state_dict(), folder / "weights.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_no_crops_give_no_heatmaps(flip, random_cpn, make_model):
+    assert make_model(random_cpn).heatmaps(crops(0), flip=flip).shape == (0, 17, 16, 16)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_crop_alone_and_among_others_gives_the_same_heatmaps(flip, random_cpn, make_model):
+    model, pixels = make_model(random_cpn), crops(4)
+    together = model.heatmaps(pixels, flip=flip)
+    assert together.shape == (4, 17, 16, 16)
+    assert together.dtype == torch.float32
+    for n in range(4):
+        alone = model.heatmaps(pixels[n : n + 1], flip=flip)
+        assert torch.allclose(alone[0], together[n], atol=1e-5)
+
+
+def test_the_flip_average_of_a_mirror_image_is_the_mirror_image_of_the_flip_average(
+    random_cpn, make_model
+):
+    model, pixels = make_model(random_cpn), crops()
+    plain = model.heatmaps(pixels, flip=True)
+    mirrored = model.heatmaps(pixels.flip(2), flip=True)
+    assert torch.allclose(mirror_back(mirrored, COCO_PERSON.mirrored), plain, atol=1e-5)
+    once = model.heatmaps(pixels, flip=False)
+    assert not torch.allclose(once, plain, atol=1e-2)  # so the average did something
+
+
+def test_the_network_is_given_the_colours_in_its_own_order(colour_network, make_model):
+    red = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    red[..., 0] = 255
+    seen = {
+        order: make_model(colour_network, colour_order=order).heatmaps(red, flip=False)[0, :3, 0, 0]
+        for order in ("rgb", "bgr")
+    }
+    assert seen["rgb"].tolist() == [1, 0, 0]
+    assert seen["bgr"].tolist() == [0, 0, 1]
+
+
+def test_bf16_is_close_to_fp32_and_gives_fp32(random_cpn, make_model):
+    exact = make_model(random_cpn)
+    rough = dataclasses.replace(exact, dtype=torch.bfloat16)
+    expected, found = (model.heatmaps(crops(), flip=True) for model in (exact, rough))
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().mean() < 0.05 * expected.abs().max()
+
+
+def test_a_model_of_any_folder_is_loaded_with_its_weights(model_folder, random_cpn, make_model):
+    model = load_pose_model(model_folder, device="cpu", precision="fp32")
+    assert model.name == "small-cpn"
+    assert len(model.weights_sha256) == 64
+    assert not model.network.training
+    normalised = {
+        "mean": list(model.preprocessing.mean),
+        "std": list(model.preprocessing.std),
+    }
+    by_hand = make_model(random_cpn, **normalised)
+    assert torch.equal(model.heatmaps(crops(), flip=True), by_hand.heatmaps(crops(), flip=True))
+
+
+def test_weights_of_another_network_are_refused(model_folder):
+    recipe = model_folder / "recipe.toml"
+    recipe.write_text(RECIPE.replace("channels = 16", "channels = 24"))
+    with pytest.raises(WeightsError, match="of another network"):
+        load_pose_model(model_folder, device="cpu")
+
+
+def test_a_model_without_weights_says_where_they_belong(model_folder):
+    (model_folder / "weights.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"'small-cpn' has no weights: put them at .*small-cpn"):
+        load_pose_model(model_folder, device="cpu")
+
+
+def test_a_detector_is_no_pose_model():
+    with pytest.raises(RecipeError, match="is for detection, not for poses"):
+        build_pose_network(load_recipe("person-detector-mobilenetv2-fpn"))
+
+
+def test_a_network_of_another_number_of_keypoints_is_refused(tmp_path):
+    tables = {
+        "model": {"stage": "pose", "summary": ""},
+        "network": {"backbone": "mobilenet_v2", "keypoints": 14},
+    }
+    with pytest.raises(RecipeError, match=r"keypoints is 14, the COCO person has 17"):
+        build_pose_network(Recipe("odd", tmp_path, tables))
+
+
+def test_a_precision_that_the_device_lacks_is_refused(model_folder):
+    with pytest.raises(OptionError, match="fp16 needs a GPU"):
+        load_pose_model(model_folder, device="cpu", precision="fp16")
+
+
+SHIPPED = [
+    recipe.name
+    for recipe in list_recipes("pose")
+    if (recipe.folder / "weights.safetensors").is_file()
+]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_pose_model_loads_and_runs(name):
+    model = load_pose_model(name, device="cpu", precision="fp32")
+    width, height = model.preprocessing.input_size_wh
+    maps = model.heatmaps(torch.zeros(1, height, width, 3, dtype=torch.uint8), flip=False)
+    assert maps.shape == (1, 17, height // 4, width // 4)
+    assert torch.isfinite(maps).all()

@@ -1,0 +1,241 @@
+"""Stage 2 as a whole: pictures and boxes in, poses out."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import detections
+
+from posepipe.core.boxes import Detections
+from posepipe.core.skeleton import COCO_PERSON
+from posepipe.data.images import ImageFile
+from posepipe.errors import ImageError, OptionError
+from posepipe.pose.stage import DecodingSwitches, PoseStage
+
+SKIN = [0, 1, 2]  # what `ColourNetwork` calls the red, the green and the blue keypoint
+
+
+def image_file(pixels, image_id=1) -> ImageFile:
+    return ImageFile(image_id, Path("a.png"), "a.png", pixels)
+
+
+def noise(seed=0, width=160, height=120):
+    """Colour noise in patches of 8 pixels, which survive resampling."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+    return coarse.repeat(8, axis=0).repeat(8, axis=1)
+
+
+def poses_of(stage, *items):
+    return stage([stage.prepare(item) for item in items])
+
+
+@pytest.fixture
+def stage(colour_network, make_model):
+    """Finds the reddest, greenest and bluest cell of every crop."""
+    return PoseStage([make_model(colour_network)])
+
+
+@pytest.fixture
+def cpn_stage(random_cpn, make_model):
+    """A small CPN with random weights, all of test time switched on."""
+    return PoseStage([make_model(random_cpn, decoding={"flip": True, "blur_kernel": 5})])
+
+
+# --- where things are
+
+
+@pytest.mark.parametrize("box", [(20, 10, 84, 74), (0, 0, 128, 128), (40, 30, 72, 46)])
+def test_a_keypoint_is_found_where_its_colour_is(stage, box):
+    pixels = np.zeros((120, 160, 3), np.uint8)
+    spots = {0: (50, 36), 1: (62, 42), 2: (66, 34)}
+    for channel, (x, y) in spots.items():
+        pixels[y - 1 : y + 2, x - 1 : x + 2, channel] = 255
+    [poses] = poses_of(stage, (image_file(pixels), detections(boxes_xyxy=[box])))
+    # A cell is 4 pixels of the crop wide: half of one, and the quarter offset, may be missed.
+    cell = 4 * (box[2] - box[0]) / 64
+    for k, spot in spots.items():
+        assert np.abs(poses.keypoints[0, k, :2] - spot).max() <= 0.75 * cell
+
+
+def test_boxes_and_scores_are_handed_on(stage):
+    found = detections(5, [[20, 10, 84, 74], [0, 0, 64, 64]], [0.75, 0.5])
+    [poses] = poses_of(stage, (image_file(noise(), 5), found))
+    assert poses.image_id == 5
+    assert poses.keypoints.shape == (2, 17, 3)
+    assert np.array_equal(poses.boxes_xyxy, found.boxes_xyxy)
+    assert poses.scores.tolist() == poses.box_scores.tolist() == [0.75, 0.5]
+
+
+def test_a_mirrored_picture_gives_mirrored_poses(cpn_stage):
+    width = 160
+    pixels, box = noise(3, width), np.array([30, 20, 94, 84])
+    mirrored_box = [width - box[2], box[1], width - box[0], box[3]]
+    [plain], [mirrored] = (
+        poses_of(cpn_stage, (image_file(image), detections(boxes_xyxy=[a_box])))
+        for image, a_box in ((pixels, box), (pixels[:, ::-1].copy(), mirrored_box))
+    )
+    back = mirrored.keypoints[0, list(COCO_PERSON.mirrored)]
+    back[:, 0] = width - 1 - back[:, 0]
+    assert back == pytest.approx(plain.keypoints[0], abs=1e-3)
+
+
+# --- batches
+
+
+def test_no_pictures_give_no_poses_and_nobody_is_an_answer(cpn_stage):
+    [poses] = poses_of(cpn_stage, (image_file(noise()), Detections.none(4)))
+    assert poses.image_id == 4
+    assert poses.keypoints.shape == (0, 17, 3)
+    assert poses.boxes_xyxy.shape == (0, 4)
+
+
+def test_a_picture_with_nobody_is_not_even_read(stage):
+    missing = ImageFile(9, Path("no-such-file.png"), "no-such-file.png")
+    [poses] = poses_of(stage, (missing, Detections.none(9)))
+    assert len(poses) == 0
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 32])
+def test_people_alone_and_in_batches_of_any_size_get_the_same_poses(
+    batch_size, random_cpn, make_model
+):
+    boxes = [[], [[10, 20, 74, 84]], [[0, 0, 50, 90], [60, 30, 150, 100], [5, 5, 5, 5]], []]
+    items = [(image_file(noise(n), 7 - n), detections(7 - n, some)) for n, some in enumerate(boxes)]
+    model = make_model(random_cpn, decoding={"flip": True, "blur_kernel": 5})
+    together = poses_of(PoseStage([model], batch_size=batch_size), *items)
+    assert [poses.image_id for poses in together] == [7, 6, 5, 4]
+    assert [len(poses) for poses in together] == [0, 1, 3, 0]
+    for item, poses in zip(items, together, strict=True):
+        [alone] = poses_of(PoseStage([model]), item)
+        assert poses.keypoints == pytest.approx(alone.keypoints, abs=1e-3)
+    people = items[2][1]
+    for n in range(3):
+        one = Detections(5, people.boxes_xyxy[n : n + 1], people.scores[n : n + 1])
+        [alone] = poses_of(PoseStage([model]), (items[2][0], one))
+        assert alone.keypoints[0] == pytest.approx(together[2].keypoints[n], abs=1e-3)
+
+
+def test_a_picture_weighs_as_much_as_it_has_people(stage):
+    boxes = [[10, 20, 74, 84], [0, 0, 50, 90]]
+    weights = [
+        stage.weight(stage.prepare((image_file(noise()), detections(boxes_xyxy=boxes[:n]))))
+        for n in range(3)
+    ]
+    assert weights == [0, 1, 2]
+
+
+def test_a_picture_that_cannot_be_read_fails_when_it_is_prepared(stage, tmp_path):
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(b"\xff\xd8\xff no picture")
+    with pytest.raises(ImageError, match=r"broken\.jpg"):
+        stage.prepare((ImageFile(1, path, "broken.jpg"), detections()))
+
+
+# --- switches
+
+
+def test_switches_left_alone_leave_the_recipes_decoding(colour_network, make_model):
+    model = make_model(colour_network, decoding={"blur_kernel": 7, "quarter_offset": False})
+    assert PoseStage([model]).decoding == model.decoding
+
+
+@pytest.mark.parametrize("flip", [True, False])
+@pytest.mark.parametrize("kernel", [1, 9])
+@pytest.mark.parametrize("quarter_offset", [True, False])
+def test_switches_change_the_recipes_decoding(
+    flip, kernel, quarter_offset, colour_network, make_model
+):
+    switches = DecodingSwitches(flip, kernel, quarter_offset)
+    decoding = PoseStage([make_model(colour_network)], switches=switches).decoding
+    found = (decoding.flip, decoding.blur_kernel, decoding.quarter_offset)
+    assert found == (flip, kernel, quarter_offset)
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        DecodingSwitches(flip=False),
+        DecodingSwitches(blur_kernel=15),
+        DecodingSwitches(quarter_offset=False),
+    ],
+)
+def test_every_switch_has_a_say_in_the_poses(switches, random_cpn, make_model):
+    model = make_model(random_cpn, decoding={"flip": True, "blur_kernel": 5})
+    item = (image_file(noise()), detections(boxes_xyxy=[[10, 20, 74, 84]]))
+    [usual], [changed] = (
+        poses_of(PoseStage([model], switches=some), item) for some in (None, switches)
+    )
+    assert not np.allclose(usual.keypoints, changed.keypoints)
+
+
+@pytest.mark.parametrize("kernel", [0, 2, -1])
+def test_an_even_blur_kernel_is_an_option_error(kernel, colour_network, make_model):
+    with pytest.raises(OptionError, match=f"blur_kernel must be odd and positive, got {kernel}"):
+        PoseStage([make_model(colour_network)], switches=DecodingSwitches(blur_kernel=kernel))
+
+
+# --- several models
+
+
+def test_a_model_averaged_with_itself_is_itself(random_cpn, make_model):
+    model = make_model(random_cpn)
+    item = (image_file(noise()), detections(boxes_xyxy=[[10, 20, 74, 84]]))
+    [one], [two] = (poses_of(PoseStage(models), item) for models in ([model], [model] * 2))
+    assert two.keypoints == pytest.approx(one.keypoints, abs=1e-3)
+
+
+def test_models_of_other_amplitudes_and_sizes_have_an_equal_say(colour_network, make_model):
+    class Weaker(type(colour_network)):
+        """Sees everything at 6 tenths, in units of 255."""
+
+        def forward(self, images):
+            return 255 * 0.6 * super().forward(images)
+
+    pixels = np.full((120, 160, 3), 255, np.uint8)
+    models = [
+        make_model(colour_network),
+        make_model(Weaker(), decoding={"amplitude": 255.0}, input_size_wh=[96, 96]),
+    ]
+    item = (image_file(pixels), detections(boxes_xyxy=[[30, 20, 94, 84]]))
+    [poses] = poses_of(PoseStage(models), item)
+    assert poses.keypoints[0, SKIN, 2] == pytest.approx(np.full(3, 0.8), abs=1e-5)
+
+
+def test_every_model_gets_crops_as_its_own_recipe_says(colour_network, make_model):
+    # Both look at a box that lies outside, in crops of one size but of two colours.
+    models = [
+        make_model(colour_network, fill=fill) for fill in ([255, 255, 255], [0, 0, 0], [0, 0, 0])
+    ]
+    item = (image_file(noise()), detections(boxes_xyxy=[[500, 500, 564, 564]]))
+    [poses] = poses_of(PoseStage(models), item)
+    assert poses.keypoints[0, SKIN, 2] == pytest.approx(np.full(3, 1 / 3), abs=1e-5)
+
+
+def test_a_stage_needs_a_model():
+    with pytest.raises(OptionError, match="at least one model"):
+        PoseStage([])
+
+
+@pytest.mark.parametrize("batch_size", [0, -4])
+def test_a_batch_needs_room(batch_size, colour_network, make_model):
+    with pytest.raises(OptionError, match=f"at least 1, got {batch_size}"):
+        PoseStage([make_model(colour_network)], batch_size=batch_size)
+
+
+@pytest.mark.parametrize("change", [{"input_size_wh": [64, 96]}, {"margins_xy": [0.1, 0.1]}])
+def test_models_with_other_windows_cannot_be_averaged(change, colour_network, make_model):
+    models = [make_model(colour_network), make_model(colour_network, "wider", **change)]
+    with pytest.raises(OptionError, match="'small' and 'wider' cannot be averaged"):
+        PoseStage(models)
+
+
+def test_models_of_other_keypoints_cannot_be_averaged(colour_network, make_model):
+    model = make_model(colour_network)
+    other = dataclasses.replace(
+        model, name="dogs", skeleton=dataclasses.replace(COCO_PERSON, name="dog")
+    )
+    with pytest.raises(OptionError, match="'small' and 'dogs' cannot be averaged"):
+        PoseStage([model, other])
