@@ -9,6 +9,7 @@ import click
 
 from posepipe.cli.options import (
     PATH,
+    check_output,
     chosen_detection,
     detection_options,
     image_set,
@@ -16,7 +17,7 @@ from posepipe.cli.options import (
     run_options,
     running_options,
 )
-from posepipe.cli.progress import progress_bar, report_left_out, report_people
+from posepipe.cli.progress import check_some_done, progress_bar, report_left_out, report_people
 
 
 @click.command()
@@ -31,6 +32,7 @@ def detect(verbose: bool, /, output: Path, **options: Any) -> None:
     INPUT is a folder, a picture, a pattern like 'photos/*.jpg', or a text file of paths.
     """
     images = image_set(options)
+    check_output(output, [*options["inputs"], *(image.path for image in images)])
     from posepipe.engines.runs import run_detection
 
     chosen = chosen_detection(options)
@@ -43,4 +45,5 @@ def detect(verbose: bool, /, output: Path, **options: Any) -> None:
             run_options(options, output=output, made_by=made, progress=bar),
         )
     report_left_out(document.skipped)
+    check_some_done(len(document.images), document.skipped, f"{output} has nobody in it")
     report_people(document.detections, output, verbose=verbose)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from posepipe.cli.options import PATH
-from posepipe.cli.progress import progress_bar, report_left_out, say
+from posepipe.cli.options import PATH, SHARE, WORKERS, verbose_option
+from posepipe.cli.progress import check_some_done, count_of, progress_bar, report_left_out, say
+from posepipe.errors import ImageError, OptionError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from posepipe.core.boxes import Detections
     from posepipe.core.poses import Poses
     from posepipe.data.images import ImageFile
@@ -22,23 +25,23 @@ if TYPE_CHECKING:
 @click.option("--images", type=PATH, help="The pictures' folder, where they have moved.")
 @click.option(
     "--min-confidence",
-    type=float,
+    type=SHARE,
     default=0.2,
     show_default=True,
     help="Leave out keypoints with a lower confidence.",
 )
 @click.option(
     "--min-score",
-    type=float,
+    type=SHARE,
     default=0.2,
     show_default=True,
     help="Leave out people with a lower score.",
 )
 @click.option("--boxes/--no-boxes", default=True, help="Draw boxes.")
 @click.option("--scores/--no-scores", default=True, help="Write scores.")
-@click.option(
-    "--workers", type=click.IntRange(0, 64), default=2, show_default=True, help="Threads."
-)
+@click.option("--workers", type=WORKERS, default=2, show_default=True, help="Threads.")
+@click.option("--strict", is_flag=True, help="Stop at the first picture that cannot be read.")
+@verbose_option
 @click.pass_obj
 def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options: Any) -> None:
     """Draw the skeletons of KPS.JSON, or the boxes of a BOXES.JSON, into copies of the pictures.
@@ -47,13 +50,11 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
     stdout.
     """
     from posepipe.core.poses import Poses
-    from posepipe.data.documents import Skipped, read_boxes, read_keypoints
+    from posepipe.data.documents import Skipped
     from posepipe.drawing.draw import draw_detections, draw_poses
     from posepipe.drawing.save import save_image
     from posepipe.drawing.style import DrawStyle
     from posepipe.engines.streams import prefetch
-    from posepipe.errors import ImageError
-    from posepipe.scoring.results import holds_boxes
 
     style = DrawStyle(
         min_confidence=options["min_confidence"],
@@ -61,23 +62,16 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
         boxes=options["boxes"],
         scores=options["scores"],
     )
-    items: list[tuple[ImageFile, Detections | Poses]]
-    if holds_boxes(results):
-        boxes = read_boxes(results, images=options["images"])
-        items = list(zip(boxes.images, boxes.detections, strict=True))
-    else:
-        keypoints = read_keypoints(results, images=options["images"])
-        items = list(zip(keypoints.images, keypoints.poses, strict=True))
+    items, problems = _items(results, options["images"])
+    _check_folder(output, [image for image, _ in items])
 
-    def draw_one(item: tuple[ImageFile, Detections | Poses]) -> Path | Skipped:
+    def draw_one(item: tuple[ImageFile, Detections | Poses]) -> Path | ImageError:
         image, found = item
-        path = output / image.file_name
-        if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
-            path = path.with_suffix(".png")
         try:
             pixels = image.read()
         except ImageError as error:
-            return Skipped(image.file_name, str(error))
+            return error
+        path = _drawn_path(output, image)
         if isinstance(found, Poses):
             save_image(path, draw_poses(pixels, found, style=style))
         else:
@@ -87,11 +81,54 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
     skipped = []
     with progress_bar(len(items), "draw", output) as bar:
         drawn = prefetch(draw_one, items, workers=workers, ahead=2 * workers)
-        for (_, found), path in zip(items, drawn, strict=True):
-            bar(len(found))
-            if isinstance(path, Skipped):
-                skipped.append(path)
-            else:
+        for (image, found), path in zip(items, drawn, strict=True):
+            if not isinstance(path, ImageError):
                 click.echo(path)
-    report_left_out(skipped)
-    say(f"{len(items) - len(skipped)} pictures drawn in {output}", verbose=verbose)
+            elif options["strict"]:
+                raise path
+            else:
+                skipped.append(Skipped(image.file_name, str(path)))
+            bar(len(found))
+    report_left_out(skipped, problems)
+    count = len(items) - len(skipped)
+    check_some_done(count, skipped, "nothing was drawn")
+    if not items:
+        click.echo(f"posepipe: {results} names no picture: nothing was drawn", err=True)
+    say(f"{count_of(count, 'picture')} drawn in {output}", verbose=verbose)
+
+
+def _items(
+    results: Path, images: Path | None
+) -> tuple[list[tuple[ImageFile, Detections | Poses]], tuple[str, ...]]:
+    """The pictures with what was found in them, and what the file has that cannot be drawn."""
+    from posepipe.data.documents import read_boxes, read_keypoints
+    from posepipe.scoring.results import holds_boxes
+
+    if holds_boxes(results):
+        boxes = read_boxes(results, images=images)
+        return list(zip(boxes.images, boxes.detections, strict=True)), boxes.problems
+    keypoints = read_keypoints(results, images=images)
+    return list(zip(keypoints.images, keypoints.poses, strict=True)), ()
+
+
+def _check_folder(output: Path, images: Sequence[ImageFile]) -> None:
+    """Nothing, if pictures can be drawn into this folder without destroying the originals."""
+    if output.exists() and not output.is_dir():
+        raise OptionError(f"{output} is no folder: name one for the drawn pictures")
+    for image in images:
+        path = _drawn_path(output, image)
+        if path.exists() and image.path.exists() and path.samefile(image.path):
+            raise OptionError(
+                f"{output} is the folder of the pictures, drawing there would destroy {path.name}: "
+                "name another one"
+            )
+
+
+def _drawn_path(output: Path, image: ImageFile) -> Path:
+    """Where a picture is drawn: under its own name, inside the folder whatever that name is."""
+    parts = PurePosixPath(image.file_name.replace("\\", "/")).parts
+    inside = [part for part in parts if part not in ("/", "//", "..")] or ["unnamed"]
+    path = output.joinpath(*inside)
+    if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
+        return path
+    return path.with_name(path.name + ".png")  # a.tif beside a.png: two names

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from posepipe.cli.options import PATH
+from posepipe.cli.options import PATH, check_output, verbose_option
 
 
 @click.command("eval")
@@ -21,6 +21,7 @@ from posepipe.cli.options import PATH
     show_default=True,
     help="The AP of every keypoint alone, which takes longest.",
 )
+@verbose_option
 def evaluate(
     results: Path,
     split: str | None,
@@ -32,9 +33,11 @@ def evaluate(
     """Score poses (or a boxes.json) by COCO's metrics, as pycocotools computes them."""
     if (split is None) == (annotations is None):
         raise click.UsageError("name the ground truth: --split NAME or --annotations FILE")
+    if data is not None and split is None:
+        raise click.UsageError("--data is the folder of a --split")
     import msgspec
 
-    from posepipe.data.jsonfiles import check_output, write_whole
+    from posepipe.data.jsonfiles import write_whole
     from posepipe.data.splits import find_split
     from posepipe.scoring import evaluation
     from posepipe.scoring.results import holds_boxes
@@ -44,7 +47,7 @@ def evaluate(
         annotations = find_split(split, data, images_needed=False).annotations
     assert annotations is not None  # noqa: S101  # one of the two was given
     if json_file is not None:
-        check_output(json_file)
+        check_output(json_file, [results, annotations])
     name = split or annotations.name
     card: ScoreCard | BoxScoreCard
     if holds_boxes(results):

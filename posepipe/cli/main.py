@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import signal
 import sys
-import warnings
-from types import FrameType
 from typing import Any
 
 import click
@@ -14,12 +10,15 @@ import click
 from posepipe.cli.detect import detect
 from posepipe.cli.draw import draw
 from posepipe.cli.evaluate import evaluate
+from posepipe.cli.interruption import INTERRUPTED, orderly_interruption
 from posepipe.cli.models import models
+from posepipe.cli.options import speak_up, verbose_option
 from posepipe.cli.pose import pose
 from posepipe.cli.run import run
 from posepipe.errors import PosepipeError
 
-INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
+# Beside MemoryError: torch has RuntimeErrors of its own, for the CPU and for GPUs.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class Program(click.Group):
@@ -31,21 +30,31 @@ class Program(click.Group):
         Raises:
             SystemExit: 1 after an error of posepipe's, 130 after an interruption.
         """
-        try:
-            return super().invoke(ctx)
-        except PosepipeError as error:
-            click.echo(f"posepipe: {error}", err=True)
-        except KeyboardInterrupt:
-            click.echo("posepipe: interrupted", err=True)
-            sys.exit(INTERRUPTED)
-        sys.exit(1)
+        with orderly_interruption():
+            try:
+                return super().invoke(ctx)
+            except PosepipeError as error:
+                click.echo(f"posepipe: {error}", err=True)
+            except KeyboardInterrupt:
+                click.echo("posepipe: interrupted", err=True)
+                sys.exit(INTERRUPTED)
+            except (MemoryError, RuntimeError) as error:
+                text = str(error).lower()
+                if isinstance(error, RuntimeError) and not any(s in text for s in _OUT_OF_MEMORY):
+                    raise
+                click.echo(
+                    "posepipe: out of memory: use a smaller --batch-size, fewer --workers or "
+                    "smaller --scales",
+                    err=True,
+                )
+            sys.exit(1)
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="posepipe")
-@click.option("-v", "--verbose", is_flag=True, help="Say what is being done.")
+@click.group("posepipe", cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="posepipe", prog_name="posepipe")
+@verbose_option
 @click.pass_context
-def main(ctx: click.Context, verbose: bool) -> None:
+def main(ctx: click.Context) -> None:
     """Find the people in pictures and estimate their poses.
 
     \b
@@ -55,16 +64,8 @@ def main(ctx: click.Context, verbose: bool) -> None:
     posepipe draw kps.json -o drawn/          look at the result
     posepipe eval kps.json --split minival    score it on COCO
     """  # noqa: D301  # click reads the backspace: keep these lines
-    ctx.obj = verbose
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
-    signal.signal(signal.SIGTERM, _interrupt)
-    if not verbose:
-        # Libraries' warnings speak to programmers; what users must know is said in our own lines.
-        warnings.simplefilter("ignore")
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    ctx.ensure_object(bool)
+    speak_up(verbose=bool(ctx.obj))
 
 
 for command in (run, detect, pose, evaluate, draw, models):

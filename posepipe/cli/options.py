@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +20,52 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
+
+
+class Share(click.FloatRange):
+    """A number in [0, 1]; unlike click's own range it takes no NaN, which passes any comparison."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number that a text stands for, or a usage error."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number in 0…1.", param, ctx)
+        return number
+
+
+SHARE = Share()
+COUNT = click.IntRange(min=1)
+WORKERS = click.IntRange(0, 64)
+
+
+def speak_up(*, verbose: bool) -> None:
+    """Whether libraries' warnings are shown.
+
+    They speak to programmers; what users must know is said in our own lines.
+    """
+    warnings.simplefilter("default" if verbose else "ignore")
+
+
+def _note_verbose(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+    if given:
+        ctx.obj = True
+        speak_up(verbose=True)
+
+
+# Before the command's name and behind it, since people try both.
+verbose_option: Callable[[Any], Any] = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_note_verbose,
+    help="Say what was done; show libraries' warnings.",
+)
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -47,13 +95,14 @@ running_options: Callable[[Any], Any] = together(
     click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16, fp16."),
     click.option(
         "--workers",
-        type=click.IntRange(0, 64),
+        type=WORKERS,
         default=2,
         show_default=True,
         help="Threads that read pictures ahead of the network.",
     ),
     click.option("--resume", is_flag=True, help="Go on from an interrupted run."),
     click.option("--strict", is_flag=True, help="Stop at the first picture that cannot be read."),
+    verbose_option,
 )
 
 _nms_options: Callable[[Any], Any] = together(
@@ -62,15 +111,15 @@ _nms_options: Callable[[Any], Any] = together(
         type=click.Choice(["soft_gaussian", "soft_linear", "hard", "none"]),
         help="Kind of non-maximum suppression.  [default: the model's]",
     ),
-    click.option("--nms-threshold", type=float, help="IoU of hard and soft_linear NMS."),
+    click.option("--nms-threshold", type=SHARE, help="IoU of hard and soft_linear NMS."),
     click.option("--nms-sigma", type=float, help="Sigma of soft_gaussian NMS."),
-    click.option("--top-k", type=int, help="Boxes of all classes that stay.  [default: 100]"),
+    click.option("--top-k", type=COUNT, help="Boxes of all classes that stay.  [default: 100]"),
     click.option(
         "--scales", default="1", show_default=True, help="Sizes to look at, e.g. 0.8,1,1.25."
     ),
     click.option(
         "--min-score",
-        type=float,
+        type=SHARE,
         default=0.1,
         show_default=True,
         help="Leave out people with a lower box score; 0 keeps all, as the paper does.",
@@ -93,7 +142,12 @@ detection_options: Callable[[Any], Any] = together(
     _nms_options,
     click.option("--flip", "detection_flip", is_flag=True, help="Look at mirror images, too."),
     click.option(
-        "--batch-size", "images_per_batch", type=int, default=4, show_default=True, help="Pictures."
+        "--batch-size",
+        "images_per_batch",
+        type=COUNT,
+        default=4,
+        show_default=True,
+        help="Pictures.",
     ),
 )
 
@@ -125,9 +179,9 @@ pose_options: Callable[[Any], Any] = together(
         help="A quarter cell towards the second highest response.",
     ),
     click.option("--rescore/--no-rescore", default=True, help="Box score x mean keypoint score."),
-    click.option("--oks-nms", type=float, help="Leave out poses this similar to better ones."),
+    click.option("--oks-nms", type=SHARE, help="Leave out poses this similar to better ones."),
     click.option(
-        "--batch-size", "crops_per_batch", type=int, default=32, show_default=True, help="Crops."
+        "--batch-size", "crops_per_batch", type=COUNT, default=32, show_default=True, help="Crops."
     ),
 )
 
@@ -147,10 +201,30 @@ def image_set(options: dict[str, Any]) -> ImageSet:
         raise click.UsageError(
             "name pictures (a folder, files, a pattern), or a COCO set with --split"
         )
+    if options["data"] and not split:
+        raise click.UsageError("--data is the folder of a --split")
     if split:
         found = find_split(split, options["data"])
         return image_files(read_annotations(found.annotations), found.images)
     return find_images(inputs, recursive=options["recursive"])
+
+
+def check_output(output: Path, inputs: Iterable[str | Path | None]) -> None:
+    """Nothing, if the output can take its place without destroying an input.
+
+    Asked before models are loaded, so that a slip costs a second and not a minute.
+
+    Raises:
+        PosepipeError: the output is a folder or in none, or one of the inputs.
+    """
+    from posepipe.data.jsonfiles import check_output as check_place
+
+    check_place(output)
+    if not output.exists():
+        return
+    for path in (Path(path) for path in inputs if path):
+        if path.exists() and path.samefile(output):
+            raise OptionError(f"{output} is an input, writing it would destroy it: name another -o")
 
 
 def run_options(

@@ -7,8 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from posepipe.cli.options import PATH, chosen_pose, pose_options, run_options, running_options
-from posepipe.cli.progress import progress_bar, report_left_out, report_people
+from posepipe.cli.options import (
+    PATH,
+    check_output,
+    chosen_pose,
+    pose_options,
+    run_options,
+    running_options,
+)
+from posepipe.cli.progress import (
+    check_some_done,
+    count_of,
+    progress_bar,
+    report_left_out,
+    report_people,
+)
 
 if TYPE_CHECKING:
     from posepipe.data.documents import BoxesDocument
@@ -33,6 +46,8 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
     BOXES.JSON is what `posepipe detect` writes, or a plain COCO detection list.
     """
     document, source = _boxes(boxes, options)
+    given = (boxes, options["annotations"], options["ground_truth"])
+    check_output(output, [*given, *(image.path for image in document.images)])
     from posepipe.engines.runs import run_poses
     from posepipe.recipe import sha256_of
 
@@ -47,10 +62,12 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
             finish=chosen.finish,
             boxes_digest=sha256_of(source),
         )
-    report_left_out((*document.skipped, *skipped), document.problems)
+    skipped = (*document.skipped, *skipped)
+    report_left_out(skipped, document.problems)
     if document.other_categories:
-        others = f"{document.other_categories} boxes of other categories than person left out"
-        click.echo(f"posepipe: {others}", err=True)
+        boxes_left = count_of(document.other_categories, "box", "boxes")
+        click.echo(f"posepipe: {boxes_left} of other categories than person left out", err=True)
+    check_some_done(len(written.images), skipped, f"{output} has nobody in it")
     report_people(written.poses, output, verbose=verbose)
 
 
@@ -63,6 +80,8 @@ def _boxes(boxes: Path | None, options: dict[str, Any]) -> tuple[BoxesDocument, 
     if ground_truth is not None:
         if boxes is not None:
             raise click.UsageError("give either BOXES.JSON or --ground-truth")
+        if options["annotations"] is not None:
+            raise click.UsageError("give either --annotations or --ground-truth")
         if images is None:
             raise click.UsageError("--ground-truth needs the pictures' folder: --images DIR")
         return labelled_document(read_annotations(ground_truth), images), ground_truth

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 import click
 from tqdm import tqdm
 
+from posepipe.cli.interruption import INTERRUPTED
+from posepipe.errors import ImageError
+
 if TYPE_CHECKING:
     from posepipe.data.documents import Skipped
 
@@ -55,12 +58,8 @@ def progress_bar(total: int, what: str, output: Path) -> Iterator[Bar]:
         yield bar
     except KeyboardInterrupt:
         bar.close()
-        click.echo(
-            f"posepipe: interrupted; what is finished is kept in {output}.journal: the same "
-            "command with --resume goes on from it",
-            err=True,
-        )
-        sys.exit(130)
+        click.echo(f"posepipe: interrupted{_how_to_go_on(output)}", err=True)
+        sys.exit(INTERRUPTED)
     finally:
         bar.close()
 
@@ -79,7 +78,17 @@ def report_left_out(skipped: Sequence[Skipped], problems: Sequence[str] = ()) ->
     if len(lines) > MOST_LINES:
         click.echo(f"posepipe: … and {len(lines) - MOST_LINES} more", err=True)
     if skipped:
-        click.echo(f"posepipe: {_count(len(skipped), 'picture')} skipped", err=True)
+        click.echo(f"posepipe: {count_of(len(skipped), 'picture')} skipped", err=True)
+
+
+def check_some_done(done: int, skipped: Sequence[Skipped], consequence: str) -> None:
+    """Nothing, unless every picture had to be skipped: then a script should not go on.
+
+    Raises:
+        ImageError: pictures were skipped and none was worked on.
+    """
+    if skipped and not done:
+        raise ImageError(f"no picture could be read: {consequence}")
 
 
 def report_people(found: Sequence[Sized], output: Path, *, verbose: bool) -> None:
@@ -90,11 +99,27 @@ def report_people(found: Sequence[Sized], output: Path, *, verbose: bool) -> Non
         output: where they were written.
         verbose: whether -v was given.
     """
-    people, pictures = sum(map(len, found)), _count(len(found), "picture")
+    people, pictures = sum(map(len, found)), count_of(len(found), "picture")
     if not people:
         click.echo(f"posepipe: no people found in {pictures}", err=True)
-    say(f"{pictures}, {_count(people, 'person', 'people')}: {output}", verbose=verbose)
+    say(f"{pictures}, {count_of(people, 'person', 'people')}: {output}", verbose=verbose)
 
 
-def _count(number: int, one: str, many: str = "") -> str:
+def count_of(number: int, one: str, many: str = "") -> str:
+    """A number with its noun.
+
+    >>> count_of(1, "picture"), count_of(2, "picture"), count_of(0, "box", "boxes")
+    ('1 picture', '2 pictures', '0 boxes')
+    """
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _how_to_go_on(output: Path) -> str:
+    from posepipe.data.journal import SUFFIX
+
+    journal = output.parent / (output.name + SUFFIX)
+    if not journal.is_file():  # nothing was finished yet, or a command without a journal
+        return ""
+    return (
+        f"; what is finished is kept in {journal}: the same command with --resume goes on from it"
+    )

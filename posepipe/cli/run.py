@@ -9,6 +9,7 @@ import click
 
 from posepipe.cli.options import (
     PATH,
+    check_output,
     chosen_detection,
     chosen_pose,
     detection_options_of_run,
@@ -18,7 +19,7 @@ from posepipe.cli.options import (
     run_options,
     running_options,
 )
-from posepipe.cli.progress import progress_bar, report_left_out, report_people
+from posepipe.cli.progress import check_some_done, progress_bar, report_left_out, report_people
 
 
 @click.command()
@@ -34,6 +35,7 @@ def run(verbose: bool, /, output: Path, **options: Any) -> None:
     INPUT is a folder, a picture, a pattern like 'photos/*.jpg', or a text file of paths.
     """
     images = image_set(options)
+    check_output(output, [*options["inputs"], *(image.path for image in images)])
     from posepipe.api import made_by_both
     from posepipe.engines.runs import run_both
 
@@ -49,4 +51,5 @@ def run(verbose: bool, /, output: Path, **options: Any) -> None:
             finish=pose.finish,
         )
     report_left_out(skipped)
+    check_some_done(len(written.images), skipped, f"{output} has nobody in it")
     report_people(written.poses, output, verbose=verbose)

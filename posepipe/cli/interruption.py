@@ -1,0 +1,49 @@
+"""What becomes of Ctrl-C and of a request to end: an orderly stop, and a second one at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
+
+
+class _Interruption:
+    """A signal handler: the first signal raises KeyboardInterrupt, a second one ends the process.
+
+    An interrupted command still waits for the pictures at work in its threads; whoever presses
+    Ctrl-C again does not want to. Nothing is lost by it: journals are written entry by entry.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            os._exit(INTERRUPTED)
+        self.received = True
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def orderly_interruption() -> Iterator[None]:
+    """SIGTERM (of batch systems, of `timeout`) stops a command as Ctrl-C does; twice is at once.
+
+    Once a signal was received the handlers stay: the interpreter is on its way out, and until it
+    has gone a second signal must not end in a traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where Python takes no signals
+        yield
+        return
+    handler = _Interruption()
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if not handler.received:
+            for number, earlier in before.items():
+                signal.signal(number, earlier)

@@ -1,0 +1,71 @@
+"""Small pictures run through the shipped models once, for all tests of the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from builders import annotation, annotation_file
+from commands import blank, boxes_file, content, photo, posepipe, smaller_detector
+
+
+@pytest.fixture(autouse=True)
+def _no_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("POSEPIPE_DATA", raising=False)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As the processes have it that `commands.start` starts: the same sums in the same order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="package")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what all tests may read: pictures/, boxes.json, kps.json, annotations.json.
+
+    `pictures` has two photographs of a person, ids 1 and 2, and one with nobody in it, id 3. The
+    labels are the best pose in each.
+    """
+    folder = tmp_path_factory.mktemp("work")
+    photo(folder / "pictures" / "a.jpg")
+    photo(folder / "pictures" / "b.png", source="grace_hopper.jpg")
+    blank(folder / "pictures" / "c.jpg")
+    boxes, keypoints = folder / "boxes.json", folder / "kps.json"
+    for arguments in (
+        ("detect", folder / "pictures", "-o", boxes, "--min-score", "0.5"),
+        ("pose", boxes, "-o", keypoints),
+    ):
+        result = posepipe(*arguments)
+        assert result.exit_code == 0, result.output
+    best = {}
+    for person in content(keypoints):
+        rival = best.setdefault(person["image_id"], person)
+        best[person["image_id"]] = max(rival, person, key=lambda person: person["score"])
+    labels = []
+    for image_id, person in best.items():
+        x1, y1, x2, y2 = person["box_xyxy"]
+        numbers = person["keypoints"]
+        visible = [v for k in range(0, 51, 3) for v in (numbers[k], numbers[k + 1], 2)]
+        box = [x1, y1, x2 - x1, y2 - y1]
+        labels.append(annotation(image_id, image_id, keypoints=visible, bbox=box, area=12000.0))
+    annotation_file(folder / "annotations.json", labels, content(boxes)["images"])
+    return folder
+
+
+@pytest.fixture(scope="package")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped detector, but looking at pictures five times as small: quick, and worse."""
+    return smaller_detector(tmp_path_factory.mktemp("models") / "quick-detector", 96)
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Path:
+    """A boxes.json of one box made by hand, with its picture: poses without a detector."""
+    photo(tmp_path / "pictures" / "a.jpg")
+    return boxes_file(tmp_path / "boxes.json")

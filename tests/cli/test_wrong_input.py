@@ -1,0 +1,479 @@
+"""Whatever is wrong is said in one line, and a traceback is never the answer."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from builders import annotation, annotation_file, image_entry, keypoints_xyv, save_json
+from commands import blank, boxes_file, content, error_of, lines, photo, posepipe, truncated
+
+from posepipe.data import jsonfiles
+
+
+def pose_entry(**changes: object) -> dict[str, object]:
+    entry = {"image_id": 1, "category_id": 1, "keypoints": keypoints_xyv(), "score": 0.7}
+    return entry | {"file_name": "a.jpg", "image_root": "pictures"} | changes
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        (["{tmp}/absent"], "absent: no such file or folder: check the path"),
+        (["{tmp}/absent.jpg"], "absent.jpg: no such file: check the path"),
+        (["{tmp}/empty"], "empty: a folder without pictures"),
+        (["{tmp}/nest"], "search them with --recursive"),
+        (["{tmp}/*.jpeg"], "no file matches this pattern"),
+        (["{tmp}/nothing.txt"], "a list that names no pictures"),
+        (["--split", "minival", "--data", "{tmp}"], "--data DIR or $POSEPIPE_DATA"),
+        (["--split", "val2014"], "no split 'val2014'; there are: minival"),
+    ],
+)
+@pytest.mark.parametrize("command", ["detect", "run"])
+def test_inputs_that_lead_nowhere_are_named(
+    command: str, inputs: list[str], says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    blank(tmp_path / "nest" / "deep" / "a.jpg")
+    (tmp_path / "nothing.txt").write_text("# nothing\n", encoding="utf-8")
+    result = posepipe(
+        command, *(text.format(tmp=tmp_path) for text in inputs), "-o", tmp_path / "out.json"
+    )
+    assert says in error_of(result)
+    assert not list(tmp_path.glob("out.json*"))
+
+
+def test_pictures_that_cannot_be_read_are_listed_and_the_others_done(
+    detector: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    photo(folder / "good.jpg")
+    truncated(folder / "half.jpg")
+    (folder / "text.png").write_text("no picture", encoding="utf-8")
+    (folder / "zero.jpg").touch()
+    output = tmp_path / "boxes.json"
+    result = posepipe(
+        "detect", folder, folder / "gone.jpg", "-o", output, "--model", detector, "--min-score", 0
+    )
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    *skipped, count = lines(result)
+    assert count == "posepipe: 4 pictures skipped"
+    for line, (name, why) in zip(
+        skipped,
+        [
+            ("gone.jpg", "no such file"),
+            ("half.jpg", "is damaged or truncated"),
+            ("text.png", "is not a picture in a known format"),
+            ("zero.jpg", "is empty (0 bytes)"),
+        ],
+        strict=True,
+    ):
+        assert line.startswith(f"posepipe: skipped: {folder / name}")
+        assert why in line
+    document = content(output)
+    assert [image["file_name"] for image in document["images"]] == ["good.jpg"]
+    assert [Path(s["file_name"]).name for s in document["skipped"]] == [
+        "gone.jpg",
+        "half.jpg",
+        "text.png",
+        "zero.jpg",
+    ]
+
+
+def test_the_strict_stop_at_the_first_picture_that_cannot_be_read(
+    detector: Path, tmp_path: Path
+) -> None:
+    truncated(tmp_path / "in" / "a.jpg")
+    blank(tmp_path / "in" / "b.jpg")
+    output = tmp_path / "out.json"
+    result = posepipe("detect", tmp_path / "in", "-o", output, "--model", detector, "--strict")
+    assert "a.jpg is damaged or truncated" in error_of(result)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("command", ["detect", "run"])
+def test_that_no_picture_at_all_could_be_read_is_an_error(
+    command: str, detector: Path, tmp_path: Path
+) -> None:
+    truncated(tmp_path / "in" / "a.jpg")
+    output = tmp_path / "out.json"
+    option = "--model" if command == "detect" else "--detector"
+    result = posepipe(command, tmp_path / "in", "-o", output, option, detector)
+    assert result.exit_code == 1
+    assert lines(result)[-1] == f"posepipe: no picture could be read: {output} has nobody in it"
+    document = content(output)  # it is written all the same: it says why
+    assert document == [] if command == "run" else len(document["skipped"]) == 1
+
+
+def test_a_missing_picture_of_a_boxes_file_is_skipped(tmp_path: Path) -> None:
+    photo(tmp_path / "pictures" / "a.jpg")
+    images = [
+        {"id": n, "file_name": name, "width": 200, "height": 200}
+        for n, name in enumerate(["a.jpg", "gone.jpg"], 1)
+    ]
+    people = [
+        {"image_id": n, "category_id": 1, "bbox": [30, 5, 130, 190], "score": 0.9} for n in (1, 2)
+    ]
+    boxes = boxes_file(tmp_path / "boxes.json", images=images, annotations=people)
+    result = posepipe("pose", boxes, "-o", tmp_path / "kps.json")
+    assert result.exit_code == 0
+    assert [person["image_id"] for person in content(tmp_path / "kps.json")] == [1]
+    missing = tmp_path / "pictures" / "gone.jpg"
+    assert lines(result) == [
+        f"posepipe: skipped: {missing}: no such file: check the path",
+        "posepipe: 1 picture skipped",
+    ]
+    strict = posepipe("pose", boxes, "-o", tmp_path / "strict.json", "--strict")
+    assert "gone.jpg: no such file" in error_of(strict)
+    drawn = posepipe("draw", boxes, "-o", tmp_path / "drawn")
+    assert drawn.exit_code == 0
+    assert drawn.stdout.split() == [str(tmp_path / "drawn" / "a.jpg")]
+    assert lines(drawn) == lines(result)
+    assert (
+        "gone.jpg: no such file"
+        in posepipe("draw", boxes, "-o", tmp_path / "drawn", "--strict").stderr
+    )
+
+
+def test_unsound_boxes_are_left_out_and_listed(tmp_path: Path) -> None:
+    photo(tmp_path / "pictures" / "a.jpg")
+    boxes = boxes_file(
+        tmp_path / "boxes.json",
+        [30, 5, 130, 190],
+        [50, 50, 0, 20],
+        [300, 300, 20, 20],
+        [150, 150, 100, 100],  # reaches out of its picture: sound
+    )
+    result = posepipe("pose", boxes, "-o", tmp_path / "kps.json")
+    assert result.exit_code == 0
+    assert len(content(tmp_path / "kps.json")) == 2
+    no_area, outside = lines(result)
+    assert "box [50, 50, 0, 20]" in no_area
+    assert "no area" in no_area
+    assert "outside its picture of 200 x 200 pixels" in outside
+
+
+def test_boxes_of_other_categories_are_left_out_and_counted(tmp_path: Path) -> None:
+    photo(tmp_path / "pictures" / "a.jpg")
+    dog = {"image_id": 1, "category_id": 18, "bbox": [30, 5, 130, 190], "score": 0.9}
+    boxes = boxes_file(tmp_path / "boxes.json", annotations=[dog])
+    result = posepipe("pose", boxes, "-o", tmp_path / "kps.json")
+    assert result.exit_code == 0
+    assert lines(result) == [
+        "posepipe: 1 box of other categories than person left out",
+        "posepipe: no people found in 1 picture",
+    ]
+
+
+def test_that_there_are_no_people_anywhere_is_said(detector: Path, tmp_path: Path) -> None:
+    blank(tmp_path / "in" / "a.jpg")
+    boxes, keypoints = tmp_path / "boxes.json", tmp_path / "kps.json"
+    nobody = "posepipe: no people found in 1 picture"
+    options = ("--min-score", "0.99")
+    found = posepipe("detect", tmp_path / "in", "-o", boxes, "--model", detector, *options)
+    assert (found.exit_code, lines(found)) == (0, [nobody])
+    posed = posepipe("pose", boxes, "-o", keypoints)
+    assert (posed.exit_code, lines(posed)) == (0, [nobody])
+    both = posepipe(
+        "run", tmp_path / "in", "-o", tmp_path / "run.json", "--detector", detector, *options
+    )
+    assert (both.exit_code, lines(both)) == (0, [nobody])
+    assert content(keypoints) == content(tmp_path / "run.json") == []
+    drawn = posepipe("draw", keypoints, "-o", tmp_path / "drawn")
+    assert (drawn.exit_code, drawn.stdout) == (0, "")
+    assert lines(drawn) == [f"posepipe: {keypoints} names no picture: nothing was drawn"]
+    labels = annotation_file(tmp_path / "labels.json", [annotation()])
+    scored = posepipe("eval", keypoints, "--annotations", labels)
+    assert scored.exit_code == 0
+    assert "posepipe: warning: the results hold no poses: every number is 0" in lines(scored)
+
+
+BOXES_LIKE = [
+    ("", "is not JSON"),
+    ("{", "is not JSON"),
+    ("null", "is not"),
+    ("17", "is not"),
+    ('{"a": 1}', "is not"),
+    ('[{"image_id": 1}]', "is not"),
+    ('[[[["deep"]]]]', "is not"),
+    ("\x00\x01", "is not JSON"),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), BOXES_LIKE)
+@pytest.mark.parametrize("command", ["pose", "draw", "eval"])
+def test_a_file_of_the_wrong_shape_is_named(
+    command: str, text: str, says: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "in.json"
+    file.write_text(text, encoding="utf-8")
+    labels = annotation_file(tmp_path / "labels.json", [annotation()])
+    last = ["--annotations", labels] if command == "eval" else ["-o", tmp_path / "out"]
+    line = error_of(posepipe(command, file, *last))
+    assert str(file) in line or command == "eval"
+    assert says in line or "has no keypoints" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_that_hold_something_else_than_asked_for_are_recognised(
+    person: Path, tmp_path: Path
+) -> None:
+    keypoints = save_json(tmp_path / "kps.json", [pose_entry()])
+    labels = annotation_file(tmp_path / "labels.json", [annotation()])
+    output = tmp_path / "out"
+    for arguments, says in [
+        (("pose", keypoints, "-o", output), "holds keypoints, not boxes"),
+        (("pose", labels, "-o", output), "give labelled boxes with --ground-truth"),
+        (("draw", labels, "-o", output), "is an annotation file"),
+        (("eval", labels, "--annotations", labels), "is an annotation file"),
+        (("eval", keypoints, "--annotations", keypoints), "is not a COCO annotation file"),
+        (("eval", keypoints, "--annotations", person), "is not a COCO annotation file"),
+        (("pose", "--ground-truth", keypoints, "--images", tmp_path, "-o", output), "is not"),
+        (("pose", person, "--annotations", labels, "-o", output), "leave out --annotations"),
+        (("pose", tmp_path, "-o", output), "is a folder: name a JSON file"),
+        (("pose", tmp_path / "absent.json", "-o", output), "absent.json: no such file"),
+        (("pose", person, "--images", tmp_path / "absent", "-o", output), "no such folder"),
+    ]:
+        assert says in error_of(posepipe(*arguments)), arguments
+        assert not output.exists()
+
+
+def test_a_detection_list_needs_the_folder_of_its_pictures(tmp_path: Path) -> None:
+    boxes = [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]
+    plain = save_json(tmp_path / "list.json", boxes)
+    line = error_of(posepipe("pose", plain, "-o", tmp_path / "kps.json"))
+    assert "--images DIR" in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"image_id": 99}, "lacks for example 99"),
+        ({"keypoints": [1.0, 2.0, 0.5]}, "51 are needed"),
+        ({"keypoints": [0.5] * 51}, "they are normalised"),
+        ({"score": None}, "has no score"),
+        ({"keypoints": [float("nan")] * 51}, "not finite"),
+    ],
+)
+def test_results_that_cannot_be_scored_are_refused(
+    changes: dict[str, object], says: str, tmp_path: Path
+) -> None:
+    keypoints = save_json(tmp_path / "kps.json", [pose_entry(**changes)])
+    labels = annotation_file(tmp_path / "labels.json", [annotation()])
+    assert says in error_of(posepipe("eval", keypoints, "--annotations", labels))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--model", "absent"], "no model 'absent'; there are: cpn-"),
+        (["--model", "{tmp}/absent"], "no model folder"),
+        (["--model", "{tmp}/pictures"], "has no recipe.toml"),
+        (["--model", "cpn-mobilenetv2-256x192"], "is for the pose stage"),
+        (["--model", "fasterrcnn-resnet50-fpn"], "has no weights: put them at"),
+        (["--model", "detectron2", "--config", "a.yaml"], "needs --weights"),
+        (["--model", "detectron2", "--weights", "{tmp}/a.pkl"], "needs --config"),
+        (["--config", "a.yaml"], "--config belongs to --model detectron2"),
+        (["--weights", "{tmp}/absent.pth"], "no weights file"),
+        (["--weights", "{tmp}/pictures/a.jpg"], "is no weights file that can be read"),
+        (["--device", "tpu"], "no device 'tpu': use auto, cpu"),
+        (["--device", "cuda:99"], "'cuda:99' asked for"),
+        (["--precision", "fp8"], "no precision 'fp8'"),
+        (["--scales", "1,large"], "--scales takes numbers like 0.8,1,1.25"),
+        (["--scales", ""], "--scales takes numbers"),
+        (["--scales", "0"], "scales must lie between 0.1 and 10"),
+        (["--scales", "nan"], "scales must lie between 0.1 and 10"),
+        (["--nms-sigma", "-1"], "sigma must be positive"),
+    ],
+)
+def test_options_of_detection_that_cannot_be_are_explained(
+    options: list[str], says: str, person: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.json"
+    options = [option.format(tmp=tmp_path) for option in options]
+    result = posepipe("detect", person.parent / "pictures", "-o", output, *options)
+    assert says in error_of(result)
+    assert not list(tmp_path.glob("out.json*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--model", "absent"], "no model 'absent'"),
+        (["--model", "person-detector-mobilenetv2-fpn"], "is for detection, not for poses"),
+        (["--model", "cpn-resnet50-256x192"], "has no weights: put them at"),
+        (["--device", "gpu"], "no device 'gpu'"),
+        (["--precision", "fp16", "--device", "cpu"], "fp16 needs a GPU"),
+        (["--blur-kernel", "4"], "blur_kernel must be odd and positive, got 4"),
+        (["--blur-kernel", "-1"], "blur_kernel must be odd and positive, got -1"),
+    ],
+)
+def test_options_of_pose_that_cannot_be_are_explained(
+    options: list[str], says: str, person: Path, tmp_path: Path
+) -> None:
+    result = posepipe("pose", person, "-o", tmp_path / "out.json", *options)
+    assert says in error_of(result)
+    assert not list(tmp_path.glob("out.json*"))
+
+
+def test_a_model_of_detectron2_says_how_to_get_it(
+    person: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "detectron2", None)  # as where it is absent
+    (tmp_path / "weights.pkl").touch()
+    result = posepipe(
+        *("detect", person.parent / "pictures", "-o", tmp_path / "out.json"),
+        *("--model", "detectron2", "--config", "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml"),
+        *("--weights", tmp_path / "weights.pkl"),
+    )
+    assert "needs detectron2, which is not installed: get its source" in error_of(result)
+
+
+def commands_with_output(person: Path, output: Path) -> dict[str, list[object]]:
+    """Every command that writes a file, on input which is sound."""
+    keypoints = save_json(person.parent / "in_kps.json", [pose_entry()])
+    labels = annotation_file(person.parent / "labels.json", [annotation()])
+    return {
+        "detect": ["detect", person.parent / "pictures", "-o", output],
+        "run": ["run", person.parent / "pictures", "-o", output],
+        "pose": ["pose", person, "-o", output],
+        "eval": ["eval", keypoints, "--annotations", labels, "--json", output],
+    }
+
+
+@pytest.mark.parametrize("command", ["detect", "run", "pose", "eval"])
+def test_an_output_that_cannot_be_written_is_found_out_before_any_work(
+    command: str, person: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        pytest.fail("a model was loaded")
+
+    monkeypatch.setattr("posepipe.api.load_detector", load)
+    monkeypatch.setattr("posepipe.api.load_pose_model", load)
+    for output, says in [
+        (tmp_path / "no" / "where" / "out.json", "there is no folder"),
+        (tmp_path / "pictures", "is a folder: name a file to write"),
+        (tmp_path / "boxes.json" / "out.json", "there is no folder"),
+        (Path("/dev/null"), "is a device or pipe"),
+    ]:
+        line = error_of(posepipe(*commands_with_output(person, output)[command]))
+        assert says in line
+        assert str(output) in line
+
+
+@pytest.mark.parametrize("failure", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize("command", ["pose", "eval"])
+def test_a_full_or_read_only_disk_leaves_an_earlier_output_alone(
+    command: str,
+    failure: int,
+    person: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(_: int) -> None:
+        raise OSError(failure, os.strerror(failure))
+
+    output = save_json(tmp_path / "out.json", "earlier")
+    arguments = commands_with_output(person, output)[command]
+    monkeypatch.setattr(jsonfiles.os, "fsync", fails)
+    result = posepipe(*arguments)
+    assert result.exit_code == 1
+    assert lines(result)[-1].startswith(f"posepipe: {output} cannot be written: ")
+    assert os.strerror(failure) in lines(result)[-1]
+    assert content(output) == "earlier"
+    assert not list(tmp_path.glob(".out.json*"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_an_error(person: Path, tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    result = posepipe("pose", person, "-o", tmp_path / "locked" / "kps.json")
+    assert "cannot be written: Permission denied" in error_of(result)
+
+
+def test_a_full_disk_under_the_drawn_pictures_is_an_error(
+    person: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    result = posepipe("draw", person, "-o", tmp_path / "drawn")
+    assert "a.jpg cannot be written: No space left on device" in error_of(result)
+    assert not list((tmp_path / "drawn").iterdir())
+
+
+def overwriting(person: Path, keypoints: Path, labels: Path) -> list[tuple[list[object], Path]]:
+    """Commands whose output is one of their inputs, with the file that is in danger."""
+    folder, picture = person.parent / "pictures", person.parent / "pictures" / "a.jpg"
+    listed = person.parent / "list.txt"
+    listed.write_text("pictures/a.jpg\n", encoding="utf-8")
+    link = person.parent / "link.json"
+    link.symlink_to(person)
+    return [
+        (["pose", person, "-o", person], person),
+        (["pose", person, "-o", link], person),
+        (["pose", "--ground-truth", labels, "--images", folder, "-o", labels], labels),
+        (["detect", picture, "-o", picture], picture),
+        (["detect", folder, "-o", picture], picture),
+        (["detect", listed, "-o", listed], listed),
+        (["run", listed, "-o", picture], picture),
+        (["eval", keypoints, "--annotations", labels, "--json", labels], labels),
+        (["eval", keypoints, "--annotations", labels, "--json", keypoints], keypoints),
+        (["draw", person, "-o", folder], picture),
+        (["draw", keypoints, "-o", folder], picture),
+    ]
+
+
+def test_an_input_is_never_overwritten(person: Path, tmp_path: Path) -> None:
+    keypoints = save_json(tmp_path / "kps.json", [pose_entry()])
+    labels = annotation_file(
+        tmp_path / "labels.json", [annotation()], [image_entry(1, file_name="a.jpg")]
+    )
+    for arguments, file in overwriting(person, keypoints, labels):
+        before = file.read_bytes()
+        line = error_of(posepipe(*arguments))
+        assert "destroy" in line, arguments
+        assert file.read_bytes() == before
+
+
+def test_drawing_into_a_file_is_an_error(person: Path, tmp_path: Path) -> None:
+    file = save_json(tmp_path / "file", [])
+    assert "is no folder" in error_of(posepipe("draw", person, "-o", file))
+    assert "cannot be written" in error_of(posepipe("draw", person, "-o", file / "drawn"))
+
+
+def out_of_memory(kind: type[Exception], text: str) -> Callable[..., None]:
+    def fails(*_: object, **__: object) -> None:
+        raise kind(text)
+
+    return fails
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (MemoryError, ""),
+        (RuntimeError, "CUDA out of memory. Tried to allocate 20 GiB"),
+        (RuntimeError, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_too_little_memory_is_said_with_a_remedy(
+    kind: type[Exception], text: str, person: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("posepipe.pose.stage.PoseStage.__call__", out_of_memory(kind, text))
+    line = error_of(posepipe("pose", person, "-o", tmp_path / "kps.json"))
+    assert line.startswith("out of memory: use a smaller --batch-size")
+    assert not (tmp_path / "kps.json").exists()
+
+
+def test_a_bug_is_not_hidden(person: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug = out_of_memory(RuntimeError, "shapes do not fit")
+    monkeypatch.setattr("posepipe.pose.stage.PoseStage.__call__", bug)
+    result = posepipe("pose", person, "-o", tmp_path / "kps.json")
+    assert isinstance(result.exception, RuntimeError)
