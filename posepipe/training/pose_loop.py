@@ -6,7 +6,8 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from posepipe.core.boxes import extend, grow_to_aspect
 from posepipe.core.skeleton import COCO_PERSON
+from posepipe.pose.crops import PreprocessingTable, crop_windows, network_input
 from posepipe.pose.heatmaps import DecodingTable, decode, encode
 from posepipe.pose.networks.backbone import Backbone
 from posepipe.pose.networks.cpn import CPN, CPNHeatmaps
@@ -68,23 +69,13 @@ class PoseTrainingTable(Table, frozen=True):
     augment: AugmentTable = AugmentTable()
 
 
-class PoseInput(Table, frozen=True):
-    """What the loop needs to know of ``[preprocessing]``: see `posepipe.pose.crops`."""
-
-    size_wh: tuple[int, int]
-    margins_xy: tuple[float, float]
-    fill: tuple[int, int, int]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
 def train_pose(
     network: CPN,
     sets: Sequence[Sequence[PoseSample]],
     shares: Sequence[float],
     validation: dict[str, Sequence[PoseSample]],
     table: PoseTrainingTable,
-    given: PoseInput,
+    given: PreprocessingTable,
     *,
     run: Path,
     seed: int = 0,
@@ -115,8 +106,14 @@ def train_pose(
     while (elapsed := time.monotonic() - begun) < table.minutes * 60:
         progress = elapsed / (table.minutes * 60)
         small = progress < table.small_first
-        size_wh = _scaled(given.size_wh, 0.75) if small else given.size_wh
-        batch = _Batch.drawn(samples, table, given, size_wh, generator)
+        size_wh = _scaled(given.input_size_wh, 0.75) if small else given.input_size_wh
+        batch = _batch(
+            [
+                _crop(next(samples), table.augment, given, size_wh, generator)
+                for _ in range(table.batch)
+            ],
+            given,
+        )
         for group in optimizer.param_groups:
             group["lr"] = table.learning_rate * _schedule(progress, table.warm_up)
         _train_mode(network, table.frozen_stages)
@@ -148,7 +145,7 @@ def train_pose(
 
 
 @torch.no_grad()
-def mean_oks(network: CPN, samples: Sequence[PoseSample], given: PoseInput) -> float:
+def mean_oks(network: CPN, samples: Sequence[PoseSample], given: PreprocessingTable) -> float:
     """Mean OKS over labelled people, their own boxes given; the crop's own area scale."""
     network.eval()
     generator = np.random.default_rng(0)
@@ -156,59 +153,46 @@ def mean_oks(network: CPN, samples: Sequence[PoseSample], given: PoseInput) -> f
     total = 0.0
     for start in range(0, len(samples), 32):
         people = samples[start : start + 32]
-        batch = _Batch.of(
-            [_crop(sample, PLAIN, given, given.size_wh, generator) for sample in people], given
+        batch = _batch(
+            [_crop(sample, PLAIN, given, given.input_size_wh, generator) for sample in people],
+            given,
         )
         found = decode(network(batch.images), DecodingTable(blur_kernel=5)).points_xy
-        windows = grow_to_aspect(
-            extend([sample.box_xyxy for sample in people], given.margins_xy), 0.75
-        )
-        scale = given.size_wh[0] / (windows[:, 2] - windows[:, 0])
+        boxes = [sample.box_xyxy for sample in people]
+        width, height = given.input_size_wh
+        windows = crop_windows(boxes, given.margins_xy, width / height)
+        scale = width / (windows[:, 2] - windows[:, 0])
         areas = torch.from_numpy(scale**2 * np.array([sample.area for sample in people])).float()
         errors = (found - batch.points_xy).square().sum(-1)
+        # OKS: exp(-d² / (2 (2 sigma)² area)), all in crop pixels.
         similar = torch.exp(-errors / (8 * sigmas**2 * areas[:, None]))
         labelled = batch.weights.gt(0)
         total += float(((similar * labelled).sum(1) / labelled.sum(1).clamp(min=1)).sum())
     return total / max(len(samples), 1)
 
 
+@dataclass(frozen=True, eq=False)
 class _Batch:
-    def __init__(self, images: Tensor, points_xy: Tensor, weights: Tensor) -> None:
-        self.images, self.points_xy, self.weights = images, points_xy, weights
+    """Crops as tensors: images (B, 3, h, w), points_xy (B, K, 2), weights (B, K)."""
 
-    @classmethod
-    def of(cls, crops: Sequence[TrainingCrop], given: PoseInput) -> _Batch:
-        pixels = torch.from_numpy(np.stack([crop.pixels for crop in crops])).permute(0, 3, 1, 2)
-        mean, std = torch.tensor(given.mean), torch.tensor(given.std)
-        images = (pixels.float() - mean[:, None, None]) / std[:, None, None]
-        return cls(
-            images.contiguous(memory_format=torch.channels_last),
-            torch.from_numpy(np.stack([crop.points_xy for crop in crops])).float(),
-            torch.from_numpy(np.stack([crop.weights for crop in crops])).float(),
-        )
+    images: Tensor
+    points_xy: Tensor
+    weights: Tensor
 
-    @classmethod
-    def drawn(
-        cls,
-        samples: Iterator[PoseSample],
-        table: PoseTrainingTable,
-        given: PoseInput,
-        size_wh: tuple[int, int],
-        generator: np.random.Generator,
-    ) -> _Batch:
-        return cls.of(
-            [
-                _crop(next(samples), table.augment, given, size_wh, generator)
-                for _ in range(table.batch)
-            ],
-            given,
-        )
+
+def _batch(crops: Sequence[TrainingCrop], given: PreprocessingTable) -> _Batch:
+    pixels = torch.from_numpy(np.stack([crop.pixels for crop in crops]))
+    return _Batch(
+        network_input(pixels, given),
+        torch.from_numpy(np.stack([crop.points_xy for crop in crops])).float(),
+        torch.from_numpy(np.stack([crop.weights for crop in crops])).float(),
+    )
 
 
 def _crop(
     sample: PoseSample,
     augment: AugmentTable,
-    given: PoseInput,
+    given: PreprocessingTable,
     size_wh: tuple[int, int],
     generator: np.random.Generator,
 ) -> TrainingCrop:
@@ -274,7 +258,7 @@ def _scaled(size_wh: tuple[int, int], factor: float) -> tuple[int, int]:
 def _report(
     network: CPN,
     validation: dict[str, Sequence[PoseSample]],
-    given: PoseInput,
+    given: PreprocessingTable,
     run: Path,
     steps: int,
     elapsed: float,
