@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -25,16 +25,17 @@ def posepipe(*arguments: object) -> Result:
 
 
 def start(
-    *arguments: object, cwd: Path | None = None, python: tuple[str, ...] = ("-m", "posepipe")
+    *arguments: object,
+    python: tuple[str, ...] = ("-m", "posepipe"),
+    stdout: IO[str] | int = subprocess.PIPE,
 ) -> subprocess.Popen[str]:
-    """A command as a process of its own, on one core; stdout and stderr are pipes."""
+    """A command as a process of its own, on one core; stderr is a pipe, and stdout unless given."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
     return subprocess.Popen(
         [sys.executable, *python, *map(str, arguments)],
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=cwd,
         env=environment,
         # Where the tests are a shell's background job, they would pass on that it ignores Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

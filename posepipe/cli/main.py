@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Any
 
@@ -38,6 +39,10 @@ class Program(click.Group):
             except KeyboardInterrupt:
                 click.echo("posepipe: interrupted", err=True)
                 sys.exit(INTERRUPTED)
+            except OSError as error:  # what libraries did not turn into an error of ours
+                if error.errno == errno.EPIPE:  # `| head` has read enough; click knows what to do
+                    raise
+                click.echo(f"posepipe: {error.strerror or error}", err=True)
             except (MemoryError, RuntimeError) as error:
                 text = str(error).lower()
                 if isinstance(error, RuntimeError) and not any(s in text for s in _OUT_OF_MEMORY):

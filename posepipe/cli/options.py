@@ -219,6 +219,8 @@ def check_output(output: Path, inputs: Iterable[str | Path | None]) -> None:
     """
     from posepipe.data.jsonfiles import check_output as check_place
 
+    if str(output) == "-":
+        raise OptionError("results go to files, not to stdout: name a file with -o")
     check_place(output)
     if not output.exists():
         return

@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 from builders import annotation, annotation_file, image_entry, keypoints_xyv, save_json
-from commands import blank, boxes_file, content, error_of, lines, photo, posepipe, truncated
+from commands import (
+    blank,
+    boxes_file,
+    content,
+    error_of,
+    lines,
+    photo,
+    posepipe,
+    start,
+    truncated,
+)
 
 from posepipe.data import jsonfiles
 
@@ -360,6 +370,7 @@ def test_an_output_that_cannot_be_written_is_found_out_before_any_work(
         (tmp_path / "pictures", "is a folder: name a file to write"),
         (tmp_path / "boxes.json" / "out.json", "there is no folder"),
         (Path("/dev/null"), "is a device or pipe"),
+        (Path("-"), "results go to files, not to stdout"),
     ]:
         line = error_of(posepipe(*commands_with_output(person, output)[command]))
         assert says in line
@@ -470,6 +481,15 @@ def test_too_little_memory_is_said_with_a_remedy(
     line = error_of(posepipe("pose", person, "-o", tmp_path / "kps.json"))
     assert line.startswith("out of memory: use a smaller --batch-size")
     assert not (tmp_path / "kps.json").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device /dev/full")
+def test_a_full_disk_under_stdout_is_an_error() -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        process = start("models", stdout=full)
+        _, said = process.communicate(timeout=60)
+    assert said == "posepipe: No space left on device\n"
+    assert process.returncode == 1
 
 
 def test_a_bug_is_not_hidden(person: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
