@@ -312,6 +312,8 @@ def _images(inputs: Inputs, recursive: bool) -> Iterable[ImageFile]:
         return images_from_arrays([inputs])
     if isinstance(inputs, Sequence) and inputs and isinstance(inputs[0], str | Path):
         paths: list[str | Path] = [path for path in inputs if isinstance(path, str | Path)]
+        if len(paths) < len(inputs):
+            raise OptionError("paths and arrays cannot be mixed in one list: give one or the other")
         return find_images(paths, recursive=recursive)
     arrays: Iterable[Array] = inputs  # type: ignore[assignment]  # what is left of the union
     return images_from_arrays(arrays)

@@ -1,0 +1,239 @@
+"""The Python API: any kind of input, streams in order, options that reach the stages."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import picture, save_picture
+
+import posepipe
+from posepipe import api
+from posepipe.core.boxes import Detections
+from posepipe.core.poses import Poses
+from posepipe.core.suppression import Suppression
+from posepipe.errors import ImageError, OptionError, PosepipeError
+from posepipe.recipe import load_recipe
+from posepipe.scoring.rescore import rescored
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+class OnePerson:
+    """Finds one person that fills the picture."""
+
+    batch_size = 2
+
+    def prepare(self, image):
+        return image.id, image.read().shape
+
+    def weight(self, ready):
+        return 1
+
+    def __call__(self, batch):
+        return [Detections(i, [[0, 0, w, h]], [0.5]) for i, (h, w, _) in batch]
+
+
+class Centred:
+    """Puts every keypoint into the middle of its box, half sure."""
+
+    batch_size = 2
+
+    def prepare(self, item):
+        return item[1]
+
+    def weight(self, ready):
+        return len(ready)
+
+    def __call__(self, batch):
+        return [self._poses(found) for found in batch]
+
+    def _poses(self, found):
+        boxes, scores = found.boxes_xyxy.astype(float), found.scores.astype(float)
+        centres = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+        keypoints = np.concatenate([centres, np.full((len(boxes), 1, 1), 0.5)], axis=-1)
+        return Poses(found.image_id, keypoints.repeat(17, axis=1), scores, boxes, scores)
+
+
+@pytest.fixture
+def fake_stages(monkeypatch):
+    """Stages without networks; what is around them is tested."""
+    monkeypatch.setattr(api.DetectionOptions, "stage", lambda self: OnePerson())
+    monkeypatch.setattr(api.PoseOptions, "stage", lambda self: Centred())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three pictures in a folder, one more in a folder inside it."""
+    for n, name in enumerate(["b1.png", "b2.jpg", "b10.png", "deeper/c.png"]):
+        save_picture(tmp_path / "pictures" / name, 10 + n, 20)
+    return tmp_path / "pictures"
+
+
+def names(stream):
+    return [image.file_name for image, _ in stream]
+
+
+# --- inputs
+
+
+@pytest.mark.parametrize("function", [posepipe.detect, posepipe.estimate_poses])
+def test_paths_of_every_form_are_looked_up(function, folder, fake_stages):
+    assert names(function(folder)) == ["b1.png", "b2.jpg", "b10.png"]
+    assert names(function(str(folder / "*.png"))) == ["b1.png", "b10.png"]
+    assert names(function(folder / "b2.jpg")) == ["b2.jpg"]
+    assert names(function([folder / "b10.png", str(folder / "b1.png")])) == ["b1.png", "b10.png"]
+    assert names(function((folder,), recursive=True))[-1] == "deeper/c.png"
+
+
+@pytest.mark.parametrize("function", [posepipe.detect, posepipe.estimate_poses])
+def test_arrays_of_every_form_are_taken(function, fake_stages):
+    arrays = [picture(8 + n, 6) for n in range(3)]
+
+    def ids_and_widths(inputs):
+        return [(image.id, people.boxes_xyxy[0, 2]) for image, people in function(inputs)]
+
+    assert ids_and_widths([]) == []
+    assert ids_and_widths(arrays[0]) == [(1, 8)]
+    assert ids_and_widths(arrays) == [(1, 8), (2, 9), (3, 10)]
+    assert ids_and_widths(array for array in arrays) == [(1, 8), (2, 9), (3, 10)]
+
+
+def test_an_endless_stream_of_arrays_is_worked_on_as_it_comes(fake_stages):
+    taken = itertools.count(1)
+    stream = posepipe.estimate_poses(picture(10 + next(taken), 6) for _ in itertools.repeat(None))
+    widths = [poses.boxes_xyxy[0, 2] for _, poses in itertools.islice(stream, 5)]
+    assert widths == [11, 12, 13, 14, 15]
+    assert next(taken) < 40
+    stream.close()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (np.zeros((4, 4), np.uint8), r"array-1 has shape \(4, 4\)"),
+        (np.zeros((4, 4, 3)), "array-1 is float64: a numpy array of uint8"),
+        ([picture(), "a.png"], "array-2 is str"),
+    ],
+)
+def test_what_is_no_picture_is_refused(inputs, message, fake_stages):
+    with pytest.raises(ImageError, match=message):
+        list(posepipe.detect(inputs, workers=0))
+
+
+def test_paths_and_arrays_in_one_list_are_refused(folder, fake_stages):
+    with pytest.raises(OptionError, match="cannot be mixed"):
+        posepipe.detect([folder / "b1.png", picture()])
+
+
+def test_an_input_that_leads_nowhere_is_named(tmp_path, fake_stages):
+    with pytest.raises(ImageError, match=r"nothing\.jpg: no such file"):
+        posepipe.detect(tmp_path / "nothing.jpg")
+
+
+@pytest.mark.parametrize("function", [posepipe.detect, posepipe.estimate_poses])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_picture_ends_the_stream_or_is_left_out(
+    function, workers, folder, fake_stages
+):
+    (folder / "b2.jpg").write_bytes(b"no picture")
+    stream = function(folder, workers=workers)
+    with pytest.raises(ImageError, match=r"b2\.jpg is not a picture"):
+        list(stream)
+    assert names(function(folder, workers=workers, unreadable="skip")) == ["b1.png", "b10.png"]
+
+
+# --- options
+
+
+def test_poses_are_rescored_unless_told_otherwise(fake_stages):
+    [(_, scored)] = posepipe.estimate_poses(picture())
+    assert scored.scores.tolist() == [0.25]
+    plain = posepipe.PoseOptions(rescore=False)
+    [(_, poses)] = posepipe.estimate_poses(picture(), options=plain)
+    assert poses.scores.tolist() == [0.5]
+
+
+def test_duplicates_are_left_out_if_asked_for():
+    twice = Detections(1, [[0, 0, 40, 40], [0, 0, 40, 41], [100, 100, 140, 140]], [0.5, 0.9, 0.2])
+    poses = Centred()._poses(twice)
+    assert len(api.PoseOptions().finish(poses)) == 3
+    kept = api.PoseOptions(oks_nms=0.9).finish(poses)
+    assert np.sort(kept.scores).tolist() == pytest.approx([0.1, 0.45])
+    assert np.array_equal(api.PoseOptions().finish(poses).scores, rescored(poses).scores)
+
+
+def test_suppression_is_the_recipes_with_the_options_changes():
+    of_recipe = Suppression(method="soft_gaussian", sigma=0.4, top_k=50)
+    assert api.DetectionOptions().suppression(of_recipe) == of_recipe
+    changed = api.DetectionOptions(nms="hard", nms_threshold=0.3, top_k=7).suppression(of_recipe)
+    assert (changed.method, changed.threshold, changed.sigma, changed.top_k) == (
+        "hard",
+        0.3,
+        0.4,
+        7,
+    )
+
+
+@pytest.mark.parametrize("options", [{"nms_threshold": 2.0}, {"nms_sigma": 0.0}, {"top_k": 0}])
+def test_suppression_out_of_range_is_an_option_error(options):
+    with pytest.raises(OptionError):
+        api.DetectionOptions(**options).suppression(Suppression())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (api.DetectionOptions(models=()), "at least one model"),
+        (api.DetectionOptions(models=("a", "b"), weights="c.pth"), "single --model"),
+        (api.DetectionOptions(models=("no-such-model",)), "no model 'no-such-model'; there are"),
+        (api.DetectionOptions(models=("cpn-resnet50-256x192",)), "cpn-resnet50-256x192"),
+        (api.PoseOptions(models=()), "at least one model"),
+        (api.PoseOptions(models=("no-such-model",)), "no model 'no-such-model'; there are"),
+        (api.PoseOptions(models=("fasterrcnn-resnet50-fpn",)), "for detection, not for poses"),
+        (api.PoseOptions(device="tpu"), "no device 'tpu'"),
+        (api.PoseOptions(precision="fp8"), "no precision 'fp8'"),
+        (api.PoseOptions(blur_kernel=4), "blur_kernel must be odd"),
+    ],
+)
+def test_options_that_do_not_work_are_refused_in_one_line(options, message):
+    with pytest.raises(PosepipeError, match=message) as caught:
+        options.stage()
+    assert "\n" not in str(caught.value)
+
+
+# --- the whole way, with the models that ship
+
+
+@pytest.mark.skipif(not EXAMPLES.is_dir(), reason="no examples/ beside the tests")
+@pytest.mark.skipif(
+    any(
+        not (load_recipe(name).folder / "weights.safetensors").is_file()
+        for name in (api.DEFAULT_DETECTOR, api.DEFAULT_POSE_MODEL)
+    ),
+    reason="the default models' weights are not there",
+)
+def test_the_shipped_models_find_the_astronaut():
+    image = EXAMPLES / "astronaut.jpg"
+    where = {"device": "cpu", "precision": "fp32"}
+    [(found, poses)] = posepipe.estimate_poses(
+        image, options=posepipe.PoseOptions(**where), detection=posepipe.DetectionOptions(**where)
+    )
+    assert found.file_name == "astronaut.jpg"
+    width, height = found.size_wh
+    best = poses.keypoints[poses.scores.argmax()]
+    nose, left_shoulder, right_shoulder = best[[0, 5, 6], :2]
+    assert (nose > 0).all()
+    assert (nose < [width, height]).all()
+    assert right_shoulder[0] < left_shoulder[0]  # she looks at us
+    assert nose[1] < min(left_shoulder[1], right_shoulder[1])
+
+
+def test_importing_posepipe_offers_its_public_names():
+    assert set(posepipe.__all__) <= set(dir(posepipe))
+    for name in posepipe.__all__:
+        assert getattr(posepipe, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
+        _ = posepipe.no_such_name
