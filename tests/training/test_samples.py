@@ -7,8 +7,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from builders import annotation, annotation_file, image_entry, keypoints_xyv, save_picture
 
-from posepipe.training.samples import PoseSample, draw_forever
+from posepipe.data.coco import read_annotations
+from posepipe.training.samples import (
+    PoseSample,
+    detection_samples,
+    draw_forever,
+    pose_samples,
+)
 
 
 def drawn(sets, shares, count, seed=0):
@@ -56,3 +63,36 @@ def test_a_sample_that_does_not_fit_together_is_refused(change, message):
     }
     with pytest.raises(ValueError, match=message):
         PoseSample(**(fields | change))
+
+
+@pytest.fixture
+def annotations(tmp_path):
+    """Two people, a crowd and a person without keypoints in one picture, nobody in another."""
+    for number in (1, 2):
+        save_picture(tmp_path / f"{number:012d}.jpg", 100, 80)
+    people = [
+        annotation(1, pseudo_keypoints=[0, 16]),
+        annotation(2, keypoints=keypoints_xyv(3), num_keypoints=3, bbox=[1, 2, 3, 4]),
+        annotation(3, iscrowd=1, bbox=[50, 50, 20, 10]),
+        annotation(4, keypoints=keypoints_xyv(0), num_keypoints=0, bbox=[5, 5, 10, 10]),
+    ]
+    images = [image_entry(1), image_entry(2)]
+    return read_annotations(annotation_file(tmp_path / "people.json", people, images))
+
+
+def test_everybody_with_a_keypoint_is_a_pose_sample(annotations, tmp_path):
+    one, other = pose_samples(annotations, tmp_path, pseudo_weight=0.25)
+    assert one.pixels.shape == (80, 100, 3)
+    assert one.pixels is other.pixels  # a picture is in memory once
+    assert one.box_xyxy.tolist() == [10, 20, 40, 60]
+    assert one.keypoints_xy[3].tolist() == [13, 23]
+    assert one.weights.tolist() == [0.25] + [1] * 15 + [0.25]
+    assert other.weights.tolist() == [1] * 3 + [0] * 14
+    assert one.area == 500
+
+
+def test_every_picture_is_a_detection_sample_with_its_crowds_ignored(annotations, tmp_path):
+    crowded, empty = detection_samples(annotations, tmp_path)
+    assert crowded.boxes_xyxy.tolist() == [[10, 20, 40, 60], [1, 2, 4, 6], [5, 5, 15, 15]]
+    assert crowded.ignored_xyxy.tolist() == [[50, 50, 70, 60]]
+    assert empty.boxes_xyxy.shape == empty.ignored_xyxy.shape == (0, 4)
