@@ -28,9 +28,12 @@ class ColourNetwork(nn.Module):
         return torch.cat([colours] * 6, dim=1)[:, :17].contiguous()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def random_cpn() -> CPN:
-    """A small CPN with random weights whose answers depend on the picture, in evaluation mode."""
+    """A small CPN with random weights whose answers depend on the picture, in evaluation mode.
+
+    Made once: nothing that a test may do with a model changes its network.
+    """
     torch.manual_seed(3)
     network = CPN(SMALL_CPN)
     network.train()
