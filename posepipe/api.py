@@ -171,6 +171,9 @@ class PoseOptions:
         oks_nms: leave out poses whose OKS with a better one exceeds this; None for none.
         batch_size: crops per pass, gathered across pictures.
         device, precision: see `posepipe.devices`.
+
+    Raises:
+        OptionError: the OKS is outside [0, 1].
     """
 
     models: tuple[str | Path, ...] = (DEFAULT_POSE_MODEL,)
@@ -182,6 +185,10 @@ class PoseOptions:
     batch_size: int = 32
     device: str = "auto"
     precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.oks_nms is not None and not 0 <= self.oks_nms <= 1:
+            raise OptionError(f"the OKS of NMS must lie in [0, 1], got {self.oks_nms}")
 
     def stage(self) -> PoseStage:
         """The pose stage, its models loaded.

@@ -22,6 +22,8 @@ from posepipe.errors import RecipeError, WeightsError
 
 Stage = Literal["detection", "pose"]
 WEIGHTS_FILE = "weights.safetensors"
+# Other programs' files, in the order in which they are looked for; `posepipe.weights` reads them.
+WEIGHTS_FILES = (WEIGHTS_FILE, "weights.pth", "weights.pkl")
 RECIPE_FILE = "recipe.toml"
 
 
@@ -80,17 +82,23 @@ class Recipe:
             raise RecipeError(f"{self.folder / RECIPE_FILE}, [{name}]: {message}") from None
 
     @property
+    def has_weights(self) -> bool:
+        """Whether a weights file lies beside the recipe."""
+        return any((self.folder / name).is_file() for name in WEIGHTS_FILES)
+
+    @property
     def weights_path(self) -> Path:
         """The weights file beside the recipe.
 
         Raises:
             WeightsError: there is none.
         """
-        path = self.folder / WEIGHTS_FILE
-        if not path.is_file():
+        beside = (self.folder / name for name in WEIGHTS_FILES)
+        path = next((path for path in beside if path.is_file()), None)
+        if path is None:
             raise WeightsError(
-                f"model {self.name!r} has no weights: put them at {path}, or name a folder that "
-                "has both recipe.toml and weights.safetensors"
+                f"model {self.name!r} has no weights: put them at {self.folder / WEIGHTS_FILE}, or "
+                "name a folder that has both recipe.toml and weights.safetensors"
             )
         return path
 

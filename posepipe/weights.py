@@ -22,12 +22,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from posepipe.errors import WeightsError
-from posepipe.recipe import WEIGHTS_FILE, Recipe, sha256_of
+from posepipe.recipe import Recipe, sha256_of
 
 State = dict[str, torch.Tensor]
 # Of a batch normalisation's training; weights saved from a frozen one lack it.
 _COUNTER = "num_batches_tracked"
-_FILES = (WEIGHTS_FILE, "weights.pth", "weights.pkl")
 
 
 def find_weights(recipe: Recipe, weights: str | Path | None = None) -> tuple[Path, str]:
@@ -41,16 +40,7 @@ def find_weights(recipe: Recipe, weights: str | Path | None = None) -> tuple[Pat
         if not path.is_file():
             raise WeightsError(f"no weights file {path}")
         return path, sha256_of(path)
-    beside = next((path for name in _FILES if (path := recipe.folder / name).is_file()), None)
-    if beside is None or beside.name == WEIGHTS_FILE:
-        return recipe.verified_weights()
-    digest, wanted = sha256_of(beside), recipe.model.weights_sha256
-    if wanted and digest != wanted:
-        raise WeightsError(
-            f"{beside} has SHA-256 {digest[:12]}…, its recipe says {wanted[:12]}…: the file is "
-            "damaged or of another version; fetch it again"
-        )
-    return beside, digest
+    return recipe.verified_weights()
 
 
 def read_state(path: Path) -> State:

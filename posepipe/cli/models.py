@@ -11,13 +11,12 @@ def models(ctx: click.Context) -> None:
     """List the models, or show one: `posepipe models show NAME`."""
     if ctx.invoked_subcommand is not None:
         return
-    from posepipe.recipe import WEIGHTS_FILE, list_recipes
+    from posepipe.recipe import list_recipes
 
     recipes = list_recipes()
     width = max((len(recipe.name) for recipe in recipes), default=0)
     for recipe in recipes:
-        has_weights = (recipe.folder / WEIGHTS_FILE).is_file()
-        state = "ready" if has_weights else "no weights"
+        state = "ready" if recipe.has_weights else "no weights"
         stage, summary = recipe.model.stage, recipe.model.summary
         click.echo(f"{recipe.name:{width}}  {stage:9}  {state:10}  {summary}")
 
@@ -31,8 +30,8 @@ def show(name: str) -> None:
 
     recipe = load_recipe(name)
     click.echo((recipe.folder / RECIPE_FILE).read_text(encoding="utf-8").rstrip() + "\n")
-    weights = recipe.folder / WEIGHTS_FILE
-    if weights.is_file():
+    if recipe.has_weights:
+        weights = recipe.weights_path
         click.echo(f"weights       {weights} ({weights.stat().st_size / 1e6:.1f} MB)")
     else:
         click.echo(f"weights       none: put {WEIGHTS_FILE} into {recipe.folder}")

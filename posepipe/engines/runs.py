@@ -217,6 +217,8 @@ def _collect(
 ) -> Mapping[int, Entry[Out]]:
     """Every outcome into the journal as it comes; all entries, those of before included."""
     entries = dict(journal.finished)
+    for _ in entries:
+        options.progress(0)  # done before; nobody new
     for outcome in outcomes:
         if outcome.error is not None and options.strict:
             raise outcome.error
