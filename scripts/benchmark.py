@@ -20,16 +20,17 @@ import torch
 from posepipe.api import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL, DetectionOptions
 from posepipe.core.boxes import Detections
 from posepipe.data.images import ImageFile, find_images
+from posepipe.detection.stage import DetectionStage, load_detector
 from posepipe.engines.local import run
 from posepipe.pose.crops import network_input
 from posepipe.pose.model import build_pose_network, load_pose_model, pose_model
-from posepipe.pose.stage import PoseStage
+from posepipe.pose.stage import DecodingSwitches, PoseStage
 from posepipe.recipe import load_recipe
 
 People = Sequence[tuple[ImageFile, Detections]]
 
 
-def main_table(rows: Sequence[tuple[str, str, float, float, float]]) -> Iterator[str]:
+def table(rows: Sequence[tuple[str, str, float, float, float]]) -> Iterator[str]:
     """The lines of the printed table."""
     yield f"{'what':44} {'unit':>9} {'bare':>8} {'stage':>8} {'ratio':>6}"
     for what, unit, bare, stage, ratio in rows:
@@ -64,13 +65,11 @@ def pose_row(
 ) -> tuple[str, str, float, float, float]:
     """The pose stage, from picture files to poses, over its network on crops already normalised."""
     recipe = load_recipe(name)
-    if (recipe.folder / "weights.safetensors").is_file():
+    if recipe.has_weights:
         model = load_pose_model(name, device=device, precision=precision)
     else:  # speed does not depend on the weights
         network = build_pose_network(recipe)
         model = pose_model(recipe, network, device=device, precision=precision)
-    from posepipe.pose.stage import DecodingSwitches
-
     stage = PoseStage([model], switches=DecodingSwitches(flip=flip))
     count = sum(len(found) for _, found in people)
     ready = [stage.prepare(item) for item in people]
@@ -101,8 +100,8 @@ def detection_row(
     images: Sequence[ImageFile], *, rounds: int, precision: str, device: str
 ) -> tuple[str, str, float, float, float]:
     """The detection stage, from picture files to people, over its network on resized pictures."""
-    stage = DetectionOptions(device=device, precision=precision).stage()
-    detector = stage._views[0].detector
+    detector = load_detector(DEFAULT_DETECTOR, device=device, precision=precision)
+    stage = DetectionStage([detector])
     ready = [detector.prepare(image.read()) for image in images]
 
     def bare() -> int:
@@ -154,7 +153,7 @@ def main(
                         name, people, flip=flip, rounds=rounds, precision=precision, device=device
                     )
                 )
-    click.echo("\n".join(main_table(rows)))
+    click.echo("\n".join(table(rows)))
 
 
 def some_people(files: Sequence[ImageFile], crops: int) -> People:
