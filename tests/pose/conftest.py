@@ -32,7 +32,7 @@ class ColourNetwork(nn.Module):
 def random_cpn() -> CPN:
     """A small CPN with random weights whose answers depend on the picture, in evaluation mode.
 
-    Made once: nothing that a test may do with a model changes its network.
+    Made once: nothing that a test may do with a model changes its network's numbers.
     """
     torch.manual_seed(3)
     network = CPN(SMALL_CPN)

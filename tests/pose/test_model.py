@@ -39,7 +39,8 @@ def model_folder(tmp_path, random_cpn):
     folder = tmp_path / "small-cpn"
     folder.mkdir()
     (folder / "recipe.toml").write_text(RECIPE)
-    save_file(random_cpn.state_dict(), folder / "weights.safetensors")
+    state = {key: value.contiguous() for key, value in random_cpn.state_dict().items()}
+    save_file(state, folder / "weights.safetensors")
     return folder
 
 
