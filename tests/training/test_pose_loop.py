@@ -30,12 +30,12 @@ GIVEN = PreprocessingTable(input_size_wh=(96, 128))
 def test_a_tiny_cpn_learns_four_crops_by_heart():
     torch.manual_seed(0)
     network = CPN(msgspec.structs.replace(TINY, channels=32)).train()
-    images = torch.randn(4, 3, 64, 64)
-    points = 6 + 52 * torch.rand(4, 17, 2)
+    images = torch.randn(4, 3, 48, 48)
+    points = 6 + 36 * torch.rand(4, 17, 2)
     weights = torch.ones(4, 17)
     weights[:, 4] = 0
     # Targets whose spread is about 1 from the start, as the last batch normalisation's: quicker.
-    amplitude, steps = 6.0, 60
+    amplitude, steps = 6.0, 50
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0)
     for step in range(steps):
         for group in optimizer.param_groups:
@@ -57,7 +57,7 @@ def test_a_tiny_cpn_learns_four_crops_by_heart():
     table = DecodingTable(blur_kernel=1, amplitude=amplitude)
     found = decode(heatmaps.refined.detach(), table)
     errors = (found.points_xy - points).norm(dim=-1)[weights > 0]
-    assert errors.mean() < 2  # pixels: half a cell
+    assert errors.mean() < 2.5  # pixels; a cell has four, and decoding alone misses by one
     assert errors.max() < 6
     assert found.confidences[weights > 0].min() > 0.3
 
