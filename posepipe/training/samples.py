@@ -94,7 +94,7 @@ def pose_samples(
 
 
 def detection_samples(annotations: Annotations, folder: Path) -> list[DetectionSample]:
-    """Every picture with all its people; crowd regions and doubtful boxes are ignored regions.
+    """Every picture with all its people; what is marked ``iscrowd`` becomes an ignored region.
 
     Raises:
         ImageError: a picture is missing or cannot be read.
