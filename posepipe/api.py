@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import msgspec
 import numpy as np
@@ -96,10 +96,7 @@ class DetectionOptions:
         Raises:
             PosepipeError: a model cannot be loaded, or an option is out of range.
         """
-        if not self.models:
-            raise OptionError("detection needs at least one model")
-        if self.weights is not None and len(self.models) > 1:
-            raise OptionError("--weights goes with a single --model")
+        _check_models(self.models, self.weights)
         detectors = [
             load_detector(
                 model,
@@ -164,6 +161,7 @@ class PoseOptions:
 
     Attributes:
         models: names or folders; their heatmaps are averaged (the paper's CPN+).
+        weights: another weights file than the model's own; for a single model.
         flip: average with the mirror image.
         blur_kernel: cells of the Gaussian filter on heatmaps, odd; 1 for none.
         quarter_offset: a quarter cell from the highest towards the second highest response.
@@ -177,6 +175,7 @@ class PoseOptions:
     """
 
     models: tuple[str | Path, ...] = (DEFAULT_POSE_MODEL,)
+    weights: str | Path | None = None
     flip: bool | None = None
     blur_kernel: int | None = None
     quarter_offset: bool | None = None
@@ -197,8 +196,11 @@ class PoseOptions:
             PosepipeError: a model cannot be loaded, models that do not go together, or an option
                 is out of range.
         """
+        _check_models(self.models, self.weights)
         models = [
-            load_pose_model(model, device=self.device, precision=self.precision)
+            load_pose_model(
+                model, weights=self.weights, device=self.device, precision=self.precision
+            )
             for model in self.models
         ]
         switches = DecodingSwitches(self.flip, self.blur_kernel, self.quarter_offset)
@@ -237,7 +239,8 @@ def detect(
     """The people of each picture, as a stream in the order of the pictures.
 
     Args:
-        inputs: a folder, file, pattern or list of them, or (H, W, 3) uint8 RGB arrays.
+        inputs: a folder, file, pattern or list of them, or (H, W, 3) uint8 RGB arrays
+            (a (B, H, W, 3) array is B of them).
         options: which models, and how.
         recursive: whether folders inside folders are searched.
         workers: threads that read pictures ahead.
@@ -246,6 +249,7 @@ def detect(
     Raises:
         PosepipeError: a model cannot be loaded, an input leads nowhere, a picture cannot be read.
     """
+    _check_trouble(unreadable)
     stage = (options or DetectionOptions()).stage()
     return _results(run(stage, _images(inputs, recursive), workers=workers), unreadable)
 
@@ -262,7 +266,8 @@ def estimate_poses(
     """The poses of the people of each picture, as a stream in the order of the pictures.
 
     Args:
-        inputs: a folder, file, pattern or list of them, or (H, W, 3) uint8 RGB arrays.
+        inputs: a folder, file, pattern or list of them, or (H, W, 3) uint8 RGB arrays
+            (a (B, H, W, 3) array is B of them).
         options: which pose models, and how.
         detection: which detectors, and how.
         recursive: whether folders inside folders are searched.
@@ -279,6 +284,13 @@ def estimate_poses(
     )
     results = _results(run(stage, found, workers=workers), unreadable)
     return ((image, options.finish(poses)) for (image, _), poses in results)
+
+
+def _check_models(models: object, weights: str | Path | None) -> None:
+    if not isinstance(models, tuple | list) or not models:
+        raise OptionError(f"models takes at least one model, in a tuple; got {models!r}")
+    if weights is not None and len(models) > 1:
+        raise OptionError("another weights file goes with a single model")
 
 
 def made_by_both(
@@ -304,6 +316,11 @@ def _where(device: str, precision: str) -> dict[str, object]:
     return {"device": chosen.type, "precision": str(resolve_precision(precision, chosen))}
 
 
+def _check_trouble(unreadable: str) -> None:
+    if unreadable not in get_args(Trouble):
+        raise OptionError(f"unreadable takes 'raise' or 'skip', got {unreadable!r}")
+
+
 def _results(outcomes: Iterable[Outcome[In, Out]], unreadable: Trouble) -> Iterator[tuple[In, Out]]:
     for outcome in outcomes:
         if outcome.result is not None:
@@ -316,7 +333,9 @@ def _images(inputs: Inputs, recursive: bool) -> Iterable[ImageFile]:
     if isinstance(inputs, str | Path):
         return find_images([inputs], recursive=recursive)
     if isinstance(inputs, np.ndarray):
-        return images_from_arrays([inputs])
+        return images_from_arrays(inputs if inputs.ndim == 4 else [inputs])
+    if not isinstance(inputs, Iterable):
+        raise OptionError(f"pictures are paths or arrays, got {type(inputs).__name__}")
     if isinstance(inputs, Sequence) and inputs and isinstance(inputs[0], str | Path):
         paths: list[str | Path] = [path for path in inputs if isinstance(path, str | Path)]
         if len(paths) < len(inputs):

@@ -31,7 +31,9 @@ def resolve_device(device: str = "auto") -> torch.device:
     if chosen.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (chosen.index or 0) >= count:
-            raise OptionError(f"device {device!r} asked for, but {count} CUDA GPUs are usable here")
+            raise OptionError(
+                f"device {device!r} asked for, but {count} CUDA GPUs are usable here: use auto"
+            )
     elif chosen.type == "mps":
         if not torch.backends.mps.is_available():
             raise OptionError("device 'mps' asked for, but no Apple GPU is usable here")

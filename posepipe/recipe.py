@@ -97,8 +97,8 @@ class Recipe:
         path = next((path for path in beside if path.is_file()), None)
         if path is None:
             raise WeightsError(
-                f"model {self.name!r} has no weights: put them at {self.folder / WEIGHTS_FILE}, or "
-                "name a folder that has both recipe.toml and weights.safetensors"
+                f"model {self.name!r} comes without weights: name a file (.safetensors, .pth) with "
+                f"--weights, or put {WEIGHTS_FILE} into {self.folder}"
             )
         return path
 

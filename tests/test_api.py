@@ -187,7 +187,8 @@ def test_suppression_out_of_range_is_an_option_error(options):
     ("options", "message"),
     [
         (api.DetectionOptions(models=()), "at least one model"),
-        (api.DetectionOptions(models=("a", "b"), weights="c.pth"), "single --model"),
+        (api.DetectionOptions(models=("a", "b"), weights="c.pth"), "a single model"),
+        (api.DetectionOptions(models="a"), "in a tuple; got 'a'"),  # type: ignore[arg-type]
         (api.DetectionOptions(models=("no-such-model",)), "no model 'no-such-model'; there are"),
         (api.DetectionOptions(models=("cpn-resnet50-256x192",)), "cpn-resnet50-256x192"),
         (api.PoseOptions(models=()), "at least one model"),

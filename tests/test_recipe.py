@@ -182,5 +182,7 @@ def test_weights_that_the_recipe_says_nothing_about_are_taken(model_folder):
 
 def test_missing_weights_are_missed_where_they_belong(model_folder):
     folder = model_folder()
-    with pytest.raises(WeightsError, match=r"'my-model' has no weights: put them at .*safetensors"):
+    with pytest.raises(
+        WeightsError, match=r"'my-model' comes without weights: name a file .*safetensors"
+    ):
         _ = load_recipe(folder).weights_path

@@ -146,7 +146,7 @@ def test_weights_beside_the_recipe_are_found_and_checked(name: str, tmp_path: Pa
 
 def test_absent_weights_are_asked_for(tmp_path: Path) -> None:
     recipe = Recipe("a", tmp_path, {"model": {"stage": "detection", "summary": ""}})
-    with pytest.raises(WeightsError, match="has no weights: put them at"):
+    with pytest.raises(WeightsError, match="comes without weights: name a file"):
         find_weights(recipe)
     with pytest.raises(WeightsError, match="no weights file"):
         find_weights(recipe, tmp_path / "absent.pth")

@@ -9,7 +9,7 @@ import click
 
 from posepipe.cli.options import PATH, SHARE, WORKERS, verbose_option
 from posepipe.cli.progress import check_some_done, count_of, progress_bar, report_left_out, say
-from posepipe.errors import ImageError, OptionError
+from posepipe.errors import DocumentError, ImageError, OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option("--boxes/--no-boxes", default=True, help="Draw boxes.")
 @click.option("--scores/--no-scores", default=True, help="Write scores.")
 @click.option("--workers", type=WORKERS, default=2, show_default=True, help="Threads.")
-@click.option("--strict", is_flag=True, help="Stop at the first picture that cannot be read.")
+@click.option("--strict", is_flag=True, help="Stop at the first bad picture or box.")
 @verbose_option
 @click.pass_obj
 def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options: Any) -> None:
@@ -62,7 +62,9 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
         boxes=options["boxes"],
         scores=options["scores"],
     )
-    items, problems = _items(results, options["images"])
+    items, problems, others = _items(results, options["images"])
+    if options["strict"] and problems:
+        raise DocumentError(f"{results}: {problems[0]}")
     _check_folder(output, [image for image, _ in items])
 
     def draw_one(item: tuple[ImageFile, Detections | Poses]) -> Path | ImageError:
@@ -89,7 +91,7 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
             else:
                 skipped.append(Skipped(image.file_name, str(path)))
             bar(len(found))
-    report_left_out(skipped, problems)
+    report_left_out(skipped, problems, others=others)
     count = len(items) - len(skipped)
     check_some_done(count, skipped, "nothing was drawn")
     if not items:
@@ -99,16 +101,21 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
 
 def _items(
     results: Path, images: Path | None
-) -> tuple[list[tuple[ImageFile, Detections | Poses]], tuple[str, ...]]:
-    """The pictures with what was found in them, and what the file has that cannot be drawn."""
+) -> tuple[list[tuple[ImageFile, Detections | Poses]], tuple[str, ...], int]:
+    """The pictures with what was found in them; unsound boxes; how many of other categories."""
     from posepipe.data.documents import read_boxes, read_keypoints
     from posepipe.scoring.results import holds_boxes
 
     if holds_boxes(results):
         boxes = read_boxes(results, images=images)
-        return list(zip(boxes.images, boxes.detections, strict=True)), boxes.problems
+        return (
+            list(zip(boxes.images, boxes.detections, strict=True)),
+            boxes.problems,
+            boxes.other_categories,
+        )
     keypoints = read_keypoints(results, images=images)
-    return list(zip(keypoints.images, keypoints.poses, strict=True)), ()
+    people = zip(keypoints.images, keypoints.poses, strict=True)
+    return list(people), (), keypoints.other_categories
 
 
 def _check_folder(output: Path, images: Sequence[ImageFile]) -> None:

@@ -31,8 +31,10 @@ def evaluate(
     per_keypoint: bool,
 ) -> None:
     """Score poses (or a boxes.json) by COCO's metrics, as pycocotools computes them."""
-    if (split is None) == (annotations is None):
+    if split is None and annotations is None:
         raise click.UsageError("name the ground truth: --split NAME or --annotations FILE")
+    if split is not None and annotations is not None:
+        raise click.UsageError("name either --split or --annotations, not both")
     if data is not None and split is None:
         raise click.UsageError("--data is the folder of a --split")
     import msgspec

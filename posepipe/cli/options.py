@@ -92,7 +92,13 @@ running_options: Callable[[Any], Any] = together(
     click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps."
     ),
-    click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16, fp16."),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+        default="auto",
+        show_default=True,
+        help="Of the networks' convolutions.",
+    ),
     click.option(
         "--workers",
         type=WORKERS,
@@ -101,7 +107,7 @@ running_options: Callable[[Any], Any] = together(
         help="Threads that read pictures ahead of the network.",
     ),
     click.option("--resume", is_flag=True, help="Go on from an interrupted run."),
-    click.option("--strict", is_flag=True, help="Stop at the first picture that cannot be read."),
+    click.option("--strict", is_flag=True, help="Stop at the first bad picture or box."),
     verbose_option,
 )
 
@@ -120,48 +126,46 @@ _nms_options: Callable[[Any], Any] = together(
     click.option(
         "--min-score",
         type=SHARE,
-        default=0.1,
-        show_default=True,
-        help="Leave out people with a lower box score; 0 keeps all, as the paper does.",
+        help="Leave out people with a lower box score; 0: nobody.  [default: 0.1]",
     ),
 )
 
-_config_options: Callable[[Any], Any] = together(
-    click.option("--config", help="For the model detectron2: a YAML file or a name of its zoo."),
-    click.option("--weights", type=PATH, help="Another weights file than the model's own."),
-)
 
-detection_options: Callable[[Any], Any] = together(
-    click.option(
-        "--model",
-        "detectors",
-        multiple=True,
-        help="Detector's name or folder; several pool their boxes.  [default: the shipped one]",
-    ),
-    _config_options,
-    _nms_options,
-    click.option("--flip", "detection_flip", is_flag=True, help="Look at mirror images, too."),
-    click.option(
-        "--batch-size",
-        "images_per_batch",
-        type=COUNT,
-        default=4,
-        show_default=True,
-        help="Pictures.",
-    ),
-)
+def _detector_options(model: str, prefix: str) -> Callable[[Any], Any]:
+    """What `detect` and `run` let choose of detection; `run` has poses' options beside them."""
+    return together(
+        click.option(
+            model,
+            "detectors",
+            multiple=True,
+            help="Detector's name or folder; several pool their boxes.  [default: the shipped one]",
+        ),
+        click.option(
+            f"--{prefix}config",
+            "detector_config",
+            help="For the model detectron2: a YAML file or a name of its zoo.",
+        ),
+        click.option(
+            f"--{prefix}weights",
+            "detector_weights",
+            type=PATH,
+            help="Another weights file than the detector's own.",
+        ),
+        _nms_options,
+        click.option(
+            f"--{prefix}flip", "detector_flip", is_flag=True, help="Detect in mirror images, too."
+        ),
+        click.option(
+            f"--{prefix}batch-size",
+            "images_per_batch",
+            type=COUNT,
+            help="Pictures per pass of the detector.  [default: 4]",
+        ),
+    )
 
-detection_options_of_run: Callable[[Any], Any] = together(
-    click.option(
-        "--detector",
-        "detectors",
-        multiple=True,
-        help="Detector's name or folder; several pool their boxes.  [default: the shipped one]",
-    ),
-    _config_options,
-    _nms_options,
-    click.option("--detection-flip", is_flag=True, help="Detect in mirror images, too."),
-)
+
+detection_options = _detector_options("--model", "")
+detection_options_of_run = _detector_options("--detector", "detector-")
 
 pose_options: Callable[[Any], Any] = together(
     click.option(
@@ -171,6 +175,7 @@ pose_options: Callable[[Any], Any] = together(
         help="Pose model's name or folder; several average their heatmaps.  "
         "[default: the shipped one]",
     ),
+    click.option("--weights", type=PATH, help="Another weights file than the pose model's own."),
     click.option("--flip/--no-flip", "pose_flip", default=None, help="Average with mirror images."),
     click.option("--blur-kernel", type=int, help="Cells of the filter on heatmaps; 1: none."),
     click.option(
@@ -181,7 +186,10 @@ pose_options: Callable[[Any], Any] = together(
     click.option("--rescore/--no-rescore", default=True, help="Box score x mean keypoint score."),
     click.option("--oks-nms", type=SHARE, help="Leave out poses this similar to better ones."),
     click.option(
-        "--batch-size", "crops_per_batch", type=COUNT, default=32, show_default=True, help="Crops."
+        "--batch-size",
+        "crops_per_batch",
+        type=COUNT,
+        help="Crops per pass of the pose network.  [default: 32]",
     ),
 )
 
@@ -197,16 +205,22 @@ def image_set(options: dict[str, Any]) -> ImageSet:
     from posepipe.data.splits import find_split
 
     inputs, split = options["inputs"], options["split"]
-    if bool(inputs) == bool(split):
+    if not inputs and not split:
         raise click.UsageError(
             "name pictures (a folder, files, a pattern), or a COCO set with --split"
         )
+    if inputs and split:
+        raise click.UsageError("name either pictures or a COCO set with --split, not both")
     if options["data"] and not split:
         raise click.UsageError("--data is the folder of a --split")
     if split:
         found = find_split(split, options["data"])
         return image_files(read_annotations(found.annotations), found.images)
-    return find_images(inputs, recursive=options["recursive"])
+    images = find_images(inputs, recursive=options["recursive"])
+    dead_end = next((image for image in images if image.problem), None)
+    if options["strict"] and dead_end is not None:
+        dead_end.read()  # raises; better now than after all the others
+    return images
 
 
 def check_output(output: Path, inputs: Iterable[str | Path | None]) -> None:
@@ -226,7 +240,7 @@ def check_output(output: Path, inputs: Iterable[str | Path | None]) -> None:
         return
     for path in (Path(path) for path in inputs if path):
         if path.exists() and path.samefile(output):
-            raise OptionError(f"{output} is an input, writing it would destroy it: name another -o")
+            raise OptionError(f"{output} is an input, which it would destroy: name another")
 
 
 def run_options(
@@ -261,19 +275,23 @@ def chosen_detection(options: dict[str, Any]) -> DetectionOptions:
         ) from None
     return DetectionOptions(
         models=options["detectors"] or (DEFAULT_DETECTOR,),
-        config=options["config"],
-        weights=options["weights"],
+        config=options["detector_config"],
+        weights=options["detector_weights"],
         nms=options["nms"],
         nms_threshold=options["nms_threshold"],
         nms_sigma=options["nms_sigma"],
         top_k=options["top_k"],
         scales=scales,
-        flip=options["detection_flip"],
-        min_score=options["min_score"],
-        batch_size=options.get("images_per_batch", 4),
+        flip=options["detector_flip"],
         device=options["device"],
         precision=options["precision"],
+        **_given(min_score=options["min_score"], batch_size=options["images_per_batch"]),
     )
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Those that were given; the others keep the API's own defaults."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def chosen_pose(options: dict[str, Any]) -> PoseOptions:
@@ -282,12 +300,13 @@ def chosen_pose(options: dict[str, Any]) -> PoseOptions:
 
     return PoseOptions(
         models=options["pose_models"] or (DEFAULT_POSE_MODEL,),
+        weights=options["weights"],
         flip=options["pose_flip"],
         blur_kernel=options["blur_kernel"],
         quarter_offset=options["quarter_offset"],
         rescore=options["rescore"],
         oks_nms=options["oks_nms"],
-        batch_size=options["crops_per_batch"],
         device=options["device"],
         precision=options["precision"],
+        **_given(batch_size=options["crops_per_batch"]),
     )

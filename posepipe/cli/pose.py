@@ -17,11 +17,11 @@ from posepipe.cli.options import (
 )
 from posepipe.cli.progress import (
     check_some_done,
-    count_of,
     progress_bar,
     report_left_out,
     report_people,
 )
+from posepipe.errors import DocumentError
 
 if TYPE_CHECKING:
     from posepipe.data.documents import BoxesDocument
@@ -46,6 +46,8 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
     BOXES.JSON is what `posepipe detect` writes, or a plain COCO detection list.
     """
     document, source = _boxes(boxes, options)
+    if options["strict"] and document.problems:
+        raise DocumentError(f"{source}: {document.problems[0]}")
     given = (boxes, options["annotations"], options["ground_truth"])
     check_output(output, [*given, *(image.path for image in document.images)])
     from posepipe.engines.runs import run_poses
@@ -63,10 +65,7 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
             boxes_digest=sha256_of(source),
         )
     skipped = (*document.skipped, *skipped)
-    report_left_out(skipped, document.problems)
-    if document.other_categories:
-        boxes_left = count_of(document.other_categories, "box", "boxes")
-        click.echo(f"posepipe: {boxes_left} of other categories than person left out", err=True)
+    report_left_out(skipped, document.problems, others=document.other_categories)
     check_some_done(len(written.images), skipped, f"{output} has nobody in it")
     report_people(written.poses, output, verbose=verbose)
 

@@ -32,7 +32,16 @@ class Bar:
     def __init__(self, total: int, what: str) -> None:
         self.people = 0
         self._begun = time.monotonic()
-        self._bar = tqdm(total=total, desc=what, unit="images", disable=None, file=sys.stderr)
+        self._bar = tqdm(
+            total=total,
+            desc=what,
+            unit=" images",
+            disable=None,
+            file=sys.stderr,
+            # tqdm's own format turns to seconds per image where there is less than one a second.
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
+            "[{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]",
+        )
 
     def __call__(self, people: int) -> None:
         """One more picture is done, with this many people in it."""
@@ -70,15 +79,33 @@ def say(message: str, *, verbose: bool) -> None:
         click.echo(message, err=True)
 
 
-def report_left_out(skipped: Sequence[Skipped], problems: Sequence[str] = ()) -> None:
-    """What was left out and why, a line each, the first of them when there are many; and counts."""
-    lines = [*problems, *(f"skipped: {skip.why}" for skip in skipped)]
+def report_left_out(
+    skipped: Sequence[Skipped], problems: Sequence[str] = (), *, others: int = 0
+) -> None:
+    """What was left out and why: the first of it a line each, and counts of all of it.
+
+    Args:
+        skipped: pictures, or inputs that led nowhere.
+        problems: boxes that are not sound.
+        others: how many boxes of other categories than person there were.
+    """
+    _list_and_count([f"skipped: {skip.why}" for skip in skipped], count_of(len(skipped), "input"))
+    _list_and_count([f"left out: {problem}" for problem in problems], _boxes(len(problems)))
+    if others:
+        click.echo(f"posepipe: {_boxes(others)} of other categories than person left out", err=True)
+
+
+def _list_and_count(lines: Sequence[str], count: str) -> None:
     for line in lines[:MOST_LINES]:
         click.echo(f"posepipe: {line}", err=True)
     if len(lines) > MOST_LINES:
         click.echo(f"posepipe: … and {len(lines) - MOST_LINES} more", err=True)
-    if skipped:
-        click.echo(f"posepipe: {count_of(len(skipped), 'picture')} skipped", err=True)
+    if lines:
+        click.echo(f"posepipe: {count} {lines[0].partition(':')[0]}", err=True)
+
+
+def _boxes(number: int) -> str:
+    return count_of(number, "box", "boxes")
 
 
 def check_some_done(done: int, skipped: Sequence[Skipped], consequence: str) -> None:

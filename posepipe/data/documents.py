@@ -273,7 +273,7 @@ def _stored_root(root: Path, document: Path) -> str:
     root, folder = root.resolve(), document.resolve().parent
     if root.is_relative_to(folder):
         return root.relative_to(folder).as_posix()
-    if folder.is_relative_to(root):
+    if folder.is_relative_to(root) and root.parent != root:
         return "/".join(".." for _ in folder.relative_to(root).parts)
     return root.as_posix()
 

@@ -140,11 +140,16 @@ class TorchvisionDetector:
     def _run(self, batch: Sequence[Prepared]) -> list[dict[str, torch.Tensor]]:
         with torch.inference_mode():
             images = [
-                torch.from_numpy(ready.pixels).to(self._device).permute(2, 0, 1).float().div(255)
+                _tensor(ready.pixels).to(self._device).permute(2, 0, 1).float().div(255)
                 for ready in batch
             ]
             outputs: list[dict[str, torch.Tensor]] = self.network(images)
         return outputs
+
+
+def _tensor(pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """The pixels as a tensor; copied if a caller locked them, which torch would warn about."""
+    return torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
 
 
 def load_torchvision(

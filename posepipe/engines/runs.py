@@ -87,12 +87,11 @@ def run_detection(stage: DetectionStage, images: ImageSet, options: RunOptions) 
 
     with _journal(images, options, SizedDetections) as journal:
         entries = _collect(outcomes(_not_in(journal, images)), journal, options)
-        done = {i: entry.result for i, entry in entries.items() if entry.result is not None}
-        kept = tuple(image for image in images if image.id in done)
+        kept, results = _done(images, entries)
         document = BoxesDocument(
-            images=ImageSet(images.root, kept),
-            detections=tuple(done[image.id].detections for image in kept),
-            sizes_wh={image.id: done[image.id].size_wh for image in kept},
+            images=kept,
+            detections=tuple(sized.detections for sized in results),
+            sizes_wh={sized.detections.image_id: sized.size_wh for sized in results},
             skipped=_skipped(images, entries),
             made_by=options.made_by,
         )
@@ -230,6 +229,17 @@ def _collect(
     return entries
 
 
+def _done(images: ImageSet, entries: Mapping[int, Entry[Out]]) -> tuple[ImageSet, tuple[Out, ...]]:
+    """The pictures that were worked on, and their results, in the pictures' order."""
+    kept, results = [], []
+    for image in images:
+        result = entries[image.id].result
+        if result is not None:
+            kept.append(image)
+            results.append(result)
+    return ImageSet(images.root, tuple(kept)), tuple(results)
+
+
 def _skipped(images: ImageSet, entries: Mapping[int, Entry[Any]]) -> tuple[Skipped, ...]:
     return tuple(
         Skipped(image.file_name, entries[image.id].skipped)
@@ -244,11 +254,7 @@ def _write_poses(
     journal: Journal[Poses],
     options: RunOptions,
 ) -> tuple[KeypointsDocument, tuple[Skipped, ...]]:
-    done = {i: entry.result for i, entry in entries.items() if entry.result is not None}
-    kept = tuple(image for image in images if image.id in done)
-    document = KeypointsDocument(
-        ImageSet(images.root, kept), tuple(done[image.id] for image in kept)
-    )
+    document = KeypointsDocument(*_done(images, entries))
     write_keypoints(options.output, document)
     journal.finish()
     return document, _skipped(images, entries)

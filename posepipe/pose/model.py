@@ -70,9 +70,19 @@ class PoseModel:
 
 
 def load_pose_model(
-    name_or_path: str | Path, *, device: str = "auto", precision: str = "auto"
+    name_or_path: str | Path,
+    *,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
 ) -> PoseModel:
     """A pose model of the zoo by its name, or of any model folder by its path, with its weights.
+
+    Args:
+        name_or_path: the model.
+        weights: another weights file than the one beside the recipe.
+        device: see `posepipe.devices.resolve_device`.
+        precision: see `posepipe.devices.resolve_precision`.
 
     Raises:
         RecipeError: no such model, or its recipe has a wrong field.
@@ -81,7 +91,7 @@ def load_pose_model(
     """
     recipe = load_recipe(name_or_path)
     network = build_pose_network(recipe)
-    path, digest = find_weights(recipe)
+    path, digest = find_weights(recipe, weights)
     fit_state(network, read_state(path), path)
     return pose_model(recipe, network, device=device, precision=precision, weights_sha256=digest)
 

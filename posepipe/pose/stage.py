@@ -72,7 +72,7 @@ class PoseStage:
 
     Args:
         models: their heatmaps are averaged (the paper's CPN+, tables 9 and 10), after each is
-            scaled to a peak of 1 and to the first one's size. They may differ in everything but
+            scaled to the first one's amplitude and size. They may differ in everything but
             the keypoints, the crop's shape and its margins.
         batch_size: crops per pass of the network; formed across pictures.
         switches: changes to the first model's decoding.

@@ -53,7 +53,7 @@ def test_only_the_first_of_many_lines_are_said(capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().err.splitlines()
     assert len(said) == progress.MOST_LINES + 2
     assert said[0] == "posepipe: skipped: 0.jpg is empty"
-    assert said[-2:] == ["posepipe: … and 30 more", "posepipe: 50 pictures skipped"]
+    assert said[-2:] == ["posepipe: … and 30 more", "posepipe: 50 inputs skipped"]
 
 
 def test_an_error_of_one_command_leaves_the_next_one_alone(person: Path, tmp_path: Path) -> None:

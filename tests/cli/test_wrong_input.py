@@ -72,7 +72,7 @@ def test_pictures_that_cannot_be_read_are_listed_and_the_others_done(
     assert result.exit_code == 0
     assert result.stdout == ""
     *skipped, count = lines(result)
-    assert count == "posepipe: 4 pictures skipped"
+    assert count == "posepipe: 4 inputs skipped"
     for line, (name, why) in zip(
         skipped,
         [
@@ -136,7 +136,7 @@ def test_a_missing_picture_of_a_boxes_file_is_skipped(tmp_path: Path) -> None:
     missing = tmp_path / "pictures" / "gone.jpg"
     assert lines(result) == [
         f"posepipe: skipped: {missing}: no such file: check the path",
-        "posepipe: 1 picture skipped",
+        "posepipe: 1 input skipped",
     ]
     strict = posepipe("pose", boxes, "-o", tmp_path / "strict.json", "--strict")
     assert "gone.jpg: no such file" in error_of(strict)
@@ -162,10 +162,27 @@ def test_unsound_boxes_are_left_out_and_listed(tmp_path: Path) -> None:
     result = posepipe("pose", boxes, "-o", tmp_path / "kps.json")
     assert result.exit_code == 0
     assert len(content(tmp_path / "kps.json")) == 2
-    no_area, outside = lines(result)
-    assert "box [50, 50, 0, 20]" in no_area
+    no_area, outside, count = lines(result)
+    assert "left out: image 1 (a.jpg): box [50, 50, 0, 20]" in no_area
     assert "no area" in no_area
     assert "outside its picture of 200 x 200 pixels" in outside
+    assert count == "posepipe: 2 boxes left out"
+
+
+def test_strict_stops_at_an_unsound_box(tmp_path: Path) -> None:
+    photo(tmp_path / "pictures" / "a.jpg")
+    boxes = boxes_file(tmp_path / "boxes.json", [30, 5, 130, 190], [50, 50, 0, 20])
+    result = posepipe("pose", boxes, "-o", tmp_path / "kps.json", "--strict")
+    assert "box [50, 50, 0, 20]" in error_of(result)
+    assert not (tmp_path / "kps.json").exists()
+
+
+def test_strict_stops_at_an_input_that_leads_nowhere_before_anything_else(tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "a.jpg")
+    output = tmp_path / "out.json"
+    result = posepipe("detect", tmp_path / "in", tmp_path / "gone", "-o", output, "--strict")
+    assert f"{tmp_path / 'gone'}: no such file" in error_of(result)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]  # no journal either
 
 
 def test_boxes_of_other_categories_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -285,7 +302,7 @@ def test_results_that_cannot_be_scored_are_refused(
         (["--model", "{tmp}/absent"], "no model folder"),
         (["--model", "{tmp}/pictures"], "has no recipe.toml"),
         (["--model", "cpn-mobilenetv2-256x192"], "is for the pose stage"),
-        (["--model", "fasterrcnn-resnet50-fpn"], "has no weights: put them at"),
+        (["--model", "fasterrcnn-resnet50-fpn"], "comes without weights: name a file"),
         (["--model", "detectron2", "--config", "a.yaml"], "needs --weights"),
         (["--model", "detectron2", "--weights", "{tmp}/a.pkl"], "needs --config"),
         (["--config", "a.yaml"], "--config belongs to --model detectron2"),
@@ -293,7 +310,6 @@ def test_results_that_cannot_be_scored_are_refused(
         (["--weights", "{tmp}/pictures/a.jpg"], "is no weights file that can be read"),
         (["--device", "tpu"], "no device 'tpu': use auto, cpu"),
         (["--device", "cuda:99"], "'cuda:99' asked for"),
-        (["--precision", "fp8"], "no precision 'fp8'"),
         (["--scales", "1,large"], "--scales takes numbers like 0.8,1,1.25"),
         (["--scales", ""], "--scales takes numbers"),
         (["--scales", "0"], "scales must lie between 0.1 and 10"),
@@ -316,7 +332,7 @@ def test_options_of_detection_that_cannot_be_are_explained(
     [
         (["--model", "absent"], "no model 'absent'"),
         (["--model", "person-detector-mobilenetv2-fpn"], "is for detection, not for poses"),
-        (["--model", "cpn-resnet50-256x192"], "has no weights: put them at"),
+        (["--model", "cpn-resnet50-256x192"], "comes without weights: name a file"),
         (["--device", "gpu"], "no device 'gpu'"),
         (["--precision", "fp16", "--device", "cpu"], "fp16 needs a GPU"),
         (["--blur-kernel", "4"], "blur_kernel must be odd and positive, got 4"),

@@ -112,7 +112,7 @@ def test_weights_of_another_network_are_refused(model_folder):
 
 def test_a_model_without_weights_says_where_they_belong(model_folder):
     (model_folder / "weights.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"'small-cpn' has no weights: put them at .*small-cpn"):
+    with pytest.raises(WeightsError, match=r"'small-cpn' comes without weights: .*small-cpn"):
         load_pose_model(model_folder, device="cpu")
 
 
