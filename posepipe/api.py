@@ -28,7 +28,7 @@ from posepipe.detection.stage import (
     load_detector,
     recipe_suppression,
 )
-from posepipe.devices import resolve_device, resolve_precision
+from posepipe.devices import precision_name, resolve_device, resolve_precision
 from posepipe.engines.local import Outcome, run
 from posepipe.errors import OptionError
 from posepipe.pose.model import load_pose_model
@@ -313,7 +313,10 @@ def made_by_both(
 def _where(device: str, precision: str) -> dict[str, object]:
     """The kind of device and the number format, which change results in their last digits."""
     chosen = resolve_device(device)
-    return {"device": chosen.type, "precision": str(resolve_precision(precision, chosen))}
+    return {
+        "device": chosen.type,
+        "precision": precision_name(resolve_precision(precision, chosen)),
+    }
 
 
 def _check_trouble(unreadable: str) -> None:

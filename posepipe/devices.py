@@ -60,6 +60,15 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     return _DTYPES[precision]
 
 
+def precision_name(dtype: torch.dtype) -> str:
+    """The name under which `resolve_precision` knows a number format.
+
+    >>> precision_name(torch.bfloat16)
+    'bf16'
+    """
+    return next(name for name, known in _DTYPES.items() if known == dtype)
+
+
 def _has_native_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

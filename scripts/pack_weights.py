@@ -27,6 +27,7 @@ def main(weights: Path, model: Path) -> None:
     }
     target = model / WEIGHTS_FILE
     save_file(packed, target)
+    target.chmod(0o644)  # safetensors makes files for their owner alone
     digest = sha256_of(target)
     recipe = model / RECIPE_FILE
     text = re.sub(r"^weights_sha256 = .*\n", "", recipe.read_text(), flags=re.MULTILINE)
