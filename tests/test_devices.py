@@ -46,8 +46,8 @@ def test_a_device_is_what_its_name_says(name, gpus):
 @pytest.mark.parametrize(
     ("name", "count", "message"),
     [
-        ("cuda", 0, "device 'cuda' asked for, but 0 CUDA GPUs are usable here"),
-        ("cuda:2", 2, "device 'cuda:2' asked for, but 2 CUDA GPUs are usable here"),
+        ("cuda", 0, "device 'cuda' asked for, but 0 CUDA GPUs are usable here: use auto"),
+        ("cuda:2", 2, "device 'cuda:2' asked for, but 2 CUDA GPUs are usable here: use auto"),
         ("mps", 1, "device 'mps' asked for, but no Apple GPU is usable here"),
         ("", 0, "no device '': use auto, cpu, cuda, cuda:N or mps"),
         ("gpu", 1, "no device 'gpu': use auto, cpu, cuda, cuda:N or mps"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -42,7 +44,9 @@ class Program(click.Group):
             except OSError as error:  # what libraries did not turn into an error of ours
                 if error.errno == errno.EPIPE:  # `| head` has read enough; click knows what to do
                     raise
-                click.echo(f"posepipe: {error.strerror or error}", err=True)
+                where = f"{error.filename}: " if error.filename else ""
+                click.echo(f"posepipe: {where}{error.strerror or error}", err=True)
+                _drop_stdout()
             except (MemoryError, RuntimeError) as error:
                 text = str(error).lower()
                 if isinstance(error, RuntimeError) and not any(s in text for s in _OUT_OF_MEMORY):
@@ -53,6 +57,12 @@ class Program(click.Group):
                     err=True,
                 )
             sys.exit(1)
+
+
+def _drop_stdout() -> None:
+    """Send what stdout still holds nowhere, lest Python fail once more to write it as it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group("posepipe", cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
