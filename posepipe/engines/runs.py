@@ -220,7 +220,8 @@ def _collect(
         options.progress(0)  # done before; nobody new
     for outcome in outcomes:
         if outcome.error is not None and options.strict:
-            raise outcome.error
+            remedy = "(--strict stops here: mend it, then go on with --resume)"
+            raise type(outcome.error)(f"{outcome.error} {remedy}")
         reason = "" if outcome.error is None else str(outcome.error)
         entry = Entry(outcome.image_id, outcome.result, reason)
         journal.append(entry)

@@ -106,6 +106,19 @@ def test_the_strict_stop_at_the_first_picture_that_cannot_be_read(
     assert not output.exists()
 
 
+def test_a_strict_run_goes_on_once_the_picture_is_mended(detector: Path, tmp_path: Path) -> None:
+    blank(tmp_path / "in" / "a.jpg")
+    truncated(tmp_path / "in" / "b.jpg")
+    output = tmp_path / "out.json"
+    command = ("detect", tmp_path / "in", "-o", output, "--model", detector, "--strict")
+    one_by_one = ("--batch-size", "1")
+    assert "mend it, then go on with --resume" in error_of(posepipe(*command, *one_by_one))
+    assert (tmp_path / "out.json.journal").exists()
+    blank(tmp_path / "in" / "b.jpg")
+    assert posepipe(*command, *one_by_one, "--resume").exit_code == 0
+    assert [image["file_name"] for image in content(output)["images"]] == ["a.jpg", "b.jpg"]
+
+
 @pytest.mark.parametrize("command", ["detect", "run"])
 def test_that_no_picture_at_all_could_be_read_is_an_error(
     command: str, detector: Path, tmp_path: Path
