@@ -32,7 +32,7 @@ def show(name: str) -> None:
     click.echo((recipe.folder / RECIPE_FILE).read_text(encoding="utf-8").rstrip() + "\n")
     if recipe.has_weights:
         weights = recipe.weights_path
-        click.echo(f"weights       {weights} ({weights.stat().st_size / 1e6:.1f} MB)")
+        click.echo(f"weights       {weights} ({weights.stat().st_size / 2**20:.1f} MB)")
     else:
         click.echo(f"weights       none: put {WEIGHTS_FILE} into {recipe.folder}")
     cost = model_cost(recipe)
