@@ -10,8 +10,9 @@ from pathlib import Path
 
 import click
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
+from posepipe.data.jsonfiles import write_whole
 from posepipe.recipe import RECIPE_FILE, WEIGHTS_FILE, sha256_of
 
 
@@ -26,8 +27,7 @@ def main(weights: Path, model: Path) -> None:
         if not key.endswith("num_batches_tracked")
     }
     target = model / WEIGHTS_FILE
-    save_file(packed, target)
-    target.chmod(0o644)  # safetensors makes files for their owner alone
+    write_whole(target, [save(packed)])
     digest = sha256_of(target)
     recipe = model / RECIPE_FILE
     text = re.sub(r"^weights_sha256 = .*\n", "", recipe.read_text(), flags=re.MULTILINE)

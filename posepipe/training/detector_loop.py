@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
 from posepipe.recipe import Table
+from posepipe.training.keeping import average_into, keep
 from posepipe.training.mosaic import MosaicTable, draw_mosaic
 from posepipe.training.samples import DetectionSample
 
@@ -98,23 +98,13 @@ def train_detector(
         optimizer.step()
         steps += 1
         recent = [*recent[-99:], loss.item()]
-        with torch.no_grad():
-            decay = min(table.average, steps / (steps + 10))
-            for kept, current in zip(averaged.parameters(), network.parameters(), strict=True):
-                kept.lerp_(current, 1 - decay)
+        average_into(averaged, network, decay=table.average, steps=steps)
         if elapsed > next_report:
             next_report += 120.0
-            _save(averaged, run, steps, elapsed, float(np.mean(recent)))
-    _save(averaged, run, steps, elapsed, float(np.mean(recent)))
+            _report(averaged, run, steps, elapsed, float(np.mean(recent)))
+    _report(averaged, run, steps, elapsed, float(np.mean(recent)))
 
 
-def _save(network: FasterRCNN, run: Path, steps: int, elapsed: float, loss: float) -> None:
-    file = run / "metrics.csv"
-    if not file.exists():
-        file.write_text("minutes,steps,loss\n")
-    with file.open("a") as metrics:
-        metrics.write(f"{elapsed / 60:.2f},{steps},{loss:.4f}\n")
+def _report(network: FasterRCNN, run: Path, steps: int, elapsed: float, loss: float) -> None:
+    keep(run, network, {"minutes": elapsed / 60, "steps": steps, "loss": loss})
     logger.info("minute %.1f, step %d: loss %.4f", elapsed / 60, steps, loss)
-    unfinished = run / "weights.safetensors.part"
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, unfinished)
-    unfinished.replace(run / "weights.safetensors")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,6 +22,7 @@ from posepipe.pose.networks.backbone import Backbone
 from posepipe.pose.networks.cpn import CPN, CPNHeatmaps
 from posepipe.recipe import Table
 from posepipe.training.augment import AugmentTable, TrainingCrop, augmented_crop
+from posepipe.training.keeping import average_into, keep
 from posepipe.training.losses import cpn_loss, mean_over_annotated
 from posepipe.training.samples import PoseSample, draw_forever
 
@@ -137,7 +137,7 @@ def train_pose(
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizer.step()
         steps += 1
-        _average_into(averaged, network, min(table.average, steps / (steps + 10)))
+        average_into(averaged, network, decay=table.average, steps=steps)
         if elapsed > next_report:
             next_report += 300.0
             _report(averaged, validation, given, run, steps, elapsed, global_loss, refine_loss)
@@ -240,16 +240,6 @@ def _train_mode(network: CPN, frozen_stages: int) -> None:
         stage.eval()
 
 
-@torch.no_grad()
-def _average_into(averaged: CPN, network: CPN, decay: float) -> None:
-    current = network.state_dict()
-    for key, value in averaged.state_dict().items():
-        if value.dtype.is_floating_point:
-            value.lerp_(current[key], 1 - decay)
-        else:
-            value.copy_(current[key])
-
-
 def _scaled(size_wh: tuple[int, int], factor: float) -> tuple[int, int]:
     """A crop size scaled, in whole multiples of 16."""
     return (round(size_wh[0] * factor / 16) * 16, round(size_wh[1] * factor / 16) * 16)
@@ -266,13 +256,6 @@ def _report(
     refine_loss: Tensor,
 ) -> None:
     measured = {name: mean_oks(network, samples, given) for name, samples in validation.items()}
-    file = run / "metrics.csv"
-    if not file.exists():
-        file.write_text(",".join(["minutes", "steps", "global", "refine", *measured]) + "\n")
-    row = [elapsed / 60, steps, global_loss.item(), refine_loss.item(), *measured.values()]
-    with file.open("a") as metrics:
-        metrics.write(",".join(f"{value:.6g}" for value in row) + "\n")
+    losses = {"global": global_loss.item(), "refine": refine_loss.item()}
+    keep(run, network, {"minutes": elapsed / 60, "steps": steps, **losses, **measured})
     logger.info("minute %.1f, step %d: mean OKS %s", elapsed / 60, steps, measured)
-    unfinished = run / "weights.safetensors.part"
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, unfinished)
-    unfinished.replace(run / "weights.safetensors")
