@@ -123,8 +123,7 @@ class DetectionOptions:
 
     def made_by(self, stage: DetectionStage, command: str) -> MadeBy:
         """What boxes.json says of its origin, for a stage of these options."""
-        models = [ModelUsed(origin.model, origin.weights_sha256) for origin in stage.origins]
-        return made_by(command, models, self.settings(stage))
+        return made_by(command, _detectors_used(stage), self.settings(stage))
 
     def settings(self, stage: DetectionStage) -> dict[str, object]:
         """Everything but the models that has a say in the boxes."""
@@ -208,8 +207,7 @@ class PoseOptions:
 
     def made_by(self, stage: PoseStage, command: str) -> MadeBy:
         """What determines the poses, for a stage of these options."""
-        models = [ModelUsed(model.name, model.weights_sha256) for model in stage.models]
-        return made_by(command, models, self.settings(stage))
+        return made_by(command, _networks_used(stage), self.settings(stage))
 
     def settings(self, stage: PoseStage) -> dict[str, object]:
         """Everything but the models and boxes that has a say in the poses."""
@@ -302,12 +300,17 @@ def made_by_both(
     """What determines the poses of a run through both stages."""
     return made_by(
         "run",
-        [
-            *detection.made_by(detection_stage, "run").models,
-            *pose.made_by(pose_stage, "run").models,
-        ],
+        [*_detectors_used(detection_stage), *_networks_used(pose_stage)],
         {"detection": detection.settings(detection_stage), "pose": pose.settings(pose_stage)},
     )
+
+
+def _detectors_used(stage: DetectionStage) -> list[ModelUsed]:
+    return [ModelUsed(origin.model, origin.weights_sha256) for origin in stage.origins]
+
+
+def _networks_used(stage: PoseStage) -> list[ModelUsed]:
+    return [ModelUsed(model.name, model.weights_sha256) for model in stage.models]
 
 
 def _where(device: str, precision: str) -> dict[str, object]:
