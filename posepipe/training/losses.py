@@ -1,86 +1,320 @@
-"""CPN's losses (sections 3.2.1, 3.2.2, 4.2.3): L2 on heatmaps, with online hard keypoint mining."""
+"""CPN's losses (sections 3.2.1, 3.2.2, 4.2.3): L2 on heatmaps, with online hard keypoint mining.
+
+Every loss is handed over as a sum and the number it is to be divided by, so that parts of a batch,
+on other processes or one after the other, add up to what the whole batch gives.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from posepipe.pose.heatmaps import encode
+from posepipe.errors import RecipeError
+from posepipe.pose.heatmaps import encode, encode_blurred_cell
+from posepipe.pose.networks.outputs import TrainingHeatmaps
+from posepipe.recipe import Table
 
 
-def keypoint_l2(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """(B, K) mean squared errors over each keypoint's map, times its weight.
+class PoseLossTable(Table, frozen=True):
+    """The recipe's table ``[training.loss]`` of a pose network.
 
-    Args:
-        heatmaps: (B, K, h, w) predicted.
-        targets: (B, K, h, w) wanted.
-        weights: (B, K); 0 for keypoints that nobody annotated: they give no loss.
+    The defaults are the paper's CPN. Its table 6 is `hardest`; its table 7 is `levels` and
+    `refine`, "l2*" being L2 with online hard keypoint mining. The ancestors are the two public CPN
+    code bases.
+
+    Attributes:
+        levels: the loss of intermediate predictions (GlobalNet's), on all annotated keypoints with
+            "l2", on each person's hardest with "l2*".
+        refine: the loss of the final prediction (RefineNet's); "none" for a network that has none,
+            as GlobalNet alone.
+        hardest: M, how many keypoints of a person are mined; K or more is no mining.
+        target: "gaussian" is centred on the keypoint; "blurred_cell" is the ancestors' lit cell,
+            blurred.
+        sigmas: standard deviations of the Gaussians in cells, for C2 to C5; one serves all levels.
+        kernels: of "blurred_cell", widths in cells for C2 to C5, odd; one serves all levels.
+        refine_sigma, refine_kernel: of the final prediction's target; 0: that of C2, the first.
+        occluded_levels: what intermediate predictions learn of annotated keypoints that cannot be
+            seen (COCO's visibility 1): their place; with "zero" an empty map (the ancestors); with
+            "ignore" nothing.
+        unlabelled_levels: what they learn of keypoints with visibility 0: nothing, or with "zero"
+            an empty map (the ancestors).
+        divide_by: sums of L2 are divided by the number of keypoints in them ("counted"), or by the
+            people times M, or times K where nothing is mined, however few are annotated ("hardest",
+            the ancestors).
+        levels_weight: factor on the loss of intermediate predictions, which is a mean over them.
+        scale: factor on both L2 losses: peaks of 1 in maps of thousands of cells make small ones.
+        localisation: weight of a cross entropy between the softmax over a map's cells and its
+            normalised target, summed over all predictions that have a loss. L2 alone stays for long
+            on the plateau where every map is zero; this leads off it. Not in the paper.
+        sharpness: factor before that softmax, for maps relative to the amplitude.
     """
-    return (heatmaps.float() - targets).square().mean(dim=(-2, -1)) * weights
+
+    levels: Literal["none", "l2", "l2*"] = "l2"
+    refine: Literal["none", "l2", "l2*"] = "l2*"
+    hardest: int = 8
+    target: Literal["gaussian", "blurred_cell"] = "gaussian"
+    sigmas: tuple[float, ...] = (1.4, 1.7, 2.0, 2.6)
+    kernels: tuple[int, ...] = ()
+    refine_sigma: float = 0.0
+    refine_kernel: int = 0
+    occluded_levels: Literal["learn", "zero", "ignore"] = "learn"
+    unlabelled_levels: Literal["ignore", "zero"] = "ignore"
+    divide_by: Literal["counted", "hardest"] = "counted"
+    levels_weight: float = 1.0
+    scale: float = 1.0
+    localisation: float = 0.0
+    sharpness: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.hardest < 1:
+            raise ValueError(f"hardest must be at least 1, got {self.hardest}")
+        if self.levels == self.refine == "none":
+            raise ValueError('levels and refine are both "none": nothing would be learnt')
+        if not self.sigmas or min(self.sigmas) <= 0 or self.refine_sigma < 0:
+            raise ValueError("sigmas must be one or more positive numbers, refine_sigma 0 or more")
+        if any(
+            kernel < 1 or kernel % 2 == 0 for kernel in (*self.kernels, self.refine_kernel or 1)
+        ):
+            raise ValueError("kernels and refine_kernel must be odd and positive")
+        if (self.target == "blurred_cell") != bool(self.kernels):
+            raise ValueError(
+                'target = "blurred_cell" and kernels go together: give both or neither'
+            )
+        factors = (self.levels_weight, self.scale, self.localisation, self.sharpness)
+        if min(factors) < 0:
+            raise ValueError("levels_weight, scale, localisation and sharpness must be 0 or more")
 
 
-def mean_over_annotated(losses: Tensor, weights: Tensor) -> Tensor:
-    """The mean of (B, K) losses over all annotated keypoints; 0 where there is none."""
-    return losses.sum() / weights.gt(0).sum().clamp(min=1)
+class Labels(Protocol):
+    """What a loss asks of a batch of B crops.
 
-
-def hard_keypoint_mean(losses: Tensor, weights: Tensor, hardest: int) -> Tensor:
-    """Online hard keypoint mining: each person's mean over their `hardest` largest losses.
-
-    A person with fewer annotated keypoints than that counts with those they have; a person with
-    none counts nothing (CPN, section 3.2.2; M = 8 is best in table 6).
-
-    Args:
-        losses: (B, K) per keypoint, 0 where not annotated.
-        weights: (B, K), 0 where not annotated.
-        hardest: M.
-
-    >>> losses = torch.tensor([[3.0, 1.0, 2.0]])
-    >>> hard_keypoint_mean(losses, torch.ones(1, 3), hardest=2).item()
-    2.5
+    Attributes:
+        points_xy: (B, K, 2) crop pixels; of unannotated keypoints anything.
+        weights: (B, K) in [0, 1]; 0: not annotated or outside the crop; below 1: doubtful.
+        visibility: (B, K) COCO's 0, 1, 2; 0 where outside the crop.
     """
-    top = losses.topk(min(hardest, losses.shape[1]), dim=1).values.sum(dim=1)  # (B,)
-    counted = weights.gt(0).sum(dim=1).clamp(max=hardest)  # (B,)
-    people = counted.gt(0).sum().clamp(min=1)
-    return (top / counted.clamp(min=1)).sum() / people
+
+    @property
+    def points_xy(self) -> Tensor: ...  # noqa: D102
+    @property
+    def weights(self) -> Tensor: ...  # noqa: D102
+    @property
+    def visibility(self) -> Tensor: ...  # noqa: D102
 
 
-def cpn_loss(
-    levels: Sequence[Tensor],
-    refined: Tensor,
-    points_xy: Tensor,
-    weights: Tensor,
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One loss of a batch or of a part of one.
+
+    Attributes:
+        total: scalar float32, a sum; its factors in the recipe are in it.
+        count: scalar float32 without gradient, what the sum is to be divided by.
+    """
+
+    total: Tensor
+    count: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The loss, when this part is the whole batch; 0 where nothing was counted."""
+        return self.total / self.count.clamp(min=1)
+
+
+Losses = dict[str, Part]
+
+
+def pose_loss(
+    heatmaps: TrainingHeatmaps,
+    batch: Labels,
+    table: PoseLossTable,
     *,
     stride: int,
     amplitude: float,
-    sigmas: Sequence[float],
-    hardest: int,
-) -> tuple[Tensor, Tensor]:
-    """GlobalNet's and RefineNet's loss of one batch.
+) -> tuple[Losses, Tensor]:
+    """The losses of one batch or of a part of one, computed in fp32 also under autocast.
 
-    GlobalNet: L2 on all annotated keypoints at each level, each level with its own Gaussian
-    (the public CPN code bases' way), mean over the levels. RefineNet: L2 with hard keypoint mining,
-    its Gaussian being that of C2.
+    "global": L2 of intermediate predictions, each with its own target (CPN, section 3.2.1; which
+    Gaussians is not said there). "refine": L2 of the final prediction on each person's M keypoints
+    with the largest losses (section 3.2.2). "localisation": see `PoseLossTable`. Only those that
+    the table asks for and the network has; the loss to learn from is the sum of their means.
+
+    A keypoint's loss is the mean square over its map, times its weight: the mining ranks these
+    products, so a doubtful keypoint is mined only where it is all the more wrong, and it counts as
+    a whole one in the divisor. Unannotated keypoints give no loss and are never mined; a person
+    with fewer annotated keypoints than M gives those there are.
 
     Args:
-        levels: GlobalNet's heatmaps from C2 to C5, (B, K, h, w) each.
-        refined: RefineNet's (B, K, h, w).
-        points_xy: (B, K, 2) crop pixels.
-        weights: (B, K) per keypoint, 0 where not annotated.
+        heatmaps: the predictions, of any size and dtype.
+        batch: the labels; B = 0 is legal.
+        table: the settings.
         stride: crop pixels per heatmap cell.
-        amplitude: the peak of the targets.
-        sigmas: standard deviations for C2 to C5, in cells.
-        hardest: M of the mining; K for none.
+        amplitude: the targets' peak.
+
+    Returns:
+        The losses by name, and (K,) int64: in how many people each keypoint was among those that
+        the final prediction learns from.
+
+    Raises:
+        RecipeError: see `check_loss`.
     """
-    shape_hw = (refined.shape[-2], refined.shape[-1])
-    global_loss = refined.new_zeros((), dtype=torch.float32)
-    targets = encode(points_xy, shape_hw, stride=stride, sigma=sigmas[0], amplitude=amplitude)
-    refine_losses = keypoint_l2(refined, targets, weights)
-    for heatmaps, sigma in zip(levels, sigmas, strict=True):
-        wanted = encode(points_xy, shape_hw, stride=stride, sigma=sigma, amplitude=amplitude)
-        global_loss = global_loss + mean_over_annotated(
-            keypoint_l2(heatmaps, wanted, weights), weights
+    check_loss(table, levels=len(heatmaps.levels), refined=heatmaps.refined is not None)
+    with torch.autocast(batch.points_xy.device.type, enabled=False):
+        return _pose_loss(heatmaps, batch, table, stride=stride, amplitude=amplitude)
+
+
+def check_loss(table: PoseLossTable, *, levels: int, refined: bool) -> None:
+    """Whether the settings fit a network with so many intermediate predictions and a final one.
+
+    Raises:
+        RecipeError: they contradict; the message names the field.
+    """
+
+    def wrong(message: str) -> RecipeError:
+        return RecipeError(f"[training.loss]: {message}")
+
+    if refined and table.refine == "none":
+        raise wrong('refine is "none", but the network has a final prediction: set "l2" or "l2*"')
+    if not refined and table.refine != "none":
+        raise wrong(
+            f"refine is {table.refine!r}, but the network has no RefineNet or other final "
+            'prediction: set refine = "none"'
         )
-    return global_loss / len(sigmas), hard_keypoint_mean(refine_losses, weights, hardest)
+    if not refined and levels == 0:
+        raise wrong("the network predicts nothing to learn from")
+    name = "sigmas" if table.target == "gaussian" else "kernels"
+    given = len(getattr(table, name))
+    if table.levels != "none" and levels and given not in (1, levels):
+        raise wrong(
+            f"{name} has {given} numbers, but the network has {levels} intermediate predictions: "
+            "give one number for all, or one for each"
+        )
+
+
+def keypoint_l2(heatmaps: Tensor, targets: Tensor) -> Tensor:
+    """(B, K) float32 mean squared errors over each keypoint's map, both (B, K, h, w)."""
+    return (heatmaps.float() - targets).square().mean(dim=(-2, -1))
+
+
+def hardest_keypoints(losses: Tensor, counted: Tensor, hardest: int) -> Tensor:
+    """(B, K) bool: each person's `hardest` keypoints of largest loss (CPN, section 3.2.2).
+
+    Args:
+        losses: (B, K), 0 or more.
+        counted: (B, K) bool, those to choose from; where there are no more than M, all are chosen.
+        hardest: M.
+
+    >>> hardest_keypoints(torch.tensor([[3.0, 1.0, 2.0]]), torch.ones(1, 3, dtype=torch.bool), 2)
+    tensor([[ True, False,  True]])
+    """
+    if hardest >= losses.shape[1]:
+        return counted
+    ranked = losses.detach().masked_fill(~counted, -1.0)
+    chosen = ranked.topk(hardest, dim=1).indices
+    return torch.zeros_like(counted).scatter(1, chosen, True) & counted
+
+
+def _pose_loss(
+    heatmaps: TrainingHeatmaps,
+    batch: Labels,
+    table: PoseLossTable,
+    *,
+    stride: int,
+    amplitude: float,
+) -> tuple[Losses, Tensor]:
+    weights = batch.weights.float()
+    annotated = weights.gt(0)
+    # Points of unannotated keypoints may be anything, NaN included.
+    points = torch.where(annotated[..., None], batch.points_xy.float(), 0.0)
+    losses: Losses = {}
+    mined = torch.zeros(weights.shape[1], dtype=torch.int64, device=weights.device)
+    placing = weights.new_zeros(())
+    sharpness = table.sharpness / amplitude
+    if heatmaps.levels and table.levels != "none":
+        counting, placed = _level_weights(weights, batch.visibility, table)
+        parts = []
+        for level, maps in enumerate(heatmaps.levels):
+            targets = _targets(points, maps, table, level, stride=stride, amplitude=amplitude)
+            shown = targets * placed.gt(0)[..., None, None]
+            parts.append(_l2(maps, shown, counting, table, mining=table.levels == "l2*")[0])
+            if table.localisation:
+                placing = placing + _cross_entropy(maps, targets, placed, sharpness)
+        # A mean over levels; each of them counts the same number of keypoints.
+        factor = table.scale * table.levels_weight / len(parts)
+        total = factor * torch.stack([part.total for part in parts]).sum()
+        losses["global"] = Part(total, parts[0].count)
+    if heatmaps.refined is not None:
+        maps = heatmaps.refined
+        targets = _targets(points, maps, table, None, stride=stride, amplitude=amplitude)
+        part, chosen = _l2(maps, targets, weights, table, mining=table.refine == "l2*")
+        losses["refine"] = Part(table.scale * part.total, part.count)
+        mined = chosen.sum(dim=0)
+        if table.localisation:
+            placing = placing + _cross_entropy(maps, targets, weights, sharpness)
+    if table.localisation:
+        losses["localisation"] = Part(table.localisation * placing, annotated.sum().float())
+    return losses, mined
+
+
+def _level_weights(
+    weights: Tensor, visibility: Tensor, table: PoseLossTable
+) -> tuple[Tensor, Tensor]:
+    """Of intermediate predictions: (B, K) weights of L2, and of keypoints whose place is learnt."""
+    occluded = visibility.eq(1)
+    placed = weights
+    if table.occluded_levels != "learn":
+        placed = torch.where(occluded, 0.0, weights)
+    counting = weights if table.occluded_levels == "zero" else placed
+    if table.unlabelled_levels == "zero":
+        unlabelled = weights.eq(0) & visibility.eq(0)
+        counting = torch.where(unlabelled, 1.0, counting)
+    return counting, placed
+
+
+def _targets(
+    points: Tensor,
+    maps: Tensor,
+    table: PoseLossTable,
+    level: int | None,
+    *,
+    stride: int,
+    amplitude: float,
+) -> Tensor:
+    """(B, K, h, w) targets of an intermediate prediction, or with None of the final one."""
+    shape_hw = (maps.shape[-2], maps.shape[-1])
+    if table.target == "blurred_cell":
+        kernel = table.kernels[(level or 0) % len(table.kernels)]
+        if level is None and table.refine_kernel:
+            kernel = table.refine_kernel
+        return encode_blurred_cell(
+            points, shape_hw, stride=stride, kernel=kernel, amplitude=amplitude
+        )
+    sigma = table.sigmas[(level or 0) % len(table.sigmas)]
+    if level is None and table.refine_sigma:
+        sigma = table.refine_sigma
+    return encode(points, shape_hw, stride=stride, sigma=sigma, amplitude=amplitude)
+
+
+def _l2(
+    maps: Tensor, targets: Tensor, weights: Tensor, table: PoseLossTable, *, mining: bool
+) -> tuple[Part, Tensor]:
+    """L2 of one prediction, and (B, K) bool: the keypoints it learns from."""
+    people, keypoints = weights.shape
+    kept = min(table.hardest, keypoints) if mining else keypoints
+    losses = keypoint_l2(maps, targets) * weights
+    chosen = hardest_keypoints(losses, weights.gt(0), kept)
+    count = chosen.sum().float()
+    if table.divide_by == "hardest":
+        count = torch.full_like(count, people * kept)
+    return Part((losses * chosen).sum(), count), chosen
+
+
+def _cross_entropy(maps: Tensor, targets: Tensor, weights: Tensor, sharpness: float) -> Tensor:
+    """The sum of cross entropies between softmax over cells and normalised target, weighted."""
+    wanted = targets.flatten(2)
+    wanted = wanted / wanted.sum(dim=-1, keepdim=True).clamp(min=1e-6)
+    log_shares = F.log_softmax(sharpness * maps.float().flatten(2), dim=-1)
+    return -((wanted * log_shares).sum(dim=-1) * weights).sum()

@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.pose.crops import PreprocessingTable, crop_windows, network_input
-from posepipe.pose.heatmaps import DecodingTable, decode, encode
+from posepipe.pose.heatmaps import DecodingTable, decode
 from posepipe.pose.networks.backbone import Backbone
-from posepipe.pose.networks.cpn import CPN, CPNHeatmaps
+from posepipe.pose.networks.cpn import CPN
+from posepipe.pose.networks.outputs import TrainingHeatmaps
 from posepipe.recipe import Table
 from posepipe.training.augment import AugmentTable, TrainingCrop, augmented_crop
 from posepipe.training.keeping import average_into, keep
-from posepipe.training.losses import cpn_loss, mean_over_annotated
+from posepipe.training.losses import PoseLossTable, pose_loss
 from posepipe.training.samples import PoseSample, draw_forever
 
 logger = logging.getLogger(__name__)
@@ -119,19 +119,23 @@ def train_pose(
         _train_mode(network, table.frozen_stages)
         heatmaps = network.forward_all(batch.images)
         hardest = len(SKELETON) if small else table.hardest
-        global_loss, refine_loss = cpn_loss(
-            heatmaps.levels,
-            heatmaps.refined,
-            batch.points_xy,
-            batch.weights,
+        # The peak is 1 in a map of thousands of cells: the factor brings the losses near 1.
+        loss_table = PoseLossTable(
+            hardest=hardest,
+            sigmas=table.sigmas,
+            scale=100,
+            localisation=table.localisation,
+            sharpness=table.sharpness,
+        )
+        losses, _ = pose_loss(
+            TrainingHeatmaps(heatmaps.levels, heatmaps.refined),
+            batch,
+            loss_table,
             stride=4,
             amplitude=1.0,
-            sigmas=table.sigmas,
-            hardest=hardest,
         )
-        # The peak is 1 in a map of thousands of cells: the factor brings the losses near 1.
-        loss = 100 * (global_loss + refine_loss)
-        loss = loss + table.localisation * _localisation_loss(heatmaps, batch, table)
+        global_loss, refine_loss = losses["global"].mean, losses["refine"].mean
+        loss = torch.stack([part.mean for part in losses.values()]).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
@@ -179,6 +183,11 @@ class _Batch:
     points_xy: Tensor
     weights: Tensor
 
+    @property
+    def visibility(self) -> Tensor:
+        """As if every annotated keypoint could be seen."""
+        return 2 * self.weights.gt(0).long()
+
 
 def _batch(crops: Sequence[TrainingCrop], given: PreprocessingTable) -> _Batch:
     pixels = torch.from_numpy(np.stack([crop.pixels for crop in crops]))
@@ -205,21 +214,6 @@ def _crop(
         skeleton=SKELETON,
         generator=generator,
     )
-
-
-def _localisation_loss(heatmaps: CPNHeatmaps, batch: _Batch, table: PoseTrainingTable) -> Tensor:
-    """Cross entropy between softmax over cells and the normalised target, all five predictions."""
-    shape_hw = (heatmaps.refined.shape[-2], heatmaps.refined.shape[-1])
-    target = encode(
-        batch.points_xy, shape_hw, stride=4, sigma=table.sigmas[0], amplitude=1.0
-    ).flatten(2)
-    target = target / target.sum(-1, keepdim=True).clamp(min=1e-6)
-    total = target.new_zeros(())
-    for maps in [*heatmaps.levels, heatmaps.refined]:
-        log_shares = F.log_softmax(table.sharpness * maps.float().flatten(2), dim=-1)
-        losses = -(target * log_shares).sum(-1) * batch.weights
-        total = total + mean_over_annotated(losses, batch.weights)
-    return total
 
 
 def _schedule(progress: float, warm_up: float) -> float:
