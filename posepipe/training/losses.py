@@ -90,20 +90,19 @@ class PoseLossTable(Table, frozen=True):
 
 
 class Labels(Protocol):
-    """What a loss asks of a batch of B crops.
-
-    Attributes:
-        points_xy: (B, K, 2) crop pixels; of unannotated keypoints anything.
-        weights: (B, K) in [0, 1]; 0: not annotated or outside the crop; below 1: doubtful.
-        visibility: (B, K) COCO's 0, 1, 2; 0 where outside the crop.
-    """
+    """What a loss asks of a batch of B crops; a `PoseBatch` has it."""
 
     @property
-    def points_xy(self) -> Tensor: ...  # noqa: D102
+    def points_xy(self) -> Tensor:
+        """(B, K, 2) crop pixels; of unannotated keypoints anything."""
+
     @property
-    def weights(self) -> Tensor: ...  # noqa: D102
+    def weights(self) -> Tensor:
+        """(B, K) in [0, 1]; 0: not annotated or outside the crop; below 1: doubtful."""
+
     @property
-    def visibility(self) -> Tensor: ...  # noqa: D102
+    def visibility(self) -> Tensor:
+        """(B, K) COCO's 0, 1, 2; 0 where outside the crop."""
 
 
 @dataclass(frozen=True, eq=False)
