@@ -19,7 +19,8 @@ from posepipe.core.skeleton import COCO_PERSON
 from posepipe.pose.crops import PreprocessingTable, crop_windows, network_input
 from posepipe.pose.heatmaps import DecodingTable, decode, encode
 from posepipe.pose.networks.backbone import Backbone
-from posepipe.pose.networks.cpn import CPN, CPNHeatmaps
+from posepipe.pose.networks.cpn import CPN
+from posepipe.pose.networks.outputs import TrainingHeatmaps
 from posepipe.recipe import Table
 from posepipe.training.augment import AugmentTable, TrainingCrop, augmented_crop
 from posepipe.training.keeping import average_into, keep
@@ -121,7 +122,7 @@ def train_pose(
         hardest = len(SKELETON) if small else table.hardest
         global_loss, refine_loss = cpn_loss(
             heatmaps.levels,
-            heatmaps.refined,
+            _refined(heatmaps),
             batch.points_xy,
             batch.weights,
             stride=4,
@@ -207,19 +208,29 @@ def _crop(
     )
 
 
-def _localisation_loss(heatmaps: CPNHeatmaps, batch: _Batch, table: PoseTrainingTable) -> Tensor:
+def _localisation_loss(
+    heatmaps: TrainingHeatmaps, batch: _Batch, table: PoseTrainingTable
+) -> Tensor:
     """Cross entropy between softmax over cells and the normalised target, all five predictions."""
-    shape_hw = (heatmaps.refined.shape[-2], heatmaps.refined.shape[-1])
+    refined = _refined(heatmaps)
+    shape_hw = (refined.shape[-2], refined.shape[-1])
     target = encode(
         batch.points_xy, shape_hw, stride=4, sigma=table.sigmas[0], amplitude=1.0
     ).flatten(2)
     target = target / target.sum(-1, keepdim=True).clamp(min=1e-6)
     total = target.new_zeros(())
-    for maps in [*heatmaps.levels, heatmaps.refined]:
+    for maps in [*heatmaps.levels, refined]:
         log_shares = F.log_softmax(table.sharpness * maps.float().flatten(2), dim=-1)
         losses = -(target * log_shares).sum(-1) * batch.weights
         total = total + mean_over_annotated(losses, batch.weights)
     return total
+
+
+def _refined(heatmaps: TrainingHeatmaps) -> Tensor:
+    """The final prediction, which a CPN always has."""
+    if heatmaps.refined is None:
+        raise TypeError("a CPN has refined heatmaps")
+    return heatmaps.refined
 
 
 def _schedule(progress: float, warm_up: float) -> float:
