@@ -112,8 +112,7 @@ class TimmBackbone(nn.Module):
     Where a network's convolutions and poolings have no padding, so that its features come out
     smaller than a quarter, an eighth, … of the input (Inception), they are padded by half their
     kernel: every feature then lies where the pyramid expects it, and the weights stay the same.
-    The paper's authors' library has the same for its Inception-ResNet-v2 (TF-slim,
-    ``align_feature_maps``).
+    TF-slim's Inception-ResNet-v2 has an option for much the same, ``align_feature_maps``.
 
     Attributes:
         channels: the number of channels of C2, C3, C4, C5.
