@@ -32,6 +32,7 @@ from posepipe.devices import precision_name, resolve_device, resolve_precision
 from posepipe.engines.local import Outcome, run
 from posepipe.errors import OptionError
 from posepipe.pose.model import load_pose_model
+from posepipe.pose.networks.build import Head
 from posepipe.pose.stage import DecodingSwitches, PoseStage
 from posepipe.scoring.evaluation import evaluate
 from posepipe.scoring.oks import without_duplicates
@@ -161,6 +162,7 @@ class PoseOptions:
     Attributes:
         models: names or folders; their heatmaps are averaged (the paper's CPN+).
         weights: another weights file than the model's own; for a single model.
+        head: "final", or "global": leave out a CPN's RefineNet, which is faster and less exact.
         flip: average with the mirror image.
         blur_kernel: cells of the Gaussian filter on heatmaps, odd; 1 for none.
         quarter_offset: a quarter cell from the highest towards the second highest response.
@@ -175,6 +177,7 @@ class PoseOptions:
 
     models: tuple[str | Path, ...] = (DEFAULT_POSE_MODEL,)
     weights: str | Path | None = None
+    head: Head = "final"
     flip: bool | None = None
     blur_kernel: int | None = None
     quarter_offset: bool | None = None
@@ -198,7 +201,11 @@ class PoseOptions:
         _check_models(self.models, self.weights)
         models = [
             load_pose_model(
-                model, weights=self.weights, device=self.device, precision=self.precision
+                model,
+                weights=self.weights,
+                head=self.head,
+                device=self.device,
+                precision=self.precision,
             )
             for model in self.models
         ]
@@ -212,6 +219,7 @@ class PoseOptions:
     def settings(self, stage: PoseStage) -> dict[str, object]:
         """Everything but the models and boxes that has a say in the poses."""
         return {
+            "head": self.head,
             "decoding": msgspec.to_builtins(stage.decoding),
             "rescore": self.rescore,
             "oks_nms": self.oks_nms,

@@ -1,13 +1,15 @@
 """A model's recipe: one TOML file that says everything about a model.
 
 A model is a folder ``models/<name>/`` with a ``recipe.toml``, a model card ``README.md`` and,
-where small enough to ship, ``weights.safetensors``. This file finds, reads and checks recipes; it
-does not know what the tables mean. Each stage describes its own tables as a `Table` and asks for
-them: ``recipe.table("network", CPNSettings)``.
+where small enough to ship, ``weights.safetensors``. A recipe that begins with
+``extends = "other-model"`` says only what differs from that one, and needs no card. This file
+finds, reads and checks recipes; it does not know what the tables mean. Each stage describes its own
+tables as a `Table` and asks for them: ``recipe.table("network", CPNTable)``.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import tomllib
 from collections.abc import Mapping
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
+import tomli_w
 
 from posepipe.errors import RecipeError, WeightsError
 
@@ -25,6 +28,11 @@ WEIGHTS_FILE = "weights.safetensors"
 # Other programs' files, in the order in which they are looked for; `posepipe.weights` reads them.
 WEIGHTS_FILES = (WEIGHTS_FILE, "weights.pth", "weights.pkl")
 RECIPE_FILE = "recipe.toml"
+EXTENDS = "extends"
+_MOST_NAMES = 8
+# What is said of one model alone: its own weights, and numbers measured with them or of its rows in
+# the paper. Of [model] the stage alone is inherited.
+_NOT_INHERITED = ("paper", "reported", "weights")
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -57,7 +65,7 @@ class Recipe:
     Attributes:
         name: the folder's name.
         folder: where `recipe.toml` lies.
-        tables: the parsed TOML.
+        tables: the parsed TOML, with what it inherits.
     """
 
     name: str
@@ -80,6 +88,17 @@ class Recipe:
         except msgspec.ValidationError as error:
             message = str(error).replace("`$.", "`")
             raise RecipeError(f"{self.folder / RECIPE_FILE}, [{name}]: {message}") from None
+
+    @property
+    def text(self) -> str:
+        """The recipe as TOML: the file's own text, or where it extends others, all it comes to."""
+        written = (self.folder / RECIPE_FILE).read_text(encoding="utf-8")
+        parent = tomllib.loads(written).get(EXTENDS)
+        if parent is None:
+            return written
+        return f"# what {self.name} comes to, which extends {parent}\n\n" + tomli_w.dumps(
+            self.tables
+        )
 
     @property
     def has_weights(self) -> bool:
@@ -122,20 +141,17 @@ class Recipe:
 def load_recipe(name_or_path: str | Path) -> Recipe:
     """The recipe of a model of the zoo by its name, or of any folder or recipe.toml by its path.
 
+    What it ``extends`` is looked for beside its own folder, then in the zoo. Tables are merged
+    field by field, tables inside tables likewise; a list replaces a list. Not inherited is what is
+    said of one model alone: ``[model]`` but for the stage, ``[weights]``, ``[reported]`` and
+    ``[paper]``.
+
     Raises:
-        RecipeError: no such model (the message lists those there are), or no valid TOML.
+        RecipeError: no such model (the message lists those there are), no valid TOML, or it extends
+            a model that is not there or, in the end, itself.
     """
     folder = _find_folder(name_or_path)
-    file = folder / RECIPE_FILE
-    try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"{folder} has no {RECIPE_FILE}: not a model folder") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{file} is not valid TOML: {error}") from None
-    except OSError as error:
-        raise RecipeError(f"{file} cannot be read: {error.strerror}") from None
-    recipe = Recipe(name=folder.name, folder=folder, tables=tables)
+    recipe = Recipe(name=folder.name, folder=folder, tables=_resolved(folder))
     recipe.model  # noqa: B018  # checks the one table that every recipe has
     return recipe
 
@@ -158,6 +174,75 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _read(folder: Path) -> dict[str, Any]:
+    file = folder / RECIPE_FILE
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{folder} has no {RECIPE_FILE}: not a model folder") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{file} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise RecipeError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _resolved(folder: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A recipe's tables with all that it inherits; `children` are the recipes that extend it."""
+    tables = _read(folder)
+    parent = tables.pop(EXTENDS, None)
+    if parent is None:
+        return tables
+    line = (*children, folder)
+    above = _resolved(_find_parent(parent, line), line)
+    kept = {name: table for name, table in above.items() if name not in _NOT_INHERITED}
+    if isinstance(kept.get("model"), dict):
+        kept["model"] = {key: value for key, value in kept["model"].items() if key == "stage"}
+    return _merged(kept, tables)
+
+
+def _find_parent(name: object, line: tuple[Path, ...]) -> Path:
+    """The folder of the model that the last recipe of a line of inheritance extends."""
+    file = line[-1] / RECIPE_FILE
+    if not isinstance(name, str) or not name:
+        raise RecipeError(f"{file}: {EXTENDS} takes a model's name, got {name!r}")
+    places = [folder / name for folder in (line[-1].parent, zoo_folder())]
+    found = [place.resolve() for place in places if (place / RECIPE_FILE).is_file()]
+    if not found:
+        raise RecipeError(
+            f"{file} {EXTENDS} {name!r}, but there is no such model beside its folder or in the "
+            f"zoo; there are: {_known_names(name)}"
+        )
+    # A changed copy of a zoo's model may keep its name and extend it.
+    new = [place for place in found if not any(place.samefile(folder) for folder in line)]
+    if not new:
+        chain = " -> ".join([*(folder.name for folder in line), name])
+        raise RecipeError(f"{line[0] / RECIPE_FILE} {EXTENDS} itself in the end: {chain}")
+    return new[0]
+
+
+def _merged(above: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """One table over another, tables inside them likewise; both stay as they are."""
+    result = dict(above)
+    for key, value in own.items():
+        inherited = result.get(key)
+        if isinstance(inherited, Mapping) and isinstance(value, Mapping):
+            value = _merged(inherited, value)
+        result[key] = value
+    return result
+
+
+def _known_names(wanted: str) -> str:
+    """The zoo's models for an error's line, those with the most similar names first."""
+    names = [file.parent.name for file in zoo_folder().glob(f"*/{RECIPE_FILE}")]
+    if not names:
+        return "none"
+    likeness = {name: difflib.SequenceMatcher(None, wanted, name).ratio() for name in names}
+    names.sort(key=lambda name: (-likeness[name], name))
+    others = len(names) - len(names[:_MOST_NAMES])
+    more = f" and {others} more (`posepipe models` lists them)" if others else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
+
+
 def _find_folder(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if path.name == RECIPE_FILE and path.is_file():
@@ -172,5 +257,4 @@ def _find_folder(name_or_path: str | Path) -> Path:
         return in_zoo
     if (path / RECIPE_FILE).is_file():
         return path.resolve()
-    known = ", ".join(sorted(file.parent.name for file in zoo_folder().glob(f"*/{RECIPE_FILE}")))
-    raise RecipeError(f"no model {str(name_or_path)!r}; there are: {known or 'none'}")
+    raise RecipeError(f"no model {str(name_or_path)!r}; there are: {_known_names(path.name)}")

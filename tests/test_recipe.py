@@ -74,13 +74,15 @@ def test_the_zoos_models_are_listed_by_stage_and_sorted():
     assert not poses & detectors
 
 
-@pytest.mark.parametrize("name", ["cpn-resnet-fifty", ""])
-def test_an_unknown_model_is_answered_with_those_there_are(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("cpn-resnet-fifty", "cpn-resnet"), ("hourglass", "hourglass-"), ("", "")]
+)
+def test_an_unknown_model_is_answered_with_those_like_it(name, nearest, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RecipeError) as caught:
         load_recipe(name)
-    assert f"no model '{name}'; there are: " in str(caught.value)
-    assert "cpn-mobilenetv2-256x192, cpn-resnet50-256x192" in str(caught.value)
+    assert f"no model '{name}'; there are: {nearest}" in str(caught.value)
+    assert " more (`posepipe models` lists them)" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -156,8 +158,121 @@ def test_a_recipe_that_is_no_text_is_refused(model_folder):
 )
 def test_every_shipped_recipe_is_read(file):
     recipe = load_recipe(file.parent.name)
-    assert recipe.tables == tomllib.loads(file.read_text())
-    assert recipe.model.summary
+    own = tomllib.loads(file.read_text())
+    if "extends" not in own:
+        assert recipe.tables == own
+    assert recipe.model.summary == own["model"]["summary"]
+
+
+# --- inherited
+
+PARENT = """
+[model]
+stage = "pose"
+summary = "the parent"
+licence = "the parent's"
+weights_sha256 = "00"
+
+[shape]
+width = 3
+margins = [0.1, 0.2]
+
+[shape.inner]
+a = 1
+b = 2
+
+[paper]
+tables = [3]
+"""
+
+
+def extends(name: str, rest: str = "") -> str:
+    return f'extends = "{name}"\n[model]\nsummary = "a child"\n{rest}'
+
+
+def test_a_recipe_has_what_it_extends_but_for_what_it_says_itself(model_folder):
+    model_folder(PARENT, "parent")
+    text = extends("parent", "[shape]\nmargins = [0.5]\n[shape.inner]\nb = 5\n[other]\nx = 1")
+    child = load_recipe(model_folder(text, "child"))
+    assert child.name == "child"
+    assert child.tables == {
+        "model": {"stage": "pose", "summary": "a child"},
+        "shape": {"width": 3, "margins": [0.5], "inner": {"a": 1, "b": 5}},
+        "other": {"x": 1},
+    }
+
+
+def test_what_is_said_of_one_model_alone_is_not_inherited(model_folder):
+    model_folder(PARENT, "parent")
+    child = load_recipe(model_folder(extends("parent"), "child"))
+    assert (child.model.weights_sha256, child.model.licence) == ("", "")
+    assert "paper" not in child.tables
+    with pytest.raises(RecipeError, match="missing required field `summary`"):
+        load_recipe(model_folder('extends = "parent"', "silent"))
+
+
+def test_inheritance_goes_on_over_several_generations(model_folder):
+    model_folder(PARENT, "parent")
+    model_folder(extends("parent", "[shape]\nwidth = 4"), "child")
+    grandchild = load_recipe(model_folder(extends("child", "[shape.inner]\na = 7"), "grandchild"))
+    assert grandchild.tables["shape"] == {
+        "width": 4,
+        "margins": [0.1, 0.2],
+        "inner": {"a": 7, "b": 2},
+    }
+    assert load_recipe("cpn-resnet50-256x192").tables["network"]["backbone"] == "resnet50"
+
+
+def test_a_folder_anywhere_extends_a_model_of_the_zoo(model_folder):
+    zoos = load_recipe("cpn-resnet50-384x288")
+    child = load_recipe(model_folder(extends("cpn-resnet50-384x288"), "mine"))
+    assert child.tables["preprocessing"] == zoos.tables["preprocessing"]
+
+
+def test_a_model_beside_the_folder_comes_before_one_of_the_zoo(model_folder):
+    model_folder(PARENT, "cpn-resnet50-256x192")
+    child = load_recipe(model_folder(extends("cpn-resnet50-256x192"), "mine"))
+    assert child.tables["shape"]["width"] == 3
+
+
+def test_a_changed_copy_of_a_zoos_model_may_keep_its_name(model_folder):
+    text = extends("cpn-resnet50-256x192", '[network]\nbackbone = "resnet18"')
+    copy = load_recipe(model_folder(text, "cpn-resnet50-256x192"))
+    assert copy.tables["network"]["backbone"] == "resnet18"
+    assert copy.tables["preprocessing"]["input_size_wh"] == [192, 256]
+
+
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [
+        ({"a": "a"}, "extends itself in the end: a -> a"),
+        ({"a": "b", "b": "a"}, "extends itself in the end: a -> b -> a"),
+        ({"a": "b", "b": "c", "c": "b"}, "extends itself in the end: a -> b -> c -> b"),
+        ({"a": "nobody"}, "extends 'nobody', but there is no such model beside its folder or in"),
+        ({"a": "b", "b": "nobody"}, "extends 'nobody', but there is no such model"),
+        ({"a": ""}, "extends takes a model's name, got ''"),
+    ],
+)
+def test_a_family_that_leads_nowhere_is_one_clear_line(family, message, model_folder):
+    folders = [model_folder(extends(parent), name) for name, parent in family.items()]
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(folders[0])
+    assert message in str(caught.value)
+    assert "recipe.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_parents_name_is_a_text(model_folder):
+    with pytest.raises(RecipeError, match=r"extends takes a model's name, got 5"):
+        load_recipe(model_folder("extends = 5\n" + MODEL))
+
+
+def test_the_text_of_a_recipe_is_its_own_or_all_that_it_comes_to(model_folder):
+    parent = load_recipe(model_folder(PARENT, "parent"))
+    child = load_recipe(model_folder(extends("parent", "[shape]\nwidth = 9"), "child"))
+    assert parent.text == PARENT
+    assert child.text.startswith("# what child comes to, which extends parent\n")
+    assert tomllib.loads(child.text) == child.tables
 
 
 # --- weights

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from posepipe.cli.models_compare import compare
+
 
 @click.group(invoke_without_command=True)
 @click.pass_context
@@ -26,10 +28,10 @@ def models(ctx: click.Context) -> None:
 def show(name: str) -> None:
     """Show a model's recipe, size and multiply-adds."""
     from posepipe.engines.cost import model_cost
-    from posepipe.recipe import RECIPE_FILE, WEIGHTS_FILE, load_recipe
+    from posepipe.recipe import WEIGHTS_FILE, load_recipe
 
     recipe = load_recipe(name)
-    click.echo((recipe.folder / RECIPE_FILE).read_text(encoding="utf-8").rstrip() + "\n")
+    click.echo(recipe.text.rstrip() + "\n")
     if recipe.has_weights:
         weights = recipe.weights_path
         click.echo(f"weights       {weights} ({weights.stat().st_size / 2**20:.1f} MB)")
@@ -40,3 +42,6 @@ def show(name: str) -> None:
         click.echo(f"parameters    {cost.parameters_mb:.1f} MB as fp32")
         size = "x".join(map(str, cost.input_wh))
         click.echo(f"multiply-adds {cost.multiply_adds_g:.2f} G (2^30) for {size}")
+
+
+models.add_command(compare)

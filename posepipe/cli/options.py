@@ -176,6 +176,13 @@ pose_options: Callable[[Any], Any] = together(
         "[default: the shipped one]",
     ),
     click.option("--weights", type=PATH, help="Another weights file than the pose model's own."),
+    click.option(
+        "--head",
+        type=click.Choice(["final", "global"]),
+        default="final",
+        show_default=True,
+        help="global: leave out a CPN's RefineNet; faster, less exact.",
+    ),
     click.option("--flip/--no-flip", "pose_flip", default=None, help="Average with mirror images."),
     click.option("--blur-kernel", type=int, help="Cells of the filter on heatmaps; 1: none."),
     click.option(
@@ -301,6 +308,7 @@ def chosen_pose(options: dict[str, Any]) -> PoseOptions:
     return PoseOptions(
         models=options["pose_models"] or (DEFAULT_POSE_MODEL,),
         weights=options["weights"],
+        head=options["head"],
         flip=options["pose_flip"],
         blur_kernel=options["blur_kernel"],
         quarter_offset=options["quarter_offset"],

@@ -43,9 +43,11 @@ def model_cost(recipe: Recipe) -> Cost | None:
     network: nn.Module
     example: Tensor | list[Tensor]
     if recipe.model.stage == "pose":
-        network = build_pose_network(recipe)
-        width, height = recipe.table("preprocessing", PreprocessingTable).input_size_wh
-        example = torch.zeros(1, 3, height, width)
+        # On torch's meta device shapes alone are worked out, in no time.
+        with torch.device("meta"):
+            network = build_pose_network(recipe)
+            width, height = recipe.table("preprocessing", PreprocessingTable).input_size_wh
+            example = torch.zeros(1, 3, height, width)
     else:
         if recipe.tables.get("detector", {}).get("backend") == "detectron2":
             return None
@@ -57,6 +59,16 @@ def model_cost(recipe: Recipe) -> Cost | None:
         network = detector
         example = [torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))]
     parameters = sum(parameter.numel() for parameter in network.parameters())
+    if recipe.model.stage == "pose":
+        _drop_norms(network)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network.eval()(example)
     return Cost(parameters * 4 / 2**20, counter.get_total_flops() / 2 / 2**30, (width, height))
+
+
+def _drop_norms(network: nn.Module) -> None:
+    """Leave out batch normalisations, in place: nothing of them is counted, but they take long."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.Identity())

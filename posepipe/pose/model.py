@@ -13,7 +13,8 @@ from posepipe.devices import resolve_device, resolve_precision
 from posepipe.errors import RecipeError
 from posepipe.pose.crops import PreprocessingTable, network_input
 from posepipe.pose.heatmaps import DecodingTable, mirror_back
-from posepipe.pose.networks.cpn import CPN, CPNTable
+from posepipe.pose.networks.base import PoseNetwork
+from posepipe.pose.networks.build import Head, build_network, network_table, with_head
 from posepipe.recipe import Recipe, load_recipe
 from posepipe.weights import find_weights, fit_state, read_state
 
@@ -73,6 +74,7 @@ def load_pose_model(
     name_or_path: str | Path,
     *,
     weights: str | Path | None = None,
+    head: Head = "final",
     device: str = "auto",
     precision: str = "auto",
 ) -> PoseModel:
@@ -81,18 +83,20 @@ def load_pose_model(
     Args:
         name_or_path: the model.
         weights: another weights file than the one beside the recipe.
+        head: "global" leaves out a CPN's RefineNet; see `build_pose_network`.
         device: see `posepipe.devices.resolve_device`.
         precision: see `posepipe.devices.resolve_precision`.
 
     Raises:
         RecipeError: no such model, or its recipe has a wrong field.
         WeightsError: its weights are missing, damaged or of another network.
-        OptionError: the device or precision is not to be had here.
+        OptionError: the device, the precision or the head is not to be had here.
     """
     recipe = load_recipe(name_or_path)
-    network = build_pose_network(recipe)
+    network = build_pose_network(recipe, head=head)
     path, digest = find_weights(recipe, weights)
-    fit_state(network, read_state(path), path)
+    unused = ("refinenet.",) if head == "global" else ()
+    fit_state(network, read_state(path), path, ignored=unused)
     return pose_model(recipe, network, device=device, precision=precision, weights_sha256=digest)
 
 
@@ -124,21 +128,38 @@ def pose_model(
     )
 
 
-def build_pose_network(recipe: Recipe) -> CPN:
-    """The network of a pose recipe, with random weights.
+def build_pose_network(
+    recipe: Recipe, *, head: Head = "final", imagenet_weights: Path | None = None
+) -> PoseNetwork:
+    """The network of a pose recipe, with random weights or with a trunk's ImageNet weights.
+
+    Args:
+        recipe: the recipe; its ``[network] architecture`` says which network it is.
+        head: "final" is the whole network; "global" is a CPN without its RefineNet, which predicts
+            what GlobalNet predicts from P2.
+        imagenet_weights: safetensors file of the trunk's classifier, or None.
 
     Raises:
         RecipeError: the recipe is not of a pose network, or has a wrong field.
+        WeightsError: the ImageNet weights are of another network.
+        OptionError: the network has no such head.
     """
     if recipe.model.stage != "pose":
         raise RecipeError(
             f"model {recipe.name!r} is for {recipe.model.stage}, not for poses: "
             "`posepipe models` lists which is which"
         )
-    table = recipe.table("network", CPNTable)
+    table = network_table(recipe)
     if table.keypoints != len(COCO_PERSON):
         raise RecipeError(
             f"{recipe.name}: network.keypoints is {table.keypoints}, the COCO person has "
             f"{len(COCO_PERSON)}"
         )
-    return CPN(table)
+    network = build_network(with_head(table, head), imagenet_weights=imagenet_weights)
+    stride = recipe.table("decoding", DecodingTable).stride
+    if stride != network.stride:
+        raise RecipeError(
+            f"{recipe.name}: decoding.stride is {stride}, the network's heatmaps have stride "
+            f"{network.stride}"
+        )
+    return network

@@ -311,7 +311,7 @@ def test_results_that_cannot_be_scored_are_refused(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--model", "absent"], "no model 'absent'; there are: cpn-"),
+        (["--model", "absent"], "no model 'absent'; there are: "),
         (["--model", "{tmp}/absent"], "no model folder"),
         (["--model", "{tmp}/pictures"], "has no recipe.toml"),
         (["--model", "cpn-mobilenetv2-256x192"], "is for the pose stage"),

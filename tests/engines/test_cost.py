@@ -7,7 +7,7 @@ import pytest
 from posepipe.engines.cost import model_cost
 from posepipe.recipe import Recipe, load_recipe
 
-# cpn-resnet50 against the paper's tables: tests/pose/networks/test_cpn.py.
+# The paper's networks against its tables: test_paper.py.
 
 
 def test_the_shipped_pose_model_is_compact():

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.pose.heatmaps import DecodingTable, decode, encode, mirror_back
-from posepipe.recipe import Recipe, RecipeError
+from posepipe.recipe import Recipe, RecipeError, load_recipe
 
 GOLDEN = Path(__file__).parents[2] / "../shared/golden/decode"
 CODE_BASES = DecodingTable(amplitude=255, confidence_offset=0.5, clamp_confidence=False)
@@ -69,6 +69,23 @@ def test_a_keypoint_comes_back_within_half_a_cell(x, y, kernel):
     found = decode(maps, DecodingTable(blur_kernel=kernel))
     # The quarter offset goes along one axis or a diagonal: what is left is less than half a cell.
     assert (found.points_xy - point).abs().max() <= 2.0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet50-256x192", *(f"resnet50-dilated-res{which}-256x192" for which in (5, 45, 345))],
+)
+def test_a_keypoint_comes_back_within_a_cell_of_any_stride(name):
+    table = load_recipe(name).table("decoding", DecodingTable)
+    stride, sigma = table.stride, 1.4 if table.stride == 4 else 0.7
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(40, 17, 2, generator=generator) * torch.tensor([128.0, 192.0]) + 32
+    maps = encode(points, (256 // stride, 192 // stride), stride=stride, sigma=sigma, amplitude=1)
+    found = decode(maps, table)
+    errors = (found.points_xy - points).norm(dim=-1)
+    assert errors.max() < 0.75 * stride  # of a cell's middle its corner is 0.71 strides away
+    assert errors.mean() < 0.4 * stride
+    assert found.confidences.min() > 0.5
 
 
 @pytest.mark.parametrize("kernel", [1, 5, 21])

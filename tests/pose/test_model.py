@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import OptionError, RecipeError, WeightsError
@@ -101,6 +101,39 @@ def test_a_model_of_any_folder_is_loaded_with_its_weights(model_folder, random_c
     }
     by_hand = make_model(random_cpn, **normalised)
     assert torch.equal(model.heatmaps(crops(), flip=True), by_hand.heatmaps(crops(), flip=True))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_head_global_says_what_a_globalnet_with_the_same_weights_says(
+    flip, model_folder, tmp_path
+):
+    alone = tmp_path / "small-globalnet"
+    alone.mkdir()
+    (alone / "recipe.toml").write_text(
+        'extends = "small-cpn"\n'
+        '[model]\nsummary = "GlobalNet alone"\n[network]\narchitecture = "globalnet"'
+    )
+    whole = load_file(model_folder / "weights.safetensors")
+    part = {key: value for key, value in whole.items() if not key.startswith("refinenet.")}
+    save_file(part, alone / "weights.safetensors")
+    fast = load_pose_model(model_folder, head="global", device="cpu", precision="fp32")
+    own = load_pose_model(alone, device="cpu", precision="fp32")
+    full = load_pose_model(model_folder, device="cpu", precision="fp32")
+    assert not hasattr(fast.network, "refinenet")
+    assert len(part) < len(whole)
+    maps = fast.heatmaps(crops(), flip=flip)
+    assert torch.equal(maps, own.heatmaps(crops(), flip=flip))
+    assert not torch.allclose(maps, full.heatmaps(crops(), flip=flip))
+
+
+def test_the_head_global_of_a_globalnet_is_its_own(model_folder):
+    (model_folder / "recipe.toml").write_text(
+        RECIPE.replace("[network]", '[network]\narchitecture = "globalnet"')
+    )
+    with pytest.raises(WeightsError, match="of another network: 'refinenet"):
+        load_pose_model(model_folder, device="cpu")
+    # Asked for, a whole CPN's weights are taken for the part that fits.
+    assert load_pose_model(model_folder, head="global", device="cpu").weights_sha256
 
 
 def test_weights_of_another_network_are_refused(model_folder):

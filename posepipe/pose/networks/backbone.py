@@ -14,10 +14,14 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck
 
 from posepipe.errors import MissingDependencyError, RecipeError, WeightsError
 
 STRIDES = (4, 8, 16, 32)
+_NO_BOTTLENECKS = (
+    "backbone {!r} has no bottlenecks of torchvision's ResNets: leave out stride_in_1x1 and dilated"
+)
 
 
 class Backbone(nn.Module):
@@ -41,25 +45,35 @@ class Backbone(nn.Module):
         return features
 
 
-def build_backbone(name: str, imagenet_weights: Path | None = None) -> Backbone | TimmBackbone:
+def build_backbone(
+    name: str,
+    imagenet_weights: Path | None = None,
+    *,
+    stride_in_1x1: bool = False,
+    dilated_stages: int = 0,
+) -> Backbone | TimmBackbone:
     """A trunk by its name in torchvision or timm, with random or ImageNet weights.
 
     Args:
         name: ``resnet50``, ``resnet101``, ``resnet152``, ``mobilenet_v2``, … or a timm model.
         imagenet_weights: a safetensors state dict of the whole classifier; its last layer is left
             out. None: random weights.
+        stride_in_1x1: bottlenecks that halve their input do so in their first 1x1 convolution, as
+            in the first ResNets and in the paper's multiply-adds; torchvision's, and the two public
+            CPN code bases', do so in the 3x3 one. For torchvision's ResNets with bottlenecks.
+        dilated_stages: how many of the last stages keep their input's size and dilate their
+            convolutions instead. For the same ResNets.
 
     Raises:
-        RecipeError: neither library knows the name, or the model lacks one of the four strides.
+        RecipeError: neither library knows the name, the model lacks one of the four strides, or it
+            has no bottlenecks to change.
         MissingDependencyError: the name is not torchvision's and timm is not installed.
         WeightsError: the weights are of another network.
     """
     if name.startswith(("resnet", "resnext", "wide_resnet")) and hasattr(torchvision.models, name):
-        resnet = torchvision.models.get_model(name, weights=None)
-        _load_classifier_weights(resnet, name, imagenet_weights)
-        stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool, resnet.layer1)
-        stages = [stem, resnet.layer2, resnet.layer3, resnet.layer4]
-        return Backbone(stages, _measure_channels(stages))
+        return _resnet(name, imagenet_weights, stride_in_1x1, dilated_stages)
+    if stride_in_1x1 or dilated_stages:
+        raise RecipeError(_NO_BOTTLENECKS.format(name))
     if name == "mobilenet_v2":
         mobilenet = torchvision.models.mobilenet_v2(weights=None)
         _load_classifier_weights(mobilenet, name, imagenet_weights)
@@ -70,8 +84,35 @@ def build_backbone(name: str, imagenet_weights: Path | None = None) -> Backbone 
     return TimmBackbone(name, imagenet_weights)
 
 
+def _resnet(
+    name: str, imagenet_weights: Path | None, stride_in_1x1: bool, dilated_stages: int
+) -> Backbone:
+    dilated = [stage >= 3 - dilated_stages for stage in range(3)]
+    try:
+        resnet = torchvision.models.get_model(
+            name, weights=None, replace_stride_with_dilation=dilated
+        )
+    except NotImplementedError:
+        raise RecipeError(_NO_BOTTLENECKS.format(name)) from None
+    if stride_in_1x1:
+        for layer in (resnet.layer2, resnet.layer3, resnet.layer4):
+            first = layer[0]
+            if not isinstance(first, Bottleneck):
+                raise RecipeError(_NO_BOTTLENECKS.format(name))
+            first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
+    _load_classifier_weights(resnet, name, imagenet_weights)
+    stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool, resnet.layer1)
+    stages = [stem, resnet.layer2, resnet.layer3, resnet.layer4]
+    return Backbone(stages, _measure_channels(stages))
+
+
 class TimmBackbone(nn.Module):
     """Any timm model that has features at strides 4, 8, 16 and 32.
+
+    Where a network's convolutions and poolings have no padding, so that its features come out
+    smaller than a quarter, an eighth, … of the input (Inception), they are padded by half their
+    kernel: every feature then lies where the pyramid expects it, and the weights stay the same.
+    TF-slim's Inception-ResNet-v2 has an option for much the same, ``align_feature_maps``.
 
     Attributes:
         channels: the number of channels of C2, C3, C4, C5.
@@ -86,7 +127,9 @@ class TimmBackbone(nn.Module):
                 f"backbone {name!r} is not torchvision's; for timm's: pip install 'posepipe[timm]'"
             ) from None
         try:
-            levels: Any = timm.create_model(name, features_only=True, pretrained=False)
+            # For its strides alone: no numbers are drawn.
+            with torch.device("meta"):
+                levels: Any = timm.create_model(name, features_only=True, pretrained=False)
         except (RuntimeError, AttributeError) as error:
             raise RecipeError(f"no backbone {name!r} in torchvision or timm ({error})") from None
         strides = levels.feature_info.reduction()
@@ -96,6 +139,11 @@ class TimmBackbone(nn.Module):
         body: Any = timm.create_model(
             name, features_only=True, pretrained=False, out_indices=indices
         )
+        if not _fits(levels, indices):
+            _pad(levels)
+            _pad(body)
+            if not _fits(levels, indices):
+                raise RecipeError(f"backbone {name!r} has features of odd sizes: choose another")
         self.channels: tuple[int, ...] = tuple(body.feature_info.channels())
         self.body: nn.Module = body
         _load_classifier_weights(self.body, name, imagenet_weights)
@@ -103,6 +151,26 @@ class TimmBackbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features of (B, 3, H, W) images: four tensors (B, C, H/stride, W/stride)."""
         return list(self.body(images))
+
+
+def _fits(levels: nn.Module, indices: Sequence[int]) -> bool:
+    """Whether a network on the meta device gives features of exactly the strides wanted."""
+    side = 128
+    was_training = levels.training
+    features = levels.eval()(torch.zeros(1, 3, side, side, device="meta"))
+    levels.train(was_training)
+    found = [tuple(features[index].shape[-2:]) for index in indices]
+    return found == [(side // stride, side // stride) for stride in STRIDES]
+
+
+def _pad(network: nn.Module) -> None:
+    """Pad what has no padding by half its kernel, in place."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.padding == (0, 0):
+            module.padding = (module.kernel_size[0] // 2, module.kernel_size[1] // 2)
+        elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and module.padding == 0:
+            kernel = module.kernel_size
+            module.padding = (kernel if isinstance(kernel, int) else kernel[0]) // 2
 
 
 def _load_classifier_weights(network: nn.Module, name: str, file: Path | None) -> None:

@@ -3,57 +3,101 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from posepipe.pose.networks.backbone import build_backbone
+from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
 from posepipe.pose.networks.globalnet import GlobalNet, Merge, Upsampling
+from posepipe.pose.networks.outputs import TrainingHeatmaps
 from posepipe.pose.networks.refinenet import ConcatOrder, RefineNet, Shortcut
-from posepipe.recipe import Table
+
+LEVELS = 4
 
 
-class CPNTable(Table, frozen=True):
-    """The recipe's table ``[network]``.
+class PyramidTable(PoseNetworkTable, frozen=True, kw_only=True):
+    """What CPN and GlobalNet alone have in common.
 
     The defaults are the structure of pytorch-cpn, whose choices today's frameworks make natively,
     but for upsampling with corresponding pixel centres.
 
     Attributes:
         backbone: a trunk's name in torchvision or timm.
+        stride_in_1x1: see `build_backbone`.
         channels: channels of the pyramid.
-        keypoints: K.
-        refine_bottlenecks: bottlenecks of RefineNet on C2, C3, C4, C5.
-        shortcut, merge, upsampling, concat_order: where the two public code bases differ; see
-            `Bottleneck`, `GlobalNet`, `upsample` and `RefineNet`.
-        batch_norm_eps, batch_norm_momentum: of every batch normalisation, the trunk's too.
+        merge, upsampling: where the two public code bases differ; see `GlobalNet` and `upsample`.
     """
 
     backbone: str
+    stride_in_1x1: bool = False
     channels: int = 256
-    keypoints: int = 17
-    refine_bottlenecks: tuple[int, int, int, int] = (0, 1, 2, 3)
-    shortcut: Shortcut = "projection"
     merge: Merge = "batch_norm"
     upsampling: Upsampling = "half_pixel"
-    concat_order: ConcatOrder = "C5-C2"
-    batch_norm_eps: float = 1e-5
-    batch_norm_momentum: float = 0.1
 
 
-class CPNHeatmaps(NamedTuple):
-    """What a CPN predicts in training.
+class GlobalNetTable(PyramidTable, frozen=True, kw_only=True):
+    """The recipe's table ``[network]`` of a GlobalNet without a RefineNet."""
+
+    architecture: Literal["globalnet"] = "globalnet"
+
+
+class CPNTable(PyramidTable, frozen=True, kw_only=True):
+    """The recipe's table ``[network]`` of a CPN.
 
     Attributes:
-        levels: GlobalNet's heatmaps from C2, C3, C4, C5, (B, K, h, w) each, all of stride 4.
-        refined: RefineNet's heatmaps (B, K, h, w).
+        refine_bottlenecks: bottlenecks of RefineNet on C2, C3, C4, C5. With fewer numbers it uses
+            fewer levels (the paper's table 5); with zeros it only concatenates (table 4).
+        shortcut, concat_order: where the two public code bases differ; see `Bottleneck` and
+            `RefineNet`.
     """
 
-    levels: list[Tensor]
-    refined: Tensor
+    architecture: Literal["cpn"] = "cpn"
+    refine_bottlenecks: tuple[int, ...] = (0, 1, 2, 3)
+    shortcut: Shortcut = "projection"
+    concat_order: ConcatOrder = "C5-C2"
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.refine_bottlenecks) <= LEVELS or min(self.refine_bottlenecks) < 0:
+            raise ValueError(
+                "refine_bottlenecks takes one to four numbers, for C2 to C5, none below 0; got "
+                f"{list(self.refine_bottlenecks)}"
+            )
 
 
-class CPN(nn.Module):
+class GlobalNetOnly(PoseNetwork):
+    """A trunk and GlobalNet; the final heatmaps are those of P2 (the paper's "GlobalNet only").
+
+    Its weights are a part of a CPN's, by the same names.
+
+    Args:
+        table: the structure.
+        imagenet_weights: safetensors file of the trunk's classifier, or None for random weights.
+
+    Raises:
+        RecipeError, WeightsError, MissingDependencyError: see `build_backbone`.
+    """
+
+    def __init__(self, table: GlobalNetTable, *, imagenet_weights: Path | None = None) -> None:
+        super().__init__()
+        self.backbone = build_backbone(
+            table.backbone, imagenet_weights, stride_in_1x1=table.stride_in_1x1
+        )
+        self.globalnet = _globalnet(table, self.backbone.channels)
+        self.set_batch_norm(table)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """P2's heatmaps (B, K, H/4, W/4); the other levels' are not even computed."""
+        pyramid = self.globalnet(self.backbone(images))
+        return self.globalnet.heatmaps(pyramid[:1])[0]
+
+    def forward_all(self, images: Tensor) -> TrainingHeatmaps:
+        """The heatmaps of every level, none refined."""
+        pyramid = self.globalnet(self.backbone(images))
+        return TrainingHeatmaps(self.globalnet.heatmaps(pyramid), None)
+
+
+class CPN(PoseNetwork):
     """A CPN: crops (B, 3, H, W) in, heatmaps (B, K, H/4, W/4) out.
 
     Args:
@@ -66,14 +110,10 @@ class CPN(nn.Module):
 
     def __init__(self, table: CPNTable, *, imagenet_weights: Path | None = None) -> None:
         super().__init__()
-        self.backbone = build_backbone(table.backbone, imagenet_weights)
-        self.globalnet = GlobalNet(
-            self.backbone.channels,
-            channels=table.channels,
-            keypoints=table.keypoints,
-            merge=table.merge,
-            upsampling=table.upsampling,
+        self.backbone = build_backbone(
+            table.backbone, imagenet_weights, stride_in_1x1=table.stride_in_1x1
         )
+        self.globalnet = _globalnet(table, self.backbone.channels)
         self.refinenet = RefineNet(
             channels=table.channels,
             keypoints=table.keypoints,
@@ -82,17 +122,27 @@ class CPN(nn.Module):
             concat_order=table.concat_order,
             upsampling=table.upsampling,
         )
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eps = table.batch_norm_eps
-                module.momentum = table.batch_norm_momentum
+        self.set_batch_norm(table)
 
     def forward(self, images: Tensor) -> Tensor:
         """RefineNet's heatmaps (B, K, H/4, W/4), all that test time needs."""
-        heatmaps: Tensor = self.refinenet(self.globalnet(self.backbone(images)))
-        return heatmaps
+        return self._refined(self.globalnet(self.backbone(images)))
 
-    def forward_all(self, images: Tensor) -> CPNHeatmaps:
+    def forward_all(self, images: Tensor) -> TrainingHeatmaps:
         """GlobalNet's and RefineNet's heatmaps, as training needs them."""
         pyramid = self.globalnet(self.backbone(images))
-        return CPNHeatmaps(self.globalnet.heatmaps(pyramid), self.refinenet(pyramid))
+        return TrainingHeatmaps(self.globalnet.heatmaps(pyramid), self._refined(pyramid))
+
+    def _refined(self, pyramid: list[Tensor]) -> Tensor:
+        heatmaps: Tensor = self.refinenet(pyramid[: len(self.refinenet.levels)])
+        return heatmaps
+
+
+def _globalnet(table: PyramidTable, in_channels: tuple[int, ...]) -> GlobalNet:
+    return GlobalNet(
+        in_channels,
+        channels=table.channels,
+        keypoints=table.keypoints,
+        merge=table.merge,
+        upsampling=table.upsampling,
+    )

@@ -62,11 +62,15 @@ class GlobalNet(nn.Module):
         return pyramid
 
     def heatmaps(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
-        """What every level predicts, (B, K, h, w) each, all enlarged to P2's size."""
+        """What every level predicts, (B, K, h, w) each, all enlarged to P2's size.
+
+        Args:
+            pyramid: P2…P5, or only the first of them.
+        """
         shape_hw = (pyramid[0].shape[-2], pyramid[0].shape[-1])
         return [
             upsample(head(level), shape_hw, self.upsampling)
-            for head, level in zip(self.heads, pyramid, strict=True)
+            for head, level in zip(self.heads, pyramid, strict=False)
         ]
 
 

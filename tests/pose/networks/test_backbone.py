@@ -33,6 +33,50 @@ def test_a_trunk_has_features_at_strides_4_8_16_and_32(name, channels):
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize(
+    ("dilated_stages", "strides"), [(1, (4, 8, 16, 16)), (2, (4, 8, 8, 8)), (3, (4, 4, 4, 4))]
+)
+def test_dilated_stages_keep_their_size(dilated_stages, strides):
+    trunk = build_backbone("resnet50", dilated_stages=dilated_stages).eval()
+    features = trunk(torch.zeros(1, 3, 32, 64))
+    found = [tuple(level.shape[-2:]) for level in features]
+    assert found == [(32 // stride, 64 // stride) for stride in strides]
+
+
+@torch.inference_mode()
+def test_where_a_resnet_halves_its_input_changes_its_cost_but_neither_weights_nor_sizes():
+    plain, other = (build_backbone("resnet50", stride_in_1x1=moved).eval() for moved in (0, 1))
+    other.load_state_dict(plain.state_dict())
+    images = torch.randn(1, 3, 64, 64)
+    for one, two in zip(plain(images)[1:], other(images)[1:], strict=True):
+        assert one.shape == two.shape
+        assert not torch.allclose(one, two)
+    for stage in list(other.stages)[1:]:
+        assert (stage[0].conv1.stride, stage[0].conv2.stride) == ((2, 2), (1, 1))
+
+
+@pytest.mark.parametrize("changes", [{"stride_in_1x1": True}, {"dilated_stages": 1}])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "resnet18d"])
+def test_a_trunk_without_bottlenecks_cannot_be_changed(name, changes):
+    with pytest.raises(RecipeError, match=f"'{name}' has no bottlenecks"):
+        build_backbone(name, **changes)
+
+
+def test_features_of_a_network_without_padding_are_padded_to_the_strides(tmp_path):
+    timm = pytest.importorskip("timm")
+    name = "inception_resnet_v2"
+    with torch.device("meta"):
+        trunk = build_backbone(name).eval()
+        images = torch.zeros(1, 3, 256, 192)
+        unpadded = timm.create_model(name, features_only=True).eval()
+    found = [tuple(level.shape[-2:]) for level in trunk(images)]
+    assert found == [(64, 48), (32, 24), (16, 12), (8, 6)]
+    assert tuple(unpadded(images)[1].shape[-2:]) == (60, 44)  # so the padding did something
+    assert trunk.channels == (192, 320, 1088, 1536)
+    assert set(unpadded.state_dict()) == {key.removeprefix("body.") for key in trunk.state_dict()}
+
+
+@torch.inference_mode()
 def test_a_resnets_last_features_are_torchvisions_own(tmp_path):
     torch.manual_seed(0)
     whole = torchvision.models.resnet18(weights=None).eval()

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from posepipe.engines.cost import model_cost
 from posepipe.errors import RecipeError
-from posepipe.pose.networks.cpn import CPN, CPNTable
-from posepipe.recipe import Recipe, load_recipe
+from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable
+from posepipe.recipe import Recipe
 
 SMALL = CPNTable(backbone="mobilenet_v2", channels=16)
 VARIANTS = list(
@@ -78,16 +77,35 @@ def test_every_weight_takes_part_in_training():
     assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
 
 
-def test_cpn_on_resnet50_has_the_size_and_cost_of_the_papers_table_3():
-    cost = model_cost(load_recipe("cpn-resnet50-256x192"))
-    assert cost.input_wh == (192, 256)
-    assert cost.parameters_mb == pytest.approx(102, rel=0.03)
-    assert cost.multiply_adds_g == pytest.approx(6.20, rel=0.03)
+@pytest.mark.parametrize("bottlenecks", [(0,), (0, 1), (2, 0, 1), (0, 0, 0, 0)])
+def test_refinenet_uses_as_many_levels_as_have_a_number_of_bottlenecks(bottlenecks):
+    network = CPN(msgspec.structs.replace(SMALL, refine_bottlenecks=bottlenecks)).eval()
+    assert [len(level) for level in network.refinenet.levels] == list(bottlenecks)
+    with torch.inference_mode():
+        heatmaps = network.forward_all(torch.randn(1, 3, 64, 64))
+    assert heatmaps.refined.shape == (1, 17, 16, 16)
+    assert len(heatmaps.levels) == 4
 
 
-def test_the_larger_input_costs_what_the_papers_table_8_says():
-    cost = model_cost(load_recipe("cpn-resnet50-384x288"))
-    assert cost.multiply_adds_g == pytest.approx(13.9, rel=0.03)
+@torch.inference_mode()
+def test_globalnet_alone_ends_with_p2_and_refines_nothing():
+    table = GlobalNetTable(backbone="mobilenet_v2", channels=16)
+    network, images = GlobalNetOnly(table).eval(), torch.randn(2, 3, 64, 64)
+    heatmaps = network.forward_all(images)
+    assert heatmaps.refined is None
+    assert len(heatmaps.levels) == 4
+    assert torch.equal(network(images), heatmaps.levels[0])
+
+
+@torch.inference_mode()
+def test_globalnets_weights_are_a_part_of_a_cpns():
+    whole = CPN(SMALL).eval()
+    alone = GlobalNetOnly(GlobalNetTable(backbone="mobilenet_v2", channels=16)).eval()
+    left_out = alone.load_state_dict(whole.state_dict(), strict=False)
+    assert left_out.missing_keys == []
+    assert all(key.startswith("refinenet.") for key in left_out.unexpected_keys)
+    images = torch.randn(1, 3, 64, 64)
+    assert torch.equal(alone(images), whole.forward_all(images).levels[0])
 
 
 @pytest.mark.parametrize(
@@ -97,7 +115,9 @@ def test_the_larger_input_costs_what_the_papers_table_8_says():
         ("merge", "layer_norm"),
         ("upsampling", "nearest"),
         ("concat_order", "C3-C5"),
-        ("refine_bottlenecks", [0, 1, 2]),
+        ("refine_bottlenecks", []),
+        ("refine_bottlenecks", [0, 1, 2, 3, 4]),
+        ("refine_bottlenecks", [0, -1]),
         ("stages", 8),
     ],
 )

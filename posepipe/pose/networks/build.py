@@ -1,0 +1,83 @@
+"""The one place that knows all pose networks: from a recipe's ``[network]`` to a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+import msgspec
+
+from posepipe.errors import OptionError, RecipeError
+from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
+from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable
+from posepipe.pose.networks.hourglass import HourglassTable, StackedHourglass
+from posepipe.pose.networks.resnet import DilatedResNet, ResNetTable
+from posepipe.recipe import RECIPE_FILE, Recipe
+
+Head = Literal["final", "global"]
+TABLES: dict[str, type[PoseNetworkTable]] = {
+    "cpn": CPNTable,
+    "globalnet": GlobalNetTable,
+    "hourglass": HourglassTable,
+    "resnet": ResNetTable,
+}
+
+
+def network_table(recipe: Recipe) -> PoseNetworkTable:
+    """The table ``[network]`` of a pose recipe, as its ``architecture`` ("cpn" by default) has it.
+
+    Raises:
+        RecipeError: no such architecture, or a field is unknown, missing or of the wrong type.
+    """
+    given = recipe.tables.get("network", {})
+    name = given.get("architecture", "cpn") if isinstance(given, dict) else "cpn"
+    if not isinstance(name, str) or name not in TABLES:
+        raise RecipeError(
+            f"{recipe.folder / RECIPE_FILE}, [network]: no architecture {name!r}; there are: "
+            f"{', '.join(TABLES)}"
+        )
+    return recipe.table("network", TABLES[name])
+
+
+def build_network(table: PoseNetworkTable, *, imagenet_weights: Path | None = None) -> PoseNetwork:
+    """The network of a table, with random weights or with a trunk's ImageNet weights.
+
+    Raises:
+        RecipeError, WeightsError, MissingDependencyError: see `build_backbone`.
+        TypeError: a table of no architecture.
+    """
+    match table:
+        case CPNTable():
+            return CPN(table, imagenet_weights=imagenet_weights)
+        case GlobalNetTable():
+            return GlobalNetOnly(table, imagenet_weights=imagenet_weights)
+        case HourglassTable():
+            return StackedHourglass(table, imagenet_weights=imagenet_weights)
+        case ResNetTable():
+            return DilatedResNet(table, imagenet_weights=imagenet_weights)
+    raise TypeError(f"no network has a {type(table).__name__}")
+
+
+def with_head(table: PoseNetworkTable, head: Head) -> PoseNetworkTable:
+    """The table of the network that ends with a given head.
+
+    Args:
+        table: the whole network's.
+        head: "final" is the whole network; "global" is a CPN without its RefineNet.
+
+    Raises:
+        OptionError: no such head, or the network has no GlobalNet.
+    """
+    if head not in get_args(Head):
+        raise OptionError(f"no head {head!r}; there are: {', '.join(get_args(Head))}")
+    if head == "final" or isinstance(table, GlobalNetTable):
+        return table
+    if not isinstance(table, CPNTable):
+        architecture = next(name for name, kind in TABLES.items() if isinstance(table, kind))
+        raise OptionError(f"the head 'global' is a CPN's; this network is a {architecture!r}")
+    shared = {
+        name: getattr(table, name)
+        for name in GlobalNetTable.__struct_fields__
+        if name != "architecture"
+    }
+    return msgspec.convert(shared, GlobalNetTable)
