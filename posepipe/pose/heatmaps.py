@@ -61,7 +61,8 @@ def encode(
 ) -> Tensor:
     """Heatmaps with one Gaussian per keypoint, the target of CPN's L2 losses.
 
-    The centre is not rounded to a cell (the public CPN code bases light one cell and blur it).
+    The centre is not rounded to a cell; for what the public CPN code bases do, see
+    `encode_blurred_cell`.
 
     Args:
         points_xy: (B, K, 2) crop pixels; a point outside gives the part of its Gaussian that
@@ -80,6 +81,55 @@ def encode(
     down = torch.exp(-((rows - cells[..., 1:]) ** 2) / (2 * sigma**2))  # (B, K, h)
     across = torch.exp(-((columns - cells[..., :1]) ** 2) / (2 * sigma**2))  # (B, K, w)
     return amplitude * down[..., :, None] * across[..., None, :]
+
+
+def encode_blurred_cell(
+    points_xy: Tensor,
+    shape_hw: tuple[int, int],
+    *,
+    stride: int,
+    kernel: int,
+    amplitude: float,
+    sigma: float | None = None,
+) -> Tensor:
+    """Heatmaps as the public CPN code bases make their targets: one lit cell per keypoint, blurred.
+
+    The lit cell is the one in which the keypoint lies, so the target moves in steps of a cell and
+    is up to half a cell off. The blur is OpenCV's; near a border, where it mirrors, the brightest
+    cell may be the border's own. It is the brightest cell that has the amplitude.
+
+    Args:
+        points_xy: (B, K, 2) crop pixels, integers being pixel centres; the code bases' own numbers
+            are larger by a half, so their ``floor(x / stride)`` is ``floor((x + 0.5) / stride)``
+            here. A point outside the map leaves it dark.
+        shape_hw: height and width of the heatmaps in cells.
+        stride: crop pixels per cell.
+        kernel: width in cells of the Gaussian filter, odd. The code bases: 15, 11, 9, 7 for their
+            levels at 256x192 and 23, 17, 13, 9 at 384x288; RefineNet's is the last.
+        amplitude: the largest value of a heatmap (the code bases: 255).
+        sigma: of the filter, in cells. None: OpenCV's choice, a table up to kernel 9, a rule from
+            11 on. OpenCV of 2018, with which the code bases trained, had tables up to 7 only:
+            sigma 1.7 gives its kernel 9.
+
+    Returns:
+        (B, K, h, w) in the dtype and on the device of `points_xy`.
+
+    Raises:
+        ValueError: the kernel is even or not positive.
+    """
+    if kernel < 1 or kernel % 2 == 0:
+        raise ValueError(f"kernel must be odd and positive, got {kernel}")
+    height, width = shape_hw
+    cells = torch.floor((points_xy + 0.5) / stride)  # (B, K, 2)
+    inside = ((cells >= 0) & (cells < cells.new_tensor([width, height]))).all(dim=-1)
+    column, row = torch.where(inside[..., None], cells, 0).long().unbind(dim=-1)
+    weights = _opencv_kernel(kernel, sigma).to(points_xy)
+    down = _blurred_cells(height, weights)[row]  # (B, K, h)
+    across = _blurred_cells(width, weights)[column]  # (B, K, w)
+    down = down / down.amax(dim=-1, keepdim=True)
+    across = across / across.amax(dim=-1, keepdim=True)
+    maps = amplitude * down[..., :, None] * across[..., None, :]
+    return torch.where(inside[..., None, None], maps, 0)
 
 
 def decode(heatmaps: Tensor, table: DecodingTable) -> CropKeypoints:
@@ -146,13 +196,54 @@ def _blur_matrix(length: int, kernel: int, like: Tensor) -> Tensor:
     As a product of matrices the filter is several times as fast as a convolution of one channel.
     """
     radius = kernel // 2
-    # OpenCV's rule for the standard deviation that belongs to a kernel size.
-    sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
-    offsets = torch.arange(-radius, radius + 1, device=like.device, dtype=like.dtype)
-    weights = torch.exp(-(offsets**2) / (2 * sigma**2))
+    weights = _gaussian(kernel, _opencv_sigma(kernel)).to(like)
     lines = torch.eye(length, device=like.device, dtype=like.dtype)[:, None]  # (length, 1, length)
     padded = F.pad(F.pad(lines, (radius, radius)), (radius, radius), mode="reflect")
-    return F.conv1d(padded, (weights / weights.sum())[None, None])[:, 0].T
+    return F.conv1d(padded, weights[None, None])[:, 0].T
+
+
+# What OpenCV's GaussianBlur takes for small kernels without a sigma: sums of these are 1.
+_OPENCV_TABLES = {
+    1: (1.0,),
+    3: (0.25, 0.5, 0.25),
+    5: (0.0625, 0.25, 0.375, 0.25, 0.0625),
+    7: tuple(n / 256 for n in (8, 28, 56, 72, 56, 28, 8)),
+    9: tuple(n / 256 for n in (4, 13, 30, 51, 60, 51, 30, 13, 4)),
+}
+
+
+def _opencv_sigma(kernel: int) -> float:
+    """OpenCV's rule for the standard deviation that belongs to a kernel size."""
+    return 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
+
+
+def _opencv_kernel(kernel: int, sigma: float | None) -> Tensor:
+    """(kernel,) float64 weights of OpenCV's Gaussian filter."""
+    if sigma is None and kernel in _OPENCV_TABLES:
+        return torch.tensor(_OPENCV_TABLES[kernel], dtype=torch.float64)
+    return _gaussian(kernel, _opencv_sigma(kernel) if sigma is None else sigma)
+
+
+def _gaussian(kernel: int, sigma: float) -> Tensor:
+    """(kernel,) float64 weights of a Gaussian that sum to 1."""
+    offsets = torch.arange(kernel, dtype=torch.float64) - kernel // 2
+    weights = torch.exp(-(offsets**2) / (2 * sigma**2))
+    return weights / weights.sum()
+
+
+def _blurred_cells(length: int, weights: Tensor) -> Tensor:
+    """(length, length): row i is a line whose cell i alone was lit, blurred.
+
+    The line goes on beyond its ends as its mirror image about the last cell's centre.
+    """
+    radius = len(weights) // 2
+    offsets = torch.arange(-radius, radius + 1, device=weights.device)
+    cells = torch.arange(length, device=weights.device)
+    period = max(2 * (length - 1), 1)
+    seen = (cells[:, None] + offsets) % period  # (length, kernel): which cells each one averages
+    seen = torch.minimum(seen, period - seen).clamp(max=length - 1)
+    blurred = weights.new_zeros(length, length)
+    return blurred.scatter_add_(1, seen, weights.expand(length, -1)).T
 
 
 def _two_highest(maps: Tensor) -> tuple[Tensor, Tensor]:
