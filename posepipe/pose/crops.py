@@ -154,18 +154,27 @@ def cut_crops(
     pixels = np.empty((len(windows), height, width, 3), dtype=np.uint8)
     to_image = np.empty((len(windows), 2, 3), dtype=np.float64)
     for person, window in enumerate(windows):
-        to_crop = Affine.from_box(window, table.input_size_wh)
-        to_image[person] = to_crop.inverse.matrix
+        to_image[person] = crop_to_image(window, table).matrix
         if table.window == "whole_pixels":
             part = _cut_out(image, window.astype(int), table.fill)
             pixels[person] = cv2.resize(part, table.input_size_wh, interpolation=cv2.INTER_LINEAR)
         else:
-            pixels[person] = to_crop.warp(
+            pixels[person] = Affine.from_box(window, table.input_size_wh).warp(
                 image, table.input_size_wh, fill=table.fill, antialias=table.antialias
             )
-    if table.keypoint_origin == "pixel_corner":
-        to_image[:, :, 2] += 0.5
     return Crops(pixels, to_image)
+
+
+def crop_to_image(window_xyxy: npt.ArrayLike, table: PreprocessingTable) -> Affine:
+    """The map from a crop's pixels to the picture's, of a window (4,) that the crop shows.
+
+    Both public CPN code bases give the cell (x, y) the point (4x + 2, 4y + 2) of a crop and scale
+    that to the window; for them a picture's (0, 0) is its first pixel's corner.
+    """
+    to_image = Affine.from_box(window_xyxy, table.input_size_wh).inverse
+    if table.keypoint_origin == "pixel_corner":
+        return to_image.then(Affine(np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]])))
+    return to_image
 
 
 def _cut_out(
