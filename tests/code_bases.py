@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 
+from posepipe.importing.checkpoints import Checkpoint
+
 GOLDEN = Path(__file__).parents[1] / "../shared/golden"
 Arrays = dict[str, np.ndarray]
 
@@ -117,11 +119,11 @@ class FakeReader:
 
 
 def with_slots(arrays: Arrays) -> Arrays:
-    """What a training's snapshot holds: the weights, and Adam's numbers beside them."""
+    """What a training's snapshot holds: the weights, and Adam's numbers beside some of them."""
     slots = {
         f"{name}/{slot}": np.full_like(array, 1e-3)
         for name, array in arrays.items()
-        if "moving_" not in name
+        if re.match(r"(refine_out|merge/res2|tmp/res5)/(?!.*moving_)", name)
         for slot in ("Adam", "Adam_1")
     }
     scalars = {name: np.float32(0.5) for name in ("beta1_power", "beta2_power", "Variable")}
@@ -135,3 +137,11 @@ def save_pytorch(path: Path, arrays: Arrays, *, legacy: bool = True, **more: obj
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({**content, **more}, path, _use_new_zipfile_serialization=not legacy)
     return path
+
+
+def in_memory(arrays: Arrays, path: str = "checkpoint.pth.tar") -> Checkpoint:
+    """A PyTorch checkpoint that lies in no file."""
+    shapes = {name: array.shape for name, array in arrays.items()}
+    return Checkpoint(
+        Path(path), "torch", shapes, lambda name: torch.from_numpy(arrays[name]), (Path(path),)
+    )
