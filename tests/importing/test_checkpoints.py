@@ -145,9 +145,24 @@ def test_without_tensorflow_a_line_says_what_to_install(
 
 def test_a_damaged_tensorflow_checkpoint_is_an_error(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow", reason="needs tensorflow")
-    prefix = tensorflow_files(tmp_path)
     with pytest.raises(WeightsError, match="cannot be read as weights") as caught:
-        open_checkpoint(prefix)
+        open_checkpoint(tensorflow_files(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_numbers_of_tensorflow_are_an_error(tmp_path: Path) -> None:
+    tf = pytest.importorskip("tensorflow", reason="needs tensorflow")
+    prefix = tmp_path / "small.ckpt"
+    value = tf.constant(np.arange(1000, dtype=np.float32))
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix), tensor_names=["a"], shape_and_slices=[""], tensors=[value]
+    )
+    checkpoint = open_checkpoint(prefix)
+    assert checkpoint.read("a").sum() == 499500
+    [data] = tmp_path.glob("*.data-*")
+    data.write_bytes(data.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match="cannot be read as weights") as caught:
+        open_checkpoint(prefix).read("a")
     assert "\n" not in str(caught.value)
 
 
