@@ -1,4 +1,4 @@
-"""Store a run's weights as a model of the zoo: half precision, SHA-256 and golden numbers made anew.
+"""Store weights as a model of the zoo: half precision, its SHA-256 and golden numbers made anew.
 
 python scripts/pack_weights.py RUN/weights.safetensors models/NAME
 """
