@@ -9,6 +9,7 @@ else.
 from __future__ import annotations
 
 import pickle
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from posepipe.errors import WeightsError
+from posepipe.errors import PosepipeError, WeightsError
 from posepipe.recipe import Recipe, sha256_of
 
 State = dict[str, torch.Tensor]
@@ -54,25 +55,46 @@ def read_state(path: Path) -> State:
     """
     readers: dict[str, Callable[[Path], Any]] = {
         ".safetensors": load_file,
-        ".pth": _read_pth,
-        ".pt": _read_pth,
+        ".pth": read_torch,
+        ".pt": read_torch,
         ".pkl": _read_pickle,
     }
     reader = readers.get(path.suffix)
     if reader is None:
         known = ", ".join(readers)
         raise WeightsError(f"{path} is no weights file that can be read: use one of {known}")
+    return named_tensors(read_content(path, reader), path, within="model")
+
+
+def read_content(path: Path, reader: Callable[[Path], Any]) -> Any:
+    """What a reader makes of a file.
+
+    Raises:
+        WeightsError: the file is damaged or holds more than weights; in one line.
+    """
     try:
-        content = reader(path)
+        return reader(path)
+    except PosepipeError:
+        raise
     except (pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
+        # torch's own first line is about how to read the file without any safety.
+        unsafe = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it asks for {unsafe[1]}" if unsafe else str(error).splitlines()[0]
         raise WeightsError(f"{path} is damaged or holds more than weights: {reason}") from None
     except Exception as error:
         # Damaged pickles and archives raise nearly anything: EOFError, IndexError, RuntimeError, …
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path} cannot be read as weights: {reason}") from None
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        content = content["model"]
+
+
+def named_tensors(content: Any, path: Path, *, within: str) -> State:
+    """The named tensors of a file's content, which may have them under a key.
+
+    Raises:
+        WeightsError: it holds something else than arrays by name.
+    """
+    if isinstance(content, Mapping) and isinstance(content.get(within), Mapping):
+        content = content[within]
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not named weights")
     return {str(key): _as_tensor(path, str(key), value) for key, value in content.items()}
@@ -120,7 +142,8 @@ def _as_tensor(path: Path, key: str, value: object) -> torch.Tensor:
     raise WeightsError(f"{path}: {key!r} is a {type(value).__name__}, not an array of numbers")
 
 
-def _read_pth(path: Path) -> Any:
+def read_torch(path: Path) -> Any:
+    """What `torch.save` put into a file, if that is tensors and plain containers, on the CPU."""
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -1,4 +1,4 @@
-"""Store a run's weights as a model of the zoo: half precision, its SHA-256 in the recipe.
+"""Store weights as a model of the zoo: half precision, its SHA-256 and golden numbers made anew.
 
 python scripts/pack_weights.py RUN/weights.safetensors models/NAME
 """
@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save
 
 from posepipe.data.jsonfiles import write_whole
-from posepipe.recipe import RECIPE_FILE, WEIGHTS_FILE, sha256_of
+from posepipe.engines.golden import write_golden
+from posepipe.recipe import RECIPE_FILE, WEIGHTS_FILE, load_recipe, sha256_of
 
 
 @click.command()
@@ -34,6 +35,7 @@ def main(weights: Path, model: Path) -> None:
     recipe.write_text(
         re.sub(r"^(\[model\]\n)", rf'\1weights_sha256 = "{digest}"\n', text, flags=re.M)
     )
+    write_golden(load_recipe(model.resolve()))
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, SHA-256 {digest}")
 
 

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NEEDED = ("build", "setuptools")
-DATA_OF_MODELS = ("recipe.toml", "README.md", "weights.safetensors")
+DATA_OF_MODELS = ("recipe.toml", "README.md", "weights.safetensors", "golden.safetensors")
 
 pytestmark = [
     pytest.mark.slow,

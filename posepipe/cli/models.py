@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from posepipe.cli.models_compare import compare
+from posepipe.cli.models_import import import_
+from posepipe.cli.models_verify import verify
 
 
 @click.group(invoke_without_command=True)
@@ -45,3 +47,5 @@ def show(name: str) -> None:
 
 
 models.add_command(compare)
+models.add_command(import_)
+models.add_command(verify)

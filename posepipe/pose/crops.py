@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -26,7 +27,12 @@ class PreprocessingTable(Table, frozen=True):
         colour_order: what the network was trained on.
         mean: per channel, 0...255, in the network's own order; subtracted.
         std: likewise; divided by.
-        antialias: average pixels where a crop shrinks a person by 2 or more.
+        antialias: average pixels where a crop shrinks a person by 2 or more; for exact windows.
+        window: "exact" (edges lie anywhere) or "whole_pixels", as both public CPN code bases cut:
+            see `whole_pixel_windows`.
+        keypoint_origin: where (0, 0) lies in the keypoints that come out: in the first pixel's
+            centre, as everywhere in this project, or in its corner, as in both public CPN code
+            bases, whose keypoints so have half a pixel more in x and y.
     """
 
     input_size_wh: tuple[int, int]
@@ -36,6 +42,8 @@ class PreprocessingTable(Table, frozen=True):
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     antialias: bool = True
+    window: Literal["exact", "whole_pixels"] = "exact"
+    keypoint_origin: Literal["pixel_centre", "pixel_corner"] = "pixel_centre"
 
     def __post_init__(self) -> None:
         if any(side <= 0 or side % 32 for side in self.input_size_wh):
@@ -50,7 +58,8 @@ class Crops:
 
     Attributes:
         pixels: (N, h, w, 3) uint8 RGB; N = 0 is legal.
-        to_image: (N, 2, 3) float64, `Affine` matrices from crop pixels to picture pixels.
+        to_image: (N, 2, 3) float64, `Affine` matrices from crop pixels to the picture's pixels,
+            counted from where the recipe says.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -77,6 +86,53 @@ def crop_windows(
     return grow_to_aspect(extend(solid, margins_xy), aspect_wh).astype(np.float64)
 
 
+def whole_pixel_windows(
+    boxes_xyxy: npt.ArrayLike,
+    margins_xy: tuple[float, float],
+    crop_wh: tuple[int, int],
+    picture_wh: tuple[int, int],
+) -> npt.NDArray[np.int64]:
+    """(N, 4) windows of whole pixels around (N, 4) boxes, by both public CPN code bases' rule.
+
+    Margins are added and the short side grows, as for exact windows. Then a window shrinks about
+    its centre until it lies inside the picture widened by its longer side on all four sides, less
+    one pixel; so an enormous box loses its outer parts. Corners are rounded down.
+
+    Boxes are float32 numbers and the operations have the code bases' order, since a corner that
+    comes out as a whole number depends on both. Where their rule leaves no pixel (a box without
+    area or far outside the picture) a window here is one pixel wide.
+
+    Args:
+        boxes_xyxy: (N, 4) in the picture's pixels.
+        margins_xy: see `PreprocessingTable`.
+        crop_wh: width and height of the crop, whose shape the windows have but for the rounding.
+        picture_wh: width and height of the picture.
+
+    Returns:
+        (N, 4) int64 x1, y1, x2, y2 in the picture's pixels, negative or beyond the picture also.
+
+    >>> whole_pixel_windows([[100.5, 60.25, 281.25, 380.65]], (0.1, 0.15), (192, 256), (640, 480))
+    array([[ 34,  12, 347, 428]])
+    """
+    boxes = np.asarray(boxes_xyxy, dtype=np.float32).reshape(-1, 4)
+    padding = max(picture_wh)
+    corner = (boxes[:, :2] + np.float32(padding)).astype(np.float64)  # in the widened picture
+    sides = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
+    centre = corner + sides / 2
+    with_margins = sides * (1 + 2 * np.array(margins_xy))
+    crop = np.array(crop_wh, dtype=np.float64)
+    # The side that is not to grow, in the picture and in the crop.
+    people, chosen = np.arange(len(boxes)), (with_margins / crop).argmax(axis=1)
+    side, crop_side = with_margins[people, chosen], crop[chosen]
+    room = np.minimum(centre, np.array(picture_wh) + 2 * padding - centre)
+    limit = (room / crop * crop_side[:, None] * 2 - 1).min(axis=1)
+    side = np.minimum(side, limit).clip(min=0)
+    half = (side / 2 / crop_side)[:, None] * crop
+    low, high = np.floor(centre - half), np.floor(centre + half)
+    window = np.concatenate([low, np.maximum(high, low + 1)], axis=1)
+    return window.astype(np.int64) - padding
+
+
 def cut_crops(
     image: npt.NDArray[np.uint8], detections: Detections, table: PreprocessingTable
 ) -> Crops:
@@ -85,19 +141,53 @@ def cut_crops(
     Args:
         image: (H, W, 3) uint8 RGB.
         detections: boxes in the picture's pixels; they may reach outside, or be nobody's.
-        table: size, margins, colour outside.
+        table: size, margins, colour outside, kind of window.
     """
     width, height = table.input_size_wh
-    windows = crop_windows(detections.boxes_xyxy, table.margins_xy, width / height)
-    maps = [Affine.from_box(window, table.input_size_wh) for window in windows]
-    pixels = np.empty((len(maps), height, width, 3), dtype=np.uint8)
-    to_image = np.empty((len(maps), 2, 3), dtype=np.float64)
-    for person, to_crop in enumerate(maps):
-        pixels[person] = to_crop.warp(
-            image, table.input_size_wh, fill=table.fill, antialias=table.antialias
-        )
-        to_image[person] = to_crop.inverse.matrix
+    boxes = detections.boxes_xyxy
+    if table.window == "whole_pixels":
+        picture_wh = (image.shape[1], image.shape[0])
+        whole = whole_pixel_windows(boxes, table.margins_xy, table.input_size_wh, picture_wh)
+        windows = whole.astype(np.float64)
+    else:
+        windows = crop_windows(boxes, table.margins_xy, width / height)
+    pixels = np.empty((len(windows), height, width, 3), dtype=np.uint8)
+    to_image = np.empty((len(windows), 2, 3), dtype=np.float64)
+    for person, window in enumerate(windows):
+        to_image[person] = crop_to_image(window, table).matrix
+        if table.window == "whole_pixels":
+            part = _cut_out(image, window.astype(int), table.fill)
+            pixels[person] = cv2.resize(part, table.input_size_wh, interpolation=cv2.INTER_LINEAR)
+        else:
+            pixels[person] = Affine.from_box(window, table.input_size_wh).warp(
+                image, table.input_size_wh, fill=table.fill, antialias=table.antialias
+            )
     return Crops(pixels, to_image)
+
+
+def crop_to_image(window_xyxy: npt.ArrayLike, table: PreprocessingTable) -> Affine:
+    """The map from a crop's pixels to the picture's, of a window (4,) that the crop shows.
+
+    Both public CPN code bases give the cell (x, y) the point (4x + 2, 4y + 2) of a crop and scale
+    that to the window; for them a picture's (0, 0) is its first pixel's corner.
+    """
+    to_image = Affine.from_box(window_xyxy, table.input_size_wh).inverse
+    if table.keypoint_origin == "pixel_corner":
+        return to_image.then(Affine(np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]])))
+    return to_image
+
+
+def _cut_out(
+    image: npt.NDArray[np.uint8], window: npt.NDArray[np.int_], fill: tuple[int, int, int]
+) -> npt.NDArray[np.uint8]:
+    """A window of whole pixels of a picture; `fill` where it reaches outside."""
+    x1, y1, x2, y2 = (int(edge) for edge in window)
+    height, width = image.shape[:2]
+    part = np.full((y2 - y1, x2 - x1, 3), fill, dtype=np.uint8)
+    left, right = (min(max(x, 0), width) for x in (x1, x2))
+    top, bottom = (min(max(y, 0), height) for y in (y1, y2))
+    part[top - y1 : bottom - y1, left - x1 : right - x1] = image[top:bottom, left:right]
+    return part
 
 
 def network_input(pixels: Tensor, table: PreprocessingTable) -> Tensor:

@@ -51,7 +51,7 @@ class DecodingSwitches:
             raise OptionError(str(error)) from None
 
 
-_CropKind = tuple[tuple[int, int], tuple[int, int, int], bool]
+_CropKind = tuple[tuple[int, int], tuple[int, int, int], bool, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ class PoseStage:
     Args:
         models: their heatmaps are averaged (the paper's CPN+, tables 9 and 10), after each is
             scaled to the first one's amplitude and size. They may differ in everything but
-            the keypoints, the crop's shape and its margins.
+            the keypoints, the crop's shape, its margins and kind of window.
         batch_size: crops per pass of the network; formed across pictures.
         switches: changes to the first model's decoding.
 
@@ -181,16 +181,17 @@ class PoseStage:
 def _crop_kind(model: PoseModel) -> _CropKind:
     """What a model's crops depend on; models that agree in it share them."""
     table = model.preprocessing
-    return table.input_size_wh, table.fill, table.antialias
+    return table.input_size_wh, table.fill, table.antialias, table.window
 
 
 def _check_compatible(first: PoseModel, other: PoseModel) -> None:
-    def shape(model: PoseModel) -> tuple[float, tuple[float, float], Skeleton]:
-        width, height = model.preprocessing.input_size_wh
-        return width / height, model.preprocessing.margins_xy, model.skeleton
+    def shape(model: PoseModel) -> tuple[float, tuple[float, float], str, Skeleton]:
+        table = model.preprocessing
+        width, height = table.input_size_wh
+        return width / height, table.margins_xy, table.window, model.skeleton
 
     if shape(first) != shape(other):
         raise OptionError(
             f"models {first.name!r} and {other.name!r} cannot be averaged: they differ in the "
-            "crop's shape, its margins or the keypoints"
+            "crop's shape, its margins, its kind of window or the keypoints"
         )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
+
 import cv2
 import msgspec
 import numpy as np
@@ -12,9 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posepipe.core.affine import Affine
-from posepipe.pose.crops import PreprocessingTable, crop_windows, cut_crops, network_input
+from posepipe.pose.crops import (
+    PreprocessingTable,
+    crop_windows,
+    cut_crops,
+    network_input,
+    whole_pixel_windows,
+)
 from posepipe.recipe import Recipe, RecipeError
 
+GOLDEN = Path(__file__).parents[2] / "../shared/golden/crop"
 PORTRAIT = PreprocessingTable(input_size_wh=(192, 256))
 PLAIN = PreprocessingTable(input_size_wh=(96, 128), margins_xy=(0.0, 0.0), antialias=False)
 
@@ -59,6 +70,105 @@ def test_every_window_has_the_crops_shape_and_holds_its_box(numbers, aspect_wh):
     assert (window[:2] <= [x1, y1]).all()
     assert (window[2:] >= [x2, y2]).all()
     assert (window[:2] + window[2:]) / 2 == pytest.approx([(x1 + x2) / 2, (y1 + y2) / 2])
+
+
+# --- windows of whole pixels, and what the public CPN code bases make of them
+
+
+def test_whole_pixel_windows_of_nobody():
+    assert whole_pixel_windows([], (0.1, 0.15), (192, 256), (640, 480)).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ([30, 40, 60, 80], [30, 40, 60, 80]),  # of the crop's shape
+        ([30.9, 40.9, 60.2, 80.1], [30, 40, 60, 80]),
+        ([-30, -40, 0, 0], [-30, -40, 0, 0]),
+        ([-0.5, -0.5, 29.5, 39.5], [-1, -1, 29, 39]),
+        ([20, 10, 20, 10], [20, 10, 21, 11]),
+        ([900, 900, 930, 940], [915, 920, 916, 921]),  # beyond the widened picture
+    ],
+)
+def test_whole_pixel_windows_by_hand(box, expected):
+    [window] = whole_pixel_windows([box], (0, 0), (96, 128), (100, 100))
+    assert window.tolist() == expected
+
+
+def test_an_enormous_box_has_a_window_inside_the_widened_picture():
+    [window] = whole_pixel_windows([[-900, -900, 1000, 1000]], (0, 0), (96, 96), (100, 100))
+    assert window.tolist() == [-100, -100, 199, 199]
+
+
+def code_base_picture(number, height, width):
+    """(height, width, 3) uint8 BGR: the golden crops' pictures, as their README defines them."""
+    y, x = np.mgrid[:height, :width]
+    planes = []
+    for c in range(3):
+        a = (3 * x + (c + 2) * y + x * y // 97 + 61 * number + 40 * c) % 512
+        b = ((7 - c) * x - 5 * y + x * x // 211 + y * y // 173 + 29 * number + 90 * c) % 512
+        planes.append((2 * np.minimum(a, 511 - a) + np.minimum(b, 511 - b)) // 3)
+    return np.stack(planes, axis=-1).astype(np.uint8)
+
+
+def sha256(array):
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason="no ../shared/golden/crop beside the checkout")
+@pytest.mark.parametrize("height", [256, 384])
+def test_windows_and_pixels_are_those_of_both_public_code_bases(height):
+    facts = json.loads((GOLDEN / "crop.json").read_text(encoding="utf-8"))
+    arrays = np.load(GOLDEN / "crop.npz")
+    pictures = []
+    for number, image in enumerate(facts["images"]):
+        pictures.append(code_base_picture(number, image["height"], image["width"]))
+        assert sha256(pictures[-1]) == image["sha256_uint8_hwc_bgr"]
+    rgb = PreprocessingTable(
+        input_size_wh=(height * 3 // 4, height),
+        mean=(122.7717, 115.9465, 102.9801),
+        std=(255.0, 255.0, 255.0),
+        antialias=False,
+        window="whole_pixels",
+    )
+    bgr = msgspec.structs.replace(rgb, colour_order="bgr", mean=(102.9801, 115.9465, 122.7717))
+    expected = facts[str(height)]
+    for person, (number, x, y, w, h) in enumerate(facts["boxes_image_x_y_w_h"]):
+        image = np.ascontiguousarray(pictures[number][..., ::-1])
+        found = detections(boxes_xyxy=[[x, y, x + w, y + h]])
+        size_wh = (image.shape[1], image.shape[0])
+        [window] = whole_pixel_windows(found.boxes_xyxy, (0.1, 0.15), rgb.input_size_wh, size_wh)
+        assert window.tolist() == expected["details_x0_y0_x1_y1"][person]
+        # Its evaluation with labelled boxes cuts their corners to whole numbers first.
+        corners = np.trunc([[x, y, x + w, y + h]])
+        [window] = whole_pixel_windows(corners, (0.1, 0.15), rgb.input_size_wh, size_wh)
+        assert window.tolist() == arrays[f"pc_truncated_box_details_{height}"][person].tolist()
+        pixels = cut_crops(image, found, rgb).pixels
+        digest = sha256(pixels[0][..., ::-1])
+        assert digest == expected["crop_sha256_uint8_hwc_bgr"][person]
+        for table, name in ((rgb, "pc"), (bgr, "tf")):
+            tensor = network_input(torch.from_numpy(pixels), table)[0, :, ::16, ::16].numpy()
+            golden = arrays[f"{name}_tensor_{height}_stride16"][person]
+            assert np.abs(tensor - golden).max() < 1e-6
+
+
+def test_a_window_of_whole_pixels_is_cut_out_as_it_is_where_it_has_the_crops_size():
+    image = smooth_picture()
+    table = msgspec.structs.replace(PLAIN, window="whole_pixels", fill=(1, 2, 3))
+    crops = cut_crops(image, detections(boxes_xyxy=[[-10, 100, 86, 228]]), table)
+    assert (crops.pixels[0, :100, 10:] == image[100:200, :86]).all()
+    assert (crops.pixels[0, :, :10] == (1, 2, 3)).all()
+    assert (crops.pixels[0, 100:] == (1, 2, 3)).all()
+    assert crops.to_image[0].tolist() == [[1, 0, -10], [0, 1, 100]]
+
+
+@pytest.mark.parametrize("window", ["exact", "whole_pixels"])
+def test_keypoints_counted_from_a_pixels_corner_have_half_a_pixel_more(window):
+    here = msgspec.structs.replace(PLAIN, window=window)
+    there = msgspec.structs.replace(here, keypoint_origin="pixel_corner")
+    image, found = smooth_picture(), detections(boxes_xyxy=[[30.3, 20.2, 90.1, 100.9]])
+    difference = cut_crops(image, found, there).to_image - cut_crops(image, found, here).to_image
+    assert difference[0] == pytest.approx(np.array([[0, 0, 0.5], [0, 0, 0.5]]))
 
 
 # --- crops

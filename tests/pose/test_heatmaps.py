@@ -14,10 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posepipe.core.skeleton import COCO_PERSON
-from posepipe.pose.heatmaps import DecodingTable, decode, encode, mirror_back
+from posepipe.pose.heatmaps import (
+    DecodingTable,
+    decode,
+    encode,
+    encode_blurred_cell,
+    mirror_back,
+)
 from posepipe.recipe import Recipe, RecipeError, load_recipe
 
 GOLDEN = Path(__file__).parents[2] / "../shared/golden/decode"
+TARGETS = GOLDEN.parent / "targets" / "targets.npz"
 CODE_BASES = DecodingTable(amplitude=255, confidence_offset=0.5, clamp_confidence=False)
 SHARP = DecodingTable(blur_kernel=1, quarter_offset=False)
 
@@ -123,6 +130,85 @@ def test_a_target_peaks_with_its_amplitude_at_the_keypoint():
 def test_a_keypoint_far_outside_leaves_its_target_dark():
     maps = encode(torch.tensor([[[-100.0, 900.0]]]), (24, 18), stride=4, sigma=2.0, amplitude=1.0)
     assert maps.max() < 1e-6
+
+
+# --- the targets of the public CPN code bases
+
+
+def test_no_people_have_no_blurred_cells():
+    maps = encode_blurred_cell(torch.zeros(0, 17, 2), (8, 6), stride=4, kernel=7, amplitude=1.0)
+    assert maps.shape == (0, 17, 8, 6)
+
+
+def test_a_cell_is_lit_and_blurred():
+    # -0.5 is the crop's edge: the cell (2, 5) reaches from 7.5 to 11.5 and from 19.5 to 23.5.
+    for point in ([7.5, 19.5], [11.4, 23.4]):
+        points = torch.tensor([[point]])
+        [[heatmap]] = encode_blurred_cell(points, (12, 9), stride=4, kernel=3, amplitude=8.0)
+        assert heatmap[5, 2] == 8
+        assert heatmap[4:7, 1:4].tolist() == [[2, 4, 2], [4, 8, 4], [2, 4, 2]]
+        assert heatmap.count_nonzero() == 9
+
+
+def test_the_brightest_cell_moves_to_a_border_near_by():
+    [[heatmap]] = encode_blurred_cell(
+        torch.tensor([[[5.5, 21.5]]]), (12, 9), stride=4, kernel=7, amplitude=255.0
+    )
+    assert heatmap.argmax().item() == 5 * 9
+    assert 200 < heatmap[5, 1] < heatmap[5, 0] == 255
+
+
+@pytest.mark.parametrize("point", [[-0.6, 10], [10, -0.6], [35.5, 10], [10, 47.5], [-1e6, -1e6]])
+def test_a_keypoint_outside_lights_nothing(point):
+    maps = encode_blurred_cell(
+        torch.tensor([[point]]), (12, 9), stride=4, kernel=7, amplitude=255.0
+    )
+    assert not maps.any()
+
+
+def test_a_map_smaller_than_the_filter_is_as_opencv_blurs_it():
+    lit = np.zeros((3, 2))
+    lit[2, 0] = 1
+    expected = cv2.GaussianBlur(lit, (11, 11), 0)
+    point = torch.tensor([[[1.5, 9.5]]], dtype=torch.float64)
+    maps = encode_blurred_cell(point, (3, 2), stride=4, kernel=11, amplitude=1.0)
+    assert maps[0, 0].numpy() == pytest.approx(expected / expected.max())
+
+
+@pytest.mark.parametrize("kernel", [0, 4])
+def test_a_filter_has_a_middle(kernel):
+    with pytest.raises(ValueError, match=f"odd and positive, got {kernel}"):
+        encode_blurred_cell(torch.zeros(1, 1, 2), (8, 6), stride=4, kernel=kernel, amplitude=1.0)
+
+
+@pytest.mark.skipif(not TARGETS.is_file(), reason="no ../shared/golden/targets beside the checkout")
+@pytest.mark.parametrize(
+    ("size", "kernel", "suffix"),
+    [
+        *(("256x192", kernel, "") for kernel in (15, 11, 9, 7)),
+        *(("384x288", kernel, "") for kernel in (23, 17, 13, 9)),
+        ("256x192", 9, "_formula"),
+        ("384x288", 9, "_formula"),
+    ],
+)
+def test_blurred_cells_equal_both_public_code_bases(size, kernel, suffix):
+    golden = np.load(TARGETS)
+    keypoints, valid = golden[f"keypoints_{size}"], golden[f"valid_{size}"]
+    points = keypoints[..., :2].astype(np.float64)
+    points[keypoints[..., 2] == 0] = -1e6  # as they do with what is not labelled
+    expected = golden[f"pc_{size}_k{kernel}{suffix}"]
+    found = encode_blurred_cell(
+        torch.from_numpy(points) - 0.5,  # their points count from the first pixel's corner
+        expected.shape[-2:],
+        stride=4,
+        kernel=kernel,
+        amplitude=255.0,
+        sigma=1.7 if suffix else None,
+    ).numpy()
+    assert np.abs(found - expected).max() < 1e-4
+    if not suffix:  # the other one lights a border cell for some points outside
+        theirs = golden[f"tf_{size}_k{kernel}"]
+        assert np.abs(found - theirs)[valid > 0].max() < 1e-4
 
 
 # --- decoding

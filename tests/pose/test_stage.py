@@ -225,7 +225,10 @@ def test_a_batch_needs_room(batch_size, colour_network, make_model):
         PoseStage([make_model(colour_network)], batch_size=batch_size)
 
 
-@pytest.mark.parametrize("change", [{"input_size_wh": [64, 96]}, {"margins_xy": [0.1, 0.1]}])
+@pytest.mark.parametrize(
+    "change",
+    [{"input_size_wh": [64, 96]}, {"margins_xy": [0.1, 0.1]}, {"window": "whole_pixels"}],
+)
 def test_models_with_other_windows_cannot_be_averaged(change, colour_network, make_model):
     models = [make_model(colour_network), make_model(colour_network, "wider", **change)]
     with pytest.raises(OptionError, match="'small' and 'wider' cannot be averaged"):

@@ -1,0 +1,1 @@
+"""Checkpoints of other programs made into model folders of this one."""
