@@ -127,23 +127,29 @@ class TimmBackbone(nn.Module):
                 f"backbone {name!r} is not torchvision's; for timm's: pip install 'posepipe[timm]'"
             ) from None
         try:
-            # For its strides alone: no numbers are drawn.
-            with torch.device("meta"):
+            with torch.device("meta"):  # for its shapes alone: no numbers are drawn
                 levels: Any = timm.create_model(name, features_only=True, pretrained=False)
         except (RuntimeError, AttributeError) as error:
             raise RecipeError(f"no backbone {name!r} in torchvision or timm ({error})") from None
-        strides = levels.feature_info.reduction()
+        strides, places = levels.feature_info.reduction(), levels.feature_info.out_indices
         if not set(STRIDES) <= set(strides):
             raise RecipeError(f"backbone {name!r} has strides {strides}, needed are {STRIDES}")
-        indices = [strides.index(stride) for stride in STRIDES]
-        body: Any = timm.create_model(
-            name, features_only=True, pretrained=False, out_indices=indices
-        )
-        if not _fits(levels, indices):
-            _pad(levels)
+        chosen: dict[str, Any] = {
+            "features_only": True,
+            "pretrained": False,
+            "out_indices": [places[strides.index(stride)] for stride in STRIDES],
+        }
+        with torch.device("meta"):
+            shapes: nn.Module = timm.create_model(name, **chosen).eval()
+        body: Any = timm.create_model(name, **chosen)
+        if not _fits(shapes):
+            _pad(shapes)
             _pad(body)
-            if not _fits(levels, indices):
-                raise RecipeError(f"backbone {name!r} has features of odd sizes: choose another")
+            if not _fits(shapes):
+                raise RecipeError(
+                    f"backbone {name!r} does not make features of exactly the strides {STRIDES} "
+                    "of crops of any size: choose another"
+                )
         self.channels: tuple[int, ...] = tuple(body.feature_info.channels())
         self.body: nn.Module = body
         _load_classifier_weights(self.body, name, imagenet_weights)
@@ -153,14 +159,15 @@ class TimmBackbone(nn.Module):
         return list(self.body(images))
 
 
-def _fits(levels: nn.Module, indices: Sequence[int]) -> bool:
-    """Whether a network on the meta device gives features of exactly the strides wanted."""
-    side = 128
-    was_training = levels.training
-    features = levels.eval()(torch.zeros(1, 3, side, side, device="meta"))
-    levels.train(was_training)
-    found = [tuple(features[index].shape[-2:]) for index in indices]
-    return found == [(side // stride, side // stride) for stride in STRIDES]
+def _fits(trunk: nn.Module) -> bool:
+    """Whether a trunk on the meta device gives features of exactly the strides wanted."""
+    height, width = 256, 192
+    try:
+        features = trunk(torch.zeros(1, 3, height, width, device="meta"))
+    except (AssertionError, RuntimeError, ValueError):  # transformers for one size of input
+        return False
+    found = [tuple(level.shape[-2:]) for level in features]
+    return found == [(height // stride, width // stride) for stride in STRIDES]
 
 
 def _pad(network: nn.Module) -> None:

@@ -114,6 +114,31 @@ def test_a_trunk_without_the_four_strides_is_refused():
         build_backbone("test_vit")
 
 
+def test_a_trunk_for_one_size_of_input_is_refused():
+    pytest.importorskip("timm")
+    with (
+        torch.device("meta"),
+        pytest.raises(RecipeError, match=r"'swin_tiny_patch4_window7_224' does not make features"),
+    ):
+        build_backbone("swin_tiny_patch4_window7_224")
+
+
+def test_the_four_strides_are_found_wherever_they_stand_among_a_networks_features():
+    pytest.importorskip("timm")
+    with torch.device("meta"):  # its first feature, of stride 1, is left out by default
+        features = build_backbone("dla34").eval()(torch.zeros(1, 3, 64, 96))
+    assert [tuple(level.shape[-2:]) for level in features] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+
+
+def test_weights_of_a_classifier_of_timm_are_taken(tmp_path):
+    timm = pytest.importorskip("timm")
+    whole = timm.create_model("resnet18d", pretrained=False)
+    save_file(whole.state_dict(), tmp_path / "imagenet.safetensors")
+    trunk = build_backbone("resnet18d", tmp_path / "imagenet.safetensors")
+    for key, value in trunk.body.state_dict().items():
+        assert torch.equal(value, whole.state_dict()[key]), key
+
+
 def test_without_timm_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(
