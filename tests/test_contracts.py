@@ -22,7 +22,15 @@ from posepipe.detection.torchvision import Preprocessing
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.heatmaps import DecodingTable
 from posepipe.pose.networks.cpn import CPNTable
-from posepipe.recipe import Recipe, Table, list_recipes, load_recipe, sha256_of
+from posepipe.recipe import (
+    Recipe,
+    ReportedTable,
+    Table,
+    WeightsTable,
+    list_recipes,
+    load_recipe,
+    sha256_of,
+)
 from posepipe.training.augment import AugmentTable
 from posepipe.training.detector_loop import DetectorTrainingTable
 from posepipe.training.pose_loop import PoseTrainingTable
@@ -47,7 +55,9 @@ PUBLIC_NAMES = {
     "evaluate",
 }
 
+COMMON_TABLES: dict[str, type[Table]] = {"weights": WeightsTable, "reported": ReportedTable}
 POSE_TABLES: dict[str, type[Table]] = {
+    **COMMON_TABLES,
     "network": CPNTable,
     "preprocessing": PreprocessingTable,
     "decoding": DecodingTable,
@@ -55,6 +65,7 @@ POSE_TABLES: dict[str, type[Table]] = {
     "augment": AugmentTable,
 }
 DETECTION_TABLES: dict[str, type[Table]] = {
+    **COMMON_TABLES,
     "detector": DetectorTable,
     "network": NetworkTable,
     "preprocessing": Preprocessing,
@@ -172,6 +183,8 @@ def test_a_models_name_says_what_it_is(name: str) -> None:
         backbone = recipe.table("network", CPNTable).backbone.replace("_", "")
         assert name == f"cpn-{backbone}-{input_size(recipe)}"
         assert input_size(recipe) in recipe.model.summary
+    elif (detector := recipe.table("detector", DetectorTable)).backend == "detectron2":
+        assert name == f"detectron2-{Path(detector.config).stem.lower().replace('_', '-')}"
     else:
         architecture = recipe.table("network", NetworkTable).architecture
         last_words = architecture.replace("mobilenet_v2", "mobilenetv2").split("_")[1:]
@@ -184,6 +197,20 @@ def test_shipped_weights_are_small_and_those_of_the_recipe(name: str) -> None:
     assert recipe.weights_path.stat().st_size <= MOST_BYTES
     assert sha256_of(recipe.weights_path) == recipe.model.weights_sha256
     assert recipe.model.licence
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_can_be_fetched_has_terms_a_checksum_and_a_card(name: str) -> None:
+    recipe = load_recipe(name)
+    if not recipe.weights.urls:
+        pytest.skip("it cannot be fetched")
+    assert all(url.startswith("https://") for url in recipe.weights.urls)
+    assert recipe.weights.sha256_prefix or recipe.weights.md5_prefix
+    assert "weights: " in recipe.model.licence
+    assert recipe.reported.source
+    card = (ROOT / "models" / name / "README.md").read_text(encoding="utf-8")
+    assert f"posepipe models fetch {name}" in " ".join(card.split())
+    assert f"states {recipe.reported.box_ap} box AP" in " ".join(card.split())
 
 
 @pytest.mark.parametrize("name", SHIPPED)
