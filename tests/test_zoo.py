@@ -12,7 +12,7 @@ from fileserver import FileServer, file_server
 
 from posepipe.downloads import Patience
 from posepipe.errors import DownloadError, RecipeError, WeightsError
-from posepipe.recipe import Recipe, load_recipe
+from posepipe.recipe import Recipe, list_recipes, load_recipe
 from posepipe.weights import find_weights
 from posepipe.zoo import CachedWeights, State, pins_file, state_of, weights_by_name
 
@@ -248,6 +248,16 @@ def test_pins_that_cannot_be_read_stop_everything(content: bytes, model) -> None
 
 
 # --- recipes
+
+
+def test_the_docs_list_every_model_that_can_be_fetched() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "model-zoo.md").read_text(encoding="utf-8")
+    listed = {line.split("|")[1].strip(" `"): line for line in text.splitlines() if "| `" in line}
+    fetchable = {recipe.name: recipe for recipe in list_recipes() if recipe.weights.urls}
+    assert set(listed) == set(fetchable)
+    for name, recipe in fetchable.items():
+        size = f"{recipe.weights.megabytes:.0f}" if recipe.weights.megabytes else "–"
+        assert f"| {recipe.reported.box_ap} | {size} |" in listed[name]
 
 
 @pytest.mark.parametrize(
