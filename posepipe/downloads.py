@@ -12,30 +12,33 @@ urllib rather than a larger library: of what there is to do it leaves out only w
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
-import re
 import shutil
-import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 from filelock import FileLock, Timeout
 
+from posepipe.connections import (
+    CHUNK,
+    SCHEMES,
+    Broken,
+    Failed,
+    NoAnswer,
+    NoSuchRange,
+    Patience,
+    chunks,
+    opened,
+    total_bytes,
+    validator,
+)
 from posepipe.errors import DownloadError
-
-SCHEMES = ("https", "http", "file")
-_CHUNK = 1 << 18
-_SLOWEST = 256  # bytes a second; what is slower than that for `timeout_s` has stalled
-_TRY_AGAIN = (408, 425, 429)  # HTTP statuses below 500 that may be gone in a moment
 
 
 class Watcher(Protocol):
@@ -101,21 +104,6 @@ class Digests:
     md5: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """When a transfer is given up.
-
-    Attributes:
-        timeout_s: seconds without a byte, or with next to none, that count as a failure.
-        attempts: failures in a row, nothing having arrived in between, before the next mirror.
-        pause_s: seconds before a second attempt; doubled before each further one.
-    """
-
-    timeout_s: float = 30.0
-    attempts: int = 4
-    pause_s: float = 1.0
-
-
 def fetch(
     urls: Sequence[str],
     target: Path,
@@ -148,7 +136,7 @@ def fetch(
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(target, watcher):
             if target.is_file():
-                return _checked(target, checks)
+                return check_file(target, checks)
             return _fetch_from_any(urls, target, checks, patience or Patience(), watcher)
     except OSError as error:
         place = error.filename or target.parent
@@ -159,18 +147,6 @@ def fetch(
 def part_of(target: Path) -> Path:
     """Where the bytes of a file lie that has not wholly arrived."""
     return target.with_name(f"{target.name}.part")
-
-
-class _Failed(Exception):  # noqa: N818  # turned into a DownloadError before anyone sees it
-    """This place does not give the file."""
-
-
-class _Broken(_Failed):
-    """It may, if asked again."""
-
-
-class _NoAnswer(_Broken):
-    """Nobody answers there."""
 
 
 @contextmanager
@@ -188,7 +164,12 @@ def _alone(target: Path, watcher: Watcher) -> Iterator[None]:
         lock.release()
 
 
-def _checked(target: Path, checks: Checks) -> str:
+def check_file(target: Path, checks: Checks) -> str:
+    """The SHA-256 of a file that is here.
+
+    Raises:
+        DownloadError: it is not the right one.
+    """
     digests = _Digester.of_file(target).digests
     if reason := checks.problem(digests):
         raise DownloadError(f"{target} is damaged or another file: {reason}; remove it")
@@ -202,7 +183,7 @@ def _fetch_from_any(
     for url in urls:
         try:
             return _fetch_from(url, target, checks, patience, watcher)
-        except _Failed as failure:
+        except Failed as failure:
             failures.append(f"{url}: {failure}")
             if len(failures) < len(urls):
                 watcher.notice(f"{failures[-1]}: trying the next place")
@@ -217,20 +198,20 @@ def _fetch_from(
 ) -> str:
     """Fetch from one place, with as many attempts as it deserves; the file's SHA-256."""
     if urlsplit(url).scheme not in SCHEMES:
-        raise _Failed(f"is not one of {', '.join(SCHEMES)}")
+        raise Failed(f"is not one of {', '.join(SCHEMES)}")
     part = _Part(target)
     failures, ever_gained = 0, False
     while True:
         before = part.size
         try:
             digests, resumed = _transfer(url, part, bool(checks), patience, watcher)
-        except _Broken as failure:
+        except Broken as failure:
+            if isinstance(failure, NoSuchRange):
+                part.remove()
             gained = part.size > before
             ever_gained |= gained
             failures = 1 if gained else failures + 1
-            if failures >= patience.attempts or (
-                isinstance(failure, _NoAnswer) and not ever_gained
-            ):
+            if failures >= patience.attempts or (isinstance(failure, NoAnswer) and not ever_gained):
                 raise
             watcher.notice(f"{url}: {failure}: trying again")
             time.sleep(patience.pause_s * 2 ** (failures - 1))
@@ -241,7 +222,7 @@ def _fetch_from(
             return digests.sha256
         part.remove()
         if not resumed:
-            raise _Failed(f"it is damaged there, or another file: {reason}")
+            raise Failed(f"it is damaged there, or another file: {reason}")
         watcher.notice(f"{url}: what was here did not belong to it: beginning anew")
 
 
@@ -264,21 +245,21 @@ def _transfer(
         headers["Range"] = f"bytes={start}-"
         if condition:
             headers["If-Range"] = condition
-    with _opened(url, headers, patience, part) as response:
-        total = _total_bytes(response, start)
+    with opened(url, headers, patience) as response:
+        total = total_bytes(response, start)
         if start and response.status != 206:  # no such thing as ranges, or the file has changed
             start = 0
         elif start and origin and total != origin.length:
             part.remove()
-            raise _Broken("the file has another length there")
+            raise Broken("the file has another length there")
         part.check_room(total, start)
         digester = _Digester.of_file(part.path) if start else _Digester()
         if not start:
-            part.begin(_Origin(url, _validator(response), total))
+            part.begin(_Origin(url, validator(response), total))
         done = start
         watcher.transferred(done, total)
         with part.path.open("ab" if start else "wb") as file:
-            for chunk in _chunks(response, patience):
+            for chunk in chunks(response, patience):
                 file.write(chunk)
                 digester.update(chunk)
                 done += len(chunk)
@@ -286,7 +267,7 @@ def _transfer(
             file.flush()
             os.fsync(file.fileno())
     if total is not None and done != total:
-        raise _Broken(f"ended after {done} of {total} bytes")
+        raise Broken(f"ended after {done} of {total} bytes")
     return digester.digests, start > 0
 
 
@@ -348,7 +329,7 @@ class _Digester:
     def of_file(cls, path: Path) -> _Digester:
         digester = cls()
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
+            while chunk := file.read(CHUNK):
                 digester.update(chunk)
         return digester
 
@@ -359,91 +340,3 @@ class _Digester:
     @property
     def digests(self) -> Digests:
         return Digests(self._sha256.hexdigest(), self._md5.hexdigest())
-
-
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to what anybody on the way can read and change."""
-
-    def redirect_request(
-        self, req: Any, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        before, after = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
-        if after != "https" and not (before == after == "http"):
-            raise _Failed(f"leads from {before} to {newurl}")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-@contextmanager
-def _opened(url: str, headers: dict[str, str], patience: Patience, part: _Part) -> Iterator[Any]:
-    """The server's answer to a request.
-
-    Raises:
-        _Failed: it has no such file, or nobody answers.
-    """
-    opener = urllib.request.build_opener(_SafeRedirects)
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310  # schemes are checked
-    try:
-        response = opener.open(request, timeout=patience.timeout_s)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 416 and part.size:
-            part.remove()
-            raise _Broken("the part that was here is longer than the file") from None
-        kind = _Broken if error.code in _TRY_AGAIN or error.code >= 500 else _Failed
-        raise kind(f"HTTP {error.code}, {error.reason}") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise _unanswered(error, patience) from None
-    with response:
-        yield response
-
-
-def _unanswered(error: Exception, patience: Patience) -> _Failed:
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return _Failed(f"its certificate is not trusted: {reason.verify_message}")
-    if isinstance(reason, TimeoutError):
-        return _NoAnswer(f"no answer within {patience.timeout_s:g} s")
-    text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-    return _NoAnswer(f"no connection: {text}: is the network away?")
-
-
-def _chunks(response: Any, patience: Patience) -> Iterator[bytes]:
-    """A response's bytes as they come.
-
-    Raises:
-        _Broken: the connection broke, or brings next to nothing.
-    """
-    began, recent = time.monotonic(), 0
-    while True:
-        try:
-            chunk = response.read1(_CHUNK)
-        except TimeoutError:
-            raise _Broken(f"stalled: nothing for {patience.timeout_s:g} s") from None
-        except (OSError, http.client.HTTPException) as error:
-            raise _Broken(f"broke off: {str(error) or type(error).__name__}") from None
-        if not chunk:
-            return
-        yield chunk
-        recent += len(chunk)
-        elapsed = time.monotonic() - began
-        if elapsed >= patience.timeout_s:
-            if recent < _SLOWEST * elapsed:
-                raise _Broken(f"stalled: {recent} bytes in {elapsed:.0f} s")
-            began, recent = time.monotonic(), 0
-
-
-def _total_bytes(response: Any, start: int) -> int | None:
-    """How long the whole file is, if the server says."""
-    if response.status == 206:
-        stated = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        return int(stated[2]) if stated and int(stated[1]) == start else -1
-    length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
-
-
-def _validator(response: Any) -> str:
-    """What `If-Range` takes: a strong ETag, else the date of the last change, else nothing."""
-    tag: str = response.headers.get("ETag", "")
-    if tag and not tag.startswith("W/"):
-        return tag
-    return str(response.headers.get("Last-Modified", ""))

@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from posepipe.connections import SCHEMES, Patience
 from posepipe.data.jsonfiles import write_whole
-from posepipe.downloads import SCHEMES, Checks, Patience, Watcher, fetch, part_of
+from posepipe.downloads import Checks, Watcher, check_file, fetch, part_of
 from posepipe.errors import DownloadError, PosepipeError, WeightsError
 from posepipe.recipe import Recipe, sha256_of
 
@@ -97,7 +98,13 @@ class CachedWeights:
             WeightsError: it is not the file that it was at first, that is pinned, or that the
                 recipe means.
         """
-        digest = sha256_of(self.path)
+        if _sums(self.record):
+            digest = sha256_of(self.path)
+        else:  # brought by hand: all that is known of it counts, as after a fetch
+            try:
+                digest = check_file(self.path, self._checks())
+            except DownloadError as error:
+                raise WeightsError(str(error)) from None
         for wanted, whose in self._known_sums():
             if not digest.startswith(wanted):
                 raise WeightsError(

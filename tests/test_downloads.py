@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from fileserver import FileServer, file_server
 
-from posepipe import downloads
-from posepipe.downloads import Checks, Patience, fetch, part_of
+from posepipe import connections, downloads
+from posepipe.connections import Patience
+from posepipe.downloads import Checks, fetch, part_of
 from posepipe.errors import DownloadError
 
 CONTENT = bytes(range(256)) * 400
@@ -259,7 +260,7 @@ def test_a_stalled_transfer_is_left_and_gone_on_with(server: FileServer, target:
 def test_a_trickle_is_a_stall(
     server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(downloads, "_SLOWEST", 1e9)
+    monkeypatch.setattr(connections, "_SLOWEST", 1e9)
     server.faults = ["slow"]
     assert get(server, target) == SHA256
     assert len(server.requests) == 2
@@ -334,8 +335,8 @@ def test_redirects_are_followed_but_not_out_of_the_web(
     ],
 )
 def test_a_redirect_never_gives_up_encryption(before: str, after: str, allowed: bool) -> None:
-    request = downloads.urllib.request.Request(f"{before}://example.org/w.pth")
-    redirects = downloads._SafeRedirects()
+    request = connections.urllib.request.Request(f"{before}://example.org/w.pth")
+    redirects = connections._SafeRedirects()
 
     def ask() -> object:
         return redirects.redirect_request(request, None, 302, "", {}, f"{after}://example.org/v")
@@ -343,7 +344,7 @@ def test_a_redirect_never_gives_up_encryption(before: str, after: str, allowed: 
     if allowed:
         assert ask() is not None
     else:
-        with pytest.raises(downloads._Failed, match=f"leads from {before} to {after}:"):
+        with pytest.raises(connections.Failed, match=f"leads from {before} to {after}:"):
             ask()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fileserver import FileServer, file_server
 
-from posepipe.downloads import Patience
+from posepipe.connections import Patience
 from posepipe.errors import DownloadError, RecipeError, WeightsError
 from posepipe.recipe import Recipe, list_recipes, load_recipe
 from posepipe.weights import find_weights
@@ -114,6 +114,16 @@ def test_a_file_brought_by_hand_is_taken_and_remembered(
     assert CachedWeights(model()).fetched() == SHA256
     assert server.requests == []
     assert file.with_name("w-1.pth.sha256").read_text() == f"{SHA256}  w-1.pth\n"
+
+
+def test_a_file_brought_by_hand_is_checked_like_any_other(model, cache: Path) -> None:
+    md5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+    recipe = model(f'md5_prefix = "{md5[:6]}"')
+    cached_file(cache, OTHER)
+    with pytest.raises(WeightsError, match=rf"its MD5 is .*, not {md5[:6]}…; remove it"):
+        find_weights(recipe)
+    cached_file(cache)
+    assert find_weights(recipe)[1] == SHA256
 
 
 def test_the_cache_is_where_the_system_keeps_such_things(
