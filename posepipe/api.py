@@ -63,7 +63,8 @@ class DetectionOptions:
     """How people are detected; None means what the first model's recipe says.
 
     Attributes:
-        models: names or folders; their boxes are pooled before NMS (the paper's table 2).
+        models: names or folders; their boxes are pooled before NMS (the paper's table 2). Weights
+            that are not here are fetched if the model's recipe says from where (`posepipe.zoo`).
         config: with the model "detectron2": a YAML file or a name of its model zoo.
         weights: another weights file than the model's own; for a single model.
         nms: the kind of suppression.

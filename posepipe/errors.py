@@ -7,6 +7,7 @@
     ├── DocumentError             a JSON file (boxes, keypoints, annotations) has the wrong shape
     ├── RecipeError               a model's recipe.toml is missing or has a wrong field
     ├── WeightsError              a model's weights are missing, damaged or of another network
+    ├── DownloadError             a model's weights cannot be fetched, or may not be (offline)
     ├── OptionError               a setting contradicts another one or the input
     ├── MissingDependencyError    an optional package is needed and absent
     └── EvaluationError           results and annotations do not fit together
@@ -36,6 +37,10 @@ class RecipeError(PosepipeError):
 
 class WeightsError(PosepipeError):
     """A model's weights are missing, damaged, or belong to another network."""
+
+
+class DownloadError(PosepipeError):
+    """A file cannot be fetched: no network, no such file there, a wrong checksum, no room."""
 
 
 class OptionError(PosepipeError):

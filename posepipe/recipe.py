@@ -15,8 +15,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 import tomli_w
@@ -24,9 +25,12 @@ import tomli_w
 from posepipe.errors import RecipeError, WeightsError
 
 Stage = Literal["detection", "pose"]
+Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]*$", max_length=64)]
+Share = Annotated[float, msgspec.Meta(gt=0, lt=100)]
 WEIGHTS_FILE = "weights.safetensors"
 # Other programs' files, in the order in which they are looked for; `posepipe.weights` reads them.
 WEIGHTS_FILES = (WEIGHTS_FILE, "weights.pth", "weights.pkl")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
 RECIPE_FILE = "recipe.toml"
 EXTENDS = "extends"
 _MOST_NAMES = 8
@@ -58,6 +62,51 @@ class ModelTable(Table, frozen=True):
     weights_sha256: str = ""
 
 
+class WeightsTable(Table, frozen=True):
+    """The table ``[weights]``: where weights that do not come with posepipe can be fetched.
+
+    Attributes:
+        urls: places that have the same file, the best first; none where it cannot be fetched.
+        sha256_prefix: the beginning of its SHA-256, where no more is published. torchvision's file
+            names end with eight digits of it.
+        md5_prefix: the beginning of its MD5, where nothing better is published. detectron2's file
+            names end with six digits of it.
+        megabytes: how long the file is, in 10^6 bytes, for people; 0 where it is not known.
+
+    Raises:
+        ValueError: a URL that names no weights file.
+    """
+
+    urls: tuple[str, ...] = ()
+    sha256_prefix: Hex = ""
+    md5_prefix: Hex = ""
+    megabytes: Annotated[float, msgspec.Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        for url in self.urls:
+            if PurePosixPath(_file_of(url)).suffix not in SUFFIXES:
+                raise ValueError(f"{url} names no weights file: {', '.join(SUFFIXES)}")
+
+    @property
+    def file_name(self) -> str:
+        """The file's own name, as in the first URL; "" where there is none."""
+        return _file_of(self.urls[0]) if self.urls else ""
+
+
+class ReportedTable(Table, frozen=True):
+    """The table ``[reported]``: accuracy that a model's makers state, in per cent; not measured.
+
+    Attributes:
+        box_ap: COCO's AP of boxes over all classes.
+        person_ap: the same of the class person alone.
+        source: who states it, and of which pictures.
+    """
+
+    box_ap: Share | None = None
+    person_ap: Share | None = None
+    source: str = ""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A recipe as read from its file; `table` gives its parts, checked.
@@ -76,6 +125,16 @@ class Recipe:
     def model(self) -> ModelTable:
         """What every recipe says about its model."""
         return self.table("model", ModelTable)
+
+    @property
+    def weights(self) -> WeightsTable:
+        """Where its weights can be fetched."""
+        return self.table("weights", WeightsTable)
+
+    @property
+    def reported(self) -> ReportedTable:
+        """The accuracy that its makers state."""
+        return self.table("reported", ReportedTable)
 
     def table(self, name: str, kind: type[T]) -> T:
         """One table of the recipe as a `kind`; an absent table is an empty one.
@@ -258,3 +317,7 @@ def _find_folder(name_or_path: str | Path) -> Path:
     if (path / RECIPE_FILE).is_file():
         return path.resolve()
     raise RecipeError(f"no model {str(name_or_path)!r}; there are: {_known_names(path.name)}")
+
+
+def _file_of(url: str) -> str:
+    return PurePosixPath(unquote(urlsplit(url).path)).name

@@ -23,7 +23,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from posepipe.errors import PosepipeError, WeightsError
-from posepipe.recipe import Recipe, sha256_of
+from posepipe.recipe import WEIGHTS_FILES, Recipe, sha256_of
+from posepipe.zoo import weights_by_name
 
 State = dict[str, torch.Tensor]
 # Of a batch normalisation's training; weights saved from a frozen one lack it.
@@ -31,17 +32,31 @@ _COUNTER = "num_batches_tracked"
 
 
 def find_weights(recipe: Recipe, weights: str | Path | None = None) -> tuple[Path, str]:
-    """The weights file of a model and its SHA-256: the named one, else the one beside the recipe.
+    """The weights file of a model and its SHA-256.
+
+    The named one, else the one beside the recipe, else the one in the cache, which is fetched
+    there on first use if the recipe says from where (`posepipe.zoo`).
+
+    Args:
+        recipe: the model's.
+        weights: a file, or a folder that has one under a name that goes with the recipe.
 
     Raises:
         WeightsError: there is none, or its SHA-256 is not the recipe's.
+        DownloadError: it cannot be fetched, or may not be.
     """
-    if weights is not None:
-        path = Path(weights)
-        if not path.is_file():
-            raise WeightsError(f"no weights file {path}")
-        return path, sha256_of(path)
-    return recipe.verified_weights()
+    if weights is None:
+        return weights_by_name(recipe)
+    path = Path(weights)
+    if path.is_dir():
+        names = [*WEIGHTS_FILES, *filter(None, [recipe.weights.file_name])]
+        found = next((path / name for name in names if (path / name).is_file()), None)
+        if found is None:
+            raise WeightsError(f"{path} has no weights file: {', '.join(names)}")
+        path = found
+    if not path.is_file():
+        raise WeightsError(f"no weights file {path}")
+    return path, sha256_of(path)
 
 
 def read_state(path: Path) -> State:

@@ -24,7 +24,16 @@ from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.heatmaps import DecodingTable
 from posepipe.pose.networks.build import network_table
 from posepipe.pose.networks.hourglass import HourglassTable
-from posepipe.recipe import EXTENDS, Recipe, Table, list_recipes, load_recipe, sha256_of
+from posepipe.recipe import (
+    EXTENDS,
+    Recipe,
+    ReportedTable,
+    Table,
+    WeightsTable,
+    list_recipes,
+    load_recipe,
+    sha256_of,
+)
 from posepipe.training.augment import AugmentTable
 from posepipe.training.detector_loop import DetectorTrainingTable
 from posepipe.training.pose_loop import PoseTrainingTable
@@ -33,6 +42,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "posepipe").rglob("*.py"))
 RECIPES = sorted(path.parent.name for path in (ROOT / "models").glob("*/recipe.toml"))
 SHIPPED = sorted(path.parent.name for path in (ROOT / "models").glob("*/weights.safetensors"))
+FETCHABLE = [name for name in RECIPES if load_recipe(name).weights.urls]
 MOST_BYTES = 16_000_000
 
 PUBLIC_NAMES = {
@@ -49,7 +59,9 @@ PUBLIC_NAMES = {
     "evaluate",
 }
 
+COMMON_TABLES: dict[str, type[Table]] = {"weights": WeightsTable, "reported": ReportedTable}
 POSE_TABLES: dict[str, type[Table]] = {
+    **COMMON_TABLES,
     "preprocessing": PreprocessingTable,
     "decoding": DecodingTable,
     "training": PoseTrainingTable,
@@ -57,6 +69,7 @@ POSE_TABLES: dict[str, type[Table]] = {
     "paper": PaperTable,
 }
 DETECTION_TABLES: dict[str, type[Table]] = {
+    **COMMON_TABLES,
     "detector": DetectorTable,
     "network": NetworkTable,
     "preprocessing": Preprocessing,
@@ -184,6 +197,8 @@ def test_a_models_name_says_what_it_is(name: str) -> None:
             assert name.startswith(backbone if kind == "resnet" else f"{kind}-")
         assert name.endswith(f"-{input_size(recipe)}")
         assert input_size(recipe) in recipe.model.summary
+    elif (detector := recipe.table("detector", DetectorTable)).backend == "detectron2":
+        assert name == f"detectron2-{Path(detector.config).stem.lower().replace('_', '-')}"
     else:
         architecture = recipe.table("network", NetworkTable).architecture
         last_words = architecture.replace("mobilenet_v2", "mobilenetv2").split("_")[1:]
@@ -203,6 +218,18 @@ def test_a_model_has_a_card_or_extends_one_that_has(name: str) -> None:
     folder = ROOT / "models" / name
     text = (folder / "recipe.toml").read_text(encoding="utf-8")
     assert (folder / "README.md").is_file() or text.partition("[")[0].find(f"{EXTENDS} = ") >= 0
+
+
+@pytest.mark.parametrize("name", FETCHABLE)
+def test_what_can_be_fetched_has_terms_a_checksum_and_a_card(name: str) -> None:
+    recipe = load_recipe(name)
+    assert all(url.startswith("https://") for url in recipe.weights.urls)
+    assert recipe.weights.sha256_prefix or recipe.weights.md5_prefix
+    assert "weights: " in recipe.model.licence
+    assert recipe.reported.source
+    card = (ROOT / "models" / name / "README.md").read_text(encoding="utf-8")
+    assert f"posepipe models fetch {name}" in " ".join(card.split())
+    assert f"states {recipe.reported.box_ap} box AP" in " ".join(card.split())
 
 
 @pytest.mark.parametrize("name", SHIPPED)

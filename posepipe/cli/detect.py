@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from posepipe.cli.fetching import fetch_missing
 from posepipe.cli.options import (
     PATH,
     check_output,
@@ -36,6 +37,7 @@ def detect(verbose: bool, /, output: Path, **options: Any) -> None:
     from posepipe.engines.runs import run_detection
 
     chosen = chosen_detection(options)
+    fetch_missing(chosen.models, chosen.weights, stage="detection", offline=options["offline"])
     stage = chosen.stage()
     made = chosen.made_by(stage, "detect")
     with progress_bar(len(images), "detect", output) as bar:

@@ -106,6 +106,7 @@ running_options: Callable[[Any], Any] = together(
         show_default=True,
         help="Threads that read pictures ahead of the network.",
     ),
+    click.option("--offline", is_flag=True, help="Fetch no weights; use what is here."),
     click.option("--resume", is_flag=True, help="Go on from an interrupted run."),
     click.option("--strict", is_flag=True, help="Stop at the first bad picture or box."),
     verbose_option,

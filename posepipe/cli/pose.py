@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from posepipe.cli.fetching import fetch_missing
 from posepipe.cli.options import (
     PATH,
     check_output,
@@ -54,6 +55,7 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
     from posepipe.recipe import sha256_of
 
     chosen = chosen_pose(options)
+    fetch_missing(chosen.models, chosen.weights, stage="pose", offline=options["offline"])
     stage = chosen.stage()
     made = chosen.made_by(stage, "pose")
     with progress_bar(len(document.images), "pose", output) as bar:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from posepipe.cli.fetching import fetch_missing
 from posepipe.cli.options import (
     PATH,
     check_output,
@@ -40,6 +41,9 @@ def run(verbose: bool, /, output: Path, **options: Any) -> None:
     from posepipe.engines.runs import run_both
 
     detection, pose = chosen_detection(options), chosen_pose(options)
+    offline = options["offline"]
+    fetch_missing(detection.models, detection.weights, stage="detection", offline=offline)
+    fetch_missing(pose.models, pose.weights, stage="pose", offline=offline)
     detection_stage, pose_stage = detection.stage(), pose.stage()
     made = made_by_both(detection, detection_stage, pose, pose_stage)
     with progress_bar(len(images), "run", output) as bar:

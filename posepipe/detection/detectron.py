@@ -169,6 +169,7 @@ def load_detectron(
         MissingDependencyError: detectron2 is not installed.
         RecipeError: no such configuration, or one of another kind of network.
         WeightsError: no weights, damaged ones, or those of another network.
+        DownloadError: the weights cannot be fetched, or may not be.
     """
     _check_installed()
     import detectron2

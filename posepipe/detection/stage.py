@@ -160,15 +160,19 @@ class DetectionStage:
 
     def __call__(self, batch: Sequence[ReadyImage]) -> list[Detections]:
         """The people of each picture, best first; somewhere nobody."""
+        return [
+            choose_people(found, ready.image_id, ready.size_wh, self.settings)
+            for found, ready in zip(self.candidates(batch), batch, strict=True)
+        ]
+
+    def candidates(self, batch: Sequence[ReadyImage]) -> list[Candidates]:
+        """All that every view of each picture gives, before NMS: what `choose_people` takes."""
         seen: list[list[Candidates]] = [[] for _ in batch]
         for number, view in enumerate(self._views):
             outputs = view.detector([ready.views[number] for ready in batch])
             for parts, ready, output in zip(seen, batch, outputs, strict=True):
                 parts.append(output.mirrored(ready.size_wh[0]) if view.mirrored else output)
-        return [
-            choose_people(pooled(parts), ready.image_id, ready.size_wh, self.settings)
-            for parts, ready in zip(seen, batch, strict=True)
-        ]
+        return [pooled(parts) for parts in seen]
 
 
 def choose_people(
@@ -260,6 +264,7 @@ def load_detector(
     Raises:
         RecipeError: no such model, or a wrong field in its recipe.
         WeightsError: no weights, damaged ones, or those of another network.
+        DownloadError: the weights cannot be fetched, or may not be.
         OptionError: no such device or precision here, or options that contradict each other.
         MissingDependencyError: the model needs detectron2, which is not installed.
     """

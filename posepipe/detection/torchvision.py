@@ -170,6 +170,7 @@ def load_torchvision(
     Raises:
         RecipeError: a field of the recipe is wrong.
         WeightsError: no weights, damaged ones, or those of another network.
+        DownloadError: the weights cannot be fetched, or may not be.
     """
     preprocessing = recipe.table("preprocessing", Preprocessing)
     min_score = recipe.table("candidates", CandidatesTable).min_score

@@ -10,7 +10,7 @@ COMMANDS = ["run", "detect", "pose", "eval", "draw", "models"]
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], *([command] for command in COMMANDS), ["models", "show"]]
+    "arguments", [[], *([command] for command in COMMANDS), ["models", "show"], ["models", "fetch"]]
 )
 def test_every_command_has_help(arguments: list[str]) -> None:
     for flag in ("--help", "-h"):
@@ -77,6 +77,8 @@ def test_the_version_is_told() -> None:
         ["draw", "kps.json"],
         ["draw", "kps.json", "-o", "drawn", "--min-score", "-1"],
         ["models", "show"],
+        ["models", "fetch"],
+        ["models", "fetch", "fasterrcnn-resnet50-fpn", "--all"],
     ],
     ids=" ".join,
 )

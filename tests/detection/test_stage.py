@@ -172,15 +172,6 @@ def test_an_unknown_field_of_a_recipe_is_named(model_folder: Recipe, table: str)
         read(wrong)
 
 
-@pytest.mark.parametrize("name", ["fasterrcnn-resnet50-fpn", "maskrcnn-resnet50-fpn"])
-def test_recipes_without_weights_say_where_to_put_them(name: str) -> None:
-    recipe = detector_recipe(name)
-    if any(recipe.folder.glob("weights.*")):
-        pytest.skip("the weights have been put there")
-    with pytest.raises(WeightsError, match="comes without weights: name a file"):
-        load_detector(name, device="cpu")
-
-
 @pytest.mark.parametrize(
     "settings",
     [{"scales": ()}, {"scales": (0.0,)}, {"min_score": 2.0}, {"batch_size": 0}],

@@ -1,0 +1,123 @@
+"""Weights fetched on the way: a progress bar on stderr, and what is kept when it is interrupted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from tqdm import tqdm
+
+from posepipe.cli.interruption import INTERRUPTED
+
+if TYPE_CHECKING:
+    from posepipe.recipe import Recipe, Stage
+    from posepipe.zoo import CachedWeights
+
+
+class TransferBar:
+    """A `posepipe.downloads.Watcher`: a bar in bytes, no bar where stderr is no terminal.
+
+    Args:
+        weights: what is fetched; named, with its terms, once it begins to arrive.
+    """
+
+    def __init__(self, weights: CachedWeights) -> None:
+        self._weights = weights
+        self._announced = False
+        self._bar: tqdm[None] | None = None
+
+    def transferred(self, done: int, total: int | None) -> None:
+        """Move the bar; a part that was there before does not count for the speed."""
+        if not self._announced:
+            self._announced = True
+            terms = self._weights.recipe.model.licence or "licence unknown"
+            size = f", {total / 1e6:.0f} MB" if total else ""
+            click.echo(f"posepipe: fetching {self._weights.key}{size} ({terms})", err=True)
+        if self._bar is None:
+            self._bar = tqdm(
+                desc=self._weights.recipe.name,
+                total=total,
+                initial=done,
+                unit="B",
+                unit_scale=True,
+                disable=None,
+                file=sys.stderr,
+            )
+        self._bar.update(done - self._bar.n)
+
+    def notice(self, line: str) -> None:
+        """A line of its own; a transfer that goes on after it has a new bar."""
+        self.close()
+        click.echo(f"posepipe: {line}", err=True)
+
+    def close(self) -> None:
+        """Leave the bar as it is and go to the next line."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+@contextmanager
+def transfer_bar(weights: CachedWeights) -> Iterator[TransferBar]:
+    """A bar for a fetch; an interruption says what is kept.
+
+    Raises:
+        SystemExit: 130 after an interruption.
+    """
+    bar = TransferBar(weights)
+    try:
+        yield bar
+    except KeyboardInterrupt:
+        bar.close()
+        kept = f"; what has arrived is kept in {weights.part}: the same command goes on from it"
+        click.echo(f"posepipe: interrupted{kept if weights.part.is_file() else ''}", err=True)
+        sys.exit(INTERRUPTED)
+    finally:
+        bar.close()
+
+
+def fetch_missing(
+    models: Sequence[str | Path], weights: Path | str | None, *, stage: Stage, offline: bool
+) -> None:
+    """The weights of all models that a command is about to load, fetched where they are not here.
+
+    What cannot be loaded anyway is not fetched: a model of the other stage, or of a library that
+    is not installed. Whoever loads it says why.
+
+    Args:
+        models: names or folders.
+        weights: another weights file than the model's own; then there is nothing to fetch.
+        stage: what the models are for.
+        offline: whether nothing may be fetched.
+
+    Raises:
+        PosepipeError: no such model, or its weights cannot be fetched.
+    """
+    from posepipe.recipe import load_recipe
+    from posepipe.zoo import CachedWeights, is_offline, state_of, weights_by_name
+
+    if weights is not None:
+        return
+    for name in models:
+        if str(name) == "detectron2":  # described by options alone
+            continue
+        recipe = load_recipe(name)
+        if recipe.model.stage != stage or state_of(recipe) != "can be fetched":
+            continue
+        if _needs_detectron2(recipe) and find_spec("detectron2") is None:
+            continue
+        if offline or is_offline():
+            weights_by_name(recipe, offline=True)  # raises, and says what to do
+        cached = CachedWeights(recipe)
+        with transfer_bar(cached) as bar:
+            cached.fetched(watcher=bar)
+
+
+def _needs_detectron2(recipe: Recipe) -> bool:
+    detector = recipe.tables.get("detector")  # as it stands: its checked form would load numpy
+    return isinstance(detector, dict) and detector.get("backend") == "detectron2"

@@ -1,0 +1,63 @@
+"""``posepipe models fetch``: bring models' weights here before they are needed."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from posepipe.cli.fetching import transfer_bar
+from posepipe.errors import OptionError, PosepipeError
+
+if TYPE_CHECKING:
+    from posepipe.recipe import Recipe
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "everything", is_flag=True, help="All models that can be fetched.")
+@click.option("--pin", is_flag=True, help="Write the SHA-256 to the pins: only it is taken then.")
+@click.option("--offline", is_flag=True, help="Fetch nothing: check what is in the cache.")
+def fetch(names: tuple[str, ...], everything: bool, pin: bool, offline: bool) -> None:
+    """Fetch the weights of the models NAME into the cache and check them.
+
+    Prints a line for each: its SHA-256 and the file. What is in the cache is checked, not fetched
+    again. An interrupted fetch goes on where it stopped.
+    """
+    if bool(names) == everything:
+        raise click.UsageError("name the models to fetch, or give --all")
+    from posepipe.recipe import list_recipes, load_recipe
+
+    if everything:
+        recipes = [recipe for recipe in list_recipes() if recipe.weights.urls]
+    else:
+        recipes = [load_recipe(name) for name in names]
+    failed = 0
+    for recipe in recipes:
+        try:
+            _fetch_one(recipe, pin=pin, offline=offline)
+        except PosepipeError as error:  # the others may well be had
+            click.echo(f"posepipe: {error}", err=True)
+            failed += 1
+    if failed:
+        sys.exit(1)
+
+
+def _fetch_one(recipe: Recipe, *, pin: bool, offline: bool) -> None:
+    from posepipe.zoo import CachedWeights, is_offline, weights_by_name
+
+    if recipe.has_weights or not recipe.weights.urls:  # beside the recipe, or nowhere
+        path, digest = recipe.verified_weights()
+        click.echo(f"{digest}  {path}")
+        if pin:
+            raise OptionError(f"model {recipe.name!r} has weights of its own: nothing is pinned")
+        return
+    cached = CachedWeights(recipe)
+    if (offline or is_offline()) and not cached.path.is_file():
+        weights_by_name(recipe, offline=True)  # raises, and says what to do
+    with transfer_bar(cached) as bar:
+        digest = cached.fetched(watcher=bar)
+    click.echo(f"{digest}  {cached.path}")
+    if pin:
+        click.echo(f"posepipe: pinned in {cached.pin(digest)}", err=True)
