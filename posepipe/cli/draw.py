@@ -54,7 +54,7 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
     from posepipe.drawing.draw import draw_detections, draw_poses
     from posepipe.drawing.save import save_image
     from posepipe.drawing.style import DrawStyle
-    from posepipe.engines.streams import prefetch
+    from posepipe.streams import prefetch
 
     style = DrawStyle(
         min_confidence=options["min_confidence"],

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from posepipe.engines.stage import Stage
-from posepipe.engines.streams import batched, prefetch
 from posepipe.errors import PosepipeError
+from posepipe.streams import batched, prefetch
 
 In = TypeVar("In")
 Out = TypeVar("Out")

@@ -1,4 +1,4 @@
-"""What networks learn from: labelled people in pictures, read and drawn in some proportion."""
+"""What networks learn from: labelled people in pictures, and pictures with all their people."""
 
 from __future__ import annotations
 
@@ -10,11 +10,32 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from posepipe.core.poses import PoseLabels
-from posepipe.core.shapes import checked
-from posepipe.data.coco import Annotations, image_files
+from posepipe.core.boxes import area
+from posepipe.core.shapes import check_same_length, checked
+from posepipe.core.skeleton import COCO_PERSON, Skeleton
+from posepipe.data.coco import Annotations, image_files, read_annotations
+from posepipe.recipe import Table
+from posepipe.training.pictures import Picture, PictureCache, Pixels
 
 Sample = TypeVar("Sample")
+
+
+class DataTable(Table, frozen=True):
+    """An entry of the recipe's list ``[[training.data]]`` or ``[[training.validate]]``.
+
+    Attributes:
+        annotations: a COCO keypoint file.
+        images: the folder of its pictures.
+        weight: how often the set is drawn, relative to the other sets.
+    """
+
+    annotations: str
+    images: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < float("inf"):
+            raise ValueError(f"weight must be a number from 0 on, got {self.weight}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,28 +43,40 @@ class PoseSample:
     """One labelled person.
 
     Attributes:
-        pixels: (H, W, 3) uint8 RGB, the whole picture, shared among its people.
+        picture: the whole picture, shared among its people.
         box_xyxy: (4,) float64 pixels.
         keypoints_xy: (K, 2) float64 pixels of the picture.
         weights: (K,) float64: 0 where not labelled, 1 where labelled by a person, between for
             keypoints that another network labelled.
+        visibility: (K,) int64, COCO's: 0 not labelled, 1 labelled but occluded, 2 visible.
         area: square pixels, for OKS.
     """
 
-    pixels: npt.NDArray[np.uint8]
+    picture: Picture
     box_xyxy: npt.NDArray[np.float64]
     keypoints_xy: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64]
+    visibility: npt.NDArray[np.int64]
     area: float
 
     def __post_init__(self) -> None:
         fields = {
-            "box_xyxy": checked("box_xyxy", self.box_xyxy, (4,), np.float64),
             "keypoints_xy": checked("keypoints_xy", self.keypoints_xy, ("K", 2), np.float64),
-            "weights": checked("weights", self.weights, (len(self.keypoints_xy),), np.float64),
+            "weights": checked("weights", self.weights, ("K",), np.float64),
+            "visibility": checked("visibility", self.visibility, ("K",), np.int64),
         }
+        check_same_length(**fields)
+        fields["box_xyxy"] = checked("box_xyxy", self.box_xyxy, (4,), np.float64)
         for name, array in fields.items():
             object.__setattr__(self, name, array)
+
+    def read(self) -> Pixels:
+        """(H, W, 3) uint8 RGB, the whole picture; not to be written to.
+
+        Raises:
+            ImageError: the picture is missing or cannot be read.
+        """
+        return self.picture.read()
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +84,12 @@ class DetectionSample:
     """One picture with all its people.
 
     Attributes:
-        pixels: (H, W, 3) uint8 RGB.
+        picture: read when it is needed; or (H, W, 3) uint8 RGB pixels that are there already.
         boxes_xyxy: (N, 4) float64 pixels, people; N = 0 makes the picture a negative.
         ignored_xyxy: (M, 4) float64 pixels, regions that are neither person nor background.
     """
 
-    pixels: npt.NDArray[np.uint8]
+    picture: Picture | Pixels
     boxes_xyxy: npt.NDArray[np.float64]
     ignored_xyxy: npt.NDArray[np.float64]
 
@@ -65,46 +98,120 @@ class DetectionSample:
             array = checked(name, getattr(self, name), ("N", 4), np.float64)
             object.__setattr__(self, name, array)
 
+    @property
+    def pixels(self) -> Pixels:
+        """(H, W, 3) uint8 RGB, read now unless they are kept; not to be written to.
+
+        Raises:
+            ImageError: the picture is missing or cannot be read.
+        """
+        return self.picture.read() if isinstance(self.picture, Picture) else self.picture
+
 
 def pose_samples(
-    annotations: Annotations, folder: Path, *, pseudo_weight: float
+    annotations: Annotations,
+    folder: Path,
+    *,
+    pseudo_weight: float,
+    cache: PictureCache | None = None,
 ) -> list[PoseSample]:
-    """Everybody with a labelled keypoint, all pictures being read into memory.
+    """Everybody with a labelled keypoint and a box of some area; no picture is read yet.
+
+    Crowd regions are left out.
 
     Args:
         annotations: the labels.
         folder: where the pictures lie.
         pseudo_weight: weight of keypoints that another network placed, not a person.
+        cache: keeps pictures once they are read; None decodes them each time.
 
     Raises:
-        ImageError: a picture is missing or cannot be read.
+        ImageError: no such folder.
     """
     samples = []
     for image in image_files(annotations, folder):
-        labels, pixels = annotations.labels_by_image[image.id], image.read()
-        for person in np.flatnonzero(
-            ~labels.is_crowd & (labels.visibility > 0).any(axis=1)
-        ).tolist():
-            weights = (labels.visibility[person] > 0).astype(np.float64)
+        labels, picture = annotations.labels_by_image[image.id], Picture(image, cache)
+        labelled = (labels.visibility > 0).any(axis=1) & (area(labels.boxes_xyxy) > 0)
+        for person in np.flatnonzero(labelled & ~labels.is_crowd).tolist():
+            visibility = labels.visibility[person]
+            weights = (visibility > 0).astype(np.float64)
             source = annotations.provenance.get(int(labels.annotation_ids[person]))
             if source is not None:
                 weights[list(source.pseudo_keypoints)] *= pseudo_weight
-            samples.append(_pose_sample(pixels, labels, person, weights))
+            samples.append(
+                PoseSample(
+                    picture=picture,
+                    box_xyxy=labels.boxes_xyxy[person],
+                    keypoints_xy=labels.keypoints_xy[person],
+                    weights=weights,
+                    visibility=visibility,
+                    area=float(labels.areas[person]),
+                )
+            )
     return samples
 
 
-def detection_samples(annotations: Annotations, folder: Path) -> list[DetectionSample]:
+def detection_samples(
+    annotations: Annotations, folder: Path, *, cache: PictureCache | None = None
+) -> list[DetectionSample]:
     """Every picture with all its people; what is marked ``iscrowd`` becomes an ignored region.
 
+    Boxes without area are left out. No picture is read yet.
+
+    Args:
+        annotations: the labels.
+        folder: where the pictures lie.
+        cache: keeps pictures once they are read; None decodes them each time.
+
     Raises:
-        ImageError: a picture is missing or cannot be read.
+        ImageError: no such folder.
     """
     samples = []
     for image in image_files(annotations, folder):
         labels = annotations.labels_by_image[image.id]
-        boxes, crowd = labels.boxes_xyxy, labels.is_crowd
-        samples.append(DetectionSample(image.read(), boxes[~crowd], boxes[crowd]))
+        solid = area(labels.boxes_xyxy) > 0
+        boxes, crowd = labels.boxes_xyxy[solid], labels.is_crowd[solid]
+        samples.append(DetectionSample(Picture(image, cache), boxes[~crowd], boxes[crowd]))
     return samples
+
+
+def read_pose_sets(
+    tables: Sequence[DataTable],
+    *,
+    pseudo_weight: float,
+    cache: PictureCache | None = None,
+    skeleton: Skeleton = COCO_PERSON,
+) -> list[list[PoseSample]]:
+    """The labelled people of every set of a recipe; see `pose_samples`.
+
+    Raises:
+        DocumentError: an annotation file is missing or wrong.
+        ImageError: a folder of pictures is missing.
+    """
+    return [
+        pose_samples(
+            read_annotations(table.annotations, skeleton=skeleton),
+            Path(table.images),
+            pseudo_weight=pseudo_weight,
+            cache=cache,
+        )
+        for table in tables
+    ]
+
+
+def read_detection_sets(
+    tables: Sequence[DataTable], *, cache: PictureCache | None = None
+) -> list[list[DetectionSample]]:
+    """The pictures of every set of a recipe; see `detection_samples`.
+
+    Raises:
+        DocumentError: an annotation file is missing or wrong.
+        ImageError: a folder of pictures is missing.
+    """
+    return [
+        detection_samples(read_annotations(table.annotations), Path(table.images), cache=cache)
+        for table in tables
+    ]
 
 
 def draw_forever(
@@ -122,18 +229,6 @@ def draw_forever(
     while True:
         chosen = int(generator.choice(len(sets), p=probabilities))
         yield sets[chosen][next(orders[chosen])]
-
-
-def _pose_sample(
-    pixels: npt.NDArray[np.uint8], labels: PoseLabels, person: int, weights: npt.NDArray[np.float64]
-) -> PoseSample:
-    return PoseSample(
-        pixels=pixels,
-        box_xyxy=labels.boxes_xyxy[person],
-        keypoints_xy=labels.keypoints_xy[person],
-        weights=weights,
-        area=float(labels.areas[person]),
-    )
 
 
 def _endless_order(length: int, generator: np.random.Generator) -> Iterator[int]:

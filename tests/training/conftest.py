@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from posepipe.training.pictures import Picture
 from posepipe.training.samples import PoseSample
 
 
@@ -26,6 +27,13 @@ def painted_person() -> Callable[..., PoseSample]:
         weights = np.ones(17)
         weights[::6] = 0
         box = np.array([0.15 * width, 0.15 * height, 0.85 * width, 0.85 * height])
-        return PoseSample(pixels, box, points, weights, area=0.4 * width * height)
+        return PoseSample(
+            Picture.in_memory(pixels),
+            box,
+            points,
+            weights,
+            visibility=2 * weights,
+            area=0.4 * width * height,
+        )
 
     return make

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
 
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.training.augment import AugmentTable, augmented_crop
+from posepipe.training.pictures import Picture
 from posepipe.training.samples import PoseSample
 
 PLAIN = AugmentTable(flip=0, rotation=0, scale=(1, 1), shift=0, half_body=0, colour=0)
@@ -45,7 +48,14 @@ def one_spot(keypoint):
     pixels = np.zeros((220, 180, 3), np.uint8)
     x, y = points[keypoint].astype(int)
     pixels[y - 1 : y + 2, x - 1 : x + 2] = 255
-    return PoseSample(pixels, np.array([50, 50, 130, 170]), points, np.ones(17), area=5000.0)
+    return PoseSample(
+        Picture.in_memory(pixels),
+        np.array([50, 50, 130, 170]),
+        points,
+        np.ones(17),
+        np.full(17, 2),
+        area=5000.0,
+    )
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -152,7 +162,7 @@ def test_a_person_with_few_keypoints_is_not_halved(painted_person):
     whole = painted_person()
     weights = np.zeros(17)
     weights[:7] = 1
-    sample = PoseSample(whole.pixels, whole.box_xyxy, whole.keypoints_xy, weights, whole.area)
+    sample = replace(whole, weights=weights)
     halved, plain = crop_of(sample, POLICIES["half body"]), crop_of(sample, PLAIN)
     assert np.array_equal(halved.points_xy, plain.points_xy)
 
@@ -176,7 +186,7 @@ def test_outside_the_picture_is_the_fill_colour(painted_person):
 
 def test_the_sample_is_left_as_it_is(painted_person):
     sample = painted_person()
-    pixels, points = sample.pixels.copy(), sample.keypoints_xy.copy()
+    pixels, points = sample.read().copy(), sample.keypoints_xy.copy()
     crop_of(sample, AugmentTable(flip=1, colour=0.3))
-    assert np.array_equal(sample.pixels, pixels)
+    assert np.array_equal(sample.read(), pixels)
     assert np.array_equal(sample.keypoints_xy, points)

@@ -10,6 +10,7 @@ import pytest
 from builders import annotation, annotation_file, image_entry, keypoints_xyv, save_picture
 
 from posepipe.data.coco import read_annotations
+from posepipe.training.pictures import Picture
 from posepipe.training.samples import (
     PoseSample,
     detection_samples,
@@ -49,16 +50,17 @@ def test_the_same_seed_draws_the_same_people():
     [
         ({"box_xyxy": [0, 0, 5]}, "box_xyxy must have shape"),
         ({"keypoints_xy": np.zeros((17, 3))}, "keypoints_xy must have shape"),
-        ({"weights": np.ones(16)}, "weights must have shape"),
+        ({"weights": np.ones(16)}, "lengths differ"),
         ({"keypoints_xy": np.full((17, 2), np.nan)}, "keypoints_xy must be finite"),
     ],
 )
 def test_a_sample_that_does_not_fit_together_is_refused(change, message):
     fields = {
-        "pixels": np.zeros((4, 4, 3), np.uint8),
+        "picture": Picture.in_memory(np.zeros((4, 4, 3), np.uint8)),
         "box_xyxy": [0, 0, 5, 5],
         "keypoints_xy": np.zeros((17, 2)),
         "weights": np.ones(17),
+        "visibility": np.full(17, 2),
         "area": 20.0,
     }
     with pytest.raises(ValueError, match=message):
@@ -82,8 +84,8 @@ def annotations(tmp_path):
 
 def test_everybody_with_a_keypoint_is_a_pose_sample(annotations, tmp_path):
     one, other = pose_samples(annotations, tmp_path, pseudo_weight=0.25)
-    assert one.pixels.shape == (80, 100, 3)
-    assert one.pixels is other.pixels  # a picture is in memory once
+    assert one.read().shape == (80, 100, 3)
+    assert one.picture is other.picture
     assert one.box_xyxy.tolist() == [10, 20, 40, 60]
     assert one.keypoints_xy[3].tolist() == [13, 23]
     assert one.weights.tolist() == [0.25] + [1] * 15 + [0.25]

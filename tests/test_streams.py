@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posepipe.engines.streams import batched, prefetch
+from posepipe.streams import batched, prefetch
 
 THREADS = "posepipe-prefetch"
 

@@ -1,0 +1,189 @@
+"""Batches of crops, made ahead by threads: which, how, and in what order depends on numbers alone.
+
+A run goes through sample numbers 0, 1, 2, … (`posepipe.training.order`); everything random about a
+sample is drawn from (seed, number). So beginning at a number equals having come to it, and several
+processes make what one would make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from posepipe.core.skeleton import Skeleton
+from posepipe.errors import OptionError
+from posepipe.pose.crops import PreprocessingTable
+from posepipe.streams import prefetch
+from posepipe.training.augment import (
+    Augmentation,
+    AugmentTable,
+    crop_labels,
+    crop_pixels,
+    draw_augmentation,
+)
+from posepipe.training.order import SampleOrder, sample_generator
+from posepipe.training.samples import PoseSample
+
+Engine = Literal["cpu", "device"]
+
+
+class BatchSettings(Protocol):
+    """What making batches needs to know of a recipe's ``[training]`` table.
+
+    Attributes:
+        batch: samples per step of the optimiser, over all processes.
+        accumulate: how many micro-batches of each process make a step.
+        seed: of everything random.
+        workers: threads that make batches; 0 makes them when they are asked for.
+        augment: what happens to crops.
+        engine: "cpu" warps in the threads; "device" keeps the pictures on the device and warps
+            there.
+    """
+
+    @property
+    def batch(self) -> int: ...  # noqa: D102  # see the class
+    @property
+    def accumulate(self) -> int: ...  # noqa: D102  # see the class
+    @property
+    def seed(self) -> int: ...  # noqa: D102  # see the class
+    @property
+    def workers(self) -> int: ...  # noqa: D102  # see the class
+    @property
+    def augment(self) -> AugmentTable: ...  # noqa: D102  # see the class
+    @property
+    def engine(self) -> Engine: ...  # noqa: D102  # see the class
+
+
+@dataclass(frozen=True, eq=False)
+class PoseBatch:
+    """Crops of people with their keypoints, on the device.
+
+    Attributes:
+        pixels: (B, h, w, 3) uint8 RGB.
+        points_xy: (B, K, 2) float32 crop pixels.
+        weights: (B, K) float32: 0 where not labelled or outside the crop, 1 where labelled by a
+            person, between for keypoints that another network labelled.
+        visibility: (B, K) int64, COCO's: 0 not labelled or outside the crop, 1 occluded, 2 visible.
+    """
+
+    pixels: Tensor
+    points_xy: Tensor
+    weights: Tensor
+    visibility: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+class PoseBatches:
+    """The micro-batches of one process, from any sample number on; call it to get them."""
+
+    def __init__(
+        self,
+        sets: Sequence[Sequence[PoseSample]],
+        shares: Sequence[float],
+        table: BatchSettings,
+        preprocessing: PreprocessingTable,
+        skeleton: Skeleton,
+        *,
+        device: torch.device,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        """Make nothing yet.
+
+        Args:
+            sets: data sets of labelled people.
+            shares: how often each is drawn, relative to the others.
+            table: the recipe's ``[training]``.
+            preprocessing: size, margins and fill colour of crops.
+            skeleton: what the K keypoints are.
+            device: where batches are wanted.
+            rank: which of the processes this is.
+            world: how many processes share every batch.
+
+        Raises:
+            OptionError: an empty set, or a batch that the processes' micro-batches do not divide.
+        """
+        parts = world * table.accumulate
+        if table.batch < 1 or parts < 1 or table.batch % parts:
+            raise OptionError(
+                f"training.batch = {table.batch} cannot be shared by {world} processes with "
+                f"training.accumulate = {table.accumulate}: it must be a multiple of {parts}"
+            )
+        self._sets, self._table, self._given, self._skeleton = sets, table, preprocessing, skeleton
+        self._device, self._rank, self._world = device, rank, world
+        self._order = SampleOrder([len(samples) for samples in sets], shares, table.seed)
+
+    def __call__(self, start: int) -> Generator[PoseBatch, None, None]:
+        """Micro-batches without end; closing the iterator stops the threads.
+
+        Args:
+            start: the global sample number that the first batch of all processes begins with.
+
+        Raises:
+            ImageError: (at its batch's turn) a picture is missing or cannot be read.
+        """
+        workers = self._table.workers
+        yield from prefetch(
+            self._made, self._numbers(start), workers=workers, ahead=max(2 * workers, 1)
+        )
+
+    def _numbers(self, start: int) -> Iterator[range]:
+        """The sample numbers of each micro-batch of this process."""
+        whole, accumulate = self._table.batch, self._table.accumulate
+        size = whole // (self._world * accumulate)
+        first = start + self._rank * size * accumulate
+        while True:
+            for part in range(accumulate):
+                yield range(first + part * size, first + (part + 1) * size)
+            first += whole
+
+    def _made(self, numbers: range) -> PoseBatch:
+        size_wh = self._given.input_size_wh
+        samples, augmentations, labels = [], [], []
+        for number in numbers:
+            which, item = self._order(number)
+            sample = self._sets[which][item]
+            augmentation = draw_augmentation(
+                sample,
+                self._table.augment,
+                size_wh=size_wh,
+                margins_xy=self._given.margins_xy,
+                skeleton=self._skeleton,
+                generator=sample_generator(self._table.seed, number),
+            )
+            samples.append(sample)
+            augmentations.append(augmentation)
+            labels.append(
+                crop_labels(sample, augmentation, size_wh=size_wh, skeleton=self._skeleton)
+            )
+        return PoseBatch(
+            self._pixels(samples, augmentations),
+            self._moved(np.stack([label.points_xy for label in labels]).astype(np.float32)),
+            self._moved(np.stack([label.weights for label in labels]).astype(np.float32)),
+            self._moved(np.stack([label.visibility for label in labels])),
+        )
+
+    def _pixels(
+        self, samples: Sequence[PoseSample], augmentations: Sequence[Augmentation]
+    ) -> Tensor:
+        width, height = self._given.input_size_wh
+        pixels = np.empty((len(samples), height, width, 3), np.uint8)
+        for place, (sample, augmentation) in enumerate(zip(samples, augmentations, strict=True)):
+            pixels[place] = crop_pixels(
+                sample.read(), augmentation, size_wh=(width, height), fill=self._given.fill
+            )
+        return self._moved(pixels)
+
+    def _moved(self, array: npt.NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        if self._device.type == "cuda":
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)

@@ -1,0 +1,127 @@
+"""Pictures that networks learn from: read when they are needed, kept while there is room."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from posepipe.data.images import ImageFile
+
+CacheKind = Literal["memory", "none"]
+Pixels = npt.NDArray[np.uint8]
+
+logger = logging.getLogger(__name__)
+
+_MEMORY = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+_UNKNOWN = 8 * 2**30  # bytes, where the system does not say what is free
+
+
+class PictureCache:
+    """Decoded pictures in memory, up to a limit; beyond it pictures are decoded each time.
+
+    What came first stays: in shuffled epochs every picture is as likely to be needed next, so
+    throwing some out for others would gain nothing.
+
+    Attributes:
+        limit_bytes: most bytes of pixels that are kept.
+        used_bytes: bytes of pixels kept so far.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+        self._kept: dict[ImageFile, Pixels] = {}
+        self._lock = threading.Lock()
+        self._full = False
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def read(self, file: ImageFile) -> Pixels:
+        """(H, W, 3) uint8 RGB, read-only if kept; for any number of threads.
+
+        Raises:
+            ImageError: as `ImageFile.read`.
+        """
+        pixels = self._kept.get(file)
+        if pixels is not None:
+            return pixels
+        pixels = file.read()  # two threads may both do it; better than one waiting for the other
+        with self._lock:
+            if file in self._kept:
+                return self._kept[file]
+            if self.used_bytes + pixels.nbytes <= self.limit_bytes:
+                pixels.setflags(write=False)
+                self._kept[file] = pixels
+                self.used_bytes += pixels.nbytes
+            elif not self._full:
+                self._full = True
+                logger.info(
+                    "%d pictures fill the %.1f GiB of memory meant for them; the others are "
+                    "decoded each time",
+                    len(self._kept),
+                    self.limit_bytes / 2**30,
+                )
+        return pixels
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Picture:
+    """A picture that is read when it is needed.
+
+    Attributes:
+        file: where it lies.
+        cache: what keeps its pixels; None decodes it each time.
+    """
+
+    file: ImageFile
+    cache: PictureCache | None = None
+
+    @classmethod
+    def in_memory(cls, pixels: Pixels) -> Picture:
+        """A picture of (H, W, 3) uint8 RGB pixels that are there already; they are not copied."""
+        return cls(ImageFile(0, Path("in-memory"), "in-memory", pixels))
+
+    def read(self) -> Pixels:
+        """(H, W, 3) uint8 RGB; not to be written to.
+
+        Raises:
+            ImageError: missing or unreadable.
+        """
+        return self.file.read() if self.cache is None else self.cache.read(self.file)
+
+
+def picture_cache(kind: CacheKind, *, processes: int = 1) -> PictureCache | None:
+    """The cache that a recipe asks for (``training.cache``).
+
+    Args:
+        kind: "memory" keeps decoded pictures in half of the memory that is free now; "none" keeps
+            nothing.
+        processes: how many on this machine share that half.
+    """
+    if kind == "none":
+        return None
+    return PictureCache(free_memory() // 2 // processes)
+
+
+def free_memory() -> int:
+    """Bytes of memory that can be had now, a container's limit included; 8 GiB if unknown."""
+    free = [_UNKNOWN]
+    try:
+        lines = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
+        free = [int(lines["MemAvailable"].split()[0]) * 1024]
+    except (OSError, ValueError, KeyError):  # no Linux
+        pass
+    try:
+        most, used = ((_CGROUP / f"memory.{name}").read_text() for name in ("max", "current"))
+        free.append(max(int(most) - int(used), 0))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        pass
+    return min(free)
