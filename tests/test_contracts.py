@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from posepipe.training.detector_loop import DetectorTrainingTable
+from posepipe.training.pose_loop import PoseTrainingTable
 
 import posepipe
 from posepipe.detection.candidates import CandidatesTable, DetectorTable
@@ -24,8 +26,6 @@ from posepipe.pose.heatmaps import DecodingTable
 from posepipe.pose.networks.cpn import CPNTable
 from posepipe.recipe import Recipe, Table, list_recipes, load_recipe, sha256_of
 from posepipe.training.augment import AugmentTable
-from posepipe.training.detector_loop import DetectorTrainingTable
-from posepipe.training.pose_loop import PoseTrainingTable
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "posepipe").rglob("*.py"))
