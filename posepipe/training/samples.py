@@ -13,7 +13,8 @@ import numpy.typing as npt
 from posepipe.core.boxes import area
 from posepipe.core.shapes import check_same_length, checked
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
-from posepipe.data.coco import Annotations, image_files, read_annotations
+from posepipe.data.coco import Annotations, Provenance, image_files, read_annotations
+from posepipe.errors import DocumentError
 from posepipe.recipe import Table
 from posepipe.training.pictures import Picture, PictureCache, Pixels
 
@@ -126,6 +127,7 @@ def pose_samples(
         cache: keeps pictures once they are read; None decodes them each time.
 
     Raises:
+        DocumentError: pseudo keypoints that there are not.
         ImageError: no such folder.
     """
     samples = []
@@ -137,6 +139,7 @@ def pose_samples(
             weights = (visibility > 0).astype(np.float64)
             source = annotations.provenance.get(int(labels.annotation_ids[person]))
             if source is not None:
+                _check_indices(source, len(weights), annotations.path)
                 weights[list(source.pseudo_keypoints)] *= pseudo_weight
             samples.append(
                 PoseSample(
@@ -229,6 +232,14 @@ def draw_forever(
     while True:
         chosen = int(generator.choice(len(sets), p=probabilities))
         yield sets[chosen][next(orders[chosen])]
+
+
+def _check_indices(source: Provenance, count: int, path: Path) -> None:
+    unheard_of = [index for index in source.pseudo_keypoints if not 0 <= index < count]
+    if unheard_of:
+        raise DocumentError(
+            f"{path}: pseudo_keypoints has {unheard_of[0]}: keypoints are numbered 0 to {count - 1}"
+        )
 
 
 def _endless_order(length: int, generator: np.random.Generator) -> Iterator[int]:
