@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from posepipe.training.pose_loop import PoseTrainingTable
 
 import posepipe
 from posepipe.detection.candidates import CandidatesTable, DetectorTable
@@ -24,8 +25,7 @@ from posepipe.pose.heatmaps import DecodingTable
 from posepipe.pose.networks.cpn import CPNTable
 from posepipe.recipe import Recipe, Table, list_recipes, load_recipe, sha256_of
 from posepipe.training.augment import AugmentTable
-from posepipe.training.detector_loop import DetectorTrainingTable
-from posepipe.training.pose_loop import PoseTrainingTable
+from posepipe.training.detector_task import DetectorTrainingTable
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "posepipe").rglob("*.py"))
