@@ -125,8 +125,7 @@ def _check(recipe: str, options: TrainOptions) -> None:
 
     findings = check_run(recipe, options)
     for finding in findings:
-        kind = "error" if finding.fatal else "warning"
-        click.echo(f"posepipe: {kind}: {finding.line}", err=True)
+        click.echo(f"posepipe: {finding.line}", err=True)
     if any(finding.fatal for finding in findings):
         sys.exit(1)
 

@@ -16,8 +16,9 @@ from posepipe.data.coco import read_annotations
 from posepipe.errors import PosepipeError, RecipeError, TrainingError
 from posepipe.recipe import RECIPE_FILE, Recipe, load_recipe
 from posepipe.training.checkpoint import Checkpoint
-from posepipe.training.datacheck import Finding, check_data
+from posepipe.training.datacheck import check_data
 from posepipe.training.detector_task import DetectorTask, DetectorTrainingTable
+from posepipe.training.labelcheck import Finding
 from posepipe.training.loop import Loop, LoopOptions, Report, check_batch
 from posepipe.training.pose_task import PoseTask
 from posepipe.training.processes import Processes, join_processes
@@ -130,7 +131,7 @@ def train(
     folder = RunFolder(Path(run))
     findings = _by_first(processes, lambda: _check(folder, table, options))
     for finding in findings:
-        warn(finding.line)
+        warn(finding.line.removeprefix("warning: "))
     torch.manual_seed(table.seed)
     task = build_task(given, table, device=processes.device, start=options.start)
     task.module = processes.with_synchronised_norms(task.module, frozen_norm=table.frozen_norm)
@@ -233,12 +234,13 @@ def _check(folder: RunFolder, table: TrainingTable, options: TrainOptions) -> li
     fatal = [finding for finding in findings if finding.fatal]
     if fatal:
         more = f" (and {len(fatal) - 1} more: see --check-only)" if len(fatal) > 1 else ""
-        raise TrainingError(f"{fatal[0].line}{more}")
+        raise TrainingError(f"{fatal[0].line.removeprefix('error: ')}{more}")
     return findings
 
 
 def _findings(table: TrainingTable) -> list[Finding]:
-    return list(check_data(table.data, table.validate, skeleton=COCO_PERSON))
+    poses = isinstance(table, PoseTrainingTable)
+    return check_data(table.data, table.validate, skeleton=COCO_PERSON, keypoints=poses)
 
 
 def _note_sitting(
