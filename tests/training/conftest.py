@@ -44,16 +44,21 @@ def painted_person() -> Callable[..., PoseSample]:
 
 @pytest.fixture
 def painted_set(painted_person: Callable[..., PoseSample], tmp_path: Path) -> Callable[..., Path]:
-    """Writes an annotation file `NAME.json` of painted people, its pictures beside it."""
+    """Writes an annotation file `NAME.json` of painted people, its pictures beside it.
 
-    def write(people: int = 4, name: str = "people", first_seed: int = 0) -> Path:
+    The people are the same whatever the name; the files differ with the level of compression.
+    """
+
+    def write(people: int = 4, name: str = "people", compress_level: int = 6) -> Path:
         entries, images = [], []
         for number in range(1, people + 1):
-            person = painted_person(first_seed + number)
+            person = painted_person(number)
             pixels = person.read()
             height, width = pixels.shape[:2]
             file_name = f"{name}-{number}.png"
-            Image.fromarray(pixels).save(tmp_path / file_name)
+            Image.fromarray(pixels).save(
+                tmp_path / file_name, compress_level=compress_level
+            )
             images.append(image_entry(number, file_name=file_name, width=width, height=height))
             x1, y1, x2, y2 = person.box_xyxy.tolist()
             keypoints = [
