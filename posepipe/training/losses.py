@@ -90,20 +90,19 @@ class PoseLossTable(Table, frozen=True):
 
 
 class Labels(Protocol):
-    """What a loss asks of a batch of B crops.
-
-    Attributes:
-        points_xy: (B, K, 2) crop pixels; of unannotated keypoints anything.
-        weights: (B, K) in [0, 1]; 0: not annotated or outside the crop; below 1: doubtful.
-        visibility: (B, K) COCO's 0, 1, 2; 0 where outside the crop.
-    """
+    """What a loss asks of a batch of B crops; a `PoseBatch` has it."""
 
     @property
-    def points_xy(self) -> Tensor: ...  # noqa: D102
+    def points_xy(self) -> Tensor:
+        """(B, K, 2) crop pixels; of unannotated keypoints anything."""
+
     @property
-    def weights(self) -> Tensor: ...  # noqa: D102
+    def weights(self) -> Tensor:
+        """(B, K) in [0, 1]; 0: not annotated or outside the crop; below 1: doubtful."""
+
     @property
-    def visibility(self) -> Tensor: ...  # noqa: D102
+    def visibility(self) -> Tensor:
+        """(B, K) COCO's 0, 1, 2; 0 where outside the crop."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +165,40 @@ def pose_loss(
         return _pose_loss(heatmaps, batch, table, stride=stride, amplitude=amplitude)
 
 
+def pose_loss_counts(
+    batch: Labels, table: PoseLossTable, *, levels: int, refined: bool
+) -> dict[str, Tensor]:
+    """The counts of `pose_loss`, which the labels alone determine, so before any prediction.
+
+    Args:
+        batch: the labels.
+        table: the settings.
+        levels: how many intermediate predictions the network makes.
+        refined: whether it makes a final one.
+
+    Returns:
+        By the names that `pose_loss` gives, scalar float32.
+    """
+    weights = batch.weights.float()
+    keypoints = weights.shape[1]
+
+    def count(weights: Tensor, *, mining: bool) -> Tensor:
+        kept = _kept(table, keypoints, mining=mining)
+        if table.divide_by == "hardest":
+            return weights.new_full((), len(weights) * kept)
+        return weights.gt(0).sum(dim=1).clamp(max=kept).sum().float()
+
+    counts: dict[str, Tensor] = {}
+    if levels and table.levels != "none":
+        counting, _ = _level_weights(weights, batch.visibility, table)
+        counts["global"] = count(counting, mining=table.levels == "l2*")
+    if refined:
+        counts["refine"] = count(weights, mining=table.refine == "l2*")
+    if table.localisation:
+        counts["localisation"] = weights.gt(0).sum().float()
+    return counts
+
+
 def check_loss(table: PoseLossTable, *, levels: int, refined: bool) -> None:
     """Whether the settings fit a network with so many intermediate predictions and a final one.
 
@@ -226,37 +259,43 @@ def _pose_loss(
     amplitude: float,
 ) -> tuple[Losses, Tensor]:
     weights = batch.weights.float()
-    annotated = weights.gt(0)
     # Points of unannotated keypoints may be anything, NaN included.
-    points = torch.where(annotated[..., None], batch.points_xy.float(), 0.0)
-    losses: Losses = {}
+    points = torch.where(weights.gt(0)[..., None], batch.points_xy.float(), 0.0)
+    totals: dict[str, Tensor] = {}
     mined = torch.zeros(weights.shape[1], dtype=torch.int64, device=weights.device)
     placing = weights.new_zeros(())
     sharpness = table.sharpness / amplitude
     if heatmaps.levels and table.levels != "none":
         counting, placed = _level_weights(weights, batch.visibility, table)
-        parts = []
+        kept = _kept(table, weights.shape[1], mining=table.levels == "l2*")
+        total = weights.new_zeros(())
         for level, maps in enumerate(heatmaps.levels):
             targets = _targets(points, maps, table, level, stride=stride, amplitude=amplitude)
             shown = targets * placed.gt(0)[..., None, None]
-            parts.append(_l2(maps, shown, counting, table, mining=table.levels == "l2*")[0])
+            total = total + _l2(maps, shown, counting, kept)[0]
             if table.localisation:
                 placing = placing + _cross_entropy(maps, targets, placed, sharpness)
-        # A mean over levels; each of them counts the same number of keypoints.
-        factor = table.scale * table.levels_weight / len(parts)
-        total = factor * torch.stack([part.total for part in parts]).sum()
-        losses["global"] = Part(total, parts[0].count)
+        totals["global"] = table.scale * table.levels_weight / len(heatmaps.levels) * total
     if heatmaps.refined is not None:
         maps = heatmaps.refined
+        kept = _kept(table, weights.shape[1], mining=table.refine == "l2*")
         targets = _targets(points, maps, table, None, stride=stride, amplitude=amplitude)
-        part, chosen = _l2(maps, targets, weights, table, mining=table.refine == "l2*")
-        losses["refine"] = Part(table.scale * part.total, part.count)
+        total, chosen = _l2(maps, targets, weights, kept)
+        totals["refine"] = table.scale * total
         mined = chosen.sum(dim=0)
         if table.localisation:
             placing = placing + _cross_entropy(maps, targets, weights, sharpness)
     if table.localisation:
-        losses["localisation"] = Part(table.localisation * placing, annotated.sum().float())
-    return losses, mined
+        totals["localisation"] = table.localisation * placing
+    counts = pose_loss_counts(
+        batch, table, levels=len(heatmaps.levels), refined=heatmaps.refined is not None
+    )
+    return {name: Part(total, counts[name]) for name, total in totals.items()}, mined
+
+
+def _kept(table: PoseLossTable, keypoints: int, *, mining: bool) -> int:
+    """How many keypoints of a person an L2 loss looks at, at most."""
+    return min(table.hardest, keypoints) if mining else keypoints
 
 
 def _level_weights(
@@ -298,18 +337,11 @@ def _targets(
     return encode(points, shape_hw, stride=stride, sigma=sigma, amplitude=amplitude)
 
 
-def _l2(
-    maps: Tensor, targets: Tensor, weights: Tensor, table: PoseLossTable, *, mining: bool
-) -> tuple[Part, Tensor]:
-    """L2 of one prediction, and (B, K) bool: the keypoints it learns from."""
-    people, keypoints = weights.shape
-    kept = min(table.hardest, keypoints) if mining else keypoints
+def _l2(maps: Tensor, targets: Tensor, weights: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+    """The sum of L2 over each person's `kept` hardest keypoints; (B, K) bool: which those are."""
     losses = keypoint_l2(maps, targets) * weights
     chosen = hardest_keypoints(losses, weights.gt(0), kept)
-    count = chosen.sum().float()
-    if table.divide_by == "hardest":
-        count = torch.full_like(count, people * kept)
-    return Part((losses * chosen).sum(), count), chosen
+    return (losses * chosen).sum(), chosen
 
 
 def _cross_entropy(maps: Tensor, targets: Tensor, weights: Tensor, sharpness: float) -> Tensor:

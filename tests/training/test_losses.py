@@ -19,7 +19,14 @@ from posepipe.errors import RecipeError
 from posepipe.pose.heatmaps import DecodingTable, decode, encode, encode_blurred_cell
 from posepipe.pose.networks.cpn import CPN, CPNTable
 from posepipe.pose.networks.outputs import TrainingHeatmaps
-from posepipe.training.losses import Part, PoseLossTable, check_loss, hardest_keypoints, pose_loss
+from posepipe.training.losses import (
+    Part,
+    PoseLossTable,
+    check_loss,
+    hardest_keypoints,
+    pose_loss,
+    pose_loss_counts,
+)
 
 SIGMAS = (1.4, 1.7, 2.0, 2.6)
 ANCESTORS = {
@@ -328,6 +335,8 @@ def test_every_row_of_table_6_learns_from_m_keypoints_of_each_person(hardest):
     assert not (learnt & ~annotated).any()
     assert mined.tolist() == learnt.sum(dim=0).tolist()
     assert losses["refine"].count.item() == expected.sum()
+    ahead = pose_loss_counts(labels, table, levels=4, refined=True)
+    assert ahead["refine"].item() == expected.sum()
     for maps in heatmaps.levels:  # GlobalNet learns from every annotated keypoint.
         assert touched(maps).equal(annotated)
 
@@ -393,6 +402,8 @@ def test_sums_and_counts_of_parts_add_up_to_those_of_the_whole_batch(fields):
         )
 
     whole, mined = part(0, 5)
+    ahead = pose_loss_counts(labels, table, levels=4, refined=True)
+    assert ahead == {name: each.count for name, each in whole.items()}
     parts = [part(0, 1), part(1, 5)]
     assert mined.equal(sum(counts for _, counts in parts))
     for name, expected in whole.items():
