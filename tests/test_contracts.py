@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from posepipe.training.pose_loop import PoseTrainingTable
 
 import posepipe
 from posepipe.detection.candidates import CandidatesTable, DetectorTable
@@ -24,8 +23,8 @@ from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.heatmaps import DecodingTable
 from posepipe.pose.networks.cpn import CPNTable
 from posepipe.recipe import Recipe, Table, list_recipes, load_recipe, sha256_of
-from posepipe.training.augment import AugmentTable
 from posepipe.training.detector_task import DetectorTrainingTable
+from posepipe.training.tables import PoseTrainingTable
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "posepipe").rglob("*.py"))
@@ -34,6 +33,7 @@ SHIPPED = sorted(path.parent.name for path in (ROOT / "models").glob("*/weights.
 MOST_BYTES = 16_000_000
 
 PUBLIC_NAMES = {
+    "DataTable",
     "DetectionOptions",
     "Detections",
     "ImageFile",
@@ -41,10 +41,12 @@ PUBLIC_NAMES = {
     "PosepipeError",
     "Poses",
     "ScoreCard",
+    "TrainOptions",
     "detect",
     "draw_poses",
     "estimate_poses",
     "evaluate",
+    "train",
 }
 
 POSE_TABLES: dict[str, type[Table]] = {
@@ -52,7 +54,6 @@ POSE_TABLES: dict[str, type[Table]] = {
     "preprocessing": PreprocessingTable,
     "decoding": DecodingTable,
     "training": PoseTrainingTable,
-    "augment": AugmentTable,
 }
 DETECTION_TABLES: dict[str, type[Table]] = {
     "detector": DetectorTable,

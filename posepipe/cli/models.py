@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from posepipe.cli.models_pack import pack
+
 
 @click.group(invoke_without_command=True)
 @click.pass_context
@@ -40,3 +42,6 @@ def show(name: str) -> None:
         click.echo(f"parameters    {cost.parameters_mb:.1f} MB as fp32")
         size = "x".join(map(str, cost.input_wh))
         click.echo(f"multiply-adds {cost.multiply_adds_g:.2f} G (2^30) for {size}")
+
+
+models.add_command(pack)

@@ -147,29 +147,47 @@ class Affine:
             (h, w, C) uint8; all `fill` where the target lies wholly outside the source.
         """
         width, height = size_wh
-        window = self._source_window(image.shape[1], image.shape[0], size_wh)
-        if window is None:
+        plan = self.plan((image.shape[1], image.shape[0]), size_wh, antialias=antialias)
+        if plan is None:
             return np.full((height, width, image.shape[2]), fill, dtype=np.uint8)
-        left, top, right, bottom = window
+        left, top, right, bottom = plan.window
         source = image[top:bottom, left:right]
-        to_target = Affine(np.array([[1.0, 0.0, left], [0.0, 1.0, top]])).then(self)
-        # A hair more, lest a factor of 8 come out as 7.999….
-        shrink = int(1.0 / max(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))), 1e-6) + 1e-6)
-        if antialias and shrink >= 2:
-            reduced_wh = (max(1, source.shape[1] // shrink), max(1, source.shape[0] // shrink))
-            reduced = cv2.resize(source, reduced_wh, interpolation=cv2.INTER_AREA)
-            to_source = Affine.from_box([0, 0, *reduced_wh], (source.shape[1], source.shape[0]))
+        if plan.reduced_wh != (right - left, bottom - top):
+            reduced = cv2.resize(source, plan.reduced_wh, interpolation=cv2.INTER_AREA)
             source = reduced.astype(np.uint8, copy=False)
-            to_target = to_source.then(to_target)
         warped = cv2.warpAffine(
             source,
-            to_target.matrix,
+            plan.to_target.matrix,
             size_wh,
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=tuple(float(value) for value in fill),
         )
         return np.asarray(warped, dtype=np.uint8).reshape(height, width, image.shape[2])
+
+    def plan(
+        self, source_wh: tuple[int, int], size_wh: tuple[int, int], *, antialias: bool = False
+    ) -> WarpPlan | None:
+        """How `warp` goes about it; None where the target lies wholly outside the source.
+
+        Args:
+            source_wh: width and height of the source in pixels.
+            size_wh: width and height of the target in pixels.
+            antialias: as in `warp`.
+        """
+        window = self._source_window(*source_wh, size_wh)
+        if window is None:
+            return None
+        left, top, right, bottom = window
+        width, height = right - left, bottom - top
+        to_target = Affine(np.array([[1.0, 0.0, left], [0.0, 1.0, top]])).then(self)
+        # A hair more, lest a factor of 8 come out as 7.999….
+        shrink = int(1.0 / max(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))), 1e-6) + 1e-6)
+        if not antialias or shrink < 2:
+            return WarpPlan(window, (width, height), to_target)
+        reduced_wh = (max(1, width // shrink), max(1, height // shrink))
+        to_source = Affine.from_box([0, 0, *reduced_wh], (width, height))
+        return WarpPlan(window, reduced_wh, to_source.then(to_target))
 
     def _source_window(
         self, width: int, height: int, size_wh: tuple[int, int]
@@ -188,3 +206,19 @@ class Affine:
         if left >= right_px or top >= bottom_px:
             return None
         return left, top, right_px, bottom_px
+
+
+@dataclass(frozen=True, eq=False)
+class WarpPlan:
+    """The steps of a warp: cut a window out, average it down, take bilinear samples of it.
+
+    Attributes:
+        window: the part of the source that the target shows: left, top, right, bottom in pixels,
+            right and bottom exclusive.
+        reduced_wh: size that the window is averaged down to; its own where nothing is averaged.
+        to_target: from the pixels of the reduced window to those of the target.
+    """
+
+    window: tuple[int, int, int, int]
+    reduced_wh: tuple[int, int]
+    to_target: Affine

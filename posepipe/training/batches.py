@@ -27,6 +27,7 @@ from posepipe.training.augment import (
     crop_pixels,
     draw_augmentation,
 )
+from posepipe.training.device_crops import DeviceCrops
 from posepipe.training.order import SampleOrder, sample_generator
 from posepipe.training.samples import PoseSample
 
@@ -119,6 +120,11 @@ class PoseBatches:
             )
         self._sets, self._table, self._given, self._skeleton = sets, table, preprocessing, skeleton
         self._device, self._rank, self._world = device, rank, world
+        self._device_crops = (
+            DeviceCrops(device, size_wh=preprocessing.input_size_wh, fill=preprocessing.fill)
+            if table.engine == "device"
+            else None
+        )
         self._order = SampleOrder([len(samples) for samples in sets], shares, table.seed)
 
     def __call__(self, start: int) -> Generator[PoseBatch, None, None]:
@@ -174,6 +180,8 @@ class PoseBatches:
     def _pixels(
         self, samples: Sequence[PoseSample], augmentations: Sequence[Augmentation]
     ) -> Tensor:
+        if self._device_crops is not None:
+            return self._device_crops(samples, augmentations)
         width, height = self._given.input_size_wh
         pixels = np.empty((len(samples), height, width, 3), np.uint8)
         for place, (sample, augmentation) in enumerate(zip(samples, augmentations, strict=True)):

@@ -125,9 +125,7 @@ class Loop:
         self._module = processes.wrapped(task.module)
         self._dtype = resolve_precision(table.precision, processes.device)
         self._unread: list[_Step] = []
-        self._mined = torch.zeros(
-            len(task.mined_names), dtype=torch.int64, device=processes.device
-        )
+        self._mined = torch.zeros(len(task.mined_names), dtype=torch.int64, device=processes.device)
         self._speed = _Speed()
         self._log: MetricsLog | None = None
 
@@ -362,9 +360,7 @@ class Loop:
         if len(self._mined):
             taken = self.processes.sum(self._mined.clone()).tolist()
             self._mined.zero_()
-            self.progress.mined = [
-                a + b for a, b in zip(self.progress.mined, taken, strict=True)
-            ]
+            self.progress.mined = [a + b for a, b in zip(self.progress.mined, taken, strict=True)]
 
     @property
     def _evaluated(self) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What a run has measured: rows in CSV files, and curves for TensorBoard where that is installed."""
+"""What a run has measured: rows of CSV files, and curves for TensorBoard if it is installed."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def build_optimiser(
 ) -> torch.optim.Optimizer:
     """The table's optimiser over those parameters that learn."""
     learning = [parameter for parameter in parameters if parameter.requires_grad]
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[table.optimiser]
+    kind = torch.optim.Adam if table.optimiser == "adam" else torch.optim.AdamW
     return kind(learning, lr=table.learning_rate, weight_decay=table.weight_decay)
 
 

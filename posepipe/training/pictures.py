@@ -50,7 +50,7 @@ class PictureCache:
         Raises:
             ImageError: as `ImageFile.read`.
         """
-        pixels = self._kept.get(file)
+        pixels = self._kept.get(file, file.pixels)
         if pixels is not None:
             return pixels
         pixels = file.read()  # two threads may both do it; better than one waiting for the other

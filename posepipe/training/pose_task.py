@@ -71,9 +71,7 @@ class PoseTask:
         if start is not None:
             fit_state(network, read_state(start), start)
         self.network: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.module: nn.Module = _PoseLosses(
-            self.network, table, self._given, self._decoding
-        )
+        self.module: nn.Module = _PoseLosses(self.network, table, self._given, self._decoding)
         self.mined_names = SKELETON.keypoints
         self._cache = picture_cache(table.cache)
         self._sets = read_pose_sets(

@@ -57,7 +57,7 @@ class Processes:
         """
         if self.world == 1 or self.device.type != "cuda" or frozen_norm:
             return module
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]  # torch's stubs
         return converted
 
     def wrapped(self, module: nn.Module) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -116,38 +115,41 @@ class RunFolder:
         names = (RECIPE_FILE, CHECKPOINT_FILE, WEIGHTS_FILE, RUN_FILE)
         return any((self.path / name).exists() for name in names)
 
-    def begin(self, recipe: Recipe) -> None:
-        """Make the folder and write its recipe.
+    def refusal(self) -> TrainingError:
+        """The error of a run that would begin where there is one already."""
+        return TrainingError(
+            f"{self.path} holds a run or a model: go on from it with --resume, or name another "
+            "folder with -o"
+        )
+
+    def begin_or_compare(self, recipe: Recipe) -> None:
+        """Make the folder and write its recipe, or see that the one there is the same.
 
         Raises:
-            TrainingError: a run is there already, or the folder cannot be made.
+            TrainingError: the run there has another recipe (names the first difference), or the
+                folder cannot be made.
         """
-        if self.holds_a_run():
-            raise TrainingError(
-                f"{self.path} holds a run or a model: go on from it with --resume, or name another "
-                "folder with -o"
-            )
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TrainingError(f"{self.path} cannot be made: {error.strerror}") from None
-        write_whole(self.path / RECIPE_FILE, [toml_of(recipe.tables).encode()])
-
-    def go_on(self, recipe: Recipe) -> Checkpoint | None:
-        """The checkpoint of the run in this folder, None if it was stopped before the first.
-
-        Raises:
-            TrainingError: the run has another recipe (names the first difference), or its
-                checkpoint is damaged.
-        """
-        before = load_recipe(self.path)
-        difference = first_difference(before.tables, recipe.tables)
+        if not self.holds_a_run():
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise TrainingError(f"{self.path} cannot be made: {error.strerror}") from None
+            write_whole(self.path / RECIPE_FILE, [toml_of(recipe.tables).encode()])
+            return
+        difference = first_difference(load_recipe(self.path).tables, recipe.tables)
         if difference is not None:
             field, was, now = difference
             raise TrainingError(
                 f"{self.path} cannot be resumed: {field} was {was}, is {now}: repeat the first "
                 "command with --resume added, or begin another run folder"
             )
+
+    def checkpoint(self) -> Checkpoint | None:
+        """The run's checkpoint; None where it has not come to its first.
+
+        Raises:
+            TrainingError: it is damaged.
+        """
         path = self.path / CHECKPOINT_FILE
         return load_checkpoint(path) if path.exists() else None
 
@@ -172,6 +174,10 @@ class RunFolder:
         """
         _write_weights(self.path / WEIGHTS_FILE, network)
 
+    def has_record(self) -> bool:
+        """Whether ``run.json`` is there."""
+        return (self.path / RUN_FILE).exists()
+
     def read_record(self) -> RunRecord:
         """What ``run.json`` says.
 
@@ -179,7 +185,7 @@ class RunFolder:
             TrainingError: there is none, or it is damaged.
         """
         path = self.path / RUN_FILE
-        if not path.exists():
+        if not self.has_record():
             raise TrainingError(f"{self.path} is no run folder: it has no {RUN_FILE}")
         try:
             return msgspec.json.decode(read_bytes(path), type=RunRecord)
@@ -292,7 +298,5 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    found["torch"] = torch.__version__
+    found["torch"] = str(torch.__version__)  # says CPU or CUDA, too
     return found
-
-

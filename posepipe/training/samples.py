@@ -16,6 +16,7 @@ from posepipe.core.skeleton import COCO_PERSON, Skeleton
 from posepipe.data.coco import (
     Annotations,
     Instances,
+    Provenance,
     image_files,
     read_annotations,
     read_instances,
@@ -138,6 +139,7 @@ def pose_samples(
         cache: keeps pictures once they are read; None decodes them each time.
 
     Raises:
+        DocumentError: pseudo keypoints that there are not.
         ImageError: no such folder.
     """
     samples = []
@@ -149,6 +151,7 @@ def pose_samples(
             weights = (visibility > 0).astype(np.float64)
             source = annotations.provenance.get(int(labels.annotation_ids[person]))
             if source is not None:
+                _check_indices(source, len(weights), annotations.path)
                 weights[list(source.pseudo_keypoints)] *= pseudo_weight
             samples.append(
                 PoseSample(
@@ -295,6 +298,14 @@ def draw_forever(
     while True:
         chosen = int(generator.choice(len(sets), p=probabilities))
         yield sets[chosen][next(orders[chosen])]
+
+
+def _check_indices(source: Provenance, count: int, path: Path) -> None:
+    unheard_of = [index for index in source.pseudo_keypoints if not 0 <= index < count]
+    if unheard_of:
+        raise DocumentError(
+            f"{path}: pseudo_keypoints has {unheard_of[0]}: keypoints are numbered 0 to {count - 1}"
+        )
 
 
 def _endless_order(length: int, generator: np.random.Generator) -> Iterator[int]:

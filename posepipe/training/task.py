@@ -8,8 +8,6 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from posepipe.training.losses import Losses
-
 # Of one batch or part of one, already on the device; only its task looks inside.
 Batch = Any
 

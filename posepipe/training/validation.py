@@ -1,4 +1,4 @@
-"""How good a pose network is while it learns: OKS AP with labelled boxes, and a picture to look at."""
+"""How good a pose network is while it learns: OKS AP with labelled boxes, and a picture."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from posepipe.drawing.style import DrawStyle
 from posepipe.pose.crops import cut_crops
 from posepipe.pose.heatmaps import decode
 from posepipe.pose.model import PoseModel
-from posepipe.pose.stage import PoseStage, ReadyPeople
+from posepipe.pose.stage import PoseStage
 from posepipe.scoring.evaluation import evaluate
 from posepipe.scoring.rescore import rescored
-from posepipe.streams import prefetch
+from posepipe.streams import batched, prefetch
 from posepipe.training.samples import DataTable, PoseSample
 
 CROPS_FILE = "crops.jpg"
@@ -76,7 +76,7 @@ def pose_metrics(
     Returns:
         Shares in [0, 1] by ``set/metric``; {} without sets.
     """
-    metrics = {}
+    metrics: dict[str, float] = {}
     for one in sets:
         poses = list(_poses(PoseStage([model]), one, workers))
         card = evaluate(poses, one.annotations.path, per_keypoint=False)
@@ -103,7 +103,7 @@ def draw_crops(model: PoseModel, samples: Sequence[PoseSample], path: Path) -> N
         return
     columns = []
     for sample in samples[:: -(-len(samples) // _MOST_CROPS)]:
-        detections = Detections(0, [sample.box_xyxy.astype(np.float32)], [1.0])
+        detections = Detections(0, sample.box_xyxy[None].astype(np.float32), np.ones(1, np.float32))
         crops = cut_crops(sample.read(), detections, model.preprocessing)
         maps = model.heatmaps(torch.from_numpy(crops.pixels), flip=model.decoding.flip)
         found = decode(maps, model.decoding)
@@ -128,13 +128,9 @@ def _poses(stage: PoseStage, one: ValidationSet, workers: int) -> Iterator[Poses
     items = zip(
         image_files(one.annotations, one.folder), labelled_boxes(one.annotations), strict=True
     )
-    batch: list[ReadyPeople] = []
-    for ready in prefetch(stage.prepare, items, workers=workers, ahead=max(2 * workers, 1)):
-        batch.append(ready)
-        if sum(map(stage.weight, batch)) >= stage.batch_size:
-            yield from map(rescored, stage(batch))
-            batch = []
-    if batch:
+    ready = prefetch(stage.prepare, items, workers=workers, ahead=max(2 * workers, 1))
+    full = stage.batch_size
+    for batch in batched(ready, full=full, most_items=full, weight=stage.weight):
         yield from map(rescored, stage(batch))
 
 

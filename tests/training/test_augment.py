@@ -7,13 +7,24 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
+import torch
 
 from posepipe.core.skeleton import COCO_PERSON
-from posepipe.training.augment import AugmentTable, augmented_crop
+from posepipe.errors import RecipeError
+from posepipe.recipe import Recipe
+from posepipe.training.augment import (
+    NO_AUGMENTATION,
+    AugmentTable,
+    TrainingCrop,
+    augmented_crop,
+    crop_labels,
+    draw_augmentation,
+)
+from posepipe.training.device_crops import DeviceCrops
 from posepipe.training.pictures import Picture
 from posepipe.training.samples import PoseSample
 
-PLAIN = AugmentTable(flip=0, rotation=0, scale=(1, 1), shift=0, half_body=0, colour=0)
+PLAIN = NO_AUGMENTATION
 POLICIES = {
     "nothing": PLAIN,
     "flip": msgspec.structs.replace(PLAIN, flip=1),
@@ -21,7 +32,9 @@ POLICIES = {
     "scale": msgspec.structs.replace(PLAIN, scale=(0.7, 1.35)),
     "shift": msgspec.structs.replace(PLAIN, shift=0.1),
     "half body": msgspec.structs.replace(PLAIN, half_body=1),
-    "everything": AugmentTable(flip=0.5, rotation=1, half_body=0.5, colour=0),
+    "cut-out": msgspec.structs.replace(PLAIN, cutout=1),
+    "colour": msgspec.structs.replace(PLAIN, colour=0.3),
+    "everything": AugmentTable(flip=0.5, rotation=1, half_body=0.5, cutout=0.5),
 }
 SIZE_WH = (96, 128)
 
@@ -41,6 +54,22 @@ def crop_of(sample, table, seed=0, **changes):
     )
 
 
+def device_crop_of(sample, table, seed=0):
+    """The same as `crop_of`, by the other engine."""
+    common = {"size_wh": SIZE_WH, "skeleton": COCO_PERSON}
+    generator = np.random.default_rng(seed)
+    augmentation = draw_augmentation(
+        sample, table, margins_xy=(0.1, 0.15), generator=generator, **common
+    )
+    labels = crop_labels(sample, augmentation, **common)
+    maker = DeviceCrops(torch.device("cpu"), size_wh=SIZE_WH, fill=(0, 0, 0))
+    pixels = maker([sample], [augmentation])[0].numpy()
+    return TrainingCrop(labels.points_xy, labels.weights, labels.visibility, pixels)
+
+
+ENGINES = {"cpu": crop_of, "device": device_crop_of}
+
+
 def one_spot(keypoint):
     """A person whose keypoints are spread over a picture in which one of them is lit."""
     random = np.random.default_rng(5)
@@ -58,21 +87,29 @@ def one_spot(keypoint):
     )
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_lit_keypoint_stays_in_the_light(policy, seed):
+def test_a_lit_keypoint_stays_in_the_light(policy, engine):
     left_wrist, right_wrist = (COCO_PERSON.keypoints.index(f"{s}_wrist") for s in ("left", "right"))
-    crop = crop_of(one_spot(left_wrist), POLICIES[policy], seed)
-    weights = crop.pixels[..., 0].astype(float)
-    rows, columns = np.indices(weights.shape)
-    centre = np.array([(weights * columns).sum(), (weights * rows).sum()]) / weights.sum()
-    distances = np.linalg.norm(crop.points_xy - centre, axis=1)
-    lit = int(distances.argmin())
     # In a mirror image the person's left wrist looks like a right one.
-    assert lit in {"flip": [right_wrist], "everything": [left_wrist, right_wrist]}.get(
-        policy, [left_wrist]
-    )
-    assert distances[lit] < 0.4
+    expected = {"flip": [right_wrist], "everything": [left_wrist, right_wrist]}
+    seen = 0
+    for seed in range(8):
+        crop = ENGINES[engine](one_spot(left_wrist), POLICIES[policy], seed)
+        # Colours lift all of the dark by as much; the light is what exceeds it.
+        light = crop.pixels[..., 0].astype(float) - np.median(crop.pixels[..., 0])
+        light[light < 20] = 0
+        rows, columns = np.indices(light.shape)
+        if light.sum() < 9 * 60:
+            assert policy in ("cut-out", "everything")  # it is covered
+            continue
+        centre = np.array([(light * columns).sum(), (light * rows).sum()]) / light.sum()
+        distances = np.linalg.norm(crop.points_xy - centre, axis=1)
+        lit = int(distances.argmin())
+        assert lit in expected.get(policy, [left_wrist])
+        assert distances[lit] < 0.4
+        seen += 1
+    assert seen >= 6
 
 
 def test_without_augmentation_a_crop_is_the_box_with_its_margins(painted_person):
@@ -95,6 +132,7 @@ def test_a_mirrored_crop_is_the_crop_mirrored_with_left_and_right_exchanged(pain
     assert mirrored.points_xy[order, 0] == pytest.approx(95 - plain.points_xy[:, 0])
     assert mirrored.points_xy[order, 1] == pytest.approx(plain.points_xy[:, 1])
     assert np.array_equal(mirrored.weights[order], plain.weights)
+    assert np.array_equal(mirrored.visibility[order], plain.visibility)
 
 
 def test_everything_random_comes_from_the_generator(painted_person):
@@ -123,6 +161,7 @@ def test_keypoints_outside_the_crop_are_not_learnt(painted_person):
         x, y = crop.points_xy.T
         inside = (x > -0.5) & (x < 95.5) & (y > -0.5) & (y < 127.5)
         assert np.array_equal(crop.weights > 0, inside & (sample.weights > 0))
+        assert np.array_equal(crop.visibility, np.where(inside, sample.visibility, 0))
         if not inside.all():
             return
     pytest.fail("no shift moved a keypoint out: the test says nothing")
@@ -176,6 +215,59 @@ def test_colours_change_by_no_more_than_the_policy_says_and_points_not_at_all(pa
     changes = [np.abs(crop.pixels.astype(float) - plain.pixels).max() for crop in crops]
     assert max(changes) > 10
     assert max(changes) <= 255 * (1.3 * 1.1 - 1) + 0.3 * 64 + 1
+
+
+def test_what_is_cut_out_has_the_fill_colour_and_the_size_the_policy_says(painted_person):
+    sample, fill = painted_person(), (9, 8, 7)
+    table = msgspec.structs.replace(PLAIN, cutout=1, cutouts=1, cutout_side=(0.2, 0.5))
+    plain = crop_of(sample, PLAIN, fill=fill)
+    shares = []
+    for seed in range(30):
+        crop = crop_of(sample, table, seed, fill=fill)
+        covered = (crop.pixels == fill).all(axis=-1)
+        assert np.array_equal(crop.pixels[~covered], plain.pixels[~covered])
+        rows, columns = covered.any(axis=1), covered.any(axis=0)
+        assert covered.sum() == rows.sum() * columns.sum()  # one rectangle
+        shares.append((columns.sum() / 96, rows.sum() / 128))
+        # Covered keypoints are learnt all the same.
+        assert np.array_equal(crop.weights, plain.weights)
+    assert 0.19 < np.min(shares) < 0.25
+    assert 0.45 < np.max(shares) < 0.51
+
+
+def test_cut_outs_are_as_many_and_as_often_as_the_policy_says(painted_person):
+    table = msgspec.structs.replace(PLAIN, cutout=0.5, cutouts=3)
+    options = {"size_wh": SIZE_WH, "margins_xy": (0.1, 0.15), "skeleton": COCO_PERSON}
+    sample = painted_person()
+    counts = [
+        len(
+            draw_augmentation(
+                sample, table, generator=np.random.default_rng(seed), **options
+            ).cutouts_xyxy
+        )
+        for seed in range(400)
+    ]
+    assert set(counts) == {0, 1, 2, 3}
+    assert counts.count(0) == pytest.approx(200, abs=40)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"flip": 1.5}, "flip is a probability"),
+        ({"cutout": -0.1}, "cutout is a probability"),
+        ({"rotation_deg": 200.0}, "rotation_deg must lie in"),
+        ({"scale": [1.2, 0.8]}, "scale must be a smallest and a largest"),
+        ({"scale": [0.0, 0.8]}, "scale must be a smallest and a largest"),
+        ({"colour": 1.0}, "shift and colour are shares"),
+        ({"cutout_side": [0.5, 1.5]}, "cutout_side a shortest and a longest"),
+        ({"hue": 0.5}, "hue"),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_refused(change, message, tmp_path):
+    recipe = Recipe("any", tmp_path, {"augment": change})
+    with pytest.raises(RecipeError, match=message):
+        recipe.table("augment", AugmentTable)
 
 
 def test_outside_the_picture_is_the_fill_colour(painted_person):

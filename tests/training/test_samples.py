@@ -10,12 +10,17 @@ import pytest
 from builders import annotation, annotation_file, image_entry, keypoints_xyv, save_picture
 
 from posepipe.data.coco import read_annotations
-from posepipe.training.pictures import Picture
+from posepipe.errors import ImageError, RecipeError
+from posepipe.recipe import Recipe
+from posepipe.training.pictures import Picture, PictureCache
 from posepipe.training.samples import (
+    DataTable,
     PoseSample,
     detection_samples,
     draw_forever,
     pose_samples,
+    read_detection_sets,
+    read_pose_sets,
 )
 
 
@@ -89,7 +94,9 @@ def test_everybody_with_a_keypoint_is_a_pose_sample(annotations, tmp_path):
     assert one.box_xyxy.tolist() == [10, 20, 40, 60]
     assert one.keypoints_xy[3].tolist() == [13, 23]
     assert one.weights.tolist() == [0.25] + [1] * 15 + [0.25]
+    assert one.visibility.tolist() == [2] * 17
     assert other.weights.tolist() == [1] * 3 + [0] * 14
+    assert other.visibility.tolist() == [2] * 3 + [0] * 14
     assert one.area == 500
 
 
@@ -98,3 +105,47 @@ def test_every_picture_is_a_detection_sample_with_its_crowds_ignored(annotations
     assert crowded.boxes_xyxy.tolist() == [[10, 20, 40, 60], [1, 2, 4, 6], [5, 5, 15, 15]]
     assert crowded.ignored_xyxy.tolist() == [[50, 50, 70, 60]]
     assert empty.boxes_xyxy.shape == empty.ignored_xyxy.shape == (0, 4)
+
+
+def test_no_picture_is_read_before_it_is_needed(annotations, tmp_path):
+    (tmp_path / "000000000001.jpg").unlink()
+    [first, _] = pose_samples(annotations, tmp_path, pseudo_weight=1)
+    [crowded, empty] = detection_samples(annotations, tmp_path)
+    with pytest.raises(ImageError, match=r"000000000001\.jpg"):
+        first.read()
+    with pytest.raises(ImageError, match=r"000000000001\.jpg"):
+        crowded.pixels  # noqa: B018
+    assert empty.pixels.shape == (80, 100, 3)
+
+
+def test_people_of_a_picture_share_it_in_the_cache(annotations, tmp_path):
+    cache = PictureCache(10**6)
+    one, other = pose_samples(annotations, tmp_path, pseudo_weight=1, cache=cache)
+    assert one.read() is other.read()
+    [crowded, _] = detection_samples(annotations, tmp_path, cache=cache)
+    assert crowded.pixels is crowded.pixels
+
+
+def test_boxes_without_area_are_nobody(tmp_path):
+    save_picture(tmp_path / f"{1:012d}.jpg", 100, 80)
+    people = [annotation(1, bbox=[10, 20, 0, 40]), annotation(2)]
+    read = read_annotations(annotation_file(tmp_path / "people.json", people))
+    [sample] = pose_samples(read, tmp_path, pseudo_weight=1)
+    assert sample.box_xyxy.tolist() == [10, 20, 40, 60]
+    [picture] = detection_samples(read, tmp_path)
+    assert picture.boxes_xyxy.tolist() == [[10, 20, 40, 60]]
+
+
+def test_all_sets_of_a_recipe_are_read(annotations, tmp_path):
+    table = DataTable(annotations=str(annotations.path), images=str(tmp_path), weight=2.0)
+    assert read_pose_sets([], pseudo_weight=1) == read_detection_sets([]) == []
+    assert [len(s) for s in read_pose_sets([table, table], pseudo_weight=1)] == [2, 2]
+    assert [len(s) for s in read_detection_sets([table])] == [2]
+    with pytest.raises(ImageError, match="no such folder"):
+        read_pose_sets([DataTable(annotations=table.annotations, images="none")], pseudo_weight=1)
+
+
+def test_a_weight_below_0_is_refused(tmp_path):
+    entry = {"annotations": "a.json", "images": "a", "weight": -1.0}
+    with pytest.raises(RecipeError, match="weight must be"):
+        Recipe("any", tmp_path, {"data": entry}).table("data", DataTable)

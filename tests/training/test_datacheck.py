@@ -1,0 +1,257 @@
+"""The check of the data: every kind of problem in one line with its count, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from builders import annotation, annotation_file, image_entry, keypoints_xyv, save_picture
+
+from posepipe.core.skeleton import COCO_PERSON
+from posepipe.data.coco import read_annotations
+from posepipe.errors import DocumentError, ImageError
+from posepipe.recipe import sha256_of
+from posepipe.training.datacheck import check_data, data_fingerprint
+from posepipe.training.samples import DataTable, pose_samples
+
+
+@pytest.fixture
+def make_set(tmp_path):
+    """Makes a data set of two pictures and two people; what is given replaces its parts."""
+
+    def make(name, annotations=None, images=None, **changes):
+        folder = tmp_path / name
+        for number in (1, 2):
+            save_picture(folder / f"{name}-{number}.png", *size_wh(name, number))
+        if images is None:
+            images = [entry(name, number) for number in (1, 2)]
+        if annotations is None:
+            annotations = [annotation(1), annotation(2, image_id=2)]
+        path = annotation_file(tmp_path / f"{name}.json", annotations, images, **changes)
+        return DataTable(annotations=str(path), images=str(folder))
+
+    return make
+
+
+def size_wh(name, number):
+    """Of another width for every set and another height for every picture."""
+    return 100 + ord(name[0]) - ord("a"), 79 + number
+
+
+def entry(name, number, **changes):
+    width, height = size_wh(name, number)
+    given = {"file_name": f"{name}-{number}.png", "width": width, "height": height}
+    return image_entry(number, **{**given, **changes})
+
+
+def lines(train, validate=(), **options):
+    found = check_data(train, validate, skeleton=COCO_PERSON, **options)
+    for finding in found:
+        assert finding.line.startswith("error: " if finding.fatal else "warning: ")
+        assert "\n" not in finding.line
+    # Without the paths, which differ from run to run.
+    return [(f.fatal, f.line.split(f"{f.where}: ", 1)[1]) for f in found]
+
+
+def test_no_data_has_no_problems():
+    assert lines([]) == []
+
+
+def test_sound_data_have_no_problems(make_set):
+    # The same ids in both, for different pictures: that is no problem.
+    assert lines([make_set("a"), make_set("bcd")], [make_set("val")]) == []
+
+
+PROBLEMS = {
+    "an annotation id twice": (
+        [annotation(1), annotation(1), annotation(2), annotation(2)],
+        (True, "annotation ids that are there twice: 2 of 4 (1, 2)"),
+    ),
+    "a picture that is not listed": (
+        [annotation(1), annotation(2, image_id=9)],
+        (True, "people in pictures that are not listed: 1 of 2 (annotation 2 in image 9)"),
+    ),
+    "a wrong number of keypoints": (
+        [annotation(1, keypoints=[1, 2, 2]), annotation(2, keypoints="none"), annotation(3)],
+        (
+            True,
+            "people without x, y, v of 17 keypoints: 2 of 3 (annotation 1 has 3 numbers, "
+            "annotation 2 has something else than numbers)",
+        ),
+    ),
+    "a wrong visibility": (
+        [annotation(1, keypoints=[10, 20, 3] + [0] * 48), annotation(2)],
+        (True, "people with a visibility other than 0, 1, 2: 1 of 2 (annotation 1)"),
+    ),
+    "pseudo keypoints unheard of": (
+        [annotation(1, pseudo_keypoints=[0, 17]), annotation(2)],
+        (True, "people with pseudo keypoints unheard of: 1 of 2 (annotation 1)"),
+    ),
+    "a negative size": (
+        [annotation(1, bbox=[50, 20, -30, 40]), annotation(2)],
+        (True, "boxes of negative size: 1 of 2 (annotation 1)"),
+    ),
+    "no area": (
+        [annotation(n, bbox=[10, 20, 0, 40]) for n in (1, 2, 3, 4)] + [annotation(5)],
+        (
+            False,
+            "boxes without area, whose people are left out: 4 of 5 "
+            "(annotation 1, annotation 2, annotation 3, …)",
+        ),
+    ),
+    "a box outside": (
+        [annotation(1, bbox=[101, 20, 30, 40]), annotation(2)],
+        (False, "boxes outside their pictures: 1 of 2 (annotation 1)"),
+    ),
+    "a box that reaches out": (
+        [annotation(1, bbox=[80, 20, 30, 40]), annotation(2, bbox=[73, 20, 30, 40])],
+        (
+            False,
+            "boxes that reach out of their pictures by more than a tenth of their size: 1 of 2 "
+            "(annotation 1)",
+        ),
+    ),
+    "a keypoint astray": (
+        [annotation(1, keypoints=[120, 20, 2] + [0] * 48), annotation(2)],
+        (
+            False,
+            "people with keypoints farther outside than a tenth of the picture: 1 of 2 "
+            "(annotation 1)",
+        ),
+    ),
+    "nobody with keypoints": (
+        [annotation(1, keypoints=keypoints_xyv(0)), annotation(2, iscrowd=1)],
+        (True, "people with labelled keypoints: 0 of 2"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_every_problem_of_labels_is_a_line_of_its_own(make_set, name):
+    people, expected = PROBLEMS[name]
+    assert lines([make_set("a", people)]) == [expected]
+    assert lines([], [make_set("a", people)]) == [expected]
+
+
+def test_several_problems_are_all_told(make_set):
+    people = [person for people, _ in PROBLEMS.values() for person in people]
+    for number, person in enumerate(people):
+        person = people[number] = dict(person)
+        person["id"] = 1 if number < 2 else number
+    told = {line.split(":")[0] for _, line in lines([make_set("a", people)])}
+    assert told == {
+        expected.split(":")[0]
+        for name, (_, (_, expected)) in PROBLEMS.items()
+        if name != "nobody with keypoints"
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["an annotation id twice", "a picture that is not listed", "a wrong visibility",
+             "a wrong number of keypoints", "a negative size", "pseudo keypoints unheard of"]
+)  # fmt: skip
+def test_what_is_fatal_in_labels_is_refused_on_reading_too(make_set, name):
+    people, (fatal, _) = PROBLEMS[name]
+    assert fatal
+    table = make_set("a", people)
+    with pytest.raises(DocumentError):
+        pose_samples(read_annotations(table.annotations), table.images, pseudo_weight=0.3)
+
+
+def test_a_detector_needs_no_keypoints_and_nobody_is_a_warning(make_set):
+    unlabelled = [annotation(1, keypoints=keypoints_xyv(0))]
+    assert lines([make_set("a", unlabelled)], keypoints=False) == []
+    assert lines([make_set("a", [])], keypoints=False) == [(False, "people: 0 of 0")]
+    assert lines([make_set("a", [])]) == [(True, "people with labelled keypoints: 0 of 0")]
+
+
+def test_other_categories_are_not_checked(make_set):
+    dog = annotation(2, category_id=18, keypoints=[1, 2], bbox=[-900, 0, 1, 1])
+    assert lines([make_set("a", [annotation(1), dog])]) == []
+
+
+def test_ids_and_names_that_are_listed_twice_are_told(make_set):
+    images = [entry("a", 1), entry("a", 2), entry("a", 2)]
+    assert lines([make_set("a", images=images)]) == [
+        (True, "picture ids that are there twice: 1 of 3 (2)"),
+        (False, "file names under several ids: 1 of 3 (a-2.png)"),
+    ]
+
+
+def test_a_file_or_folder_of_no_use_is_a_line_too(make_set, tmp_path):
+    (tmp_path / "bad.json").write_text('{"images": 5}')
+    bad = DataTable(annotations=str(tmp_path / "bad.json"), images=str(tmp_path))
+    none = DataTable(annotations=str(tmp_path / "none.json"), images=str(tmp_path))
+    expected_lost = f"missing folders: 1 ({tmp_path / 'nowhere'})"
+    lost = DataTable(annotations=make_set("a").annotations, images=str(tmp_path / "nowhere"))
+    empty = make_set("b", [], [])
+    told = lines([bad, none, lost, empty])
+    assert [fatal for fatal, _ in told] == [True] * 4
+    assert "is not a COCO annotation file" in told[0][1]
+    assert "no such file" in told[1][1]
+    assert told[2][1] == expected_lost
+    assert told[3][1] == "pictures: 0"
+
+
+def test_pictures_that_are_missing_or_no_pictures_or_of_another_size_are_told(make_set, tmp_path):
+    images = [entry("a", 1), entry("a", 2, width=99), entry("a", 3), entry("a", 4), entry("a", 5)]
+    table = make_set("a", images=images)
+    (tmp_path / "a" / "a-3.png").write_bytes(b"no picture")
+    # A photograph taken upright: labels for the picture as it lies would be wrong.
+    save_picture(tmp_path / "a" / "turned.jpg", 100, 83, orientation=6)
+    (tmp_path / "a" / "turned.jpg").rename(tmp_path / "a" / "a-4.png")
+    (missing, unreadable, size) = lines([table])
+    assert missing == (True, f"missing pictures in {tmp_path / 'a'}: 1 of 5 (a-5.png)")
+    assert unreadable[1].startswith("unreadable pictures: 1 of 5 (")
+    assert "a-3.png" in unreadable[1]
+    assert size == (
+        True,
+        "pictures of another size than their labels are for: 2 of 5 "
+        "(a-2.png is 100x81, not 99x81, a-4.png is 83x100, not 100x83)",
+    )
+
+
+def test_a_picture_that_is_both_learnt_and_measured_is_fatal_whatever_its_name(make_set, tmp_path):
+    train, validate = make_set("a"), make_set("val")
+    shutil.copy(tmp_path / "a" / "a-1.png", tmp_path / "val" / "val-1.png")  # the same bytes
+    images = [entry("val", 1, width=100), entry("val", 2)]
+    validate = DataTable(
+        annotations=str(annotation_file(tmp_path / "v.json", [annotation(1)], images)),
+        images=validate.images,
+    )
+    expected = (True, "pictures both in training and in validation: 1 of 2 (a-1.png)")
+    assert lines([train], [validate]) == [expected]
+    (tmp_path / "val" / "val-1.png").unlink()
+    os.link(tmp_path / "a" / "a-1.png", tmp_path / "val" / "val-1.png")  # the same file
+    assert lines([train], [validate]) == [expected]
+    assert lines([train, make_set("b")], [make_set("other"), train]) == [
+        (True, "pictures both in training and in validation: 2 of 2 (a-1.png, a-2.png)")
+    ]
+
+
+def test_the_same_name_with_other_bytes_is_a_warning(make_set, tmp_path):
+    train, validate = make_set("a"), make_set("val")
+    save_picture(tmp_path / "val" / "a-1.png", 103, 80)
+    images = [entry("a", 1, width=103), entry("val", 2)]
+    annotation_file(tmp_path / "val.json", [annotation(1)], images)
+    assert lines([train], [validate]) == [
+        (False, "file names both in training and in validation, of other bytes: 1 of 2 (a-1.png)")
+    ]
+
+
+def test_a_fingerprint_tells_a_changed_file_and_a_changed_picture(make_set, tmp_path):
+    assert data_fingerprint([]) == []
+    table = make_set("a")
+    [before] = data_fingerprint([table])
+    assert before.sha256 == sha256_of(tmp_path / "a.json")
+    assert before.pictures == 2
+    files = [tmp_path / "a" / f"a-{n}.png" for n in (1, 2)]
+    assert before.picture_bytes == sum(file.stat().st_size for file in files)
+    save_picture(files[0], 333, 222)
+    assert data_fingerprint([table]) != [before]
+    files[0].unlink()
+    with pytest.raises(ImageError, match=r"a-1\.png"):
+        data_fingerprint([table])
+    make_set("a", [annotation(1)])
+    assert data_fingerprint([table])[0].sha256 != before.sha256

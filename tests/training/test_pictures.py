@@ -1,0 +1,74 @@
+"""Pictures are read when they are needed and kept while there is room."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from builders import save_picture
+
+from posepipe.data.images import ImageFile
+from posepipe.errors import ImageError
+from posepipe.training.pictures import (
+    Picture,
+    PictureCache,
+    free_memory,
+    picture_cache,
+)
+
+BYTES = 8 * 6 * 3  # of a picture
+
+
+@pytest.fixture
+def files(tmp_path):
+    paths = [save_picture(tmp_path / f"{number}.png") for number in range(3)]
+    return [ImageFile(number, path, path.name) for number, path in enumerate(paths)]
+
+
+def test_a_kept_picture_is_decoded_once(files):
+    picture = Picture(files[0], PictureCache(10 * BYTES))
+    pixels = picture.read()
+    files[0].path.unlink()
+    assert picture.read() is pixels
+    assert not pixels.flags.writeable  # others see the same pixels
+
+
+def test_without_a_cache_a_picture_is_decoded_each_time(files):
+    picture = Picture(files[0])
+    assert picture.read() is not picture.read()
+    assert np.array_equal(picture.read(), picture.read())
+
+
+def test_no_more_is_kept_than_the_limit_allows_and_that_is_said_once(files, caplog):
+    caplog.set_level(logging.INFO)
+    cache = PictureCache(2 * BYTES + BYTES // 2)
+    first = [cache.read(file) for file in files]
+    again = [cache.read(file) for file in files]
+    assert [one is other for one, other in zip(first, again, strict=True)] == [True, True, False]
+    assert np.array_equal(first[2], again[2])
+    assert (len(cache), cache.used_bytes) == (2, 2 * BYTES)
+    [record] = caplog.records
+    assert "2 pictures fill" in record.message
+
+
+def test_pixels_in_memory_are_neither_kept_nor_changed():
+    pixels = np.zeros((6, 8, 3), np.uint8)
+    picture = Picture.in_memory(pixels)
+    cached = Picture(picture.file, PictureCache(10 * BYTES))
+    assert picture.read() is pixels
+    assert cached.read() is pixels
+    assert pixels.flags.writeable
+
+
+def test_a_missing_picture_is_an_error_when_it_is_read_and_not_before(tmp_path):
+    picture = Picture(ImageFile(1, tmp_path / "gone.jpg", "gone.jpg"), PictureCache(BYTES))
+    with pytest.raises(ImageError, match=r"gone\.jpg"):
+        picture.read()
+
+
+def test_a_recipe_chooses_a_cache_of_half_the_free_memory_or_none():
+    assert picture_cache("none") is None
+    alone, one_of_four = picture_cache("memory"), picture_cache("memory", processes=4)
+    assert 0 < alone.limit_bytes <= 0.6 * free_memory()  # free memory changes all the time
+    assert one_of_four.limit_bytes < 0.5 * alone.limit_bytes
