@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -17,32 +16,12 @@ from torch import Tensor
 from posepipe.detection.torchvision import Preprocessing
 from posepipe.errors import OptionError
 from posepipe.streams import prefetch
-from posepipe.training.mosaic import DetectorAugmentTable, MosaicTable, draw_mosaic, draw_whole
+from posepipe.training.detector_table import DetectorTrainingTable
+from posepipe.training.mosaic import draw_mosaic, draw_whole
 from posepipe.training.order import SampleOrder, sample_generator
 from posepipe.training.samples import DetectionSample
 
 _PADDED_TO = 32  # the coarsest stride of the pyramids
-
-
-class DetectionBatchSettings(Protocol):
-    """What making batches needs to know of a detector's ``[training]``; see the table itself."""
-
-    @property
-    def batch(self) -> int: ...  # noqa: D102
-    @property
-    def accumulate(self) -> int: ...  # noqa: D102
-    @property
-    def seed(self) -> int: ...  # noqa: D102
-    @property
-    def workers(self) -> int: ...  # noqa: D102
-    @property
-    def pictures(self) -> Literal["whole", "mosaic"]: ...  # noqa: D102
-    @property
-    def sizes(self) -> tuple[int, ...]: ...  # noqa: D102
-    @property
-    def mosaic(self) -> MosaicTable: ...  # noqa: D102
-    @property
-    def augment(self) -> DetectorAugmentTable: ...  # noqa: D102
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +66,7 @@ class DetectionBatches:
         self,
         sets: Sequence[Sequence[DetectionSample]],
         shares: Sequence[float],
-        table: DetectionBatchSettings,
+        table: DetectorTrainingTable,
         preprocessing: Preprocessing,
         *,
         device: torch.device,

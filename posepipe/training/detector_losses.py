@@ -13,7 +13,7 @@ torchvision's own loss.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,26 +26,11 @@ from torchvision.ops import box_iou, generalized_box_iou_loss, nms
 from posepipe.detection.precision import to_float32
 from posepipe.detection.torchvision import Preprocessing
 from posepipe.training.detection_batches import DetectionBatch, Target
+from posepipe.training.detector_table import BoxLoss, DetectorTrainingTable
 from posepipe.training.losses import Losses, Part
 
-BoxLoss = Literal["smooth_l1", "giou"]
 NAMES = ("objectness", "proposal_box", "class", "box")
 _BETA = 1 / 9  # of smooth L1: torchvision's
-
-
-class DetectorLossSettings(Protocol):
-    """What the losses need to know of a detector's ``[training]``; see the table itself."""
-
-    @property
-    def box_loss(self) -> BoxLoss: ...  # noqa: D102
-    @property
-    def box_weight(self) -> float: ...  # noqa: D102
-    @property
-    def ohem(self) -> bool: ...  # noqa: D102
-    @property
-    def ohem_nms(self) -> float: ...  # noqa: D102
-    @property
-    def ignore_overlap(self) -> float: ...  # noqa: D102
 
 
 class DetectorLosses(nn.Module):
@@ -65,12 +50,12 @@ class DetectorLosses(nn.Module):
         self,
         network: GeneralizedRCNN,
         preprocessing: Preprocessing,
-        settings: DetectorLossSettings,
+        table: DetectorTrainingTable,
         *,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        self.network, self._settings, self._dtype = network, settings, dtype
+        self.network, self._table, self._dtype = network, table, dtype
         for name, rgb in (("mean", preprocessing.mean), ("std", preprocessing.std)):
             self.register_buffer(name, torch.tensor(rgb)[:, None, None], persistent=False)
 
@@ -123,7 +108,7 @@ class DetectorLosses(nn.Module):
         chosen, truths, targets = [], [], []
         for of_picture, target, seed in zip(anchors, batch.targets, batch.seeds, strict=True):
             labels, matched = assign(
-                of_picture, target, rpn.proposal_matcher, self._settings.ignore_overlap
+                of_picture, target, rpn.proposal_matcher, self._table.ignore_overlap
             )
             picked = sample_some(
                 labels,
@@ -162,7 +147,7 @@ class DetectorLosses(nn.Module):
         for of_picture, target in zip(proposals, batch.targets, strict=True):
             boxes = torch.cat([of_picture, target.boxes_xyxy])
             classes, truths = assign(
-                boxes, target, heads.proposal_matcher, self._settings.ignore_overlap
+                boxes, target, heads.proposal_matcher, self._table.ignore_overlap
             )
             counts = classes >= 0
             rois.append(boxes[counts])
@@ -172,10 +157,10 @@ class DetectorLosses(nn.Module):
             heads.fg_bg_sampler.batch_size_per_image,
             heads.fg_bg_sampler.positive_fraction,
         )
-        if self._settings.ohem:
+        if self._table.ohem:
             losses = self._read_only_losses(images, features, rois, labels, matched)
             picks = [
-                hardest(boxes, of_picture, number, self._settings.ohem_nms)
+                hardest(boxes, of_picture, number, self._table.ohem_nms)
                 for boxes, of_picture in zip(rois, losses, strict=True)
             ]
         else:
@@ -231,11 +216,11 @@ class DetectorLosses(nn.Module):
         positive = torch.where(labels > 0)[0]
         of_class = deltas.reshape(len(deltas), -1, 4)[positive, labels[positive]]
         box = regression_losses(
-            of_class, rois[positive], matched[positive], coder, kind=self._settings.box_loss
+            of_class, rois[positive], matched[positive], coder, kind=self._table.box_loss
         )
         boxes = torch.zeros_like(logits[:, 0]).index_put((positive,), box)
         classes = F.cross_entropy(logits, labels, reduction="none")
-        return classes, self._settings.box_weight * boxes
+        return classes, self._table.box_weight * boxes
 
 
 def assign(

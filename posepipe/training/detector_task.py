@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,61 +21,14 @@ from posepipe.devices import resolve_precision
 from posepipe.errors import RecipeError
 from posepipe.recipe import RECIPE_FILE, Recipe
 from posepipe.training.detection_batches import DetectionBatch, DetectionBatches
-from posepipe.training.detector_losses import BoxLoss, DetectorLosses, picture_counts
+from posepipe.training.detector_losses import DetectorLosses, picture_counts
+from posepipe.training.detector_table import DetectorTrainingTable
 from posepipe.training.detector_validation import person_box_metrics
-from posepipe.training.mosaic import DetectorAugmentTable, MosaicTable
-from posepipe.training.pictures import CacheKind, picture_cache
+from posepipe.training.pictures import picture_cache
 from posepipe.training.samples import read_detection_sets
-from posepipe.training.tables import TrainingTable
 from posepipe.weights import fit_state, read_state
 
-
-class DetectorTrainingTable(TrainingTable, frozen=True):
-    """``[training]`` of a detector; a sample is a picture, or a mosaic of pictures.
-
-    Of the common fields, `frozen_norm` is about the trunk's batch normalisations here: a new box
-    head's have no statistics to keep.
-
-    Attributes:
-        pictures: whole pictures, or mosaics; see `posepipe.training.mosaic`.
-        sizes: short sides in pixels of whole pictures, one drawn for each (multi-scale training);
-            () for the recipe's own. The recipe's `long_side` limits them.
-        mosaic: see `MosaicTable`.
-        augment: see `DetectorAugmentTable`.
-        ignore_overlap: background anchors and RoIs of which an ignored region covers at least this
-            share are left out.
-        box_loss: of the box head: torchvision's "smooth_l1", or "giou". The RPN's is "smooth_l1".
-        box_weight: factor on the box head's box loss; a "giou" wants about 10.
-        ohem: the RoIs with the largest losses learn, instead of random ones of which a quarter are
-            people at most (Shrivastava et al. 2016; in CPN's table 2).
-        ohem_nms: IoU above which two such RoIs count as one; 1 for never.
-        cache: whether decoded pictures stay in memory.
-    """
-
-    pictures: Literal["whole", "mosaic"] = "whole"
-    sizes: tuple[int, ...] = ()
-    mosaic: MosaicTable = MosaicTable()
-    augment: DetectorAugmentTable = DetectorAugmentTable()
-    ignore_overlap: float = 0.5
-    box_loss: BoxLoss = "smooth_l1"
-    box_weight: float = 1.0
-    ohem: bool = False
-    ohem_nms: float = 0.7
-    cache: CacheKind = "memory"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.sizes and self.pictures == "mosaic":
-            raise ValueError("sizes are of whole pictures: those of a mosaic vary by mosaic.zoom")
-        if not all(32 <= side <= 8192 for side in self.sizes):
-            raise ValueError(f"sizes must lie between 32 and 8192, got {list(self.sizes)}")
-        for name in ("ignore_overlap", "ohem_nms"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in (0, 1], got {getattr(self, name)}")
-        if not self.box_weight >= 0:
-            raise ValueError(f"box_weight must be 0 or more, got {self.box_weight}")
-        if self.frozen_stages > 4:
-            raise ValueError(f"frozen_stages is at most 4, got {self.frozen_stages}")
+__all__ = ["DetectorTask", "DetectorTrainingTable"]
 
 
 class DetectorTask:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from posepipe.data.images import ImageFile
 from posepipe.detection.torchvision import Preprocessing
 from posepipe.errors import ImageError, OptionError
 from posepipe.training.detection_batches import DetectionBatches
@@ -35,9 +36,7 @@ def taken(count, start=0, rank=0, world=1, sets=SETS, shares=(0.8, 0.2), **field
     table = DetectorTrainingTable(
         **{"samples": 100, "batch": 4, "workers": 0, "sizes": (48, 64), **fields}
     )
-    batches = DetectionBatches(
-        sets, shares, table, GIVEN, device=CPU, rank=rank, world=world
-    )
+    batches = DetectionBatches(sets, shares, table, GIVEN, device=CPU, rank=rank, world=world)
     return list(itertools.islice(batches(start), count))
 
 
@@ -50,7 +49,9 @@ def contents(batches):
     ]
 
 
-@pytest.mark.parametrize("fields", [{}, {"pictures": "mosaic", "sizes": (), "mosaic": MosaicTable(side=64)}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"pictures": "mosaic", "sizes": (), "mosaic": MosaicTable(side=64)}]
+)
 def test_beginning_at_a_number_gives_what_coming_to_it_gives(fields):
     assert contents(taken(2, start=8, **fields)) == contents(taken(4, **fields))[8:]
 
@@ -98,8 +99,6 @@ def test_a_batch_that_cannot_be_shared_is_refused():
 
 
 def test_a_missing_picture_is_an_error_when_its_turn_comes(tmp_path):
-    from posepipe.data.images import ImageFile
-
     lost = ImageFile(1, tmp_path / "lost.jpg", "lost.jpg")
     sample = DetectionSample(Picture(lost), np.zeros((0, 4)), np.zeros((0, 4)))
     with pytest.raises(ImageError, match=r"lost\.jpg: no such file"):

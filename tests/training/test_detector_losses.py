@@ -1,4 +1,4 @@
-"""A detector's losses: by hand, against torchvision's own, and against OHEM as its paper says it."""
+"""A detector's losses: by hand, against torchvision's own, and OHEM against its paper."""
 
 from __future__ import annotations
 
@@ -147,7 +147,9 @@ def ohem_by_a_loop(boxes, losses, number, overlap):
     return chosen
 
 
-@given(st.integers(0, 10_000), st.integers(0, 40), st.integers(1, 20), st.sampled_from([0.5, 0.7, 1]))
+@given(
+    st.integers(0, 10_000), st.integers(0, 40), st.integers(1, 20), st.sampled_from([0.5, 0.7, 1])
+)
 def test_hard_examples_equal_a_loop_written_from_the_paper(seed, count, number, overlap):
     generator = torch.Generator().manual_seed(seed)
     low = torch.rand(count, 2, generator=generator) * 20

@@ -1,4 +1,4 @@
-"""Pictures for detectors: boxes stay on their people, and nobody without a box counts for nothing."""
+"""Pictures for detectors: boxes stay on their people, and nobody is taken for background."""
 
 from __future__ import annotations
 
@@ -134,9 +134,7 @@ def test_whole_pictures_have_the_sizes_asked_for():
 
 
 def test_a_mirrored_picture_is_the_picture_mirrored():
-    plain, mirrored = (
-        next(views("whole", flip=flip, brightness=0.0)) for flip in (0.0, 1.0)
-    )
+    plain, mirrored = (next(views("whole", flip=flip, brightness=0.0)) for flip in (0.0, 1.0))
     assert np.array_equal(mirrored.pixels, plain.pixels[:, ::-1])
     width = plain.pixels.shape[1]
     expected = plain.boxes_xyxy[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [width, 0, width, 0]
