@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import click
 import torch
+from posepipe.pose.networks.build import build_network, network_table
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from posepipe.pose.crops import PreprocessingTable
-from posepipe.pose.networks.build import build_network, network_table
 from posepipe.recipe import load_recipe
 
 CROPS = (4, 32)

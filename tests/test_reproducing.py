@@ -11,10 +11,10 @@ from typing import NamedTuple
 import click
 import pytest
 import torch
-
-from posepipe.cli.main import main
 from posepipe.pose.networks.base import PoseNetworkTable
 from posepipe.pose.networks.build import build_network, network_table
+
+from posepipe.cli.main import main
 from posepipe.recipe import list_recipes, load_recipe
 from posepipe.training.losses import check_loss
 from posepipe.training.tables import PoseTrainingTable

@@ -20,7 +20,6 @@ from posepipe.data.jsonfiles import read_bytes, write_whole
 from posepipe.errors import MissingDependencyError, TrainingError
 from posepipe.recipe import RECIPE_FILE, WEIGHTS_FILE, Recipe, load_recipe, sha256_of
 from posepipe.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from posepipe.training.samples import DataTable
 from posepipe.training.tables import TrainingTable
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -30,6 +29,8 @@ PICTURES_FOLDER = "pictures"
 
 # What may change from one sitting to the next: it has no say in the weights.
 _FREE = ("training.workers", "training.checkpoint_minutes", "training.cache")
+# What a recipe may say of the weights it came with, or of where it came from.
+_NOT_OF_A_RUN = ("training", "extends", "paper", "reported", "weights")
 _PACKAGES = ("posepipe", "torch", "torchvision", "numpy", "opencv-python-headless", "accelerate")
 
 
@@ -63,6 +64,7 @@ class DataUsed(msgspec.Struct, frozen=True):
         images: the folder.
         weight: how often it is drawn, relative to the others.
         pictures: how many the file lists.
+        picture_bytes: size of all their files.
         people: labelled ones, crowds left out.
         with_keypoints: those of them with a labelled keypoint.
     """
@@ -73,6 +75,7 @@ class DataUsed(msgspec.Struct, frozen=True):
     images: str
     weight: float
     pictures: int
+    picture_bytes: int
     people: int
     with_keypoints: int
 
@@ -204,7 +207,7 @@ class RunFolder:
 
 def resolved(recipe: Recipe, table: TrainingTable) -> Recipe:
     """The recipe with every field of ``[training]`` in it, and no digest of weights yet to come."""
-    tables = {name: value for name, value in recipe.tables.items() if name != "training"}
+    tables = {name: value for name, value in recipe.tables.items() if name not in _NOT_OF_A_RUN}
     tables["model"] = {k: v for k, v in tables["model"].items() if k != "weights_sha256"}
     tables["training"] = msgspec.to_builtins(table)
     return Recipe(recipe.name, recipe.folder, tables, recipe.changes)
@@ -256,23 +259,22 @@ def sha256_by_name(paths: Iterable[str]) -> dict[str, str]:
 
 
 def check_same_data(before: Sequence[DataUsed], now: Sequence[DataUsed], run: Path) -> None:
-    """Nothing, if a run goes on with the annotations it began with.
+    """Nothing, if a run goes on with the data it began with.
 
     Raises:
-        TrainingError: a file has another content.
+        TrainingError: an annotation file or a picture is another one.
     """
     for was, is_now in zip(before, now, strict=False):
         if was.sha256 != is_now.sha256:
-            raise TrainingError(
-                f"{run} cannot be resumed: {is_now.annotations} has changed since the run began: "
-                "restore it, or begin another run folder"
-            )
-
-
-def data_used(table: DataTable, use: str, counts: tuple[int, int, int]) -> DataUsed:
-    """A data set for ``run.json``; `counts`: pictures, people, people with keypoints."""
-    digest = sha256_of(Path(table.annotations))
-    return DataUsed(use, table.annotations, digest, table.images, table.weight, *counts)
+            what = is_now.annotations
+        elif was.picture_bytes != is_now.picture_bytes:
+            what = f"a picture in {is_now.images}"
+        else:
+            continue
+        raise TrainingError(
+            f"{run} cannot be resumed: {what} has changed since the run began: restore it, or "
+            "begin another run folder"
+        )
 
 
 def _flat(tables: Any, prefix: str = "") -> Iterable[tuple[str, object]]:

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.data.coco import read_annotations
 from posepipe.errors import PosepipeError, RecipeError, TrainingError
-from posepipe.recipe import RECIPE_FILE, Recipe, load_recipe
+from posepipe.recipe import Recipe, load_recipe
 from posepipe.training.checkpoint import Checkpoint
-from posepipe.training.datacheck import check_data
+from posepipe.training.datacheck import check_data, data_fingerprint
 from posepipe.training.detector_task import DetectorTask, DetectorTrainingTable
 from posepipe.training.labelcheck import Finding
 from posepipe.training.loop import Loop, LoopOptions, Report, check_batch
@@ -27,7 +27,6 @@ from posepipe.training.run_folder import (
     RunFolder,
     RunRecord,
     check_same_data,
-    data_used,
     resolved,
     sha256_by_name,
     sitting,
@@ -176,13 +175,12 @@ def prepared(recipe: str | Path, options: TrainOptions) -> tuple[Recipe, Trainin
     found = with_data(
         load_recipe(recipe).with_changes(options.changes), options.data, options.validate
     )
-    known = _TABLES[found.model.stage]
-    unknown = next((name for name in found.tables if name not in known), None)
-    if unknown is not None:
-        raise RecipeError(
-            f"{found.folder / RECIPE_FILE}: there is no table {unknown!r}: use one of "
-            f"{', '.join(known)}"
-        )
+    known = {*_TABLES[found.model.stage], *load_recipe(recipe).tables}
+    for change in options.changes:
+        if (name := change.partition(".")[0]) not in known:
+            raise RecipeError(
+                f"--set {change}: there is no table {name!r}: use one of {', '.join(sorted(known))}"
+            )
     if found.model.stage == "pose":
         table: TrainingTable = found.table("training", PoseTrainingTable)
     else:
@@ -265,11 +263,21 @@ def _note_sitting(
 
 
 def _data_used(use: str, tables: Sequence[DataTable]) -> Iterable[DataUsed]:
-    for table in tables:
+    for table, print_of in zip(tables, data_fingerprint(tables), strict=True):
         annotations = read_annotations(table.annotations)
         labels = annotations.labels_by_image.values()
         people = sum(int((~one.is_crowd).sum()) for one in labels)
         with_keypoints = sum(
             int((~one.is_crowd & (one.visibility > 0).any(axis=1)).sum()) for one in labels
         )
-        yield data_used(table, use, (len(annotations), people, with_keypoints))
+        yield DataUsed(
+            use=use,
+            annotations=table.annotations,
+            sha256=print_of.sha256,
+            images=table.images,
+            weight=table.weight,
+            pictures=print_of.pictures,
+            picture_bytes=print_of.picture_bytes,
+            people=people,
+            with_keypoints=with_keypoints,
+        )

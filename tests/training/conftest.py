@@ -56,9 +56,7 @@ def painted_set(painted_person: Callable[..., PoseSample], tmp_path: Path) -> Ca
             pixels = person.read()
             height, width = pixels.shape[:2]
             file_name = f"{name}-{number}.png"
-            Image.fromarray(pixels).save(
-                tmp_path / file_name, compress_level=compress_level
-            )
+            Image.fromarray(pixels).save(tmp_path / file_name, compress_level=compress_level)
             images.append(image_entry(number, file_name=file_name, width=width, height=height))
             x1, y1, x2, y2 = person.box_xyxy.tolist()
             keypoints = [

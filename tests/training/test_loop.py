@@ -9,8 +9,8 @@ import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file
-from toys import Line
 from torch import Tensor
+from toys import Line
 
 from posepipe.errors import DocumentError, OptionError, TrainingError
 from posepipe.training import checkpoint as checkpoint_module

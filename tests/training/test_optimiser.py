@@ -25,9 +25,7 @@ def test_the_cosine_begins_at_its_peak_and_ends_at_nothing() -> None:
 
 
 def test_a_warm_up_rises_in_a_line_and_its_first_step_learns_something() -> None:
-    table = TrainingTable(
-        samples=1000, schedule="cosine", learning_rate=1.0, warm_up=100, batch=10
-    )
+    table = TrainingTable(samples=1000, schedule="cosine", learning_rate=1.0, warm_up=100, batch=10)
     rates = [learning_rate(table, n) for n in range(0, 101, 10)]
     assert rates[0] > 0
     steps = [b - a for a, b in zip(rates, rates[1:], strict=False)]
