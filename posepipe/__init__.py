@@ -4,6 +4,7 @@ The public names, loaded when first used, so that ``import posepipe`` is quick:
 
 - `detect`, `estimate_poses`, `evaluate`: the three stages (`posepipe.api`)
 - `DetectionOptions`, `PoseOptions`: their options
+- `train`, `TrainOptions`, `DataTable`: training
 - `Detections`, `Poses`, `ScoreCard`, `ImageFile`: what they give
 - `draw_poses`: a picture with skeletons
 - `PosepipeError`: the base of every error
@@ -16,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from posepipe.api import (
+        DataTable,
         DetectionOptions,
         PoseOptions,
+        TrainOptions,
         detect,
         estimate_poses,
         evaluate,
+        train,
     )
     from posepipe.core.boxes import Detections
     from posepipe.core.poses import Poses
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from posepipe.scoring.scorecard import ScoreCard
 
 _HOMES = {
+    "DataTable": "posepipe.api",
     "DetectionOptions": "posepipe.api",
     "Detections": "posepipe.core.boxes",
     "ImageFile": "posepipe.data.images",
@@ -37,13 +42,16 @@ _HOMES = {
     "Poses": "posepipe.core.poses",
     "PosepipeError": "posepipe.errors",
     "ScoreCard": "posepipe.scoring.scorecard",
+    "TrainOptions": "posepipe.api",
     "detect": "posepipe.api",
     "draw_poses": "posepipe.drawing.draw",
     "estimate_poses": "posepipe.api",
     "evaluate": "posepipe.api",
+    "train": "posepipe.api",
 }
 
 __all__ = [
+    "DataTable",
     "DetectionOptions",
     "Detections",
     "ImageFile",
@@ -51,10 +59,12 @@ __all__ = [
     "PosepipeError",
     "Poses",
     "ScoreCard",
+    "TrainOptions",
     "detect",
     "draw_poses",
     "estimate_poses",
     "evaluate",
+    "train",
 ]
 
 

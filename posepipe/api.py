@@ -37,15 +37,20 @@ from posepipe.pose.stage import DecodingSwitches, PoseStage
 from posepipe.scoring.evaluation import evaluate
 from posepipe.scoring.oks import without_duplicates
 from posepipe.scoring.rescore import rescored
+from posepipe.training.runs import TrainOptions, train
+from posepipe.training.samples import DataTable
 
 __all__ = [
     "DEFAULT_DETECTOR",
     "DEFAULT_POSE_MODEL",
+    "DataTable",
     "DetectionOptions",
     "PoseOptions",
+    "TrainOptions",
     "detect",
     "estimate_poses",
     "evaluate",
+    "train",
 ]
 
 DEFAULT_DETECTOR = "person-detector-mobilenetv2-fpn"

@@ -10,7 +10,8 @@
     ├── DownloadError             a model's weights cannot be fetched, or may not be (offline)
     ├── OptionError               a setting contradicts another one or the input
     ├── MissingDependencyError    an optional package is needed and absent
-    └── EvaluationError           results and annotations do not fit together
+    ├── EvaluationError           results and annotations do not fit together
+    └── TrainingError             a training run cannot begin, go on, or has come to nothing
 
 Each message is one line that names the thing, its value, and the remedy. The command line
 prints that line and exits with status 1.
@@ -53,3 +54,7 @@ class MissingDependencyError(PosepipeError):
 
 class EvaluationError(PosepipeError):
     """Results and annotations do not fit together."""
+
+
+class TrainingError(PosepipeError):
+    """A training run cannot begin or go on, or its loss is no longer a number."""

@@ -9,10 +9,11 @@ tables as a `Table` and asks for them: ``recipe.table("network", CPNTable)``.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -115,11 +116,13 @@ class Recipe:
         name: the folder's name.
         folder: where `recipe.toml` lies.
         tables: the parsed TOML, with what it inherits.
+        changes: what of it was set anew, see `with_changes`.
     """
 
     name: str
     folder: Path
     tables: Mapping[str, Any]
+    changes: tuple[str, ...] = ()
 
     @property
     def model(self) -> ModelTable:
@@ -146,7 +149,36 @@ class Recipe:
             return msgspec.convert(self.tables.get(name, {}), kind)
         except msgspec.ValidationError as error:
             message = str(error).replace("`$.", "`")
-            raise RecipeError(f"{self.folder / RECIPE_FILE}, [{name}]: {message}") from None
+            changed = "".join(f" with --set {c}" for c in self.changes if c.startswith(f"{name}."))
+            raise RecipeError(
+                f"{self.folder / RECIPE_FILE}{changed}, [{name}]: {message}"
+            ) from None
+
+    def with_changes(self, changes: Sequence[str]) -> Recipe:
+        """The recipe with fields set anew; whether they exist is found out when a table is asked.
+
+        Args:
+            changes: like "training.learning_rate=1e-4": table, field (and fields of tables inside),
+                a value as in TOML. What is no TOML is a text, as nobody quotes twice in a shell.
+
+        Raises:
+            RecipeError: not of this form, or a field inside something that is no table.
+        """
+        tables = copy.deepcopy(dict(self.tables))
+        for change in changes:
+            path, equals, value = change.partition("=")
+            *parents, field = path.split(".")
+            if not (equals and parents and field and all(parents)):
+                raise RecipeError(
+                    f"--set {change}: write TABLE.FIELD=VALUE, like training.learning_rate=1e-4"
+                )
+            table = tables
+            for parent in parents:
+                table = table.setdefault(parent, {})
+                if not isinstance(table, dict):
+                    raise RecipeError(f"--set {change}: {parent!r} is no table of {self.name}")
+            table[field] = _toml_value(value)
+        return Recipe(self.name, self.folder, tables, (*self.changes, *changes))
 
     @property
     def text(self) -> str:
@@ -300,6 +332,14 @@ def _known_names(wanted: str) -> str:
     others = len(names) - len(names[:_MOST_NAMES])
     more = f" and {others} more (`posepipe models` lists them)" if others else ""
     return ", ".join(names[:_MOST_NAMES]) + more
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if set(parsed) == {"value"} else text
 
 
 def _find_folder(name_or_path: str | Path) -> Path:

@@ -34,9 +34,8 @@ from posepipe.recipe import (
     load_recipe,
     sha256_of,
 )
-from posepipe.training.augment import AugmentTable
-from posepipe.training.detector_loop import DetectorTrainingTable
-from posepipe.training.pose_loop import PoseTrainingTable
+from posepipe.training.detector_task import DetectorTrainingTable
+from posepipe.training.tables import PoseTrainingTable
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "posepipe").rglob("*.py"))
@@ -46,6 +45,7 @@ FETCHABLE = [name for name in RECIPES if load_recipe(name).weights.urls]
 MOST_BYTES = 16_000_000
 
 PUBLIC_NAMES = {
+    "DataTable",
     "DetectionOptions",
     "Detections",
     "ImageFile",
@@ -53,10 +53,12 @@ PUBLIC_NAMES = {
     "PosepipeError",
     "Poses",
     "ScoreCard",
+    "TrainOptions",
     "detect",
     "draw_poses",
     "estimate_poses",
     "evaluate",
+    "train",
 }
 
 COMMON_TABLES: dict[str, type[Table]] = {"weights": WeightsTable, "reported": ReportedTable}
@@ -65,7 +67,6 @@ POSE_TABLES: dict[str, type[Table]] = {
     "preprocessing": PreprocessingTable,
     "decoding": DecodingTable,
     "training": PoseTrainingTable,
-    "augment": AugmentTable,
     "paper": PaperTable,
 }
 DETECTION_TABLES: dict[str, type[Table]] = {

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import click
 import pytest
 import torch
-from posepipe.training.tables import PoseTrainingTable
 
 from posepipe.cli.main import main
 from posepipe.pose.networks.base import PoseNetworkTable
 from posepipe.pose.networks.build import build_network, network_table
 from posepipe.recipe import list_recipes, load_recipe
 from posepipe.training.losses import check_loss
+from posepipe.training.tables import PoseTrainingTable
 
 PAGE = Path(__file__).parents[1] / "docs" / "reproducing.md"
 TEXT = PAGE.read_text(encoding="utf-8")

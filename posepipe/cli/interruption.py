@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -47,3 +47,32 @@ def orderly_interruption() -> Iterator[None]:
         if not handler.received:
             for number, earlier in before.items():
                 signal.signal(number, earlier)
+
+
+@contextmanager
+def noted_interruption() -> Iterator[Callable[[], bool]]:
+    """The first signal is only noted, for what must not be interrupted midway; a second one acts.
+
+    Gives the function that tells whether there was one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    noted = False
+    numbers = (signal.Signals.SIGINT, signal.Signals.SIGTERM)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal noted
+        if noted:
+            earlier = before[signal.Signals(number)]
+            if callable(earlier):
+                earlier(number, frame)
+            raise KeyboardInterrupt
+        noted = True
+
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield lambda: noted
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

@@ -18,6 +18,7 @@ from posepipe.cli.models import models
 from posepipe.cli.options import speak_up, verbose_option
 from posepipe.cli.pose import pose
 from posepipe.cli.run import run
+from posepipe.cli.train import train
 from posepipe.errors import PosepipeError
 
 # Beside MemoryError: torch has RuntimeErrors of its own, for the CPU and for GPUs.
@@ -78,10 +79,11 @@ def main(ctx: click.Context) -> None:
     posepipe pose boxes.json -o kps.json
     posepipe draw kps.json -o drawn/          look at the result
     posepipe eval kps.json --split minival    score it on COCO
+    posepipe train RECIPE -o runs/mine        train a network of your own
     """  # noqa: D301  # click reads the backspace: keep these lines
     ctx.ensure_object(bool)
     speak_up(verbose=bool(ctx.obj))
 
 
-for command in (run, detect, pose, evaluate, draw, models):
+for command in (run, detect, pose, evaluate, draw, models, train):
     main.add_command(command)

@@ -10,6 +10,7 @@ import click
 from posepipe.cli.models_compare import compare
 from posepipe.cli.models_fetch import fetch
 from posepipe.cli.models_import import import_
+from posepipe.cli.models_pack import pack
 from posepipe.cli.models_verify import verify
 
 if TYPE_CHECKING:
@@ -93,3 +94,4 @@ models.add_command(compare)
 models.add_command(import_)
 models.add_command(verify)
 models.add_command(fetch)
+models.add_command(pack)

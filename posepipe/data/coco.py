@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from posepipe.core.boxes import Detections, area, xywh_to_xyxy
 from posepipe.core.poses import PoseLabels
+from posepipe.core.shapes import check_same_length, checked
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
 from posepipe.data.images import ImageFile, ImageSet
 from posepipe.data.jsonfiles import decode, read_bytes
@@ -82,6 +83,58 @@ class Annotations:
         return len(self.images)
 
 
+@dataclass(frozen=True, eq=False)
+class BoxLabels:
+    """The labelled boxes of one picture, of all categories: a detector's ground truth.
+
+    Attributes:
+        image_id: which picture.
+        boxes_xyxy: (N, 4) float64 pixels.
+        category_ids: (N,) int64, the file's own; COCO's are 1 (person) to 90, with gaps.
+        is_crowd: (N,) bool, a region with things that nobody counted.
+
+    Raises:
+        ValueError: a wrong shape, lengths that differ, or a value that is not finite.
+    """
+
+    image_id: int
+    boxes_xyxy: npt.NDArray[np.float64]
+    category_ids: npt.NDArray[np.int64]
+    is_crowd: npt.NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        fields = {
+            "boxes_xyxy": checked("boxes_xyxy", self.boxes_xyxy, ("N", 4), np.float64),
+            "category_ids": checked("category_ids", self.category_ids, ("N",), np.int64),
+            "is_crowd": checked("is_crowd", self.is_crowd, ("N",), np.bool_),
+        }
+        check_same_length(**fields)
+        for name, values in fields.items():
+            object.__setattr__(self, name, values)
+
+    def __len__(self) -> int:
+        return len(self.is_crowd)
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """What an annotation file says about things of all categories.
+
+    Attributes:
+        path: the file.
+        images: its pictures, in the file's order, those without anything included.
+        labels_by_image: by image id, for every picture, its boxes in the file's order, crowd
+            regions included.
+    """
+
+    path: Path
+    images: tuple[ImageEntry, ...]
+    labels_by_image: Mapping[int, BoxLabels]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
 def read_annotations(path: str | Path, *, skeleton: Skeleton = COCO_PERSON) -> Annotations:
     """The pictures and the people of a COCO keypoint or instances file.
 
@@ -97,34 +150,42 @@ def read_annotations(path: str | Path, *, skeleton: Skeleton = COCO_PERSON) -> A
     """
     path = Path(path)
     file = decode(read_bytes(path), _File, path=path, what=WHAT)
-    people: dict[int, list[tuple[int, _Annotation]]] = {}
-    for place, image in enumerate(file.images):
-        if image.id in people:
-            raise DocumentError(f"{path}: image id {image.id} is there twice (images[{place}])")
-        people[image.id] = []
-    person_ids = _person_ids(file.categories, path)
-    seen: set[int] = set()
-    provenance = {}
-    for place, annotation in enumerate(file.annotations):
-        if annotation.category_id not in person_ids:
-            continue
-        if annotation.image_id not in people:
-            raise DocumentError(
-                f"{path}: annotations[{place}] is of image {annotation.image_id}, which is not "
-                "among its images"
-            )
-        if annotation.id in seen:
-            raise DocumentError(
-                f"{path}: annotation id {annotation.id} is there twice (annotations[{place}])"
-            )
-        seen.add(annotation.id)
-        people[annotation.image_id].append((place, annotation))
-        if annotation.provenance != Provenance():
-            provenance[annotation.id] = annotation.provenance
+    people = _by_image(file, _person_ids(file.categories, path), path)
+    provenance = {
+        person.id: person.provenance
+        for persons in people.values()
+        for _, person in persons
+        if person.provenance != Provenance()
+    }
     return Annotations(path, file.images, _labels_by_image(people, skeleton, path), provenance)
 
 
-def image_files(annotations: Annotations, folder: str | Path) -> ImageSet:
+def read_instances(path: str | Path) -> Instances:
+    """The pictures and the boxes of all categories of a COCO instances or keypoint file.
+
+    Args:
+        path: the JSON file.
+
+    Raises:
+        DocumentError: not such a file, an image id or annotation id twice, an unknown image id, or
+            a box of negative size.
+    """
+    path = Path(path)
+    file = decode(read_bytes(path), _File, path=path, what=WHAT)
+    things = _by_image(file, None, path)
+    labels = {
+        image_id: BoxLabels(
+            image_id,
+            _boxes_xyxy(of_image, path),
+            np.array([thing.category_id for _, thing in of_image], np.int64),
+            np.array([thing.iscrowd for _, thing in of_image], np.bool_),
+        )
+        for image_id, of_image in things.items()
+    }
+    return Instances(path, file.images, labels)
+
+
+def image_files(annotations: Annotations | Instances, folder: str | Path) -> ImageSet:
     """The annotated pictures in a folder, with the annotations' ids and in their order.
 
     A picture that is missing there is found out when it is read.
@@ -189,6 +250,42 @@ class _File(msgspec.Struct, frozen=True):
     images: tuple[ImageEntry, ...]
     annotations: tuple[_Annotation, ...] = ()  # test sets come without
     categories: tuple[_Category, ...] = ()
+
+
+def _by_image(
+    file: _File, category_ids: set[int] | None, path: Path
+) -> dict[int, list[tuple[int, _Annotation]]]:
+    """By image id, for every picture, its annotations with their places in the file.
+
+    Args:
+        file: the file's content.
+        category_ids: which to keep; None for all.
+        path: for messages.
+
+    Raises:
+        DocumentError: an image id or annotation id twice, or an unknown image id.
+    """
+    found: dict[int, list[tuple[int, _Annotation]]] = {}
+    for place, image in enumerate(file.images):
+        if image.id in found:
+            raise DocumentError(f"{path}: image id {image.id} is there twice (images[{place}])")
+        found[image.id] = []
+    seen: set[int] = set()
+    for place, annotation in enumerate(file.annotations):
+        if category_ids is not None and annotation.category_id not in category_ids:
+            continue
+        if annotation.image_id not in found:
+            raise DocumentError(
+                f"{path}: annotations[{place}] is of image {annotation.image_id}, which is not "
+                "among its images"
+            )
+        if annotation.id in seen:
+            raise DocumentError(
+                f"{path}: annotation id {annotation.id} is there twice (annotations[{place}])"
+            )
+        seen.add(annotation.id)
+        found[annotation.image_id].append((place, annotation))
+    return found
 
 
 def _person_ids(categories: Sequence[_Category], path: Path) -> set[int]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torchvision
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -21,6 +20,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from posepipe.errors import WeightsError
 from posepipe.recipe import Table
+from posepipe.weights import fit_state, read_state
 
 Architecture = Literal[
     "fasterrcnn_mobilenet_v2_fpn",
@@ -139,7 +139,7 @@ class MobileNetV2FPN(nn.Module):
         """
         starts = (0, 4, 7, 14)
         renamed = {}
-        for key, value in load_file(file).items():
+        for key, value in read_state(file).items():
             parts = key.split(".")
             if parts[0] == "features" and int(parts[1]) < 18:
                 stage = max(i for i, start in enumerate(starts) if start <= int(parts[1]))
@@ -151,3 +151,37 @@ class MobileNetV2FPN(nn.Module):
         lacking = [key for key in missing if key.startswith("stages")]
         if lacking:
             raise WeightsError(f"{file} is not of mobilenet_v2: no {lacking[0]}")
+
+
+# Where the stages of a MobileNetV3's trunk (large) begin, strides 4, 8, 16 and 32 as elsewhere.
+_MOBILENET_V3_STAGES = (0, 4, 7, 13)
+_CLASSIFIERS = ("fc.", "classifier.")
+
+
+def trunk_stages(network: GeneralizedRCNN) -> list[list[nn.Module]]:
+    """The trunk's four stages, up to strides 4, 8, 16 and 32; a stem belongs to the first."""
+    if isinstance(network.backbone, MobileNetV2FPN):
+        return [[stage] for stage in network.backbone.stages]
+    parts = dict(network.backbone.body.named_children())
+    if "layer1" in parts:
+        stem = [part for name, part in parts.items() if not name.startswith("layer")]
+        return [[*stem, parts["layer1"]], *([parts[f"layer{n}"]] for n in (2, 3, 4))]
+    features = list(parts.values())
+    ends = (*_MOBILENET_V3_STAGES[1:], len(features))
+    return [features[start:end] for start, end in zip(_MOBILENET_V3_STAGES, ends, strict=True)]
+
+
+def load_imagenet(network: GeneralizedRCNN, file: Path) -> None:
+    """Take the trunk's weights from a file of torchvision's classifier on the same trunk.
+
+    Raises:
+        WeightsError: no such file, a damaged one, or one of another network.
+    """
+    if not file.is_file():
+        raise WeightsError(f"no weights file {file}")
+    backbone = network.backbone
+    if isinstance(backbone, MobileNetV2FPN):
+        backbone.load_imagenet(file)
+        return
+    state = {key.removeprefix("features."): value for key, value in read_state(file).items()}
+    fit_state(backbone.body, state, file, ignored=_CLASSIFIERS)

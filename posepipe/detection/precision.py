@@ -30,17 +30,18 @@ def _wrap_forward(module: nn.Module, dtype: torch.dtype) -> None:
     def forward_in_precision(*args: Any, **kwargs: Any) -> Any:
         device = next(module.parameters()).device
         with torch.autocast(device.type, dtype=dtype):
-            return _to_float32(forward(*args, **kwargs))
+            return to_float32(forward(*args, **kwargs))
 
     # Not a wrapping module: the libraries look for attributes of their own on these modules.
     module.__dict__["forward"] = forward_in_precision
 
 
-def _to_float32(value: Any) -> Any:
+def to_float32(value: Any) -> Any:
+    """A tensor of lower precision, or tensors in lists, tuples and mappings, as float32."""
     if isinstance(value, torch.Tensor):
         return value.float() if value.is_floating_point() else value
     if isinstance(value, Mapping):
-        return {key: _to_float32(part) for key, part in value.items()}
+        return {key: to_float32(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_to_float32(part) for part in value)
+        return type(value)(to_float32(part) for part in value)
     return value

@@ -44,7 +44,8 @@ from posepipe.weights import find_weights, fit_state, read_state
 Side = Annotated[int, Meta(ge=32, le=8192)]
 Rgb = tuple[float, float, float]
 
-_UNUSED_HEADS = ("roi_heads.mask_", "roi_heads.keypoint_")
+# Beginnings of keys that weights of networks with other heads have.
+UNUSED_HEADS = ("roi_heads.mask_", "roi_heads.keypoint_")
 _PADDED_TO = 32  # torchvision's default: the coarsest stride of its pyramids
 
 
@@ -176,12 +177,8 @@ def load_torchvision(
     min_score = recipe.table("candidates", CandidatesTable).min_score
     network = build_network(recipe.table("network", NetworkTable))
     path, digest = find_weights(recipe, weights)
-    fit_state(network, read_state(path), path, ignored=_UNUSED_HEADS)
-    eps = recipe.table("detector", DetectorTable).batch_norm_eps
-    if eps is not None:
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
-                module.eps = eps
+    fit_state(network, read_state(path), path, ignored=UNUSED_HEADS)
+    set_batch_norm_eps(network, recipe.table("detector", DetectorTable).batch_norm_eps)
     return TorchvisionDetector(
         network,
         origin=Origin(recipe.name, f"torchvision {torchvision.__version__}", digest),
@@ -190,6 +187,14 @@ def load_torchvision(
         device=device,
         dtype=dtype,
     )
+
+
+def set_batch_norm_eps(network: nn.Module, eps: float | None) -> None:
+    """Change what all batch normalisations add to variances, in place; None leaves it."""
+    if eps is not None:
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
+                module.eps = eps
 
 
 def final_size_wh(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +13,15 @@ import numpy.typing as npt
 from posepipe.core.boxes import area
 from posepipe.core.shapes import check_same_length, checked
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
-from posepipe.data.coco import Annotations, Provenance, image_files, read_annotations
+from posepipe.data.coco import (
+    Annotations,
+    Instances,
+    Provenance,
+    image_files,
+    read_annotations,
+    read_instances,
+)
+from posepipe.detection.candidates import PERSON
 from posepipe.errors import DocumentError
 from posepipe.recipe import Table
 from posepipe.training.pictures import Picture, PictureCache, Pixels
@@ -93,11 +101,15 @@ class DetectionSample:
     picture: Picture | Pixels
     boxes_xyxy: npt.NDArray[np.float64]
     ignored_xyxy: npt.NDArray[np.float64]
+    classes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
         for name in ("boxes_xyxy", "ignored_xyxy"):
             array = checked(name, getattr(self, name), ("N", 4), np.float64)
             object.__setattr__(self, name, array)
+        given = self.classes if len(self.classes) else np.full(len(self.boxes_xyxy), PERSON)
+        classes = checked("classes", given, (len(self.boxes_xyxy),), np.int64)
+        object.__setattr__(self, "classes", classes)
 
     @property
     def pixels(self) -> Pixels:
@@ -178,6 +190,47 @@ def detection_samples(
     return samples
 
 
+def instance_samples(
+    instances: Instances, folder: Path, *, classes: int, cache: PictureCache | None = None
+) -> list[DetectionSample]:
+    """Every picture with all its things; the class of a thing is its category id.
+
+    What is marked ``iscrowd`` becomes an ignored region. Boxes without area are left out. No
+    picture is read yet.
+
+    Args:
+        instances: the labels.
+        folder: where the pictures lie.
+        classes: of the detector, background included: category ids lie below.
+        cache: keeps pictures once they are read; None decodes them each time.
+
+    Raises:
+        DocumentError: a category id that is no class of the detector.
+        ImageError: no such folder.
+    """
+    samples = []
+    for image in image_files(instances, folder):
+        labels = instances.labels_by_image[image.id]
+        outside = labels.category_ids[(labels.category_ids < 1) | (labels.category_ids >= classes)]
+        if len(outside):
+            raise DocumentError(
+                f"{instances.path} has boxes of category id {outside[0]}, but the recipe's "
+                f"[network] classes = {classes} has room for 1 to {classes - 1}: COCO's 80 "
+                "categories need classes = 91, persons alone 2"
+            )
+        solid = area(labels.boxes_xyxy) > 0
+        kept, crowd = solid & ~labels.is_crowd, solid & labels.is_crowd
+        samples.append(
+            DetectionSample(
+                Picture(image, cache),
+                labels.boxes_xyxy[kept],
+                labels.boxes_xyxy[crowd],
+                labels.category_ids[kept],
+            )
+        )
+    return samples
+
+
 def read_pose_sets(
     tables: Sequence[DataTable],
     *,
@@ -203,16 +256,29 @@ def read_pose_sets(
 
 
 def read_detection_sets(
-    tables: Sequence[DataTable], *, cache: PictureCache | None = None
+    tables: Sequence[DataTable], *, classes: int = 2, cache: PictureCache | None = None
 ) -> list[list[DetectionSample]]:
-    """The pictures of every set of a recipe; see `detection_samples`.
+    """The pictures of every set of a recipe; see `detection_samples` and `instance_samples`.
+
+    Args:
+        tables: the sets.
+        classes: of the detector, background included; 2 learns people alone, whatever other
+            categories the files have.
+        cache: keeps pictures once they are read; None decodes them each time.
 
     Raises:
-        DocumentError: an annotation file is missing or wrong.
+        DocumentError: an annotation file is missing or wrong, or has other classes.
         ImageError: a folder of pictures is missing.
     """
+    if classes == 2:
+        return [
+            detection_samples(read_annotations(table.annotations), Path(table.images), cache=cache)
+            for table in tables
+        ]
     return [
-        detection_samples(read_annotations(table.annotations), Path(table.images), cache=cache)
+        instance_samples(
+            read_instances(table.annotations), Path(table.images), classes=classes, cache=cache
+        )
         for table in tables
     ]
 

@@ -15,7 +15,13 @@ from builders import (
     save_picture,
 )
 
-from posepipe.data.coco import Provenance, image_files, labelled_boxes, read_annotations
+from posepipe.data.coco import (
+    Provenance,
+    image_files,
+    labelled_boxes,
+    read_annotations,
+    read_instances,
+)
 from posepipe.errors import DocumentError, ImageError
 
 
@@ -178,3 +184,50 @@ def test_cocos_own_labels_are_those_that_pycocotools_reads() -> None:
         np.testing.assert_array_equal(labels.visibility, numbers[..., 2])
         np.testing.assert_array_equal(labels.areas, [entry["area"] for entry in expected])
     assert sum(map(len, labelled_boxes(annotations))) == 133
+
+
+# --- all categories
+
+THINGS = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
+
+
+def test_instances_are_the_boxes_of_all_categories_in_the_files_order(tmp_path: Path) -> None:
+    things = [
+        annotation(7, 2, category_id=18, bbox=[1, 2, 3, 4]),
+        annotation(5, 1, keypoints=None),
+        annotation(6, 2, bbox=[0, 0, 50, 60], iscrowd=1),
+    ]
+    images = [image_entry(2), image_entry(1), image_entry(3)]
+    path = annotation_file(tmp_path / "a.json", things, images, categories=THINGS)
+    instances = read_instances(path)
+    assert len(instances) == 3
+    assert [image.id for image in instances.images] == [2, 1, 3]
+    labels = instances.labels_by_image[2]
+    assert labels.boxes_xyxy.tolist() == [[1, 2, 4, 6], [0, 0, 50, 60]]
+    assert labels.category_ids.tolist() == [18, 1]
+    assert labels.is_crowd.tolist() == [False, True]
+    assert len(instances.labels_by_image[1]) == 1
+    assert instances.labels_by_image[3].boxes_xyxy.shape == (0, 4)
+    assert [file.id for file in image_files(instances, tmp_path)] == [2, 1, 3]
+    # The people of the same file are those of `read_annotations`.
+    assert read_annotations(path).labels_by_image[2].boxes_xyxy.tolist() == [[0, 0, 50, 60]]
+
+
+def test_an_empty_instances_file_is_legal(tmp_path: Path) -> None:
+    assert len(read_instances(annotation_file(tmp_path / "a.json"))) == 0
+
+
+@pytest.mark.parametrize(
+    ("things", "message"),
+    [
+        ([annotation(1), annotation(1)], "annotation id 1 is there twice"),
+        ([annotation(1, bbox=[0, 0, -1, 5])], "negative size"),
+        ([annotation(1, image_id=9)], "is of image 9, which is not among its images"),
+    ],
+)
+def test_instances_that_cannot_be_are_refused(
+    things: list[dict[str, Any]], message: str, tmp_path: Path
+) -> None:
+    path = annotation_file(tmp_path / "a.json", things, [image_entry(1)])
+    with pytest.raises(DocumentError, match=message):
+        read_instances(path)

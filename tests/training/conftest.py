@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import annotation, annotation_file, image_entry
+from PIL import Image
 
 from posepipe.training.pictures import Picture
 from posepipe.training.samples import PoseSample
@@ -37,3 +40,80 @@ def painted_person() -> Callable[..., PoseSample]:
         )
 
     return make
+
+
+@pytest.fixture
+def painted_set(painted_person: Callable[..., PoseSample], tmp_path: Path) -> Callable[..., Path]:
+    """Writes an annotation file `NAME.json` of painted people, its pictures beside it.
+
+    The people are the same whatever the name; the files differ with the level of compression.
+    """
+
+    def write(people: int = 4, name: str = "people", compress_level: int = 6) -> Path:
+        entries, images = [], []
+        for number in range(1, people + 1):
+            person = painted_person(number)
+            pixels = person.read()
+            height, width = pixels.shape[:2]
+            file_name = f"{name}-{number}.png"
+            Image.fromarray(pixels).save(tmp_path / file_name, compress_level=compress_level)
+            images.append(image_entry(number, file_name=file_name, width=width, height=height))
+            x1, y1, x2, y2 = person.box_xyxy.tolist()
+            keypoints = [
+                value
+                for (x, y), v in zip(person.keypoints_xy, person.visibility, strict=True)
+                for value in (float(x), float(y), int(v))
+            ]
+            labelled = int((person.visibility > 0).sum())
+            entries.append(
+                annotation(
+                    number,
+                    number,
+                    bbox=[x1, y1, x2 - x1, y2 - y1],
+                    area=person.area,
+                    keypoints=keypoints,
+                    num_keypoints=labelled,
+                )
+            )
+        return annotation_file(tmp_path / f"{name}.json", entries, images)
+
+    return write
+
+
+TINY_RECIPE = """
+[model]
+stage = "pose"
+summary = "a tiny CPN for tests"
+licence = "none: for tests"
+
+[network]
+backbone = "mobilenet_v2"
+channels = 16
+shortcut = "identity"
+
+[preprocessing]
+input_size_wh = [64, 64]
+
+[decoding]
+blur_kernel = 5
+
+[training]
+samples = 24
+batch = 4
+optimiser = "adamw"
+learning_rate = 1e-3
+average = 0.9
+workers = 0
+head_scale = 0.1
+validate_every = 12
+augment = {flip = 0.5, rotation = 0.5, half_body = 0}
+"""
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path: Path) -> Path:
+    """A model folder without weights: a CPN that learns in seconds."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "recipe.toml").write_text(TINY_RECIPE, encoding="utf-8")
+    return folder

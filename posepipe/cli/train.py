@@ -1,0 +1,241 @@
+"""``posepipe train``: a recipe and data in, a run folder out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+from posepipe.cli.interruption import INTERRUPTED, noted_interruption
+from posepipe.cli.options import PATH, verbose_option
+from posepipe.errors import PosepipeError
+
+if TYPE_CHECKING:
+    from posepipe.training.loop import Measured, Report
+    from posepipe.training.runs import TrainOptions
+
+_MOST_MINED = 3
+
+
+class _TrainCommand(click.Command):
+    """A command whose option --data takes two values, or three where the third is a number."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Add the weight 1 where --data comes without one."""
+        completed: list[str] = []
+        for place, argument in enumerate(args):
+            completed.append(argument)
+            names_data = place >= 2 and args[place - 2] == "--data"
+            if names_data and not (place + 1 < len(args) and _is_number(args[place + 1])):
+                completed.append("1")
+        return super().parse_args(ctx, completed)
+
+
+@click.command(cls=_TrainCommand)
+@click.argument("recipe")
+@click.option("-o", "--output", "run", type=PATH, required=True, help="The run folder to write.")
+@click.option(
+    "--data",
+    type=(str, str, float),
+    multiple=True,
+    metavar="ANNOTATIONS IMAGES [WEIGHT]",
+    help="A COCO keypoint file, the folder of its pictures, and how often it is drawn relative to "
+    "the others; may be repeated.  [default: the recipe's]",
+)
+@click.option(
+    "--validate",
+    type=(str, str),
+    multiple=True,
+    metavar="ANNOTATIONS IMAGES",
+    help="What to measure on; the first one chooses the best weights.  [default: the recipe's]",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="TABLE.FIELD=VALUE",
+    help="A field of the recipe, like training.learning_rate=1e-4; may be repeated.",
+)
+@click.option("--start", type=PATH, help="Weights of the whole network to begin with.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop after so long, with a checkpoint.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the run folder's checkpoint.")
+@click.option("--check-only", is_flag=True, help="Check recipe and data, then stop.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps.")
+@verbose_option
+@click.pass_obj
+def train(verbose: bool, /, recipe: str, run: Path, check_only: bool, **options: Any) -> None:
+    """Train the pose network or detector of RECIPE, a model's name or folder.
+
+    Ctrl-C or SIGTERM stops with a checkpoint, from which --resume goes on. On several GPUs:
+    torchrun --nproc-per-node N -m posepipe train …
+    """
+    first = os.environ.get("RANK", "0") == "0"
+    try:
+        if check_only:
+            _check(recipe, _chosen(options))
+        else:
+            _train(recipe, run, _chosen(options), verbose=verbose, first=first)
+    except PosepipeError:
+        if not first:  # the first process says it
+            sys.exit(1)
+        raise
+
+
+def _train(recipe: str, run: Path, options: TrainOptions, *, verbose: bool, first: bool) -> None:
+    from posepipe.training.runs import train as run_training
+
+    with TrainingBar(shown=first, verbose=verbose) as bar:
+        try:
+            result = run_training(
+                recipe,
+                run,
+                options=options,
+                report=bar,
+                warn=bar.warn,
+                interruption=noted_interruption,
+            )
+        except KeyboardInterrupt:
+            bar.close()
+            if first:
+                click.echo(f"posepipe: interrupted{_how_to_go_on(run, bar.samples)}", err=True)
+            sys.exit(INTERRUPTED)
+    if not first:
+        return
+    if not result.finished:
+        click.echo(
+            f"posepipe: stopped after {result.samples} of {result.of} samples: the same command "
+            "with --resume goes on",
+            err=True,
+        )
+    elif verbose or sys.stderr.isatty():
+        best = "" if result.best is None else f", best {result.best:.4f}"
+        click.echo(f"{result.samples} samples{best}: {run}", err=True)
+
+
+def _check(recipe: str, options: TrainOptions) -> None:
+    from posepipe.training.runs import check_run
+
+    findings = check_run(recipe, options)
+    for finding in findings:
+        click.echo(f"posepipe: {finding.line}", err=True)
+    if any(finding.fatal for finding in findings):
+        sys.exit(1)
+
+
+def _chosen(options: dict[str, Any]) -> TrainOptions:
+    """The library's options of the command line's."""
+    from posepipe.training.runs import TrainOptions
+    from posepipe.training.samples import DataTable
+
+    return TrainOptions(
+        changes=options["changes"],
+        data=tuple(
+            DataTable(annotations=file, images=folder, weight=weight)
+            for file, folder, weight in options["data"]
+        ),
+        validate=tuple(
+            DataTable(annotations=file, images=folder) for file, folder in options["validate"]
+        ),
+        start=options["start"],
+        minutes=options["minutes"],
+        resume=options["resume"],
+        device=options["device"],
+    )
+
+
+class TrainingBar:
+    """One line about a run: samples/s, losses, learning rate, time left; a line a measurement.
+
+    Args:
+        shown: whether anything is said at all.
+        verbose: say measurements where stderr is no terminal, too.
+    """
+
+    def __init__(self, *, shown: bool, verbose: bool) -> None:
+        self.samples = 0
+        self._shown, self._verbose = shown, verbose
+        self._bar: Any = None
+
+    def __enter__(self) -> TrainingBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __call__(self, report: Report) -> None:
+        """Show a report."""
+        self.samples = report.samples
+        if not self._shown:
+            return
+        if self._bar is None:
+            self._bar = tqdm(
+                total=report.of,
+                desc="train",
+                initial=report.samples,
+                disable=None,
+                file=sys.stderr,
+                bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{postfix}]",
+            )
+        if report.measured is not None:
+            self._say(f"{report.samples} samples: {_measured(report.measured)}")
+            return
+        losses = " ".join(f"{name} {value:.4g}" for name, value in report.losses.items())
+        self._bar.set_postfix_str(
+            f"{report.samples_per_second:.1f} samples/s, {losses}, lr {report.learning_rate:.2g}, "
+            f"{_duration(report.seconds_left)} left",
+            refresh=False,
+        )
+        self._bar.update(report.samples - self._bar.n)
+
+    def warn(self, line: str) -> None:
+        """Say what may be wrong."""
+        if self._shown:
+            click.echo(f"posepipe: warning: {line}", err=True)
+
+    def close(self) -> None:
+        """Leave the line as it is and go to the next one."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _say(self, line: str) -> None:
+        if self._verbose or sys.stderr.isatty():
+            tqdm.write(line, file=sys.stderr)
+
+
+def _measured(measured: Measured) -> str:
+    parts = [f"{name} {value:.4f}" for name, value in measured.metrics.items()] or ["no measure"]
+    hardest = sorted(measured.mined.items(), key=lambda item: -item[1])[:_MOST_MINED]
+    if hardest:
+        mined = ", ".join(f"{name} {100 * share:.0f} %" for name, share in hardest)
+        parts.append(f"mined most: {mined}")
+    return ("best so far: " if measured.is_best else "") + "; ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "?"
+    return str(tqdm.format_interval(seconds))
+
+
+def _how_to_go_on(run: Path, samples: int) -> str:
+    from posepipe.training.run_folder import CHECKPOINT_FILE
+
+    if not (run / CHECKPOINT_FILE).is_file():
+        return ""
+    return f" after {samples} samples; the same command with --resume goes on from {run}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,304 @@
+"""The folder of a run: its recipe, its weights, its checkpoint, and what it was made of."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from posepipe.data.jsonfiles import read_bytes, write_whole
+from posepipe.errors import MissingDependencyError, TrainingError
+from posepipe.recipe import RECIPE_FILE, WEIGHTS_FILE, Recipe, load_recipe, sha256_of
+from posepipe.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from posepipe.training.tables import TrainingTable
+
+CHECKPOINT_FILE = "checkpoint.pt"
+LAST_WEIGHTS_FILE = "last.safetensors"
+RUN_FILE = "run.json"
+PICTURES_FOLDER = "pictures"
+
+# What may change from one sitting to the next: it has no say in the weights.
+_FREE = ("training.workers", "training.checkpoint_minutes", "training.cache")
+# What a recipe may say of the weights it came with, or of where it came from.
+_NOT_OF_A_RUN = ("training", "extends", "paper", "reported", "weights")
+_PACKAGES = ("posepipe", "torch", "torchvision", "numpy", "opencv-python-headless", "accelerate")
+
+
+class Sitting(msgspec.Struct, frozen=True):
+    """One start of a run: how it was called, when, by what.
+
+    Attributes:
+        command: as typed.
+        begun: time in UTC.
+        samples: of the run so far.
+        processes: how many.
+        device: their kind.
+        versions: of Python and the packages that matter.
+    """
+
+    command: list[str]
+    begun: str
+    samples: int
+    processes: int
+    device: str
+    versions: dict[str, str]
+
+
+class DataUsed(msgspec.Struct, frozen=True):
+    """A data set of a run.
+
+    Attributes:
+        use: "train" or "validate".
+        annotations: the file.
+        sha256: of the file.
+        images: the folder.
+        weight: how often it is drawn, relative to the others.
+        pictures: how many the file lists.
+        picture_bytes: size of all their files.
+        people: labelled ones, crowds left out.
+        with_keypoints: those of them with a labelled keypoint.
+    """
+
+    use: str
+    annotations: str
+    sha256: str
+    images: str
+    weight: float
+    pictures: int
+    picture_bytes: int
+    people: int
+    with_keypoints: int
+
+
+class RunRecord(msgspec.Struct, frozen=True):
+    """The content of ``run.json``.
+
+    Attributes:
+        recipe: name of the recipe that the run began with.
+        seed: of everything drawn.
+        data: what it was trained and measured on.
+        start: SHA-256 of the weights it began with, by their file's name.
+        sittings: one for each start.
+    """
+
+    recipe: str
+    seed: int
+    data: list[DataUsed]
+    start: dict[str, str]
+    sittings: list[Sitting]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps everything; `posepipe pose --model` takes it as a model.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def pictures(self) -> Path:
+        """Where drawn results go."""
+        return self.path / PICTURES_FOLDER
+
+    def holds_a_run(self) -> bool:
+        """Whether there is a run, or a model, in this folder."""
+        names = (RECIPE_FILE, CHECKPOINT_FILE, WEIGHTS_FILE, RUN_FILE)
+        return any((self.path / name).exists() for name in names)
+
+    def refusal(self) -> TrainingError:
+        """The error of a run that would begin where there is one already."""
+        return TrainingError(
+            f"{self.path} holds a run or a model: go on from it with --resume, or name another "
+            "folder with -o"
+        )
+
+    def begin_or_compare(self, recipe: Recipe) -> None:
+        """Make the folder and write its recipe, or see that the one there is the same.
+
+        Raises:
+            TrainingError: the run there has another recipe (names the first difference), or the
+                folder cannot be made.
+        """
+        if not self.holds_a_run():
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise TrainingError(f"{self.path} cannot be made: {error.strerror}") from None
+            write_whole(self.path / RECIPE_FILE, [toml_of(recipe.tables).encode()])
+            return
+        difference = first_difference(load_recipe(self.path).tables, recipe.tables)
+        if difference is not None:
+            field, was, now = difference
+            raise TrainingError(
+                f"{self.path} cannot be resumed: {field} was {was}, is {now}: repeat the first "
+                "command with --resume added, or begin another run folder"
+            )
+
+    def checkpoint(self) -> Checkpoint | None:
+        """The run's checkpoint; None where it has not come to its first.
+
+        Raises:
+            TrainingError: it is damaged.
+        """
+        path = self.path / CHECKPOINT_FILE
+        return load_checkpoint(path) if path.exists() else None
+
+    def save(self, checkpoint: Checkpoint, network: nn.Module) -> None:
+        """Write the checkpoint, and the weights of this moment.
+
+        Until a measurement has found the best weights, the latest ones stand in for them.
+
+        Raises:
+            DocumentError: disk full or no permission; what was there stays.
+        """
+        save_checkpoint(self.path / CHECKPOINT_FILE, checkpoint)
+        _write_weights(self.path / LAST_WEIGHTS_FILE, network)
+        if checkpoint.progress.best is None:
+            self.keep_best(network)
+
+    def keep_best(self, network: nn.Module) -> None:
+        """Make these weights those of the model.
+
+        Raises:
+            DocumentError: disk full or no permission; what was there stays.
+        """
+        _write_weights(self.path / WEIGHTS_FILE, network)
+
+    def has_record(self) -> bool:
+        """Whether ``run.json`` is there."""
+        return (self.path / RUN_FILE).exists()
+
+    def read_record(self) -> RunRecord:
+        """What ``run.json`` says.
+
+        Raises:
+            TrainingError: there is none, or it is damaged.
+        """
+        path = self.path / RUN_FILE
+        if not self.has_record():
+            raise TrainingError(f"{self.path} is no run folder: it has no {RUN_FILE}")
+        try:
+            return msgspec.json.decode(read_bytes(path), type=RunRecord)
+        except msgspec.DecodeError as error:
+            raise TrainingError(f"{path} is damaged: {error}") from None
+
+    def write_record(self, record: RunRecord) -> None:
+        """Write ``run.json``.
+
+        Raises:
+            DocumentError: disk full or no permission.
+        """
+        text = msgspec.json.format(msgspec.json.encode(record), indent=2)
+        write_whole(self.path / RUN_FILE, [text, b"\n"])
+
+
+def resolved(recipe: Recipe, table: TrainingTable) -> Recipe:
+    """The recipe with every field of ``[training]`` in it, and no digest of weights yet to come."""
+    tables = {name: value for name, value in recipe.tables.items() if name not in _NOT_OF_A_RUN}
+    tables["model"] = {k: v for k, v in tables["model"].items() if k != "weights_sha256"}
+    tables["training"] = msgspec.to_builtins(table)
+    return Recipe(recipe.name, recipe.folder, tables, recipe.changes)
+
+
+def toml_of(tables: Mapping[str, Any]) -> str:
+    """Tables as TOML.
+
+    Raises:
+        MissingDependencyError: tomli-w is not installed.
+    """
+    try:
+        import tomli_w
+    except ModuleNotFoundError:
+        raise MissingDependencyError(
+            "recipes are written with tomli-w: pip install 'posepipe[train]'"
+        ) from None
+    text: str = tomli_w.dumps(tables)
+    return text
+
+
+def first_difference(
+    before: Mapping[str, Any], now: Mapping[str, Any]
+) -> tuple[str, object, object] | None:
+    """The first field in which two recipes differ and may not, with both values; None for none."""
+    flat_before, flat_now = dict(_flat(before)), dict(_flat(now))
+    for field in [*flat_before, *flat_now]:
+        was, is_now = (flat.get(field, "absent") for flat in (flat_before, flat_now))
+        if was != is_now and field not in _FREE:
+            return field, was, is_now
+    return None
+
+
+def sitting(samples: int, *, processes: int, device: str) -> Sitting:
+    """This start of a run."""
+    return Sitting(
+        command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+        begun=datetime.now(UTC).isoformat(timespec="seconds"),
+        samples=samples,
+        processes=processes,
+        device=device,
+        versions={"python": platform.python_version(), **_versions(_PACKAGES)},
+    )
+
+
+def sha256_by_name(paths: Iterable[str]) -> dict[str, str]:
+    """The SHA-256 of files, by their names."""
+    return {Path(path).name: sha256_of(Path(path)) for path in paths if path}
+
+
+def check_same_data(before: Sequence[DataUsed], now: Sequence[DataUsed], run: Path) -> None:
+    """Nothing, if a run goes on with the data it began with.
+
+    Raises:
+        TrainingError: an annotation file or a picture is another one.
+    """
+    for was, is_now in zip(before, now, strict=False):
+        if was.sha256 != is_now.sha256:
+            what = is_now.annotations
+        elif was.picture_bytes != is_now.picture_bytes:
+            what = f"a picture in {is_now.images}"
+        else:
+            continue
+        raise TrainingError(
+            f"{run} cannot be resumed: {what} has changed since the run began: restore it, or "
+            "begin another run folder"
+        )
+
+
+def _flat(tables: Any, prefix: str = "") -> Iterable[tuple[str, object]]:
+    if isinstance(tables, Mapping):
+        for name, value in tables.items():
+            yield from _flat(value, f"{prefix}.{name}" if prefix else str(name))
+    elif isinstance(tables, list | tuple) and tables and isinstance(tables[0], Mapping):
+        for place, value in enumerate(tables):
+            yield from _flat(value, f"{prefix}[{place}]")
+    else:
+        yield prefix, list(tables) if isinstance(tables, tuple) else tables
+
+
+def _write_weights(path: Path, network: nn.Module) -> None:
+    weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+    write_whole(path, [save(weights)])
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    found["torch"] = str(torch.__version__)  # says CPU or CUDA, too
+    return found

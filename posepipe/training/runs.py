@@ -1,0 +1,283 @@
+"""A training run from its recipe to its folder; whatever is trained, by however many processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from msgspec.structs import replace
+
+from posepipe.core.skeleton import COCO_PERSON
+from posepipe.data.coco import read_annotations
+from posepipe.errors import PosepipeError, RecipeError, TrainingError
+from posepipe.recipe import Recipe, load_recipe
+from posepipe.training.checkpoint import Checkpoint
+from posepipe.training.datacheck import check_data, data_fingerprint
+from posepipe.training.detector_task import DetectorTask, DetectorTrainingTable
+from posepipe.training.labelcheck import Finding
+from posepipe.training.loop import Loop, LoopOptions, Report, check_batch
+from posepipe.training.pose_task import PoseTask
+from posepipe.training.processes import Processes, join_processes
+from posepipe.training.run_folder import (
+    DataUsed,
+    RunFolder,
+    RunRecord,
+    check_same_data,
+    resolved,
+    sha256_by_name,
+    sitting,
+)
+from posepipe.training.samples import DataTable
+from posepipe.training.tables import PoseTrainingTable, TrainingTable, with_data
+from posepipe.training.task import Task
+
+T = TypeVar("T")
+
+_TABLES = {
+    "pose": ("model", "network", "preprocessing", "decoding", "training"),
+    "detection": (
+        *("model", "detector", "network", "preprocessing", "candidates", "suppression"),
+        "training",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What to train on and for how long, beside what the recipe says.
+
+    Attributes:
+        changes: fields of the recipe set anew, like "training.learning_rate=1e-4".
+        data: data sets to learn from, instead of the recipe's.
+        validate: data sets to measure on, instead of the recipe's.
+        start: weights of the whole network to begin with.
+        minutes: stop after so long, with a checkpoint to go on from; None: at the run's end.
+        resume: go on from the run folder's checkpoint; where there is no run, begin one.
+        device: see `posepipe.devices`; of several processes each takes a GPU of its own.
+    """
+
+    changes: tuple[str, ...] = ()
+    data: tuple[DataTable, ...] = ()
+    validate: tuple[DataTable, ...] = ()
+    start: Path | None = None
+    minutes: float | None = None
+    resume: bool = False
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What came of a sitting.
+
+    Attributes:
+        run: the folder, which is a model: ``posepipe pose --model``.
+        samples: seen so far.
+        of: the length of the run.
+        best: the highest first metric; None where nothing was measured.
+    """
+
+    run: Path
+    samples: int
+    of: int
+    best: float | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.samples >= self.of
+
+
+def no_interruption() -> AbstractContextManager[Callable[[], bool]]:
+    """Interruptions as Python has them: KeyboardInterrupt at once, the last checkpoint stays."""
+    return nullcontext(lambda: False)
+
+
+def train(
+    recipe: str | Path,
+    run: str | Path,
+    *,
+    options: TrainOptions | None = None,
+    report: Callable[[Report], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
+    interruption: Callable[[], AbstractContextManager[Callable[[], bool]]] = no_interruption,
+) -> TrainResult:
+    """Train the model of a recipe; ``docs/training.md`` says what the run folder holds.
+
+    Args:
+        recipe: a model's name or folder; a run folder is one, too.
+        run: the folder to write; made if need be.
+        options: see `TrainOptions`.
+        report: told how the run is doing, after every step or (on GPUs) every tenth.
+        warn: told what may be wrong with the data, a line each.
+        interruption: entered while steps are made; gives what is asked between them whether to
+            stop with a checkpoint.
+
+    Raises:
+        RecipeError: a wrong field, or no such recipe.
+        TrainingError: the folder holds a run already or one of another recipe, the data is not fit
+            to learn from, or the loss is no longer a number.
+        PosepipeError: a file, device or package is missing, or something cannot be written.
+        KeyboardInterrupt: stopped; the folder has a checkpoint.
+    """
+    options = options or TrainOptions()
+    processes = join_processes(options.device)
+    given, table = prepared(recipe, options)
+    check_batch(table, processes.world)
+    folder = RunFolder(Path(run))
+    findings = _by_first(processes, lambda: _check(folder, table, options))
+    for finding in findings:
+        warn(finding.line.removeprefix("warning: "))
+    torch.manual_seed(table.seed)
+    task = build_task(given, table, device=processes.device, start=options.start)
+    task.module = processes.with_synchronised_norms(task.module, frozen_norm=table.frozen_norm)
+    _by_first(processes, lambda: folder.begin_or_compare(given))
+    checkpoint = folder.checkpoint()
+    if processes.is_first:
+        _note_sitting(folder, given, table, options, checkpoint, processes)
+    with interruption() as stop:
+        loop = Loop(
+            task,
+            table,
+            processes,
+            folder,
+            checkpoint=checkpoint,
+            options=LoopOptions(minutes=options.minutes, report=report, stop=stop),
+        )
+        progress = loop.run()
+    return TrainResult(folder.path, progress.samples, table.samples, progress.best)
+
+
+def check_run(recipe: str | Path, options: TrainOptions) -> list[Finding]:
+    """What may be wrong with the recipe's data; nothing is trained, nothing written.
+
+    The network is built, too, so that a recipe's errors come to light.
+
+    Raises:
+        PosepipeError: as `train`, but for what the findings say.
+    """
+    given, table = prepared(recipe, options)
+    findings = _findings(table)
+    if not any(finding.fatal for finding in findings):
+        build_task(given, table, device=torch.device("cpu"), start=options.start)
+    return findings
+
+
+def prepared(recipe: str | Path, options: TrainOptions) -> tuple[Recipe, TrainingTable]:
+    """The recipe of a run with everything in it, and its table ``[training]``.
+
+    Raises:
+        RecipeError: a wrong field or table, or no data to learn from.
+    """
+    found = with_data(
+        load_recipe(recipe).with_changes(options.changes), options.data, options.validate
+    )
+    known = {*_TABLES[found.model.stage], *load_recipe(recipe).tables}
+    for change in options.changes:
+        if (name := change.partition(".")[0]) not in known:
+            raise RecipeError(
+                f"--set {change}: there is no table {name!r}: use one of {', '.join(sorted(known))}"
+            )
+    if found.model.stage == "pose":
+        table: TrainingTable = found.table("training", PoseTrainingTable)
+    else:
+        table = found.table("training", DetectorTrainingTable)
+    if not table.data:
+        raise RecipeError(
+            f"{found.name}: no data to learn from: name annotation files and folders of pictures "
+            "with --data, or in the recipe's [[training.data]]"
+        )
+    return resolved(found, table), table
+
+
+def build_task(
+    recipe: Recipe, table: TrainingTable, *, device: torch.device, start: Path | None
+) -> Task:
+    """What the recipe trains.
+
+    Raises:
+        PosepipeError: a wrong field, or weights or data that are missing or wrong.
+    """
+    if isinstance(table, PoseTrainingTable):
+        return PoseTask(recipe, table, device=device, start=start)
+    assert isinstance(table, DetectorTrainingTable)  # noqa: S101  # see `prepared`
+    return DetectorTask(recipe, table, device=device, start=start)
+
+
+def _by_first(processes: Processes, work: Callable[[], T]) -> T:
+    """What the first process does alone; its result, or its error, is everybody's."""
+    result: T | None = None
+    error: PosepipeError | None = None
+    if processes.is_first:
+        try:
+            result = work()
+        except PosepipeError as raised:
+            error = raised
+    result, error = processes.broadcast((result, error))
+    if error is not None:
+        raise error
+    return result
+
+
+def _check(folder: RunFolder, table: TrainingTable, options: TrainOptions) -> list[Finding]:
+    """Whether the run may begin here, on this data."""
+    if folder.holds_a_run():
+        if not options.resume:
+            raise folder.refusal()
+        folder.read_record()  # raises where it is a model's folder
+    findings = _findings(table)
+    fatal = [finding for finding in findings if finding.fatal]
+    if fatal:
+        more = f" (and {len(fatal) - 1} more: see --check-only)" if len(fatal) > 1 else ""
+        raise TrainingError(f"{fatal[0].line.removeprefix('error: ')}{more}")
+    return findings
+
+
+def _findings(table: TrainingTable) -> list[Finding]:
+    poses = isinstance(table, PoseTrainingTable)
+    return check_data(table.data, table.validate, skeleton=COCO_PERSON, keypoints=poses)
+
+
+def _note_sitting(
+    folder: RunFolder,
+    recipe: Recipe,
+    table: TrainingTable,
+    options: TrainOptions,
+    checkpoint: Checkpoint | None,
+    processes: Processes,
+) -> None:
+    """Add this start to ``run.json``."""
+    data = [*_data_used("train", table.data), *_data_used("validate", table.validate)]
+    samples = 0 if checkpoint is None else checkpoint.progress.samples
+    now = sitting(samples, processes=processes.world, device=processes.device.type)
+    if folder.has_record():
+        record = folder.read_record()
+        check_same_data(record.data, data, folder.path)
+        folder.write_record(replace(record, sittings=[*record.sittings, now]))
+        return
+    start = sha256_by_name([str(options.start or ""), table.imagenet_weights])
+    folder.write_record(RunRecord(recipe.name, table.seed, data, start, [now]))
+
+
+def _data_used(use: str, tables: Sequence[DataTable]) -> Iterable[DataUsed]:
+    for table, print_of in zip(tables, data_fingerprint(tables), strict=True):
+        annotations = read_annotations(table.annotations)
+        labels = annotations.labels_by_image.values()
+        people = sum(int((~one.is_crowd).sum()) for one in labels)
+        with_keypoints = sum(
+            int((~one.is_crowd & (one.visibility > 0).any(axis=1)).sum()) for one in labels
+        )
+        yield DataUsed(
+            use=use,
+            annotations=table.annotations,
+            sha256=print_of.sha256,
+            images=table.images,
+            weight=table.weight,
+            pictures=print_of.pictures,
+            picture_bytes=print_of.picture_bytes,
+            people=people,
+            with_keypoints=with_keypoints,
+        )

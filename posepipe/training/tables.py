@@ -1,0 +1,121 @@
+"""The recipe's table ``[training]``: everything that shapes a run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from posepipe.recipe import Recipe, Table
+from posepipe.training.augment import AugmentTable
+from posepipe.training.losses import PoseLossTable
+from posepipe.training.samples import DataTable
+
+
+class TrainingTable(Table, frozen=True):
+    """What pose networks and detectors have in common in ``[training]``.
+
+    The defaults of optimiser and batch are the paper's (CPN, section 4.1). Lengths are in samples:
+    crops of people, or pictures for a detector.
+
+    Attributes:
+        data: data sets to learn from, each drawn by its weight; paths are relative to the current
+            directory. Usually given on the command line.
+        validate: data sets to measure on; the first one chooses the best weights.
+        samples: length of the run; the schedule is laid out over it.
+        batch: samples per step of the optimiser, over all processes.
+        accumulate: parts in which a process works through its share of a batch, one after the
+            other, where memory is short.
+        optimiser: "adam", or "adamw" (decoupled weight decay).
+        learning_rate: the peak.
+        weight_decay: of the optimiser.
+        schedule: "step": times `step_factor` every `step_every` samples; "cosine": to 0 at the end.
+        step_every, step_factor: of the schedule "step".
+        warm_up: samples in which the learning rate rises from 0 to its peak.
+        average: decay per step of averaged weights (EMA), which are then those that are measured
+            and kept; 0 for none.
+        clip: largest norm of the gradient; 0 for none.
+        precision: of convolutions: "fp32", "bf16" (autocast), "auto": bf16 where it is native.
+        seed: of everything that is drawn.
+        workers: processes that prepare samples, per training process.
+        frozen_stages: how many of the trunk's four stages keep their weights.
+        frozen_norm: batch normalisations keep their statistics.
+        validate_every: samples from one measurement to the next; 0: only at the end.
+        checkpoint_minutes: from one checkpoint to the next, at most.
+        imagenet_weights: safetensors file of the trunk's classifier to start from; "" for random
+            weights.
+    """
+
+    samples: int
+    data: tuple[DataTable, ...] = ()
+    validate: tuple[DataTable, ...] = ()
+    batch: int = 32
+    accumulate: int = 1
+    optimiser: Literal["adam", "adamw"] = "adam"
+    learning_rate: float = 5e-4
+    weight_decay: float = 1e-5
+    schedule: Literal["step", "cosine"] = "step"
+    step_every: int = 3_600_000
+    step_factor: float = 0.5
+    warm_up: int = 0
+    average: float = 0.0
+    clip: float = 0.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: int = 0
+    workers: int = 2
+    frozen_stages: int = 0
+    frozen_norm: bool = False
+    validate_every: int = 0
+    checkpoint_minutes: float = 10.0
+    imagenet_weights: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "batch", "accumulate", "step_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("warm_up", "weight_decay", "clip", "seed", "workers", "frozen_stages"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        for name in ("learning_rate", "step_factor", "checkpoint_minutes"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.validate_every < 0:
+            raise ValueError(f"validate_every must be 0 or more, got {self.validate_every}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average must lie in [0, 1), got {self.average}")
+
+
+class PoseTrainingTable(TrainingTable, frozen=True):
+    """``[training]`` of a pose network.
+
+    Attributes:
+        loss: see `PoseLossTable`.
+        augment: see `AugmentTable`.
+        engine: where crops are cut and augmented: by CPU workers, or on the device.
+        cache: whether decoded pictures stay in memory.
+        pseudo_weight: weight of keypoints that another network placed (`pseudo_keypoints`).
+        head_scale: the scale that the batch normalisations of heatmap heads begin with. Small, maps
+            begin near zero, where most of their targets are.
+    """
+
+    loss: PoseLossTable = PoseLossTable()
+    augment: AugmentTable = AugmentTable()
+    engine: Literal["cpu", "device"] = "cpu"
+    cache: Literal["memory", "none"] = "memory"
+    pseudo_weight: float = 0.3
+    head_scale: float = 1.0
+
+
+def with_data(
+    recipe: Recipe, data: tuple[DataTable, ...], validate: tuple[DataTable, ...]
+) -> Recipe:
+    """The recipe with other data sets, where any are given."""
+    given = {"data": data, "validate": validate}
+    tables = dict(recipe.tables)
+    training = dict(tables.get("training", {}))
+    for name, sets in given.items():
+        if sets:
+            training[name] = [
+                {"annotations": one.annotations, "images": one.images, "weight": one.weight}
+                for one in sets
+            ]
+    tables["training"] = training
+    return Recipe(recipe.name, recipe.folder, tables, recipe.changes)
