@@ -23,7 +23,7 @@ from posepipe.api import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL, DetectionOptions
 from posepipe.core.boxes import Detections
 from posepipe.data.images import ImageFile, find_images
 from posepipe.detection.stage import DetectionStage, load_detector
-from posepipe.devices import resolve_device
+from posepipe.devices import resolve_device, resolve_precision
 from posepipe.engines.local import run
 from posepipe.pose.crops import network_input
 from posepipe.pose.model import build_pose_network, load_pose_model, pose_model
@@ -36,9 +36,9 @@ People = Sequence[tuple[ImageFile, Detections]]
 
 def table(rows: Sequence[tuple[str, str, float, float, float]]) -> Iterator[str]:
     """The lines of the printed table."""
-    yield f"{'what':44} {'unit':>9} {'bare':>8} {'stage':>8} {'ratio':>6}"
+    yield f"{'what':56} {'unit':>9} {'bare':>8} {'stage':>8} {'ratio':>6}"
     for what, unit, bare, stage, ratio in rows:
-        yield f"{what:44} {unit:>9} {bare:8.2f} {stage:8.2f} {ratio:6.2f}"
+        yield f"{what:56} {unit:>9} {bare:8.2f} {stage:8.2f} {ratio:6.2f}"
 
 
 def compare(
@@ -141,14 +141,19 @@ def training_row(
     changes = (f"training.batch={batch}", f"training.samples={batch * (steps + 1)}")
     options = TrainOptions(changes=changes, data=(data,), device=device)
     recipe, settings = prepared(name, options)
-    task = build_task(recipe, settings, device=resolve_device(device), start=None)
+    where = resolve_device(device)
+    task = build_task(recipe, settings, device=where, start=None)
     task.train_mode()
-    fixed = next(task.batches(0, 0, 1))
+    stream = task.batches(0, 0, 1)
+    fixed = next(stream)
+    stream.close()
+    dtype = resolve_precision(settings.precision, where)
 
     def bare() -> int:
         for _ in range(steps):
             task.network.zero_grad(set_to_none=True)
-            losses, _ = task.module(fixed)
+            with torch.autocast(where.type, dtype=dtype, enabled=dtype != torch.float32):
+                losses, _ = task.module(fixed)
             torch.stack([part.total / part.count for part in losses.values()]).sum().backward()
         if fixed.pixels.is_cuda:
             torch.cuda.synchronize()
@@ -166,7 +171,8 @@ def training_row(
         (first, begun), (last, ended) = seen[0], next(s for s in seen if s[0] == seen[-1][0])
         return (last - first) / (ended - begun)
 
-    return (f"train {name}, batch {batch}", "samples/s", *compare(timed(bare), loop, rounds))
+    what = f"train {name}, batch {batch} ({str(dtype)[6:]})"
+    return (what, "samples/s", *compare(timed(bare), loop, rounds))
 
 
 @click.command()
