@@ -114,6 +114,7 @@ from posepipe.data.documents import made_by
 
 class Sleepy:
     batch_size = 1
+    models, weights = (), None
 
     def stage(self):
         print("loading", flush=True)
