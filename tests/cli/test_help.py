@@ -6,11 +6,11 @@ import sys
 import pytest
 from commands import posepipe
 
-COMMANDS = ["run", "detect", "pose", "eval", "draw", "models"]
+COMMANDS = ["run", "detect", "pose", "eval", "draw", "models", "train"]
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], *([command] for command in COMMANDS), ["models", "show"]]
+    "arguments", [[], *([command] for command in COMMANDS), ["models", "show"], ["models", "pack"]]
 )
 def test_every_command_has_help(arguments: list[str]) -> None:
     for flag in ("--help", "-h"):
@@ -77,6 +77,10 @@ def test_the_version_is_told() -> None:
         ["draw", "kps.json"],
         ["draw", "kps.json", "-o", "drawn", "--min-score", "-1"],
         ["models", "show"],
+        ["models", "pack", "run"],
+        ["train", "recipe"],
+        ["train", "recipe", "-o", "run", "--minutes", "0"],
+        ["train", "-o", "run"],
     ],
     ids=" ".join,
 )
