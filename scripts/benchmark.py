@@ -1,14 +1,16 @@
-"""How much of the bare networks' speed the stages keep, as ratios within one run.
+"""How much of the bare networks' speed the stages and the training loop keep, as ratios.
 
     python scripts/benchmark.py [--images DIR] [--rounds 3]
+    python scripts/benchmark.py --only train --data people.json pictures
 
 Absolute numbers depend on the machine and on what else it is doing; the ratios much less, since
-stage and bare network take turns.
+stage and bare network take turns within one run.
 """
 
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, islice
@@ -21,24 +23,26 @@ from posepipe.api import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL, DetectionOptions
 from posepipe.core.boxes import Detections
 from posepipe.data.images import ImageFile, find_images
 from posepipe.detection.stage import DetectionStage, load_detector
+from posepipe.devices import resolve_device, resolve_precision
 from posepipe.engines.local import run
 from posepipe.pose.crops import network_input
 from posepipe.pose.model import build_pose_network, load_pose_model, pose_model
 from posepipe.pose.stage import DecodingSwitches, PoseStage
 from posepipe.recipe import load_recipe
+from posepipe.training.samples import DataTable
 
 People = Sequence[tuple[ImageFile, Detections]]
 
 
 def table(rows: Sequence[tuple[str, str, float, float, float]]) -> Iterator[str]:
     """The lines of the printed table."""
-    yield f"{'what':44} {'unit':>9} {'bare':>8} {'stage':>8} {'ratio':>6}"
+    yield f"{'what':56} {'unit':>9} {'bare':>8} {'stage':>8} {'ratio':>6}"
     for what, unit, bare, stage, ratio in rows:
-        yield f"{what:44} {unit:>9} {bare:8.2f} {stage:8.2f} {ratio:6.2f}"
+        yield f"{what:56} {unit:>9} {bare:8.2f} {stage:8.2f} {ratio:6.2f}"
 
 
 def compare(
-    bare: Callable[[], int], stage: Callable[[], int], rounds: int
+    bare: Callable[[], float], stage: Callable[[], float], rounds: int
 ) -> tuple[float, float, float]:
     """Median speed of both, and the median of the rounds' ratios, after one round to warm up."""
     speeds = []
@@ -46,9 +50,7 @@ def compare(
         pair = []
         # Each goes first in turn, so that a machine that slows down favours neither.
         for work in (bare, stage) if number % 2 else (stage, bare):
-            begun = time.perf_counter()
-            done = work()
-            pair.append(done / (time.perf_counter() - begun))
+            pair.append(work())
         if number % 2 == 0:
             pair.reverse()
         if number:
@@ -58,6 +60,17 @@ def compare(
         statistics.median(s for _, s in speeds),
         statistics.median(s / b for b, s in speeds),
     )
+
+
+def timed(work: Callable[[], int]) -> Callable[[], float]:
+    """The speed of work that says how much of it there was."""
+
+    def speed() -> float:
+        begun = time.perf_counter()
+        done = work()
+        return done / (time.perf_counter() - begun)
+
+    return speed
 
 
 def pose_row(
@@ -93,7 +106,7 @@ def pose_row(
         return sum(len(outcome.result or ()) for outcome in run(stage, people))
 
     what = f"pose {name}{', flip' if flip else ''} ({str(model.dtype)[6:]})"
-    return (what, "crops/s", *compare(bare, whole, rounds))
+    return (what, "crops/s", *compare(timed(bare), timed(whole), rounds))
 
 
 def detection_row(
@@ -112,7 +125,54 @@ def detection_row(
     def whole() -> int:
         return sum(1 for _ in run(stage, images))
 
-    return (f"detect {DEFAULT_DETECTOR}", "images/s", *compare(bare, whole, rounds))
+    what = f"detect {DEFAULT_DETECTOR}"
+    return (what, "images/s", *compare(timed(bare), timed(whole), rounds))
+
+
+def training_row(
+    name: str, data: DataTable, *, batch: int, steps: int, rounds: int, device: str
+) -> tuple[str, str, float, float, float]:
+    """The training loop, from picture files to the optimiser's steps, over bare passes.
+
+    The bare ones are forward and backward on one batch that is ready on the device.
+    """
+    from posepipe.training.runs import TrainOptions, build_task, prepared, train
+
+    changes = (f"training.batch={batch}", f"training.samples={batch * (steps + 1)}")
+    options = TrainOptions(changes=changes, data=(data,), device=device)
+    recipe, settings = prepared(name, options)
+    where = resolve_device(device)
+    task = build_task(recipe, settings, device=where, start=None)
+    task.train_mode()
+    stream = task.batches(0, 0, 1)
+    fixed = next(stream)
+    stream.close()
+    dtype = resolve_precision(settings.precision, where)
+
+    def bare() -> int:
+        for _ in range(steps):
+            task.network.zero_grad(set_to_none=True)
+            with torch.autocast(where.type, dtype=dtype, enabled=dtype != torch.float32):
+                losses, _ = task.module(fixed)
+            torch.stack([part.total / part.count for part in losses.values()]).sum().backward()
+        if fixed.pixels.is_cuda:
+            torch.cuda.synchronize()
+        return steps * batch
+
+    def loop() -> float:
+        seen = []
+        with tempfile.TemporaryDirectory() as folder:
+            train(
+                name,
+                Path(folder) / "run",
+                options=options,
+                report=lambda report: seen.append((report.samples, time.perf_counter())),
+            )
+        (first, begun), (last, ended) = seen[0], next(s for s in seen if s[0] == seen[-1][0])
+        return (last - first) / (ended - begun)
+
+    what = f"train {name}, batch {batch} ({str(dtype)[6:]})"
+    return (what, "samples/s", *compare(timed(bare), loop, rounds))
 
 
 @click.command()
@@ -129,7 +189,23 @@ def detection_row(
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="auto", show_default=True)
-@click.option("--only", type=click.Choice(["pose", "detect"]))
+@click.option("--only", type=click.Choice(["pose", "detect", "train"]))
+@click.option(
+    "--data",
+    type=(click.Path(path_type=Path, exists=True), click.Path(path_type=Path, exists=True)),
+    metavar="ANNOTATIONS IMAGES",
+    help="A COCO keypoint set to train on; without it training is not measured.",
+)
+@click.option("--batch", default=16, show_default=True, help="Samples per step of training.")
+@click.option(
+    "--train-model",
+    "models",
+    multiple=True,
+    default=(DEFAULT_POSE_MODEL, "cpn-resnet50-256x192"),
+    show_default=True,
+    help="What to train; may be repeated.",
+)
+@click.option("--steps", default=6, show_default=True, help="Steps of training per round.")
 def main(
     images: Path,
     pictures: int,
@@ -138,13 +214,17 @@ def main(
     device: str,
     precision: str,
     only: str | None,
+    data: tuple[Path, Path] | None,
+    batch: int,
+    models: tuple[str, ...],
+    steps: int,
 ) -> None:
-    """Print the speed of the stages beside that of their bare networks."""
+    """Print the speed of the stages and of training beside that of their bare networks."""
     files = list(islice(cycle(find_images([images])), pictures))
     rows = []
-    if only != "pose":
+    if only in (None, "detect"):
         rows.append(detection_row(files, rounds=rounds, precision=precision, device=device))
-    if only != "detect":
+    if only in (None, "pose"):
         people = some_people(files, crops)
         for name in ("cpn-resnet50-256x192", DEFAULT_POSE_MODEL):
             for flip in (False, True):
@@ -153,6 +233,12 @@ def main(
                         name, people, flip=flip, rounds=rounds, precision=precision, device=device
                     )
                 )
+    if only in (None, "train") and data is not None:
+        chosen = DataTable(annotations=str(data[0]), images=str(data[1]))
+        rows += [
+            training_row(name, chosen, batch=batch, steps=steps, rounds=rounds, device=device)
+            for name in models
+        ]
     click.echo("\n".join(table(rows)))
 
 

@@ -35,30 +35,31 @@ Engine = Literal["cpu", "device"]
 
 
 class BatchSettings(Protocol):
-    """What making batches needs to know of a recipe's ``[training]`` table.
-
-    Attributes:
-        batch: samples per step of the optimiser, over all processes.
-        accumulate: how many micro-batches of each process make a step.
-        seed: of everything random.
-        workers: threads that make batches; 0 makes them when they are asked for.
-        augment: what happens to crops.
-        engine: "cpu" warps in the threads; "device" keeps the pictures on the device and warps
-            there.
-    """
+    """What making batches needs to know of a recipe's ``[training]`` table."""
 
     @property
-    def batch(self) -> int: ...  # noqa: D102  # see the class
+    def batch(self) -> int:
+        """Samples per step of the optimiser, over all processes."""
+
     @property
-    def accumulate(self) -> int: ...  # noqa: D102  # see the class
+    def accumulate(self) -> int:
+        """How many micro-batches of each process make a step."""
+
     @property
-    def seed(self) -> int: ...  # noqa: D102  # see the class
+    def seed(self) -> int:
+        """Of everything random."""
+
     @property
-    def workers(self) -> int: ...  # noqa: D102  # see the class
+    def workers(self) -> int:
+        """Threads that make batches; 0 makes them when they are asked for."""
+
     @property
-    def augment(self) -> AugmentTable: ...  # noqa: D102  # see the class
+    def augment(self) -> AugmentTable:
+        """What happens to crops."""
+
     @property
-    def engine(self) -> Engine: ...  # noqa: D102  # see the class
+    def engine(self) -> Engine:
+        """Who warps: "cpu" the threads; "device" the device, which keeps the pictures."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,8 +68,7 @@ class DeviceCrops:
             ImageError: a picture is missing or cannot be read.
         """
         width, height = self._size_wh
-        crops = torch.empty((len(samples), height, width, 3), dtype=torch.uint8).to(self._device)
-        crops[:] = self._colour(torch.uint8)
+        crops = self._colour(torch.uint8).expand(len(samples), height, width, 3).clone()
         windows: list[Tensor] = []
         plans: list[WarpPlan] = []
         places = []
@@ -83,7 +82,7 @@ class DeviceCrops:
                 continue
             source_wh = (picture.shape[1], picture.shape[0])
             plan = augmentation.to_crop.plan(source_wh, self._size_wh, antialias=True)
-            # Wholly outside its picture, a crop shows one pixel of it nowhere.
+            # A crop wholly outside its picture: any pixel will do as a window, none is seen.
             plans.append(plan or WarpPlan((0, 0, 1, 1), (1, 1), augmentation.to_crop))
             windows.append(_reduced(picture, plans[-1]))
             places.append(place)

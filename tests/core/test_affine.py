@@ -309,3 +309,20 @@ def test_the_matrix_cannot_be_changed_from_outside():
     assert affine.apply([0, 0]).tolist() == [0, 0]
     with pytest.raises(ValueError, match="read-only"):
         affine.matrix[0, 0] = 2
+
+
+def test_a_plan_says_what_a_warp_looks_at_and_how_far_it_averages():
+    to_small = Affine.from_box([100, 200, 420, 440], (80, 60))
+    plan = to_small.plan((1000, 800), (80, 60), antialias=True)
+    left, top, right, bottom = plan.window
+    assert left <= 100 < 420 <= right
+    assert top <= 200 < 440 <= bottom
+    assert (right - left, bottom - top) < (330, 250)  # no more than the edge needs
+    assert plan.reduced_wh == ((right - left) // 4, (bottom - top) // 4)
+    # The two steps together are the map: up to the rounding of the averaged size.
+    seen = plan.to_target.apply([[plan.reduced_wh[0] / 2 - 0.5, plan.reduced_wh[1] / 2 - 0.5]])
+    centre = to_small.apply([[(left + right) / 2 - 0.5, (top + bottom) / 2 - 0.5]])
+    assert seen == pytest.approx(centre)
+    plain = to_small.plan((1000, 800), (80, 60))
+    assert plain.reduced_wh == (right - left, bottom - top)
+    assert to_small.plan((90, 90), (80, 60)) is None
