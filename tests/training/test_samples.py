@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from builders import annotation, annotation_file, image_entry, keypoints_xyv, save_picture
 
-from posepipe.data.coco import read_annotations
-from posepipe.errors import ImageError, RecipeError
+from posepipe.data.coco import read_annotations, read_instances
+from posepipe.errors import DocumentError, ImageError, RecipeError
 from posepipe.recipe import Recipe
 from posepipe.training.pictures import Picture, PictureCache
 from posepipe.training.samples import (
     DataTable,
+    DetectionSample,
     PoseSample,
     detection_samples,
     draw_forever,
+    instance_samples,
     pose_samples,
     read_detection_sets,
     read_pose_sets,
@@ -149,3 +151,27 @@ def test_a_weight_below_0_is_refused(tmp_path):
     entry = {"annotations": "a.json", "images": "a", "weight": -1.0}
     with pytest.raises(RecipeError, match="weight must be"):
         Recipe("any", tmp_path, {"data": entry}).table("data", DataTable)
+
+
+def test_things_of_all_categories_keep_their_classes_and_crowds_of_any_are_ignored(tmp_path):
+    things = [
+        annotation(1, category_id=18, bbox=[1, 2, 3, 4]),
+        annotation(2, bbox=[10, 20, 30, 40]),
+        annotation(3, category_id=18, iscrowd=1, bbox=[50, 50, 20, 10]),
+        annotation(4, category_id=44, bbox=[5, 5, 0, 10]),
+    ]
+    path = annotation_file(tmp_path / "things.json", things, [image_entry(1), image_entry(2)])
+    crowded, empty = instance_samples(read_instances(path), tmp_path, classes=91)
+    assert crowded.boxes_xyxy.tolist() == [[1, 2, 4, 6], [10, 20, 40, 60]]
+    assert crowded.classes.tolist() == [18, 1]
+    assert crowded.ignored_xyxy.tolist() == [[50, 50, 70, 60]]
+    assert empty.classes.shape == (0,)
+    with pytest.raises(DocumentError, match=r"category id 18.*classes = 18 has room for 1 to 17"):
+        instance_samples(read_instances(path), tmp_path, classes=18)
+
+
+def test_classes_are_as_many_as_boxes():
+    pixels, nothing = np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4))
+    assert DetectionSample(pixels, [[0, 0, 1, 1]] * 2, nothing).classes.tolist() == [1, 1]
+    with pytest.raises(ValueError, match=r"classes must have shape \(2\)"):
+        DetectionSample(pixels, [[0, 0, 1, 1]] * 2, nothing, np.ones(3, np.int64))
