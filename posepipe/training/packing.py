@@ -232,8 +232,9 @@ def _training_text(training: Mapping[str, Any], record: RunRecord, progress: Pro
     return "\n\n".join(
         [
             f"`posepipe train`, from the recipe {record.recipe}: {progress.samples:,} of "
-            f"{training['samples']:,} samples in {progress.seconds / 60:.0f} minutes, {last.processes} process"
-            f"{'es' if last.processes > 1 else ''} on {device}, seed {record.seed}. "
+            f"{training['samples']:,} samples in {progress.seconds / 60:.0f} minutes, "
+            f"{last.processes} process{'es' if last.processes > 1 else ''} on {device}, "
+            f"seed {record.seed}. "
             f"It began with {started or 'random weights'}. The recipe's table `[training]` has "
             "every setting.",
             f"Versions: {versions}.",

@@ -61,7 +61,9 @@ def test_the_recipe_of_a_packed_model_has_no_paths_of_the_machine(
     run: Path, tmp_path: Path
 ) -> None:
     text = (run / "recipe.toml").read_text()
-    (run / "recipe.toml").write_text(text + 'imagenet_weights = "/mine/of/me/imagenet.safetensors"\n')
+    (run / "recipe.toml").write_text(
+        text + 'imagenet_weights = "/mine/of/me/imagenet.safetensors"\n'
+    )
     packed = pack_run(run, tmp_path / "mine", options=PackOptions(summary="Mine", licence="MIT"))
     recipe = load_recipe(packed.folder)
     assert (recipe.model.summary, recipe.model.licence) == ("Mine", "MIT")
