@@ -59,7 +59,7 @@ class BatchSettings(Protocol):
 
     @property
     def engine(self) -> Engine:
-        """Who warps: "cpu" the threads; "device" the device, which keeps the pictures."""
+        """Where crops are warped: "cpu", in the threads, or "device"."""
 
 
 @dataclass(frozen=True, eq=False)

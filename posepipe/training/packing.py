@@ -13,6 +13,7 @@ from safetensors.torch import save
 from posepipe.data.jsonfiles import write_whole
 from posepipe.errors import OptionError, TrainingError, WeightsError
 from posepipe.recipe import RECIPE_FILE, WEIGHTS_FILE, Recipe, load_recipe, sha256_of
+from posepipe.training.checkpoint import Progress
 from posepipe.training.metrics import METRICS_FILE, SAMPLES, read_rows
 from posepipe.training.run_folder import DataUsed, RunFolder, RunRecord, toml_of
 from posepipe.weights import State, read_state
@@ -112,7 +113,9 @@ def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None 
     packed_recipe["model"] = {"weights_sha256": digest, **packed_recipe["model"]}
     write_whole(target / RECIPE_FILE, [toml_of(packed_recipe).encode()])
     rows = read_rows(folder.path / METRICS_FILE)
-    card = model_card(target.name, packed_recipe, record, rows, options, len(packed))
+    checkpoint = folder.checkpoint()
+    progress = Progress() if checkpoint is None else checkpoint.progress
+    card = model_card(target.name, packed_recipe, record, progress, rows, options, len(packed))
     write_whole(target / CARD_FILE, [card.encode()])
     return Packed(target, len(packed), digest)
 
@@ -121,6 +124,7 @@ def model_card(
     name: str,
     tables: Mapping[str, Any],
     record: RunRecord,
+    progress: Progress,
     rows: Sequence[Mapping[str, str]],
     options: PackOptions,
     size: int,
@@ -131,6 +135,7 @@ def model_card(
         name: the model's.
         tables: its recipe.
         record: of the run.
+        progress: how far it came.
         rows: of its ``metrics.csv``.
         options: what else is known.
         size: of the weights file in bytes.
@@ -152,9 +157,9 @@ def model_card(
             ]
         ),
         "## How good it is",
-        _measured_text(rows, options, record),
+        _measured_text(rows, options),
         "## How it was trained",
-        _training_text(training, record, rows),
+        _training_text(training, record, progress),
         "## Data",
         _data_table(record.data),
     ]
@@ -189,9 +194,7 @@ def _recipe_of(recipe: Recipe, options: PackOptions) -> dict[str, Any]:
     return tables
 
 
-def _measured_text(
-    rows: Sequence[Mapping[str, str]], options: PackOptions, record: RunRecord
-) -> str:
+def _measured_text(rows: Sequence[Mapping[str, str]], options: PackOptions) -> str:
     lines = []
     metrics = [name for name in (rows[0] if rows else {}) if "/" in name]
     if metrics:
@@ -221,20 +224,17 @@ def _is_last(options: PackOptions) -> bool:
     return options.weights is not None and options.weights.name != WEIGHTS_FILE
 
 
-def _training_text(
-    training: Mapping[str, Any], record: RunRecord, rows: Sequence[Mapping[str, str]]
-) -> str:
-    minutes = f" in {float(rows[-1]['minutes']):.0f} minutes" if rows else ""
-    seen = int(rows[-1][SAMPLES]) if rows else record.sittings[-1].samples
+def _training_text(training: Mapping[str, Any], record: RunRecord, progress: Progress) -> str:
     last = record.sittings[-1]
     versions = ", ".join(f"{name} {number}" for name, number in last.versions.items())
     started = "; ".join(f"{name} (SHA-256 {digest[:12]}…)" for name, digest in record.start.items())
     device = {"cpu": "CPU", "cuda": "GPU"}.get(last.device, last.device)
     return "\n\n".join(
         [
-            f"`posepipe train`, from the recipe {record.recipe}: {seen:,} of "
-            f"{training['samples']:,} samples{minutes}, {last.processes} process"
-            f"{'es' if last.processes > 1 else ''} on {device}, seed {record.seed}. "
+            f"`posepipe train`, from the recipe {record.recipe}: {progress.samples:,} of "
+            f"{training['samples']:,} samples in {progress.seconds / 60:.0f} minutes, "
+            f"{last.processes} process{'es' if last.processes > 1 else ''} on {device}, "
+            f"seed {record.seed}. "
             f"It began with {started or 'random weights'}. The recipe's table `[training]` has "
             "every setting.",
             f"Versions: {versions}.",

@@ -6,11 +6,18 @@ import sys
 import pytest
 from commands import posepipe
 
-COMMANDS = ["run", "detect", "pose", "eval", "draw", "models"]
+COMMANDS = ["run", "detect", "pose", "eval", "draw", "models", "train"]
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], *([command] for command in COMMANDS), ["models", "show"], ["models", "fetch"]]
+    "arguments",
+    [
+        [],
+        *([command] for command in COMMANDS),
+        ["models", "show"],
+        ["models", "fetch"],
+        ["models", "pack"],
+    ],
 )
 def test_every_command_has_help(arguments: list[str]) -> None:
     for flag in ("--help", "-h"):
@@ -79,6 +86,10 @@ def test_the_version_is_told() -> None:
         ["models", "show"],
         ["models", "fetch"],
         ["models", "fetch", "fasterrcnn-resnet50-fpn", "--all"],
+        ["models", "pack", "run"],
+        ["train", "recipe"],
+        ["train", "recipe", "-o", "run", "--minutes", "0"],
+        ["train", "-o", "run"],
     ],
     ids=" ".join,
 )

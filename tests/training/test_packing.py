@@ -11,6 +11,7 @@ from posepipe.errors import OptionError, TrainingError, WeightsError
 from posepipe.pose.model import build_pose_network, load_pose_model
 from posepipe.recipe import load_recipe, sha256_of
 from posepipe.training import packing
+from posepipe.training.checkpoint import Checkpoint, Progress, save_checkpoint
 from posepipe.training.packing import PackOptions, pack_run
 from posepipe.training.run_folder import DataUsed, RunFolder, RunRecord, sitting
 
@@ -38,6 +39,8 @@ def run(tiny_recipe: Path) -> Path:
     record = RunRecord("tiny", 7, [data], {"imagenet.safetensors": "cd" * 32}, [now])
     RunFolder(tiny_recipe).write_record(record)
     (tiny_recipe / "metrics.csv").write_text(METRICS)
+    progress = Progress(samples=24, steps=6, seconds=120.0)
+    save_checkpoint(tiny_recipe / "checkpoint.pt", Checkpoint(progress, {}, None, {}))
     return tiny_recipe
 
 
@@ -58,7 +61,9 @@ def test_the_recipe_of_a_packed_model_has_no_paths_of_the_machine(
     run: Path, tmp_path: Path
 ) -> None:
     text = (run / "recipe.toml").read_text()
-    (run / "recipe.toml").write_text(text + 'imagenet_weights = "/home/me/imagenet.safetensors"\n')
+    (run / "recipe.toml").write_text(
+        text + 'imagenet_weights = "/mine/of/me/imagenet.safetensors"\n'
+    )
     packed = pack_run(run, tmp_path / "mine", options=PackOptions(summary="Mine", licence="MIT"))
     recipe = load_recipe(packed.folder)
     assert (recipe.model.summary, recipe.model.licence) == ("Mine", "MIT")
@@ -66,7 +71,7 @@ def test_the_recipe_of_a_packed_model_has_no_paths_of_the_machine(
     assert (training["data"], training["validate"], training["imagenet_weights"]) == ([], [], "")
     assert training["samples"] == 24
     for file in ("recipe.toml", "README.md"):
-        assert "/home/me" not in (packed.folder / file).read_text()
+        assert "/mine/of/me" not in (packed.folder / file).read_text()
         assert "/data" not in (packed.folder / file).read_text()
 
 

@@ -251,9 +251,9 @@ def test_two_processes_have_the_losses_of_one(
     mined = [(tmp_path / name / "mined.csv").read_text() for name in ("one", "two")]
     assert mined[0] == mined[1]
     weights = [load_file(tmp_path / name / "last.safetensors") for name in ("one", "two")]
-    for key, value in weights[0].items():
-        if value.is_floating_point():
-            # Adam's first steps blow up the smallest gradients' rounding errors.
-            assert (weights[1][key] - value).abs().mean() < 2e-5
+    floating = [key for key, value in weights[0].items() if value.is_floating_point()]
+    differences = torch.cat([(weights[0][k] - weights[1][k]).abs().flatten() for k in floating])
+    # Four steps of 1e-3; Adam's first ones blow up the rounding errors of the smallest gradients.
+    assert differences.mean() < 1e-5
     record = json.loads((tmp_path / "two" / "run.json").read_text())
     assert record["sittings"][0]["processes"] == 2
