@@ -18,7 +18,7 @@ from posepipe.core.suppression import Suppression, suppress
 from posepipe.detection.candidates import CandidatesTable, DetectorTable
 from posepipe.detection.networks import NetworkTable, build_network
 from posepipe.detection.stage import load_detector
-from posepipe.detection.torchvision import _UNUSED_HEADS, Preprocessing
+from posepipe.detection.torchvision import UNUSED_HEADS, Preprocessing
 from posepipe.recipe import Recipe, list_recipes, load_recipe
 from posepipe.weights import fit_state
 
@@ -86,7 +86,7 @@ def test_network_and_preprocessing_are_torchvisions(recipe: Recipe, torchvisions
             torchvisions_own(recipe),
             build_network(recipe.table("network", NetworkTable)),
         )
-    fit_state(ours, theirs.state_dict(), Path("w.pth"), ignored=_UNUSED_HEADS)  # every key fits
+    fit_state(ours, theirs.state_dict(), Path("w.pth"), ignored=UNUSED_HEADS)  # every key fits
     eps = {m.eps for m in theirs.modules() if isinstance(m, FrozenBatchNorm2d | nn.BatchNorm2d)}
     own = recipe.table("detector", DetectorTable).batch_norm_eps
     assert eps == {1e-5 if own is None else own}
