@@ -17,3 +17,42 @@ def _no_cache_and_no_network(
     monkeypatch.setenv("POSEPIPE_OFFLINE", "1")
     monkeypatch.delenv("POSEPIPE_MIRROR", raising=False)
     monkeypatch.setenv("no_proxy", "*")
+
+
+TINY_RECIPE = """
+[model]
+stage = "pose"
+summary = "a tiny CPN for tests"
+licence = "none: for tests"
+
+[network]
+backbone = "mobilenet_v2"
+channels = 16
+shortcut = "identity"
+
+[preprocessing]
+input_size_wh = [64, 64]
+
+[decoding]
+blur_kernel = 5
+
+[training]
+samples = 24
+batch = 4
+optimiser = "adamw"
+learning_rate = 1e-3
+average = 0.9
+workers = 0
+head_scale = 0.1
+validate_every = 12
+augment = {flip = 0.5, rotation = 0.5, half_body = 0}
+"""
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path: Path) -> Path:
+    """A model folder without weights: a CPN that learns in seconds."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "recipe.toml").write_text(TINY_RECIPE, encoding="utf-8")
+    return folder

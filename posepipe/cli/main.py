@@ -53,8 +53,8 @@ class Program(click.Group):
                 if isinstance(error, RuntimeError) and not any(s in text for s in _OUT_OF_MEMORY):
                     raise
                 click.echo(
-                    "posepipe: out of memory: use a smaller --batch-size, fewer --workers or "
-                    "smaller --scales",
+                    "posepipe: out of memory: use a smaller --batch-size (in training --set "
+                    "training.batch), fewer --workers or smaller --scales",
                     err=True,
                 )
             sys.exit(1)

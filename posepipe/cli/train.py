@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,11 @@ from posepipe.cli.options import PATH, verbose_option
 from posepipe.errors import PosepipeError
 
 if TYPE_CHECKING:
-    from posepipe.training.loop import Measured, Report
+    from posepipe.training.reports import Measured, Report
     from posepipe.training.runs import TrainOptions
 
 _MOST_MINED = 3
+_SECONDS_BETWEEN_LINES = 60
 
 
 class _TrainCommand(click.Command):
@@ -82,17 +84,17 @@ def train(verbose: bool, /, recipe: str, run: Path, check_only: bool, **options:
         if check_only:
             _check(recipe, _chosen(options))
         else:
-            _train(recipe, run, _chosen(options), verbose=verbose, first=first)
+            _train(recipe, run, _chosen(options), first=first)
     except PosepipeError:
         if not first:  # the first process says it
             sys.exit(1)
         raise
 
 
-def _train(recipe: str, run: Path, options: TrainOptions, *, verbose: bool, first: bool) -> None:
+def _train(recipe: str, run: Path, options: TrainOptions, *, first: bool) -> None:
     from posepipe.training.runs import train as run_training
 
-    with TrainingBar(shown=first, verbose=verbose) as bar:
+    with TrainingBar(shown=first) as bar:
         try:
             result = run_training(
                 recipe,
@@ -115,7 +117,7 @@ def _train(recipe: str, run: Path, options: TrainOptions, *, verbose: bool, firs
             "with --resume goes on",
             err=True,
         )
-    elif verbose or sys.stderr.isatty():
+    else:
         best = "" if result.best is None else f", best {result.best:.4f}"
         click.echo(f"{result.samples} samples{best}: {run}", err=True)
 
@@ -154,15 +156,17 @@ def _chosen(options: dict[str, Any]) -> TrainOptions:
 class TrainingBar:
     """One line about a run: samples/s, losses, learning rate, time left; a line a measurement.
 
+    On a terminal the one line is renewed; in a log a new one is written every minute.
+
     Args:
         shown: whether anything is said at all.
-        verbose: say measurements where stderr is no terminal, too.
     """
 
-    def __init__(self, *, shown: bool, verbose: bool) -> None:
+    def __init__(self, *, shown: bool) -> None:
         self.samples = 0
-        self._shown, self._verbose = shown, verbose
+        self._shown = shown
         self._bar: Any = None
+        self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
 
     def __enter__(self) -> TrainingBar:
         return self
@@ -185,15 +189,20 @@ class TrainingBar:
                 bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{postfix}]",
             )
         if report.measured is not None:
-            self._say(f"{report.samples} samples: {_measured(report.measured)}")
+            line = f"{report.samples} samples: {_measured(report.measured)}"
+            tqdm.write(line, file=sys.stderr)
             return
         losses = " ".join(f"{name} {value:.4g}" for name, value in report.losses.items())
-        self._bar.set_postfix_str(
+        state = (
             f"{report.samples_per_second:.1f} samples/s, {losses}, lr {report.learning_rate:.2g}, "
-            f"{_duration(report.seconds_left)} left",
-            refresh=False,
+            f"{_duration(report.seconds_left)} left"
         )
-        self._bar.update(report.samples - self._bar.n)
+        if not self._bar.disable:
+            self._bar.set_postfix_str(state, refresh=False)
+            self._bar.update(report.samples - self._bar.n)
+        elif report.samples_per_second and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+            click.echo(f"{report.samples} of {report.of} samples: {state}", err=True)
 
     def warn(self, line: str) -> None:
         """Say what may be wrong."""
@@ -205,13 +214,11 @@ class TrainingBar:
         if self._bar is not None:
             self._bar.close()
 
-    def _say(self, line: str) -> None:
-        if self._verbose or sys.stderr.isatty():
-            tqdm.write(line, file=sys.stderr)
-
 
 def _measured(measured: Measured) -> str:
-    parts = [f"{name} {value:.4f}" for name, value in measured.metrics.items()] or ["no measure"]
+    parts = [f"{name} {value:.4f}" for name, value in measured.metrics.items()] or [
+        "not measured (no --validate)"
+    ]
     hardest = sorted(measured.mined.items(), key=lambda item: -item[1])[:_MOST_MINED]
     if hardest:
         mined = ", ".join(f"{name} {100 * share:.0f} %" for name, share in hardest)

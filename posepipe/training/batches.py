@@ -7,7 +7,7 @@ processes make what one would make.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -28,7 +28,7 @@ from posepipe.training.augment import (
     draw_augmentation,
 )
 from posepipe.training.device_crops import DeviceCrops
-from posepipe.training.order import SampleOrder, sample_generator
+from posepipe.training.order import SampleOrder, part_numbers, sample_generator
 from posepipe.training.samples import PoseSample
 
 Engine = Literal["cpu", "device"]
@@ -137,20 +137,10 @@ class PoseBatches:
         Raises:
             ImageError: (at its batch's turn) a picture is missing or cannot be read.
         """
-        workers = self._table.workers
-        yield from prefetch(
-            self._made, self._numbers(start), workers=workers, ahead=max(2 * workers, 1)
-        )
-
-    def _numbers(self, start: int) -> Iterator[range]:
-        """The sample numbers of each micro-batch of this process."""
-        whole, accumulate = self._table.batch, self._table.accumulate
-        size = whole // (self._world * accumulate)
-        first = start + self._rank * size * accumulate
-        while True:
-            for part in range(accumulate):
-                yield range(first + part * size, first + (part + 1) * size)
-            first += whole
+        table = self._table
+        numbers = part_numbers(start, table.batch, table.accumulate, self._rank, self._world)
+        ahead = max(2 * table.workers, 1)
+        yield from prefetch(self._made, numbers, workers=table.workers, ahead=ahead)
 
     def _made(self, numbers: range) -> PoseBatch:
         size_wh = self._given.input_size_wh

@@ -6,7 +6,7 @@ random about it, the choice of anchors and RoIs in the losses included, comes fr
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from posepipe.errors import OptionError
 from posepipe.streams import prefetch
 from posepipe.training.detector_table import DetectorTrainingTable
 from posepipe.training.mosaic import draw_mosaic, draw_whole
-from posepipe.training.order import SampleOrder, sample_generator
+from posepipe.training.order import SampleOrder, part_numbers, sample_generator
 from posepipe.training.samples import DetectionSample
 
 _PADDED_TO = 32  # the coarsest stride of the pyramids
@@ -107,10 +107,10 @@ class DetectionBatches:
         Raises:
             ImageError: (at its batch's turn) a picture is missing or cannot be read.
         """
-        workers = self._table.workers
-        yield from prefetch(
-            self._made, self._numbers(start), workers=workers, ahead=max(2 * workers, 1)
-        )
+        table = self._table
+        numbers = part_numbers(start, table.batch, table.accumulate, self._rank, self._world)
+        ahead = max(2 * table.workers, 1)
+        yield from prefetch(self._made, numbers, workers=table.workers, ahead=ahead)
 
     def sample(self, number: int) -> tuple[DetectionSample, int]:
         """Sample `number` of the run as the network sees it, and the seed of its losses.
@@ -131,16 +131,6 @@ class DetectionBatches:
     def _another(self, generator: np.random.Generator) -> DetectionSample:
         samples = self._sets[int(generator.choice(len(self._sets), p=self._shares))]
         return samples[int(generator.integers(len(samples)))]
-
-    def _numbers(self, start: int) -> Iterator[range]:
-        """The sample numbers of each micro-batch of this process."""
-        whole, accumulate = self._table.batch, self._table.accumulate
-        size = whole // (self._world * accumulate)
-        first = start + self._rank * size * accumulate
-        while True:
-            for part in range(accumulate):
-                yield range(first + part * size, first + (part + 1) * size)
-            first += whole
 
     def _made(self, numbers: range) -> DetectionBatch:
         drawn = [self.sample(number) for number in numbers]

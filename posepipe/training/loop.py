@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from posepipe.training.checkpoint import Checkpoint, Progress
 from posepipe.training.metrics import METRICS_FILE, MINED_FILE, MetricsLog
 from posepipe.training.optimiser import average_into, build_optimiser, learning_rate
 from posepipe.training.processes import Processes
+from posepipe.training.reports import Measured, Report, Speed
 from posepipe.training.run_folder import RunFolder
 from posepipe.training.tables import TrainingTable
 from posepipe.training.task import Batch, Task
@@ -28,44 +28,6 @@ from posepipe.training.task import Batch, Task
 # Reading a loss makes the CPU wait for a GPU: there it is read every so many steps.
 _STEPS_UNREAD = 10
 _STEPS = "steps"  # among the sums of `Progress.since`; no loss has this name
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a measurement gave.
-
-    Attributes:
-        metrics: by name, the first one decides.
-        is_best: whether these weights are the best so far.
-        mined: the share of each keypoint among those mined since the last measurement.
-    """
-
-    metrics: dict[str, float]
-    is_best: bool
-    mined: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Report:
-    """How a run is doing.
-
-    Attributes:
-        samples: seen so far.
-        of: the length of the run.
-        losses: of the latest step, by name.
-        learning_rate: of the latest step.
-        samples_per_second: of late.
-        seconds_left: until the end of the run at this rate.
-        measured: where there was a measurement just now.
-    """
-
-    samples: int
-    of: int
-    losses: dict[str, float]
-    learning_rate: float
-    samples_per_second: float
-    seconds_left: float
-    measured: Measured | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +88,7 @@ class Loop:
         self._dtype = resolve_precision(table.precision, processes.device)
         self._unread: list[_Step] = []
         self._mined = torch.zeros(len(task.mined_names), dtype=torch.int64, device=processes.device)
-        self._speed = _Speed()
+        self._speed = Speed()
         self._log: MetricsLog | None = None
 
     def run(self) -> Progress:
@@ -321,7 +283,7 @@ class Loop:
         progress.since, progress.mined = {}, [0] * len(progress.mined)
         if self.processes.is_first:
             self._write_checkpoint()
-            self._speed = _Speed()
+            self._speed = Speed()
             measured = Measured(metrics, is_best, shares)
             self.options.report(
                 Report(
@@ -406,20 +368,3 @@ class _Step:
     learning_rate: float
     totals: dict[str, Tensor]
     counts: dict[str, Tensor]
-
-
-class _Speed:
-    """Samples per second over the latest steps; measurements do not count."""
-
-    def __init__(self) -> None:
-        self._times: deque[tuple[float, int]] = deque(maxlen=50)
-
-    def note(self, samples: int) -> None:
-        self._times.append((time.monotonic(), samples))
-
-    @property
-    def samples_per_second(self) -> float:
-        if len(self._times) < 2:
-            return 0.0
-        (begun, first), (ended, last) = self._times[0], self._times[-1]
-        return (last - first) / max(ended - begun, 1e-9)

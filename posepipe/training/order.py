@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -106,3 +106,25 @@ def _mixture(
 def _epoch(size: int, seed: int, chosen: int, epoch: int) -> npt.NDArray[np.int64]:
     """(size,) the order of a set's samples in one epoch."""
     return np.random.default_rng([seed, chosen, epoch, _EPOCH]).permutation(size)
+
+
+def part_numbers(start: int, batch: int, accumulate: int, rank: int, world: int) -> Iterator[range]:
+    """The sample numbers of each part of a batch that one process works through, without end.
+
+    Args:
+        start: the first batch's first sample.
+        batch: samples per step, over all processes; a multiple of `world` times `accumulate`.
+        accumulate: parts per step and process.
+        rank: which process.
+        world: how many there are.
+
+    >>> import itertools
+    >>> list(itertools.islice(part_numbers(0, batch=8, accumulate=2, rank=1, world=2), 3))
+    [range(4, 6), range(6, 8), range(12, 14)]
+    """
+    size = batch // (world * accumulate)
+    first = start + rank * size * accumulate
+    while True:
+        for part in range(accumulate):
+            yield range(first + part * size, first + (part + 1) * size)
+        first += batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,17 +99,19 @@ class Picture:
         return self.file.read() if self.cache is None else self.cache.read(self.file)
 
 
-def picture_cache(kind: CacheKind, *, processes: int = 1) -> PictureCache | None:
+def picture_cache(kind: CacheKind, *, processes: int | None = None) -> PictureCache | None:
     """The cache that a recipe asks for (``training.cache``).
 
     Args:
         kind: "memory" keeps decoded pictures in half of the memory that is free now; "none" keeps
             nothing.
-        processes: how many on this machine share that half.
+        processes: how many on this machine share that half; None: as many as torchrun or
+            accelerate started here.
     """
     if kind == "none":
         return None
-    return PictureCache(free_memory() // 2 // processes)
+    sharing = processes or int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return PictureCache(free_memory() // 2 // sharing)
 
 
 def free_memory() -> int:

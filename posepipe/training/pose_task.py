@@ -18,7 +18,7 @@ from posepipe.pose.networks.backbone import build_backbone
 from posepipe.pose.networks.outputs import TrainingHeatmaps
 from posepipe.recipe import Recipe
 from posepipe.training.batches import PoseBatch, PoseBatches
-from posepipe.training.losses import Losses, check_loss, pose_loss
+from posepipe.training.losses import Losses, check_loss, pose_loss, pose_loss_counts
 from posepipe.training.pictures import picture_cache
 from posepipe.training.samples import PoseSample, read_pose_sets
 from posepipe.training.tables import PoseTrainingTable
@@ -98,24 +98,9 @@ class PoseTask:
         return make(start)
 
     def counts(self, batch: PoseBatch) -> dict[str, Tensor]:
-        """What each loss of a batch is divided by: labels alone decide, so any maps will do."""
-        width, height = self._given.input_size_wh
-        stride = self._decoding.stride
-        maps = torch.zeros(
-            (len(batch.pixels), len(SKELETON), height // stride, width // stride),
-            device=batch.pixels.device,
-        )
+        """What each loss of a batch is divided by: labels alone decide."""
         levels, refined = self._levels
-        nothing = TrainingHeatmaps([maps] * levels, maps if refined else None)
-        with torch.no_grad():
-            losses, _ = pose_loss(
-                nothing,
-                batch,
-                self._table.loss,
-                stride=stride,
-                amplitude=self._decoding.amplitude,
-            )
-        return {name: part.count for name, part in losses.items()}
+        return pose_loss_counts(batch, self._table.loss, levels=levels, refined=refined)
 
     def validate(self, network: nn.Module, folder: Path | None) -> dict[str, float]:
         """OKS AP with labelled boxes of every set to measure on, and a picture of the first one's.

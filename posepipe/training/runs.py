@@ -19,9 +19,10 @@ from posepipe.training.checkpoint import Checkpoint
 from posepipe.training.datacheck import check_data, data_fingerprint
 from posepipe.training.detector_task import DetectorTask, DetectorTrainingTable
 from posepipe.training.labelcheck import Finding
-from posepipe.training.loop import Loop, LoopOptions, Report, check_batch
+from posepipe.training.loop import Loop, LoopOptions, check_batch
 from posepipe.training.pose_task import PoseTask
 from posepipe.training.processes import Processes, join_processes
+from posepipe.training.reports import Report
 from posepipe.training.run_folder import (
     DataUsed,
     RunFolder,

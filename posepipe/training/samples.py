@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -283,31 +283,9 @@ def read_detection_sets(
     ]
 
 
-def draw_forever(
-    sets: Sequence[Sequence[Sample]], shares: Sequence[float], generator: np.random.Generator
-) -> Iterator[Sample]:
-    """Samples without end: a set by its share, then the next person of that set's shuffled order.
-
-    Args:
-        sets: the data sets, none of them empty.
-        shares: how often each set is drawn, relative to the others.
-        generator: the only source of randomness.
-    """
-    probabilities = np.asarray(shares, dtype=np.float64) / np.sum(shares)
-    orders = [_endless_order(len(samples), generator) for samples in sets]
-    while True:
-        chosen = int(generator.choice(len(sets), p=probabilities))
-        yield sets[chosen][next(orders[chosen])]
-
-
 def _check_indices(source: Provenance, count: int, path: Path) -> None:
     unheard_of = [index for index in source.pseudo_keypoints if not 0 <= index < count]
     if unheard_of:
         raise DocumentError(
             f"{path}: pseudo_keypoints has {unheard_of[0]}: keypoints are numbered 0 to {count - 1}"
         )
-
-
-def _endless_order(length: int, generator: np.random.Generator) -> Iterator[int]:
-    while True:
-        yield from generator.permutation(length).tolist()

@@ -52,7 +52,10 @@ def test_a_run_and_where_it_is(recipe: Path, data: Path, tmp_path: Path) -> None
     run = tmp_path / "run"
     command = ("train", recipe, "-o", run, "--data", data, data.parent, "--device", "cpu")
     result = posepipe(*command)
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert (result.exit_code, result.stdout) == (0, "")
+    measured, end = lines(result)
+    assert measured.startswith("6 samples: not measured (no --validate); mined most: ")
+    assert end == f"6 samples: {run}"
     assert {"recipe.toml", "run.json", "checkpoint.pt", "weights.safetensors", "metrics.csv"} <= {
         path.name for path in run.iterdir()
     }

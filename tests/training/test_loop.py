@@ -14,8 +14,9 @@ from toys import Line
 
 from posepipe.errors import DocumentError, OptionError, TrainingError
 from posepipe.training import checkpoint as checkpoint_module
-from posepipe.training.loop import Loop, LoopOptions, Report
+from posepipe.training.loop import Loop, LoopOptions
 from posepipe.training.processes import Processes
+from posepipe.training.reports import Report
 from posepipe.training.run_folder import RunFolder
 from posepipe.training.tables import TrainingTable
 

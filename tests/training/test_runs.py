@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from posepipe.errors import RecipeError, TrainingError
 from posepipe.recipe import load_recipe, sha256_of
-from posepipe.training.loop import Report
+from posepipe.training.reports import Report
 from posepipe.training.runs import TrainOptions, check_run, train
 from posepipe.training.samples import DataTable
 

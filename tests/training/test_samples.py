@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
-
 import numpy as np
 import pytest
 from builders import annotation, annotation_file, image_entry, keypoints_xyv, save_picture
@@ -18,38 +15,11 @@ from posepipe.training.samples import (
     DetectionSample,
     PoseSample,
     detection_samples,
-    draw_forever,
     instance_samples,
     pose_samples,
     read_detection_sets,
     read_pose_sets,
 )
-
-
-def drawn(sets, shares, count, seed=0):
-    stream = draw_forever(sets, shares, np.random.default_rng(seed))
-    return list(itertools.islice(stream, count))
-
-
-def test_sets_are_drawn_by_their_shares_not_their_lengths():
-    small, large = ["small"] * 2, ["large"] * 50
-    counts = Counter(drawn([small, large, ["never"]], [3, 1, 0], 4000))
-    assert counts["small"] == pytest.approx(3000, abs=150)
-    assert counts["never"] == 0
-
-
-def test_everybody_is_drawn_once_before_anybody_is_drawn_again():
-    people = list(range(7))
-    order = drawn([people], [1.0], 28)
-    for start in range(0, 28, 7):
-        assert sorted(order[start : start + 7]) == people
-    assert order[:7] != order[7:14]
-
-
-def test_the_same_seed_draws_the_same_people():
-    sets = [list(range(10)), list(range(100, 103))]
-    assert drawn(sets, [1, 2], 50) == drawn(sets, [1, 2], 50)
-    assert drawn(sets, [1, 2], 50) != drawn(sets, [1, 2], 50, seed=1)
 
 
 @pytest.mark.parametrize(

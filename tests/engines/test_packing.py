@@ -7,12 +7,12 @@ import torch
 from commands import error_of, posepipe
 from safetensors.torch import load_file, save_file
 
+from posepipe.engines import packing
+from posepipe.engines.packing import PackOptions, pack_run
 from posepipe.errors import OptionError, TrainingError, WeightsError
 from posepipe.pose.model import build_pose_network, load_pose_model
 from posepipe.recipe import load_recipe, sha256_of
-from posepipe.training import packing
 from posepipe.training.checkpoint import Checkpoint, Progress, save_checkpoint
-from posepipe.training.packing import PackOptions, pack_run
 from posepipe.training.run_folder import DataUsed, RunFolder, RunRecord, sitting
 
 METRICS = "samples,minutes,val/AP,val/AP50,val/AR\n12,1,0.25,0.5,0.4\n24,2,0.125,0.25,0.2\n"

@@ -1,4 +1,4 @@
-"""A run becomes a model of the zoo: weights in half precision, recipe, card with numbers."""
+"""A run becomes a model of the zoo: half-precision weights, recipe, card, golden numbers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save
 
 from posepipe.data.jsonfiles import write_whole
+from posepipe.engines.golden import write_golden
 from posepipe.errors import OptionError, TrainingError, WeightsError
 from posepipe.recipe import RECIPE_FILE, WEIGHTS_FILE, Recipe, load_recipe, sha256_of
 from posepipe.training.checkpoint import Progress
@@ -64,7 +65,7 @@ class Packed:
 
 
 def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None = None) -> Packed:
-    """Make a model folder of a run folder: weights, recipe and card.
+    """Make a model folder of a run folder: weights, recipe, card and golden numbers.
 
     Args:
         run: the run's folder.
@@ -117,6 +118,7 @@ def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None 
     progress = Progress() if checkpoint is None else checkpoint.progress
     card = model_card(target.name, packed_recipe, record, progress, rows, options, len(packed))
     write_whole(target / CARD_FILE, [card.encode()])
+    write_golden(load_recipe(target.resolve()))
     return Packed(target, len(packed), digest)
 
 
