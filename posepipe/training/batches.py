@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from posepipe.core.skeleton import Skeleton
-from posepipe.errors import OptionError
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.streams import prefetch
 from posepipe.training.augment import (
@@ -28,7 +27,7 @@ from posepipe.training.augment import (
     draw_augmentation,
 )
 from posepipe.training.device_crops import DeviceCrops
-from posepipe.training.order import SampleOrder, part_numbers, sample_generator
+from posepipe.training.order import SampleOrder, check_batch, part_numbers, sample_generator
 from posepipe.training.samples import PoseSample
 
 Engine = Literal["cpu", "device"]
@@ -113,12 +112,7 @@ class PoseBatches:
         Raises:
             OptionError: an empty set, or a batch that the processes' micro-batches do not divide.
         """
-        parts = world * table.accumulate
-        if table.batch < 1 or parts < 1 or table.batch % parts:
-            raise OptionError(
-                f"training.batch = {table.batch} cannot be shared by {world} processes with "
-                f"training.accumulate = {table.accumulate}: it must be a multiple of {parts}"
-            )
+        check_batch(table.batch, table.accumulate, world)
         self._sets, self._table, self._given, self._skeleton = sets, table, preprocessing, skeleton
         self._device, self._rank, self._world = device, rank, world
         self._device_crops = (

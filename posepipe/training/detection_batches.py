@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from posepipe.detection.torchvision import Preprocessing
-from posepipe.errors import OptionError
 from posepipe.streams import prefetch
 from posepipe.training.detector_table import DetectorTrainingTable
 from posepipe.training.mosaic import draw_mosaic, draw_whole
-from posepipe.training.order import SampleOrder, part_numbers, sample_generator
+from posepipe.training.order import SampleOrder, check_batch, part_numbers, sample_generator
 from posepipe.training.samples import DetectionSample
 
 _PADDED_TO = 32  # the coarsest stride of the pyramids
@@ -87,12 +86,7 @@ class DetectionBatches:
         Raises:
             OptionError: an empty set, or a batch that the processes' micro-batches do not divide.
         """
-        parts = world * table.accumulate
-        if table.batch % parts:
-            raise OptionError(
-                f"training.batch = {table.batch} cannot be shared by {world} processes with "
-                f"training.accumulate = {table.accumulate}: it must be a multiple of {parts}"
-            )
+        check_batch(table.batch, table.accumulate, world)
         self._sets, self._table, self._given = sets, table, preprocessing
         self._device, self._rank, self._world = device, rank, world
         self._order = SampleOrder([len(samples) for samples in sets], shares, table.seed)

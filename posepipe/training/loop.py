@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from posepipe.devices import resolve_precision
-from posepipe.errors import OptionError, TrainingError
+from posepipe.errors import TrainingError
 from posepipe.training.checkpoint import Checkpoint, Progress
 from posepipe.training.metrics import METRICS_FILE, MINED_FILE, MetricsLog
 from posepipe.training.optimiser import average_into, build_optimiser, learning_rate
+from posepipe.training.order import check_batch
 from posepipe.training.processes import Processes
 from posepipe.training.reports import Measured, Report, Speed
 from posepipe.training.run_folder import RunFolder
@@ -71,7 +72,7 @@ class Loop:
         checkpoint: Checkpoint | None = None,
         options: LoopOptions | None = None,
     ) -> None:
-        check_batch(table, processes.world)
+        check_batch(table.batch, table.accumulate, processes.world)
         self.task, self.table, self.processes, self.folder = task, table, processes, folder
         self.options = options or LoopOptions()
         self.progress = Progress(mined=[0] * len(task.mined_names))
@@ -344,20 +345,6 @@ class Loop:
         if self._averaged is not None and checkpoint.averaged is not None:
             self._averaged.load_state_dict(checkpoint.averaged)
         self._optimiser.load_state_dict(checkpoint.optimiser)
-
-
-def check_batch(table: TrainingTable, world: int) -> None:
-    """Nothing, if a batch can be divided evenly.
-
-    Raises:
-        OptionError: it cannot.
-    """
-    shares = world * table.accumulate
-    if table.batch % shares:
-        raise OptionError(
-            f"training.batch {table.batch} cannot be divided among {world} processes times "
-            f"{table.accumulate} parts: make it a multiple of {shares}"
-        )
 
 
 @dataclass(frozen=True, eq=False)

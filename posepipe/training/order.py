@@ -108,6 +108,20 @@ def _epoch(size: int, seed: int, chosen: int, epoch: int) -> npt.NDArray[np.int6
     return np.random.default_rng([seed, chosen, epoch, _EPOCH]).permutation(size)
 
 
+def check_batch(batch: int, accumulate: int, world: int) -> None:
+    """Nothing, if a batch can be shared evenly by all parts of all processes.
+
+    Raises:
+        OptionError: it cannot.
+    """
+    parts = world * accumulate
+    if batch < 1 or parts < 1 or batch % parts:
+        raise OptionError(
+            f"training.batch = {batch} cannot be shared by {world} processes with "
+            f"training.accumulate = {accumulate}: it must be a multiple of {parts}"
+        )
+
+
 def part_numbers(start: int, batch: int, accumulate: int, rank: int, world: int) -> Iterator[range]:
     """The sample numbers of each part of a batch that one process works through, without end.
 

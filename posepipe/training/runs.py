@@ -19,7 +19,8 @@ from posepipe.training.checkpoint import Checkpoint
 from posepipe.training.datacheck import check_data, data_fingerprint
 from posepipe.training.detector_task import DetectorTask, DetectorTrainingTable
 from posepipe.training.labelcheck import Finding
-from posepipe.training.loop import Loop, LoopOptions, check_batch
+from posepipe.training.loop import Loop, LoopOptions
+from posepipe.training.order import check_batch
 from posepipe.training.pose_task import PoseTask
 from posepipe.training.processes import Processes, join_processes
 from posepipe.training.reports import Report
@@ -127,7 +128,7 @@ def train(
     options = options or TrainOptions()
     processes = join_processes(options.device)
     given, table = prepared(recipe, options)
-    check_batch(table, processes.world)
+    check_batch(table.batch, table.accumulate, processes.world)
     folder = RunFolder(Path(run))
     findings = _by_first(processes, lambda: _check(folder, table, options))
     for finding in findings:
