@@ -149,7 +149,9 @@ class Recipe:
             return msgspec.convert(self.tables.get(name, {}), kind)
         except msgspec.ValidationError as error:
             message = str(error).replace("`$.", "`")
-            changed = "".join(f" with --set {c}" for c in self.changes if c.startswith(f"{name}."))
+            own = [change for change in self.changes if change.startswith(f"{name}.")]
+            guilty = [change for change in own if _field(change) in message] or own
+            changed = "".join(f" with --set {change}" for change in guilty)
             raise RecipeError(
                 f"{self.folder / RECIPE_FILE}{changed}, [{name}]: {message}"
             ) from None
@@ -332,6 +334,11 @@ def _known_names(wanted: str) -> str:
     others = len(names) - len(names[:_MOST_NAMES])
     more = f" and {others} more (`posepipe models` lists them)" if others else ""
     return ", ".join(names[:_MOST_NAMES]) + more
+
+
+def _field(change: str) -> str:
+    """The field that "table.field=value" is about."""
+    return change.partition("=")[0].rpartition(".")[2]
 
 
 def _toml_value(text: str) -> Any:

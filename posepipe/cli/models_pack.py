@@ -15,9 +15,7 @@ from posepipe.cli.options import PATH
 @click.argument("model", type=PATH)
 @click.option("--weights", type=PATH, help="Another weights file than the run's best.")
 @click.option("--summary", help="One line for `posepipe models`.  [default: the recipe's]")
-@click.option(
-    "--licence", help="Terms of weights and data, in a few words.  [default: the recipe's]"
-)
+@click.option("--licence", help="Terms of weights and data, in a few words.")
 @click.option("--data-terms", default="", help="What the card says about the data's terms.")
 @click.option(
     "--measured", multiple=True, help="A line of the card with numbers measured elsewhere."

@@ -130,6 +130,7 @@ def _check(recipe: str, options: TrainOptions) -> None:
         click.echo(f"posepipe: {finding.line}", err=True)
     if any(finding.fatal for finding in findings):
         sys.exit(1)
+    click.echo("posepipe: the network can be built and the data can be learnt from", err=True)
 
 
 def _chosen(options: dict[str, Any]) -> TrainOptions:
@@ -137,12 +138,16 @@ def _chosen(options: dict[str, Any]) -> TrainOptions:
     from posepipe.training.runs import TrainOptions
     from posepipe.training.samples import DataTable
 
-    return TrainOptions(
-        changes=options["changes"],
-        data=tuple(
+    try:
+        data = tuple(
             DataTable(annotations=file, images=folder, weight=weight)
             for file, folder, weight in options["data"]
-        ),
+        )
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--data'") from None
+    return TrainOptions(
+        changes=options["changes"],
+        data=data,
         validate=tuple(
             DataTable(annotations=file, images=folder) for file, folder in options["validate"]
         ),
@@ -186,7 +191,7 @@ class TrainingBar:
                 initial=report.samples,
                 disable=None,
                 file=sys.stderr,
-                bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{postfix}]",
+                bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}",
             )
         if report.measured is not None:
             line = f"{report.samples} samples: {_measured(report.measured)}"

@@ -31,7 +31,8 @@ class PackOptions:
     Attributes:
         weights: another file of the run than its best weights, like ``last.safetensors``.
         summary: one line for `posepipe models`; None: the recipe's.
-        licence: terms of weights and data in a few words; None: the recipe's.
+        licence: terms of weights and data in a few words; None: the run's recipe's, which has none
+            unless it was written there.
         data_terms: a paragraph of the card about the data's terms.
         measured: numbers for the card that were measured elsewhere, a line each.
         notes: a paragraph of the card: limits, what failures have in common.
@@ -159,7 +160,7 @@ def model_card(
             ]
         ),
         "## How good it is",
-        _measured_text(rows, options),
+        _measured_text(rows, options, model["stage"]),
         "## How it was trained",
         _training_text(training, record, progress),
         "## Data",
@@ -196,7 +197,7 @@ def _recipe_of(recipe: Recipe, options: PackOptions) -> dict[str, Any]:
     return tables
 
 
-def _measured_text(rows: Sequence[Mapping[str, str]], options: PackOptions) -> str:
+def _measured_text(rows: Sequence[Mapping[str, str]], options: PackOptions, stage: str) -> str:
     lines = []
     metrics = [name for name in (rows[0] if rows else {}) if "/" in name]
     if metrics:
@@ -209,8 +210,8 @@ def _measured_text(rows: Sequence[Mapping[str, str]], options: PackOptions) -> s
             + (
                 "with labelled boxes, the recipe's decoding, weights before rounding to half "
                 "precision:"
-                if any(name.endswith("/AR") for name in metrics)
-                else "weights before rounding to half precision:"
+                if stage == "pose"
+                else "person boxes, weights before rounding to half precision:"
             )
         )
         table = ["| set | metric | |", "|---|---|---|"]

@@ -27,7 +27,7 @@ from posepipe.drawing.style import DrawStyle
 from posepipe.recipe import Recipe
 from posepipe.scoring.evaluation import evaluate_boxes
 from posepipe.streams import batched, prefetch
-from posepipe.training.samples import DataTable
+from posepipe.training.samples import DataTable, set_names
 
 _SHEET_COLUMNS, _SHEET_ROWS, _SHEET_SIDE = 4, 2, 400
 _TRUE_STYLE = DrawStyle(box=(90, 235, 90), scores=False)
@@ -53,8 +53,8 @@ def person_box_metrics(
             found with a score of at least 0.3 yellow; None for no pictures.
 
     Returns:
-        "person_box_ap", "person_box_ap50" and "person_box_ar" of the first set, and the same with
-        ``<set>/`` before them for the others; 0 where nobody is labelled. {} without sets.
+        "SET/AP", "SET/AP50" and "SET/AR" of person boxes; 0 where nobody is labelled. {} without
+        sets.
 
     Raises:
         PosepipeError: an annotation file or a picture is missing or wrong.
@@ -63,8 +63,7 @@ def person_box_metrics(
         return {}
     stage = _stage(network, recipe, device)
     metrics: dict[str, float] = {}
-    for place, table in enumerate(tables):
-        name = _set_name(tables, place)
+    for name, table in zip(set_names(tables), tables, strict=True):
         annotations = read_annotations(table.annotations)
         images = [
             ImageFile(image.id, Path(table.images) / image.file_name, image.file_name)
@@ -72,9 +71,8 @@ def person_box_metrics(
         ]
         found = _detected(stage, images)
         card = evaluate_boxes(found, table.annotations, split=name)
-        numbers = {"ap": card.ap, "ap50": card.ap50, "ar": card.ar}
-        before = f"{name}/" if place else ""
-        metrics |= {f"{before}person_box_{key}": value or 0.0 for key, value in numbers.items()}
+        numbers = {"AP": card.ap, "AP50": card.ap50, "AR": card.ar}
+        metrics |= {f"{name}/{key}": value or 0.0 for key, value in numbers.items()}
         if folder is not None and images:
             truth = labelled_boxes(annotations, everybody=True)
             save_image(folder / f"boxes_{name}.jpg", _sheet(images, truth, found))
@@ -103,12 +101,6 @@ def _detected(stage: DetectionStage, images: Sequence[ImageFile]) -> list[Detect
         for batch in batched(ready, full=size, most_items=size, weight=stage.weight)
         for detections in stage(batch)
     ]
-
-
-def _set_name(tables: Sequence[DataTable], place: int) -> str:
-    """The annotation file's name, numbered where another set has the same."""
-    names = [Path(table.annotations).stem for table in tables]
-    return names[place] if names.count(names[place]) == 1 else f"{names[place]}_{place + 1}"
 
 
 def _sheet(

@@ -28,7 +28,7 @@ RUN_FILE = "run.json"
 PICTURES_FOLDER = "pictures"
 
 # What may change from one sitting to the next: it has no say in the weights.
-_FREE = ("training.workers", "training.checkpoint_minutes", "training.cache")
+_FREE = ("model.summary", "training.workers", "training.checkpoint_minutes", "training.cache")
 # What a recipe may say of the weights it came with, or of where it came from.
 _NOT_OF_A_RUN = ("training", "extends", "paper", "reported", "weights")
 _PACKAGES = ("posepipe", "torch", "torchvision", "numpy", "opencv-python-headless", "accelerate")
@@ -209,7 +209,13 @@ def resolved(recipe: Recipe, table: TrainingTable) -> Recipe:
     """The recipe with every field of ``[training]`` in it, and no digest of weights yet to come."""
     tables = {name: value for name, value in recipe.tables.items() if name not in _NOT_OF_A_RUN}
     tables["model"] = {k: v for k, v in tables["model"].items() if k != "weights_sha256"}
-    tables["training"] = msgspec.to_builtins(table)
+    # A user's model is not what the zoo's says of itself, and its folder may be used from anywhere.
+    tables["model"] |= {"summary": f"trained from the recipe {recipe.name}", "licence": ""}
+    tables["training"] = training = msgspec.to_builtins(table)
+    for one in [*training["data"], *training["validate"]]:
+        one |= {key: str(Path(one[key]).resolve()) for key in ("annotations", "images")}
+    if table.imagenet_weights:
+        training["imagenet_weights"] = str(Path(table.imagenet_weights).resolve())
     return Recipe(recipe.name, recipe.folder, tables, recipe.changes)
 
 

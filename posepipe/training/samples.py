@@ -47,6 +47,19 @@ class DataTable(Table, frozen=True):
             raise ValueError(f"weight must be a number from 0 on, got {self.weight}")
 
 
+def set_names(tables: Sequence[DataTable]) -> list[str]:
+    """What sets are called: their annotation files' names, numbered where two have the same.
+
+    >>> set_names([DataTable(annotations=f"{x}/people.json", images=x) for x in "ab"])
+    ['people_1', 'people_2']
+    """
+    names = [Path(table.annotations).stem for table in tables]
+    return [
+        name if names.count(name) == 1 else f"{name}_{place}"
+        for place, name in enumerate(names, start=1)
+    ]
+
+
 @dataclass(frozen=True, eq=False)
 class PoseSample:
     """One labelled person.

@@ -25,7 +25,7 @@ from posepipe.pose.stage import PoseStage
 from posepipe.scoring.evaluation import evaluate
 from posepipe.scoring.rescore import rescored
 from posepipe.streams import batched, prefetch
-from posepipe.training.samples import DataTable, PoseSample
+from posepipe.training.samples import DataTable, PoseSample, set_names
 
 CROPS_FILE = "crops.jpg"
 _STYLE = DrawStyle(boxes=False, scores=False)
@@ -37,7 +37,7 @@ class ValidationSet:
     """People to measure on.
 
     Attributes:
-        name: the annotation file's, without its suffix.
+        name: see `set_names`.
         annotations: the labels.
         folder: where the pictures lie.
     """
@@ -54,10 +54,8 @@ def read_validation_sets(tables: Sequence[DataTable]) -> list[ValidationSet]:
         DocumentError: an annotation file is missing or wrong.
     """
     return [
-        ValidationSet(
-            Path(table.annotations).stem, read_annotations(table.annotations), Path(table.images)
-        )
-        for table in tables
+        ValidationSet(name, read_annotations(table.annotations), Path(table.images))
+        for name, table in zip(set_names(tables), tables, strict=True)
     ]
 
 

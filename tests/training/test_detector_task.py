@@ -112,9 +112,9 @@ def test_a_detector_learns_two_pictures_by_heart_and_that_a_third_is_empty(
     losses = train(task, 45)
     assert np.mean(losses[-5:]) < 0.15 * losses[0]
     after = task.validate(task.network, tmp_path / "pictures")
-    assert list(after) == ["person_box_ap", "person_box_ap50", "person_box_ar"]
-    assert before["person_box_ap50"] < 0.2
-    assert after["person_box_ap50"] > 0.9
+    assert list(after) == ["people/AP", "people/AP50", "people/AR"]
+    assert before["people/AP50"] < 0.2
+    assert after["people/AP50"] > 0.9
     sheet = np.asarray(Image.open(tmp_path / "pictures/boxes_people.jpg"))
     assert sheet.shape == (400, 1200, 3)
     assert ((sheet[..., 1] > 180) & (sheet[..., 0] < 140)).sum() > 100  # true boxes, green
@@ -141,7 +141,7 @@ def test_it_is_measured_as_detecting_and_evaluating_would_measure_it(recipe, peo
     card = evaluate_boxes(found, people.annotations)
     assert card.boxes > 10
     assert metrics == pytest.approx(
-        {"person_box_ap": card.ap, "person_box_ap50": card.ap50, "person_box_ar": card.ar}
+        {"people/AP": card.ap, "people/AP50": card.ap50, "people/AR": card.ar}
     )
 
 
@@ -152,8 +152,8 @@ def test_every_set_is_measured_the_first_one_decides(recipe, people, tmp_path):
     nobody = DataTable(annotations=str(empty), images=people.images)
     task = DetectorTask(recipe(), table(people, validate=(people, nobody)), device=CPU)
     metrics = task.validate(task.network, tmp_path)
-    assert next(iter(metrics)) == "person_box_ap"
-    assert metrics["empty/person_box_ap"] == 0
+    assert next(iter(metrics)) == "people/AP"
+    assert metrics["empty/AP"] == 0
     assert (tmp_path / "boxes_empty.jpg").is_file()
     assert DetectorTask(recipe(), table(), device=CPU).validate(task.network, tmp_path) == {}
 
