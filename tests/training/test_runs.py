@@ -147,6 +147,24 @@ def test_a_folder_with_a_run_is_refused_and_another_recipe_is_no_continuation(
     assert train(tiny_recipe, run, options=options).finished
 
 
+def test_a_run_goes_on_from_its_own_folder_wherever_that_is_asked_for(
+    tiny_recipe: Path,
+    data: tuple[DataTable, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = Path(data[0].annotations).parent
+    monkeypatch.chdir(folder)
+    relative = (DataTable(annotations=Path(data[0].annotations).name, images="."),)
+    options = TrainOptions(
+        data=relative, changes=("training.samples=8",), minutes=1e-6, device="cpu"
+    )
+    run = tmp_path / "run"
+    assert not train(tiny_recipe, run, options=options).finished
+    monkeypatch.chdir("/")
+    assert train(run, run, options=TrainOptions(resume=True, device="cpu")).finished
+
+
 def test_a_models_folder_is_never_trained_into(
     tiny_recipe: Path, data: tuple[DataTable, ...]
 ) -> None:
