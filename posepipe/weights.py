@@ -99,6 +99,8 @@ def read_content(path: Path, reader: Callable[[Path], Any]) -> Any:
     except Exception as error:
         # Damaged pickles and archives raise nearly anything: EOFError, IndexError, RuntimeError, …
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        if "zip archive" in reason:  # of torch's own files; it goes on about its innards
+            reason = "its archive is damaged, or the end of it is missing"
         raise WeightsError(f"{path} cannot be read as weights: {reason}") from None
 
 

@@ -242,6 +242,10 @@ def _sums(file: Path) -> dict[str, str]:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
+    except NotADirectoryError:
+        raise WeightsError(
+            f"{file.parent} is no folder: name one that is, or may be made, as cache or for pins"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(f"{file} cannot be read: {error}: mend or remove it") from None
     sums = {}

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
-from posepipe.core.skeleton import Skeleton
 from posepipe.data.images import ImageFile
 from posepipe.errors import OptionError
 from posepipe.pose.crops import Crops, cut_crops
@@ -185,13 +184,19 @@ def _crop_kind(model: PoseModel) -> _CropKind:
 
 
 def _check_compatible(first: PoseModel, other: PoseModel) -> None:
-    def shape(model: PoseModel) -> tuple[float, tuple[float, float], str, Skeleton]:
+    def traits(model: PoseModel) -> dict[str, object]:
         table = model.preprocessing
         width, height = table.input_size_wh
-        return width / height, table.margins_xy, table.window, model.skeleton
+        return {
+            "the crop's shape (width / height)": width / height,
+            "margins_xy": table.margins_xy,
+            "window": table.window,
+            "skeleton": model.skeleton,
+        }
 
-    if shape(first) != shape(other):
-        raise OptionError(
-            f"models {first.name!r} and {other.name!r} cannot be averaged: they differ in the "
-            "crop's shape, its margins, its kind of window or the keypoints"
-        )
+    for (name, mine), theirs in zip(traits(first).items(), traits(other).values(), strict=True):
+        if mine != theirs:
+            raise OptionError(
+                f"models {first.name!r} and {other.name!r} cannot be averaged: they differ in "
+                f"{name}: {getattr(mine, 'name', mine)} and {getattr(theirs, 'name', theirs)}"
+            )
