@@ -34,10 +34,11 @@ def models(ctx: click.Context, as_json: bool) -> None:
     width = max((len(recipe.name) for recipe in recipes), default=0)
     for recipe in recipes:
         model = recipe.model
-        state = state_of(recipe)
-        click.echo(f"{recipe.name:{width}}  {model.stage:9}  {state:14}  {model.summary}")
-        if model.licence:
-            click.echo(f"{'':{width}}  licence: {model.licence}")
+        licence = f" [{model.licence}]" if model.licence else ""
+        click.echo(
+            f"{recipe.name:{width}}  {model.stage:9}  {state_of(recipe):14}  "
+            f"{model.summary}{licence}"
+        )
 
 
 def _json_of(recipes: Sequence[Recipe]) -> str:
