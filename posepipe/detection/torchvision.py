@@ -241,7 +241,7 @@ class _AtFinalSize(nn.Module):
             (B, 3, H, W) with each picture's own (h, w).
         """
         sizes = [(image.shape[1], image.shape[2]) for image in images]
-        height, width = _padded(max(h for h, _ in sizes)), _padded(max(w for _, w in sizes))
+        height, width = padded(max(h for h, _ in sizes)), padded(max(w for _, w in sizes))
         batch = torch.empty(
             (len(images), 3, height, width),
             device=self.mean.device,
@@ -258,12 +258,13 @@ class _AtFinalSize(nn.Module):
         return result
 
 
-def _padded(side: int) -> int:
+def padded(side: int) -> int:
+    """A side in pixels, rounded up to whole strides of the pyramid."""
     return -(-side // _PADDED_TO) * _PADDED_TO
 
 
 def _padded_shape(pixels: npt.NDArray[np.uint8]) -> tuple[int, int]:
-    return _padded(pixels.shape[0]), _padded(pixels.shape[1])
+    return padded(pixels.shape[0]), padded(pixels.shape[1])
 
 
 def _in_given_pixels(output: dict[str, torch.Tensor], ready: Prepared) -> Candidates:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 import torch
 from safetensors.torch import save
 
@@ -16,7 +17,7 @@ from posepipe.errors import OptionError, TrainingError, WeightsError
 from posepipe.recipe import RECIPE_FILE, WEIGHTS_FILE, Recipe, load_recipe, sha256_of
 from posepipe.training.checkpoint import Progress
 from posepipe.training.metrics import METRICS_FILE, SAMPLES, read_rows
-from posepipe.training.run_folder import DataUsed, RunFolder, RunRecord, toml_of
+from posepipe.training.run_folder import DataUsed, RunFolder, RunRecord
 from posepipe.weights import State, read_state
 
 CARD_FILE = "README.md"
@@ -113,7 +114,7 @@ def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None 
     write_whole(target / WEIGHTS_FILE, [packed])
     digest = sha256_of(target / WEIGHTS_FILE)
     packed_recipe["model"] = {"weights_sha256": digest, **packed_recipe["model"]}
-    write_whole(target / RECIPE_FILE, [toml_of(packed_recipe).encode()])
+    write_whole(target / RECIPE_FILE, [tomli_w.dumps(packed_recipe).encode()])
     rows = read_rows(folder.path / METRICS_FILE)
     checkpoint = folder.checkpoint()
     progress = Progress() if checkpoint is None else checkpoint.progress

@@ -17,7 +17,6 @@ from posepipe.data.coco import WHAT, ImageEntry
 from posepipe.data.images import ImageFile
 from posepipe.data.jsonfiles import decode, read_bytes
 from posepipe.errors import DocumentError, ImageError
-from posepipe.recipe import sha256_of
 from posepipe.training.labelcheck import Finding, check_labels, findings_about
 from posepipe.training.samples import DataTable
 
@@ -107,7 +106,7 @@ def data_fingerprint(tables: Sequence[DataTable]) -> list[DataFingerprint]:
         prints.append(
             DataFingerprint(
                 table.annotations,
-                sha256_of(Path(table.annotations)),
+                hashlib.sha256(data).hexdigest(),
                 table.images,
                 len(images),
                 sum(looks),

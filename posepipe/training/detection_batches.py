@@ -13,14 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posepipe.detection.torchvision import Preprocessing
+from posepipe.detection.torchvision import Preprocessing, padded
 from posepipe.streams import prefetch
 from posepipe.training.detector_table import DetectorTrainingTable
 from posepipe.training.mosaic import draw_mosaic, draw_whole
 from posepipe.training.order import SampleOrder, check_batch, part_numbers, sample_generator
 from posepipe.training.samples import DetectionSample
-
-_PADDED_TO = 32  # the coarsest stride of the pyramids
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +128,7 @@ class DetectionBatches:
         drawn = [self.sample(number) for number in numbers]
         samples = [sample for sample, _ in drawn]
         sizes = tuple((sample.pixels.shape[0], sample.pixels.shape[1]) for sample in samples)
-        height, width = (-(-int(side) // _PADDED_TO) * _PADDED_TO for side in np.max(sizes, axis=0))
+        height, width = (padded(int(side)) for side in np.max(sizes, axis=0))
         pixels = np.zeros((len(samples), height, width, 3), np.uint8)
         for place, sample, (h, w) in zip(pixels, samples, sizes, strict=True):
             place[:h, :w] = sample.pixels

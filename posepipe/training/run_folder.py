@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import tomli_w
 import torch
 from safetensors.torch import save
 from torch import nn
 
 from posepipe.data.jsonfiles import read_bytes, write_whole
-from posepipe.errors import MissingDependencyError, TrainingError
+from posepipe.errors import TrainingError
 from posepipe.recipe import RECIPE_FILE, WEIGHTS_FILE, Recipe, load_recipe, sha256_of
 from posepipe.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from posepipe.training.tables import TrainingTable
@@ -137,7 +138,7 @@ class RunFolder:
                 self.path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise TrainingError(f"{self.path} cannot be made: {error.strerror}") from None
-            write_whole(self.path / RECIPE_FILE, [toml_of(recipe.tables).encode()])
+            write_whole(self.path / RECIPE_FILE, [tomli_w.dumps(recipe.tables).encode()])
             return
         difference = first_difference(load_recipe(self.path).tables, recipe.tables)
         if difference is not None:
@@ -217,22 +218,6 @@ def resolved(recipe: Recipe, table: TrainingTable) -> Recipe:
     if table.imagenet_weights:
         training["imagenet_weights"] = str(Path(table.imagenet_weights).resolve())
     return Recipe(recipe.name, recipe.folder, tables, recipe.changes)
-
-
-def toml_of(tables: Mapping[str, Any]) -> str:
-    """Tables as TOML.
-
-    Raises:
-        MissingDependencyError: tomli-w is not installed.
-    """
-    try:
-        import tomli_w
-    except ModuleNotFoundError:
-        raise MissingDependencyError(
-            "recipes are written with tomli-w: pip install 'posepipe[train]'"
-        ) from None
-    text: str = tomli_w.dumps(tables)
-    return text
 
 
 def first_difference(

@@ -174,10 +174,9 @@ def prepared(recipe: str | Path, options: TrainOptions) -> tuple[Recipe, Trainin
     Raises:
         RecipeError: a wrong field or table, or no data to learn from.
     """
-    found = with_data(
-        load_recipe(recipe).with_changes(options.changes), options.data, options.validate
-    )
-    known = {*_TABLES[found.model.stage], *load_recipe(recipe).tables}
+    given = load_recipe(recipe)
+    found = with_data(given.with_changes(options.changes), options.data, options.validate)
+    known = {*_TABLES[found.model.stage], *given.tables}
     for change in options.changes:
         if (name := change.partition(".")[0]) not in known:
             raise RecipeError(

@@ -35,7 +35,7 @@ class TrainingTable(Table, frozen=True):
         clip: largest norm of the gradient; 0 for none.
         precision: of convolutions: "fp32", "bf16" (autocast), "auto": bf16 where it is native.
         seed: of everything that is drawn.
-        workers: processes that prepare samples, per training process.
+        workers: threads that prepare samples, per training process.
         frozen_stages: how many of the trunk's four stages keep their weights.
         frozen_norm: batch normalisations keep their statistics.
         validate_every: samples from one measurement to the next; 0: only at the end.
