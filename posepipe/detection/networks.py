@@ -6,8 +6,9 @@ All are torchvision `GeneralizedRCNN`s, so one adapter (`posepipe.detection.torc
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torchvision
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from posepipe.detection.cascade import BoxPredictor, CascadeRoIHeads, LaterStage
 from posepipe.errors import WeightsError
 from posepipe.recipe import Table
 from posepipe.weights import fit_state, read_state
@@ -33,6 +35,9 @@ Architecture = Literal[
 ]
 
 
+_COMPACT = "fasterrcnn_mobilenet_v2_fpn"
+
+
 class NetworkTable(Table, frozen=True):
     """The recipe's table ``[network]`` of a detector of the torchvision backend.
 
@@ -43,19 +48,34 @@ class NetworkTable(Table, frozen=True):
             weights have 91 (COCO's category ids), a detector of persons only has 2.
         channels: channels of the compact detector's pyramid.
         proposals: boxes per picture that the compact detector's head looks at.
+        cascade: the compact detector's: a further stage of box heads for each number, which is the
+            IoU from which its RoIs count as people; see `posepipe.detection.cascade`.
+
+    Raises:
+        ValueError: a cascade of another network, or an IoU outside (0, 1).
     """
 
     architecture: Architecture
     classes: int = 91
     channels: int = 128
     proposals: int = 300
+    cascade: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.cascade and self.architecture != _COMPACT:
+            raise ValueError(f"cascade is for {_COMPACT}, {self.architecture} has none")
+        if not all(0 < iou < 1 for iou in self.cascade):
+            raise ValueError(f"cascade must be IoUs in (0, 1), got {list(self.cascade)}")
 
 
 def build_network(table: NetworkTable) -> GeneralizedRCNN:
     """A detection network with random weights, a mask head left out where there would be one."""
-    if table.architecture == "fasterrcnn_mobilenet_v2_fpn":
+    if table.architecture == _COMPACT:
         return compact_detector(
-            classes=table.classes, channels=table.channels, proposals=table.proposals
+            classes=table.classes,
+            channels=table.channels,
+            proposals=table.proposals,
+            cascade=table.cascade,
         )
     network = torchvision.models.get_model(
         table.architecture, weights=None, weights_backbone=None, num_classes=table.classes
@@ -68,7 +88,12 @@ def build_network(table: NetworkTable) -> GeneralizedRCNN:
 
 
 def compact_detector(
-    *, classes: int, channels: int, proposals: int, imagenet_weights: Path | None = None
+    *,
+    classes: int,
+    channels: int,
+    proposals: int,
+    cascade: Sequence[float] = (),
+    imagenet_weights: Path | None = None,
 ) -> FasterRCNN:
     """An FPN Faster R-CNN on MobileNetV2 that runs on a CPU and fits into a repository.
 
@@ -79,6 +104,7 @@ def compact_detector(
         classes: number of classes, background included.
         channels: channels of the pyramid.
         proposals: boxes per picture that reach the box head.
+        cascade: the IoU of each further stage of box heads, as in `NetworkTable`.
         imagenet_weights: safetensors file of torchvision's mobilenet_v2, or None.
 
     Raises:
@@ -92,7 +118,8 @@ def compact_detector(
         aspect_ratios=((0.7, 1.4, 2.6),) * 4,  # height / width
     )
     pool = MultiScaleRoIAlign(featmap_names=["0", "1", "2"], output_size=7, sampling_ratio=2)
-    return FasterRCNN(
+    vector = 256
+    network = FasterRCNN(
         backbone,
         rpn_anchor_generator=anchors,
         rpn_pre_nms_top_n_train=600,
@@ -101,10 +128,30 @@ def compact_detector(
         rpn_post_nms_top_n_test=proposals,
         rpn_batch_size_per_image=128,
         box_roi_pool=pool,
-        box_head=TwoMLPHead(channels * 7 * 7, 256),
-        box_predictor=FastRCNNPredictor(256, classes),
+        box_head=TwoMLPHead(channels * 7 * 7, vector),
+        box_predictor=FastRCNNPredictor(vector, classes),
         box_batch_size_per_image=64,
     )
+    if cascade:
+        first: Any = network.roi_heads
+        network.roi_heads = CascadeRoIHeads(
+            pool,
+            first.box_head,
+            BoxPredictor(vector, classes),
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=64,
+            positive_fraction=0.25,
+            bbox_reg_weights=None,
+            score_thresh=first.score_thresh,
+            nms_thresh=first.nms_thresh,
+            detections_per_img=first.detections_per_img,
+            later=[
+                LaterStage(TwoMLPHead(channels * 7 * 7, vector), BoxPredictor(vector, classes), iou)
+                for iou in cascade
+            ],
+        )
+    return network
 
 
 class MobileNetV2FPN(nn.Module):

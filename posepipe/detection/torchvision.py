@@ -36,6 +36,7 @@ from posepipe.detection.candidates import (
     Origin,
     by_shape,
 )
+from posepipe.detection.cascade import box_stages
 from posepipe.detection.networks import NetworkTable, build_network
 from posepipe.detection.precision import run_in_precision
 from posepipe.recipe import Recipe, Table
@@ -117,7 +118,10 @@ class TorchvisionDetector:
         heads.keypoint_roi_pool = heads.keypoint_head = heads.keypoint_predictor = None
         network.transform = _AtFinalSize(self._preprocessing)
         rpn: Any = network.rpn
-        run_in_precision([network.backbone, rpn.head, heads.box_head, heads.box_predictor], dtype)
+        of_boxes = [
+            part for stage in box_stages(heads) for part in (stage.box_head, stage.box_predictor)
+        ]
+        run_in_precision([network.backbone, rpn.head, *of_boxes], dtype)
         self.network = network.eval().requires_grad_(False).to(self._device)
         self.network.to(memory_format=torch.channels_last)
 

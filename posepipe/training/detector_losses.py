@@ -1,8 +1,9 @@
 """The losses of a two-stage detector: what anchors and RoIs are to learn, and which of them learn.
 
-Faster R-CNN (Ren et al. 2015) with torchvision's networks and matching, and three things more:
+Faster R-CNN (Ren et al. 2015) with torchvision's networks and matching, and four things more:
 regions that are to be ignored, online hard example mining (OHEM; Shrivastava, Gupta and Girshick
-2016) in place of random RoIs, and a generalised IoU loss (Rezatofighi et al. 2019).
+2016) in place of random RoIs, a generalised IoU loss (Rezatofighi et al. 2019), and cascades of box
+heads (`posepipe.detection.cascade`): the RoIs chosen for the first stage go through all of them.
 
 Every picture's loss is the mean over its own anchors or RoIs, and a batch's the mean over its
 pictures. So the sums of parts of a batch, on other processes or one after the other, add up to what
@@ -23,6 +24,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import box_iou, generalized_box_iou_loss, nms
 
+from posepipe.detection.cascade import box_stages, refined
 from posepipe.detection.precision import to_float32
 from posepipe.detection.torchvision import Preprocessing
 from posepipe.training.detection_batches import DetectionBatch, Target
@@ -67,13 +69,22 @@ class DetectorLosses(nn.Module):
             features = self._lower(network.backbone, images.tensors)
             proposals, losses = self._proposals(images, features, batch)
             rois, labels, matched = self._rois(images, features, proposals, batch)
-            logits, deltas = self._heads(images, features, rois)
-            class_losses, box_losses = self._roi_losses(
-                logits, deltas, torch.cat(rois), torch.cat(labels), torch.cat(matched)
-            )
-            numbers = [len(of_picture) for of_picture in rois]
-            losses["class"] = _mean_by_picture(class_losses, numbers)
-            losses["box"] = _mean_by_picture(box_losses, numbers)
+            of_stages: list[tuple[Part, Part]] = []
+            stages = box_stages(network.roi_heads)
+            for stage, following in zip(stages, [*stages[1:], None], strict=True):
+                logits, deltas = self._heads(images, features, rois, stage)
+                class_losses, box_losses = self._roi_losses(
+                    logits, deltas, torch.cat(rois), torch.cat(labels), torch.cat(matched)
+                )
+                numbers = [len(of_picture) for of_picture in rois]
+                of_stages.append(
+                    (_mean_by_picture(class_losses, numbers), _mean_by_picture(box_losses, numbers))
+                )
+                if following is not None:
+                    coder = network.roi_heads.box_coder
+                    boxes = refined(deltas, rois, images.image_sizes, coder)
+                    rois, labels, matched = self._assigned(boxes, batch, following)
+            losses["class"], losses["box"] = map(_mean_of_stages, zip(*of_stages, strict=True))
         return losses, None
 
     def _images(self, batch: DetectionBatch) -> ImageList:
@@ -143,16 +154,11 @@ class DetectorLosses(nn.Module):
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """The RoIs (R, 4) of each picture that are learnt from, their classes, their true boxes."""
         heads: Any = self.network.roi_heads
-        rois, labels, matched = [], [], []
-        for of_picture, target in zip(proposals, batch.targets, strict=True):
-            boxes = torch.cat([of_picture, target.boxes_xyxy])
-            classes, truths = assign(
-                boxes, target, heads.proposal_matcher, self._table.ignore_overlap
-            )
-            counts = classes >= 0
-            rois.append(boxes[counts])
-            labels.append(classes[counts])
-            matched.append(truths[counts])
+        with_truth = [
+            torch.cat([of_picture, target.boxes_xyxy])
+            for of_picture, target in zip(proposals, batch.targets, strict=True)
+        ]
+        rois, labels, matched = self._assigned(with_truth, batch, heads)
         number, fraction = (
             heads.fg_bg_sampler.batch_size_per_image,
             heads.fg_bg_sampler.positive_fraction,
@@ -175,13 +181,28 @@ class DetectorLosses(nn.Module):
             [truths[picked] for truths, picked in zip(matched, picks, strict=True)],
         )
 
+    def _assigned(
+        self, rois: Sequence[Tensor], batch: DetectionBatch, stage: Any
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Those RoIs of each picture that are people or background, their classes, true boxes."""
+        kept, labels, matched = [], [], []
+        for boxes, target in zip(rois, batch.targets, strict=True):
+            classes, truths = assign(
+                boxes, target, stage.proposal_matcher, self._table.ignore_overlap
+            )
+            counts = (classes >= 0) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+            kept.append(boxes[counts])
+            labels.append(classes[counts])
+            matched.append(truths[counts])
+        return kept, labels, matched
+
     def _heads(
-        self, images: ImageList, features: dict[str, Tensor], rois: list[Tensor]
+        self, images: ImageList, features: dict[str, Tensor], rois: list[Tensor], stage: Any
     ) -> tuple[Tensor, Tensor]:
         """Class logits (R, C) and box deltas (R, 4 C) of all RoIs of a batch."""
         heads: Any = self.network.roi_heads
         pooled = heads.box_roi_pool(features, rois, images.image_sizes)
-        logits, deltas = self._lower(lambda x: heads.box_predictor(heads.box_head(x)), pooled)
+        logits, deltas = self._lower(lambda x: stage.box_predictor(stage.box_head(x)), pooled)
         return logits, deltas
 
     @torch.no_grad()
@@ -201,7 +222,7 @@ class DetectorLosses(nn.Module):
         heads: Any = self.network.roi_heads
         training = heads.box_head.training
         heads.box_head.eval()
-        logits, deltas = self._heads(images, features, rois)
+        logits, deltas = self._heads(images, features, rois, heads)
         heads.box_head.train(training)
         class_losses, box_losses = self._roi_losses(
             logits, deltas, torch.cat(rois), torch.cat(labels), torch.cat(matched)
@@ -325,6 +346,11 @@ def picture_counts(batch: DetectionBatch) -> dict[str, Tensor]:
     """What each loss of a batch is divided by: the number of its pictures."""
     count = torch.tensor(float(len(batch)), device=batch.pixels.device)
     return dict.fromkeys(NAMES, count)
+
+
+def _mean_of_stages(parts: Sequence[Part]) -> Part:
+    """The mean of a loss over the stages of a cascade."""
+    return Part(torch.stack([part.total for part in parts]).mean(), parts[0].count)
 
 
 def _mean_by_picture(losses: Tensor, numbers: Sequence[int]) -> Part:

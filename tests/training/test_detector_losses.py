@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.models.detection._utils import BoxCoder, Matcher
 
+from posepipe.detection.cascade import box_stages, refined
 from posepipe.detection.networks import compact_detector
 from posepipe.detection.torchvision import Preprocessing
 from posepipe.training.detection_batches import DetectionBatch, Target
@@ -48,9 +49,9 @@ def batch_of(*targets, side=128, seed=0):
     )
 
 
-def small_network(classes=2):
+def small_network(classes=2, **fields):
     torch.manual_seed(0)
-    return compact_detector(classes=classes, channels=16, proposals=40).train()
+    return compact_detector(classes=classes, channels=16, proposals=40, **fields).train()
 
 
 def losses_of(batch, network=None, **fields):
@@ -187,10 +188,11 @@ def test_only_the_hardest_rois_of_each_picture_are_learnt_from():
 
 
 @pytest.mark.parametrize("people", [0, 1, 3])
+@pytest.mark.parametrize("cascade", [(), (0.6, 0.7)])
 @pytest.mark.parametrize("fields", [{}, {"box_loss": "giou", "box_weight": 10.0}, {"ohem": True}])
-def test_losses_are_finite_and_have_gradients_with_and_without_people(people, fields):
+def test_losses_are_finite_and_have_gradients_with_and_without_people(people, fields, cascade):
     boxes = [[10, 10, 50, 100], [60, 5, 120, 70], [30, 60, 90, 120]][:people]
-    network = small_network()
+    network = small_network(cascade=cascade)
     losses = losses_of(batch_of(target(boxes), target()), network, **fields)
     assert tuple(losses) == NAMES
     loss = torch.stack([part.total / part.count for part in losses.values()]).sum()
@@ -251,6 +253,33 @@ def test_the_losses_are_torchvisions_own_where_pictures_have_the_full_number():
         },
         rel=1e-4,
     )
+
+
+def test_a_cascade_learns_the_mean_of_what_its_stages_would():
+    network = small_network(cascade=(0.6, 0.7))
+    seen = []
+
+    class Spy(DetectorLosses):
+        def _roi_losses(self, *args):
+            seen.append((args, super()._roi_losses(*args)))
+            return seen[-1][1]
+
+    network.backbone.eval()
+    truth = target([[10, 10, 50, 100], [60, 5, 120, 70]], [[0, 0, 30, 30]])
+    module = Spy(network, GIVEN, DetectorTrainingTable(samples=1))
+    losses, _ = module(batch_of(truth))
+    stages = box_stages(network.roi_heads)
+    assert len(seen) == len(stages) == 3
+    for name, place in (("class", 0), ("box", 1)):
+        means = [of_stage[place].mean().item() for _, of_stage in seen]
+        assert losses[name].mean.item() == pytest.approx(sum(means) / 3, rel=1e-5)
+    for (before, _), (after, _), iou in zip(seen, seen[1:], (0.6, 0.7), strict=False):
+        _, deltas, rois = before[:3]
+        boxes = refined(deltas, [rois], [(128, 128)], network.roi_heads.box_coder)[0]
+        labels, _ = assign(boxes, truth, Matcher(iou, iou), 0.5)
+        torch.testing.assert_close(after[2], boxes[labels >= 0])
+        assert torch.equal(after[3], labels[labels >= 0])
+        assert not after[2].requires_grad
 
 
 def test_parts_of_a_batch_add_up_to_the_whole():

@@ -1,0 +1,116 @@
+"""A cascade of box heads: each refines the boxes of the one before it.
+
+Cascade R-CNN (Cai and Vasconcelos, "Cascade R-CNN: Delving into High Quality Object Detection",
+CVPR 2018), on torchvision's networks, which have none: the RoIs of every later stage are the boxes
+of the stage before, and count as a person from a higher IoU on. In use the boxes are those of the
+last stage, the scores the mean over all stages' opinions of their own RoIs, as in detectron2.
+Boxes do not depend on the class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection._utils import Matcher
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.ops import clip_boxes_to_image
+
+
+class BoxPredictor(nn.Module):
+    """The two last layers of a stage.
+
+    Args:
+        features: size of a RoI's vector.
+        classes: number of classes, background included.
+    """
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(features, classes)
+        self.bbox_pred = nn.Linear(features, 4)
+
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits (R, C) and box deltas (R, 4 C), the same for every class, of (R, F)."""
+        logits = self.cls_score(vectors)
+        return logits, self.bbox_pred(vectors).repeat(1, logits.shape[1])
+
+
+class LaterStage(nn.Module):
+    """A stage after the first.
+
+    Attributes:
+        box_head: from (R, C, 7, 7) to (R, F).
+        box_predictor: from (R, F) to logits and deltas.
+        proposal_matcher: torchvision's; tells which of the stage's RoIs are people.
+    """
+
+    def __init__(self, box_head: nn.Module, box_predictor: BoxPredictor, iou: float) -> None:
+        super().__init__()
+        self.box_head, self.box_predictor = box_head, box_predictor
+        self.proposal_matcher = Matcher(iou, iou, allow_low_quality_matches=False)
+
+
+class CascadeRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision has no types
+    """torchvision's box head as the first stage, and more after it; without masks and keypoints.
+
+    Attributes:
+        later: the `LaterStage`s.
+    """
+
+    def __init__(self, *args: Any, later: Sequence[LaterStage], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.later = nn.ModuleList(later)
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """The boxes of every picture as torchvision gives them; training has its own way.
+
+        Args:
+            features: the pyramid.
+            proposals: (P, 4) RoIs of each picture in the network's pixels.
+            image_shapes: height and width of each picture.
+            targets: none.
+        """
+        rois, opinions, stages = proposals, [], box_stages(self)
+        for stage in stages:
+            pooled = self.box_roi_pool(features, rois, image_shapes)
+            logits, deltas = stage.box_predictor(stage.box_head(pooled))
+            opinions.append(logits.softmax(dim=1))
+            if stage is not stages[-1]:
+                rois = refined(deltas, rois, image_shapes, self.box_coder)
+        mean = torch.stack(opinions).mean(dim=0).log()  # postprocessing takes logits
+        found = self.postprocess_detections(mean, deltas, rois, image_shapes)
+        names = ("boxes", "scores", "labels")
+        return [dict(zip(names, one, strict=True)) for one in zip(*found, strict=True)], {}
+
+
+def box_stages(heads: RoIHeads) -> list[Any]:
+    """What has the `box_head`, `box_predictor` and `proposal_matcher` of each stage, in order."""
+    return [heads, *getattr(heads, "later", ())]
+
+
+@torch.no_grad()
+def refined(
+    deltas: Tensor, rois: Sequence[Tensor], image_shapes: Sequence[tuple[int, int]], coder: Any
+) -> list[Tensor]:
+    """The boxes of a stage, which are the RoIs of the next.
+
+    Args:
+        deltas: (R, 4 C) of all pictures' RoIs, the same for every class.
+        rois: (R_i, 4) of each picture.
+        image_shapes: height and width of each picture; boxes are cut to it.
+        coder: torchvision's box coder.
+    """
+    boxes = coder.decode_single(deltas[:, :4], torch.cat(list(rois)))
+    parts = boxes.split([len(of_picture) for of_picture in rois])
+    return [
+        clip_boxes_to_image(part, shape) for part, shape in zip(parts, image_shapes, strict=True)
+    ]
