@@ -22,6 +22,7 @@ from posepipe.training.samples import DetectionSample
 
 Boxes = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
+_LUMA = np.array([0.299, 0.587, 0.114])  # of red, green, blue: ITU-R BT.601
 Draw = Callable[[np.random.Generator], DetectionSample]
 
 
@@ -52,6 +53,8 @@ class DetectorAugmentTable(Table, frozen=True):
     Attributes:
         flip: probability of the mirror image.
         brightness: largest relative change of brightness; a third of it for each channel.
+        saturation: largest relative change of saturation; 1 reaches from grey to double.
+        grey: probability of a picture without colour.
         smallest: boxes with a shorter side below this many pixels, as the network sees them, are
             not learnt, but ignored.
         ignored: what becomes of ignored regions: anchors and RoIs in them are left out of the
@@ -61,15 +64,20 @@ class DetectorAugmentTable(Table, frozen=True):
 
     flip: float = 0.5
     brightness: float = 0.3
+    saturation: float = 0.0
+    grey: float = 0.0
     smallest: float = 1.0
     ignored: Literal["match", "blot"] = "match"
     fill: tuple[int, int, int] = (123, 116, 103)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.flip <= 1 or not 0 <= self.brightness < 1 or not self.smallest > 0:
+        for name in ("flip", "saturation", "grey"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if not 0 <= self.brightness < 1 or not self.smallest > 0:
             raise ValueError(
-                "flip must lie in [0, 1], brightness in [0, 1), smallest be above 0; got "
-                f"{self.flip}, {self.brightness}, {self.smallest}"
+                "brightness must lie in [0, 1), smallest be above 0; got "
+                f"{self.brightness}, {self.smallest}"
             )
         if not all(0 <= value <= 255 for value in self.fill):
             raise ValueError(f"fill must be red, green, blue in 0…255, got {list(self.fill)}")
@@ -180,10 +188,10 @@ def _labelled(
         pixels: of the view.
         sample: what it is a view of.
         to_view: the upright map from the sample's picture to the view.
-        table: which boxes are learnt, and what becomes of the others.
-        generator: draws the brightness.
+        table: how colours change, which boxes are learnt, and what becomes of the others.
+        generator: draws the colours.
     """
-    pixels = _recoloured(pixels, table.brightness, generator)
+    pixels = _recoloured(pixels, table, generator)
     size_wh = (pixels.shape[1], pixels.shape[0])
     whole = _moved(sample.boxes_xyxy, to_view)
     boxes = clip(whole, size_wh).astype(np.float64)
@@ -198,10 +206,18 @@ def _labelled(
     return DetectionSample(pixels, boxes[learnt], ignored, sample.classes[learnt])
 
 
-def _recoloured(pixels: Pixels, amount: float, generator: np.random.Generator) -> Pixels:
+def _recoloured(
+    pixels: Pixels, table: DetectorAugmentTable, generator: np.random.Generator
+) -> Pixels:
+    amount = table.brightness
     gains = generator.uniform(1 - amount, 1 + amount) * generator.uniform(
         1 - amount / 3, 1 + amount / 3, 3
     )
+    if table.saturation or table.grey:
+        saturation = generator.uniform(1 - table.saturation, 1 + table.saturation)
+        saturation *= generator.random() >= table.grey
+        mix = saturation * np.eye(3) + (1 - saturation) * _LUMA
+        return np.asarray(cv2.transform(pixels, gains[:, None] * mix), dtype=np.uint8)
     lookup = np.clip(np.arange(256)[:, None] * gains, 0, 255).astype(np.uint8)  # (256, 3)
     return np.asarray(cv2.LUT(np.ascontiguousarray(pixels), lookup[None]), dtype=np.uint8)
 

@@ -149,6 +149,30 @@ def test_brightness_changes_by_no_more_than_the_table_says():
             assert (drawn.pixels >= plain * 0.7 * 0.9 - 1).all()
 
 
+def greyness(pixels):
+    """(H, W) the luma of ITU-R BT.601, which a change of saturation leaves as it is."""
+    return pixels.astype(float) @ [0.299, 0.587, 0.114]
+
+
+def test_saturation_moves_colours_towards_grey_and_away_from_it():
+    pastel = painted()
+    pastel.pixels[:] = (120, 100, 140)  # far from both ends, where nothing is cut off
+    spreads = []
+    for drawn in views("whole", pastel, brightness=0.0, saturation=0.5):
+        np.testing.assert_allclose(greyness(drawn.pixels), greyness(pastel.pixels[0, 0]), atol=1.0)
+        spreads.append(int(np.ptp(drawn.pixels.reshape(-1, 3)[0])))
+    assert 20 <= min(spreads) < 30 < 50 < max(spreads) <= 60  # it is 40, times 0.5 to 1.5
+
+
+def test_grey_pictures_come_as_often_as_asked_for():
+    drawn = list(views("whole", brightness=0.0, grey=0.25, count=200))
+    without_colour = [np.ptp(view.pixels, axis=2).max() == 0 for view in drawn]
+    assert 30 <= sum(without_colour) <= 70
+    coloured = next(v for v, grey in zip(drawn, without_colour, strict=True) if not grey)
+    plain = views("whole", brightness=0.0, count=10)
+    assert any(np.array_equal(np.unique(coloured.pixels), np.unique(v.pixels)) for v in plain)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_generator_draws_the_same(kind):
     for one, other in zip(views(kind, count=5), views(kind, count=5), strict=True):
@@ -162,6 +186,9 @@ def test_the_same_generator_draws_the_same(kind):
         (MosaicTable, {"side": 8}, "side must be at least 32"),
         (MosaicTable, {"zoom": (2.0, 1.0)}, "zoom be the smallest and the largest"),
         (DetectorAugmentTable, {"flip": 2.0}, r"flip must lie in \[0, 1\]"),
+        (DetectorAugmentTable, {"saturation": 1.5}, r"saturation must lie in \[0, 1\]"),
+        (DetectorAugmentTable, {"grey": -0.1}, r"grey must lie in \[0, 1\]"),
+        (DetectorAugmentTable, {"brightness": 1.0}, r"brightness must lie in \[0, 1\)"),
         (DetectorAugmentTable, {"smallest": 0.0}, "smallest be above 0"),
         (DetectorAugmentTable, {"fill": (300, 0, 0)}, "fill must be red, green, blue"),
     ],
