@@ -14,6 +14,12 @@ from posepipe.cli.options import PATH
 @click.argument("run", type=PATH)
 @click.argument("model", type=PATH)
 @click.option("--weights", type=PATH, help="Another weights file than the run's best.")
+@click.option(
+    "--average",
+    type=PATH,
+    multiple=True,
+    help="Weights of another run from the same start: pack the mean of all.",
+)
 @click.option("--summary", help="One line for `posepipe models`.  [default: the recipe's]")
 @click.option("--licence", help="Terms of weights and data, in a few words.")
 @click.option("--data-terms", default="", help="What the card says about the data's terms.")

@@ -31,6 +31,9 @@ class PackOptions:
 
     Attributes:
         weights: another file of the run than its best weights, like ``last.safetensors``.
+        average: weights files of the same network, of other runs from the same start: the mean of
+            all is packed, a "model soup" (Wortsman et al., ICML 2022). What the run measured is not
+            of that mean, so the card leaves it out: say it with `measured`.
         summary: one line for `posepipe models`; None: the recipe's.
         licence: terms of weights and data in a few words; None: the run's recipe's, which has none
             unless it was written there.
@@ -42,6 +45,7 @@ class PackOptions:
     """
 
     weights: Path | None = None
+    average: tuple[Path, ...] = ()
     summary: str | None = None
     licence: str | None = None
     data_terms: str = ""
@@ -95,7 +99,7 @@ def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None 
     weights = options.weights or folder.path / WEIGHTS_FILE
     if not weights.is_file():
         raise TrainingError(f"{weights} is not there: train until a checkpoint is written")
-    packed = save(_halved(read_state(weights), weights))
+    packed = save(_halved(_mean_state([weights, *options.average]), weights))
     if len(packed) > MOST_BYTES and not options.allow_large:
         raise OptionError(
             f"the weights take {len(packed) / 1e6:.1f} MB, more than the "
@@ -163,7 +167,7 @@ def model_card(
         "## How good it is",
         _measured_text(rows, options, model["stage"]),
         "## How it was trained",
-        _training_text(training, record, progress),
+        _training_text(training, record, progress, options),
         "## Data",
         _data_table(record.data),
     ]
@@ -172,6 +176,21 @@ def model_card(
     if options.notes:
         parts += ["## Limits", options.notes]
     return "\n\n".join(parts) + "\n"
+
+
+def _mean_state(files: Sequence[Path]) -> State:
+    """The mean of the weights of one network in several files."""
+    states = [read_state(file) for file in files]
+    shapes = [{key: value.shape for key, value in state.items()} for state in states]
+    for file, of_file in zip(files, shapes, strict=True):
+        if of_file != shapes[0]:
+            raise WeightsError(f"{file} is of another network than {files[0]}")
+    return {
+        key: torch.stack([state[key].float() for state in states]).mean(dim=0)
+        if value.is_floating_point()
+        else value
+        for key, value in states[0].items()
+    }
 
 
 def _halved(state: State, source: Path) -> State:
@@ -201,7 +220,7 @@ def _recipe_of(recipe: Recipe, options: PackOptions) -> dict[str, Any]:
 def _measured_text(rows: Sequence[Mapping[str, str]], options: PackOptions, stage: str) -> str:
     lines = []
     metrics = [name for name in (rows[0] if rows else {}) if "/" in name]
-    if metrics:
+    if metrics and not options.average:
         best = max(rows, key=lambda row: float(row[metrics[0]]))
         chosen = rows[-1] if _is_last(options) else best
         which = "the last" if _is_last(options) else "the best by the first number"
@@ -228,11 +247,15 @@ def _is_last(options: PackOptions) -> bool:
     return options.weights is not None and options.weights.name != WEIGHTS_FILE
 
 
-def _training_text(training: Mapping[str, Any], record: RunRecord, progress: Progress) -> str:
+def _training_text(
+    training: Mapping[str, Any], record: RunRecord, progress: Progress, options: PackOptions
+) -> str:
     last = record.sittings[-1]
     versions = ", ".join(f"{name} {number}" for name, number in last.versions.items())
     started = "; ".join(f"{name} (SHA-256 {digest[:12]}…)" for name, digest in record.start.items())
     device = {"cpu": "CPU", "cuda": "GPU"}.get(last.device, last.device)
+    others = len(options.average)
+    averaged = f"The weights are the mean of this run's and {others} more's." if others else ""
     return "\n\n".join(
         [
             f"`posepipe train`, from the recipe {record.recipe}: {progress.samples:,} of "
@@ -240,7 +263,7 @@ def _training_text(training: Mapping[str, Any], record: RunRecord, progress: Pro
             f"{last.processes} process{'es' if last.processes > 1 else ''} on {device}, "
             f"seed {record.seed}. "
             f"It began with {started or 'random weights'}. The recipe's table `[training]` has "
-            "every setting.",
+            f"every setting. {averaged}".rstrip(),
             f"Versions: {versions}.",
         ]
     )

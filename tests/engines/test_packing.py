@@ -135,6 +135,30 @@ def test_weights_too_large_for_half_precision_are_an_error(run: Path, tmp_path: 
         pack_run(run, tmp_path / "mine")
 
 
+def test_the_mean_of_several_runs_is_packed_and_the_card_says_so(run: Path, tmp_path: Path) -> None:
+    trained = load_file(run / "weights.safetensors")
+    other = {
+        key: value + 0.5 if value.is_floating_point() else value for key, value in trained.items()
+    }
+    save_file(other, tmp_path / "other.safetensors")
+    options = PackOptions(average=(tmp_path / "other.safetensors",), measured=("OKS AP 12.3",))
+    packed = pack_run(run, tmp_path / "mine", options=options)
+    for key, value in load_file(packed.folder / "weights.safetensors").items():
+        torch.testing.assert_close(value.float(), trained[key] + 0.25, rtol=1e-3, atol=1e-3)
+    card = (packed.folder / "README.md").read_text()
+    assert "The weights are the mean of this run's and 1 more's." in card
+    assert "OKS AP 12.3" in card
+    assert "12.5" not in card  # what the run measured is not of the mean
+
+
+def test_a_mean_with_another_network_is_refused(run: Path, tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    options = PackOptions(average=(tmp_path / "other.safetensors",))
+    with pytest.raises(WeightsError, match=r"other\.safetensors is of another network than"):
+        pack_run(run, tmp_path / "mine", options=options)
+    assert not (tmp_path / "mine").exists()
+
+
 def test_what_is_no_run_is_one_line(tiny_recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"is no run folder: it has no run.json"):
         pack_run(tiny_recipe, tmp_path / "mine")
