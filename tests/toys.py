@@ -34,6 +34,7 @@ class Line:
 
     name = "line"
     mined_names: tuple[str, ...] = ("even", "odd")
+    leaves_some_out = False
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 Cascade R-CNN (Cai and Vasconcelos, "Cascade R-CNN: Delving into High Quality Object Detection",
 CVPR 2018), on torchvision's networks, which have none: the RoIs of every later stage are the boxes
-of the stage before, and count as a person from a higher IoU on. In use the boxes are those of the
+of the stage before, and count as an object from a higher IoU on. In use the boxes are those of the
 last stage, the scores the mean over all stages' opinions of their own RoIs, as in detectron2.
 Boxes do not depend on the class.
 """
@@ -44,7 +44,7 @@ class LaterStage(nn.Module):
     Attributes:
         box_head: from (R, C, 7, 7) to (R, F).
         box_predictor: from (R, F) to logits and deltas.
-        proposal_matcher: torchvision's; tells which of the stage's RoIs are people.
+        proposal_matcher: torchvision's; tells which of the stage's RoIs are objects.
     """
 
     def __init__(self, box_head: nn.Module, box_predictor: BoxPredictor, iou: float) -> None:
@@ -56,12 +56,26 @@ class LaterStage(nn.Module):
 class CascadeRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision has no types
     """torchvision's box head as the first stage, and more after it; without masks and keypoints.
 
-    Attributes:
-        later: the `LaterStage`s.
+    Args:
+        first: the first stage, with a `BoxPredictor`; its parts and settings are taken over.
+        later: the stages after it.
     """
 
-    def __init__(self, *args: Any, later: Sequence[LaterStage], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, first: RoIHeads, later: Sequence[LaterStage]) -> None:
+        given: Any = first
+        super().__init__(
+            given.box_roi_pool,
+            given.box_head,
+            given.box_predictor,
+            given.proposal_matcher.high_threshold,
+            given.proposal_matcher.low_threshold,
+            given.fg_bg_sampler.batch_size_per_image,
+            given.fg_bg_sampler.positive_fraction,
+            given.box_coder.weights,
+            given.score_thresh,
+            given.nms_thresh,
+            given.detections_per_img,
+        )
         self.later = nn.ModuleList(later)
 
     def forward(
@@ -78,6 +92,10 @@ class CascadeRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision has no typ
             proposals: (P, 4) RoIs of each picture in the network's pixels.
             image_shapes: height and width of each picture.
             targets: none.
+
+        Returns:
+            For each picture "boxes" (N, 4), "scores" (N,) and "labels" (N,), N = 0 where there is
+            nothing; and no losses.
         """
         rois, opinions, stages = proposals, [], box_stages(self)
         for stage in stages:
@@ -105,9 +123,12 @@ def refined(
 
     Args:
         deltas: (R, 4 C) of all pictures' RoIs, the same for every class.
-        rois: (R_i, 4) of each picture.
+        rois: (R_i, 4) of each picture, R in all; R_i = 0 gives no boxes for it.
         image_shapes: height and width of each picture; boxes are cut to it.
         coder: torchvision's box coder.
+
+    Returns:
+        (R_i, 4) for each picture, in the order of its RoIs; some may have no area.
     """
     boxes = coder.decode_single(deltas[:, :4], torch.cat(list(rois)))
     parts = boxes.split([len(of_picture) for of_picture in rois])

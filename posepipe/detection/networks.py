@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torchvision
 from torch import Tensor, nn
@@ -33,8 +33,6 @@ Architecture = Literal[
     "maskrcnn_resnet50_fpn",
     "maskrcnn_resnet50_fpn_v2",
 ]
-
-
 _COMPACT = "fasterrcnn_mobilenet_v2_fpn"
 
 
@@ -49,7 +47,7 @@ class NetworkTable(Table, frozen=True):
         channels: channels of the compact detector's pyramid.
         proposals: boxes per picture that the compact detector's head looks at.
         cascade: the compact detector's: a further stage of box heads for each number, which is the
-            IoU from which its RoIs count as people; see `posepipe.detection.cascade`.
+            IoU from which its RoIs count as objects; see `posepipe.detection.cascade`.
 
     Raises:
         ValueError: a cascade of another network, or an IoU outside (0, 1).
@@ -95,7 +93,7 @@ def compact_detector(
     cascade: Sequence[float] = (),
     imagenet_weights: Path | None = None,
 ) -> FasterRCNN:
-    """An FPN Faster R-CNN on MobileNetV2 that runs on a CPU and fits into a repository.
+    """An FPN Faster or Cascade R-CNN on MobileNetV2 that runs on a CPU and fits into a repository.
 
     FPN with RoIAlign as in CPN's section 3.1, at strides 8, 16, 32 and 64: the stride 4 level would
     cost more than the whole trunk. Anchors are upright, as people mostly are.
@@ -129,28 +127,15 @@ def compact_detector(
         rpn_batch_size_per_image=128,
         box_roi_pool=pool,
         box_head=TwoMLPHead(channels * 7 * 7, vector),
-        box_predictor=FastRCNNPredictor(vector, classes),
+        box_predictor=(BoxPredictor if cascade else FastRCNNPredictor)(vector, classes),
         box_batch_size_per_image=64,
     )
     if cascade:
-        first: Any = network.roi_heads
-        network.roi_heads = CascadeRoIHeads(
-            pool,
-            first.box_head,
-            BoxPredictor(vector, classes),
-            fg_iou_thresh=0.5,
-            bg_iou_thresh=0.5,
-            batch_size_per_image=64,
-            positive_fraction=0.25,
-            bbox_reg_weights=None,
-            score_thresh=first.score_thresh,
-            nms_thresh=first.nms_thresh,
-            detections_per_img=first.detections_per_img,
-            later=[
-                LaterStage(TwoMLPHead(channels * 7 * 7, vector), BoxPredictor(vector, classes), iou)
-                for iou in cascade
-            ],
-        )
+        later = [
+            LaterStage(TwoMLPHead(channels * 7 * 7, vector), BoxPredictor(vector, classes), iou)
+            for iou in cascade
+        ]
+        network.roi_heads = CascadeRoIHeads(network.roi_heads, later)
     return network
 
 

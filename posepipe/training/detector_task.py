@@ -42,10 +42,12 @@ class DetectorTask:
         network: its state_dict is what becomes the model's weights.
         module: a batch in; the losses out.
         mined_names: (); hard RoIs have no names.
+        leaves_some_out: False; where nobody is, boxes have a part in the losses, a gradient of 0.
     """
 
     name = "detection"
     mined_names: tuple[str, ...] = ()
+    leaves_some_out = False
 
     def __init__(
         self,

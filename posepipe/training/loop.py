@@ -85,7 +85,7 @@ class Loop:
         self._optimiser = build_optimiser(task.network.parameters(), table)
         if checkpoint is not None:
             self._go_on_from(checkpoint)
-        self._module = processes.wrapped(task.module)
+        self._module = processes.wrapped(task.module, some_left_out=task.leaves_some_out)
         self._dtype = resolve_precision(table.precision, processes.device)
         self._unread: list[_Step] = []
         self._mined = torch.zeros(len(task.mined_names), dtype=torch.int64, device=processes.device)

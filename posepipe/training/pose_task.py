@@ -73,6 +73,7 @@ class PoseTask:
         self.network: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module: nn.Module = _PoseLosses(self.network, table, self._given, self._decoding)
         self.mined_names = SKELETON.keypoints
+        self.leaves_some_out = table.loss.levels == "none"  # then GlobalNet's heads
         self._cache = picture_cache(table.cache)
         self._sets = read_pose_sets(
             table.data, pseudo_weight=table.pseudo_weight, cache=self._cache, skeleton=SKELETON

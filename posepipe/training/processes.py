@@ -60,14 +60,19 @@ class Processes:
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]  # torch's stubs
         return converted
 
-    def wrapped(self, module: nn.Module) -> nn.Module:
-        """The module, its gradients averaged over all processes after each backward pass."""
+    def wrapped(self, module: nn.Module, *, some_left_out: bool) -> nn.Module:
+        """The module, its gradients averaged over all processes after each backward pass.
+
+        Args:
+            module: a batch in, its losses out.
+            some_left_out: whether some parameters have no part in the losses; looking for them
+                takes time.
+        """
         if self.world == 1:
             return module
         where = [self.device] if self.device.type == "cuda" else None
-        # A loss may leave out parts of a network, as without GlobalNet's.
         return nn.parallel.DistributedDataParallel(
-            module, device_ids=where, find_unused_parameters=True
+            module, device_ids=where, find_unused_parameters=some_left_out
         )
 
 

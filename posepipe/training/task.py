@@ -21,12 +21,14 @@ class Task(Protocol):
         module: what is run, and wrapped for several processes: a batch in; the losses out, and how
             often each keypoint was mined, (K,) int64, or None.
         mined_names: names of what is mined, as many as K; () where nothing is.
+        leaves_some_out: whether the losses leave out parameters that learn.
     """
 
     name: str
     network: nn.Module
     module: nn.Module
     mined_names: tuple[str, ...]
+    leaves_some_out: bool
 
     def train_mode(self) -> None:
         """Put the network into training mode, but for what is frozen."""

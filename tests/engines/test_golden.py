@@ -59,7 +59,7 @@ def with_changed_weights(recipe: Recipe, factor: float, key: str) -> Recipe:
     [
         (POSE, "refinenet.head.0.weight"),
         (POSE, "backbone.stages.0.0.0.weight"),
-        (DETECTOR, "roi_heads.box_predictor.cls_score.weight"),
+        (DETECTOR, "backbone.fpn.layer_blocks.0.0.weight"),
     ],
 )
 def test_changed_weights_are_found_out_until_the_numbers_are_made_anew(

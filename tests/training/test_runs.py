@@ -10,15 +10,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from posepipe.errors import RecipeError, TrainingError
 from posepipe.recipe import load_recipe, sha256_of
+from posepipe.training.pose_task import PoseTask
 from posepipe.training.reports import Report
 from posepipe.training.runs import TrainOptions, check_run, train
 from posepipe.training.samples import DataTable
+from posepipe.training.tables import PoseTrainingTable, with_data
 
 PLAIN = "training.augment={flip=0, rotation=0, scale=[1, 1], shift=0, half_body=0, colour=0}"
 
@@ -231,6 +234,25 @@ def test_data_that_is_not_fit_is_found_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("levels", ["none", "l2"])
+def test_a_pose_task_says_whether_its_losses_leave_parameters_out(
+    levels: str, tiny_recipe: Path, data: tuple[DataTable, ...]
+) -> None:
+    # Several processes wait for the gradients of all others: for ever, if there are none.
+    recipe = with_data(load_recipe(tiny_recipe), data, ())
+    table = recipe.table("training", PoseTrainingTable)
+    table = msgspec.structs.replace(
+        table, loss=msgspec.structs.replace(table.loss, levels=levels), workers=0
+    )
+    task = PoseTask(recipe, table, device=torch.device("cpu"))
+    task.train_mode()
+    losses, _ = task.module(next(task.batches(0, 0, 1)))
+    torch.stack([part.total for part in losses.values()]).sum().backward()
+    learning = [parameter for parameter in task.network.parameters() if parameter.requires_grad]
+    left_out = any(parameter.grad is None for parameter in learning)
+    assert task.leaves_some_out == left_out == (levels == "none")
+
+
 @pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(
     tiny_recipe: Path, data: tuple[DataTable, ...], tmp_path: Path
@@ -261,6 +283,7 @@ def test_two_processes_have_the_losses_of_one(
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
+    assert "find_unused_parameters" not in done.stderr  # torch warns where it is needless
     one, two = (rows(tmp_path / name) for name in ("one", "two"))
     assert [row["samples"] for row in two] == ["8", "16"]
     for ours, theirs in zip(two, one, strict=True):
