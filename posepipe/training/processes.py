@@ -84,10 +84,12 @@ def join_processes(device: str = "auto") -> Processes:
             each takes its own GPU, or with "cpu" (or where there is no GPU) the CPU.
 
     Raises:
-        OptionError: no such device, or a single device for several processes.
+        OptionError: no such device, a single device for several processes, or processes that
+            cannot be joined.
         MissingDependencyError: several processes, and accelerate is not installed.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started == 1:
         return Processes(0, 1, resolve_device(device))
     try:
         from accelerate import PartialState
@@ -99,5 +101,11 @@ def join_processes(device: str = "auto") -> Processes:
         raise OptionError(
             f"device {device!r} is a single one, but there are several processes: use auto or cpu"
         )
-    state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
+    on_cpu = device == "cpu" or not torch.cuda.is_available()
+    state = PartialState(cpu=on_cpu, timeout=_PATIENCE)
+    if state.num_processes != started:
+        raise OptionError(
+            f"{started} processes were started, but accelerate joins {state.num_processes}: start "
+            "them with torchrun, or train with one"
+        )
     return Processes(state.process_index, state.num_processes, torch.device(state.device))
