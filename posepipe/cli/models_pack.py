@@ -13,12 +13,14 @@ from posepipe.cli.options import PATH
 @click.command()
 @click.argument("run", type=PATH)
 @click.argument("model", type=PATH)
-@click.option("--weights", type=PATH, help="Another weights file than the run's best.")
+@click.option(
+    "--weights", type=PATH, help="RUN/last.safetensors, in place of the run's best weights."
+)
 @click.option(
     "--average",
     type=PATH,
     multiple=True,
-    help="Weights of another run from the same start: pack the mean of all.",
+    help="Folder of another run from the same start: pack the mean of the weights of all.",
 )
 @click.option("--summary", help="One line for `posepipe models`.  [default: the recipe's]")
 @click.option("--licence", help="Terms of weights and data, in a few words.")

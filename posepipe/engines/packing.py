@@ -30,10 +30,11 @@ class PackOptions:
     """How a run is packed.
 
     Attributes:
-        weights: another file of the run than its best weights, like ``last.safetensors``.
-        average: weights files of the same network, of other runs from the same start: the mean of
-            all is packed, a "model soup" (Wortsman et al., ICML 2022). What the run measured is not
-            of that mean, so the card leaves it out: say it with `measured`.
+        weights: another file in the run's folder than its best weights: its ``last.safetensors``.
+        average: folders of other runs of the same network, from the same start: the mean of their
+            weights and the run's is packed, files of the same name from all of them; a "model soup"
+            (Wortsman et al., ICML 2022). What the runs measured is not of that mean, so the card
+            leaves it out: say it with `measured`.
         summary: one line for `posepipe models`; None: the recipe's.
         licence: terms of weights and data in a few words; None: the run's recipe's, which has none
             unless it was written there.
@@ -86,7 +87,8 @@ def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None 
     """
     options = options or PackOptions()
     folder, target = RunFolder(Path(run)), Path(model)
-    record, recipe = folder.read_record(), load_recipe(Path(run))
+    runs = [folder, *(RunFolder(path) for path in options.average)]
+    trained, recipe = [_Trained.read(one) for one in runs], load_recipe(Path(run))
     names = (WEIGHTS_FILE, RECIPE_FILE, CARD_FILE)
     there = [name for name in names if (target / name).exists()]
     if there and not options.overwrite:
@@ -97,9 +99,15 @@ def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None 
     if target.exists() and target.samefile(run):
         raise OptionError(f"{target} is the run's own folder: name another one")
     weights = options.weights or folder.path / WEIGHTS_FILE
-    if not weights.is_file():
-        raise TrainingError(f"{weights} is not there: train until a checkpoint is written")
-    packed = save(_halved(_mean_state([weights, *options.average]), weights))
+    if weights.resolve().parent != folder.path.resolve():
+        raise OptionError(
+            f"{weights} is not of the run {folder.path}, whose card it would get: pack its own run"
+        )
+    files = [one.path / weights.name for one in runs]
+    for file in files:
+        if not file.is_file():
+            raise TrainingError(f"{file} is not there: train until a checkpoint is written")
+    packed = save(_halved(_mean_state(files), weights))
     if len(packed) > MOST_BYTES and not options.allow_large:
         raise OptionError(
             f"the weights take {len(packed) / 1e6:.1f} MB, more than the "
@@ -120,19 +128,40 @@ def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None 
     packed_recipe["model"] = {"weights_sha256": digest, **packed_recipe["model"]}
     write_whole(target / RECIPE_FILE, [tomli_w.dumps(packed_recipe).encode()])
     rows = read_rows(folder.path / METRICS_FILE)
-    checkpoint = folder.checkpoint()
-    progress = Progress() if checkpoint is None else checkpoint.progress
-    card = model_card(target.name, packed_recipe, record, progress, rows, options, len(packed))
+    card = model_card(target.name, packed_recipe, trained, rows, options, len(packed))
     write_whole(target / CARD_FILE, [card.encode()])
     write_golden(load_recipe(target.resolve()))
     return Packed(target, len(packed), digest)
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """What a card says of a run.
+
+    Attributes:
+        record: what it was made of.
+        samples: how many it was to see.
+        progress: how far it came.
+    """
+
+    record: RunRecord
+    samples: int
+    progress: Progress
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> _Trained:
+        checkpoint = folder.checkpoint()
+        return cls(
+            folder.read_record(),
+            load_recipe(folder.path).tables["training"]["samples"],
+            Progress() if checkpoint is None else checkpoint.progress,
+        )
+
+
 def model_card(
     name: str,
     tables: Mapping[str, Any],
-    record: RunRecord,
-    progress: Progress,
+    trained: Sequence[_Trained],
     rows: Sequence[Mapping[str, str]],
     options: PackOptions,
     size: int,
@@ -142,15 +171,14 @@ def model_card(
     Args:
         name: the model's.
         tables: its recipe.
-        record: of the run.
-        progress: how far it came.
-        rows: of its ``metrics.csv``.
+        trained: the run, and those whose weights it is averaged with.
+        rows: of the run's ``metrics.csv``.
         options: what else is known.
         size: of the weights file in bytes.
     """
-    model, training = tables["model"], tables["training"]
+    model = tables["model"]
     stage = {"pose": "poses", "detection": "detection"}[model["stage"]]
-    network = ", ".join(f"{key} {_text(value)}" for key, value in tables["network"].items())
+    network = "; ".join(f"{key} {_text(value)}" for key, value in tables["network"].items())
     parts = [
         f"# {name}",
         f"{model['summary']}.",
@@ -167,9 +195,9 @@ def model_card(
         "## How good it is",
         _measured_text(rows, options, model["stage"]),
         "## How it was trained",
-        _training_text(training, record, progress, options),
+        _training_text(trained),
         "## Data",
-        _data_table(record.data),
+        _data_table(list(dict.fromkeys(one for run in trained for one in run.record.data))),
     ]
     if options.data_terms:
         parts.append(options.data_terms)
@@ -184,7 +212,10 @@ def _mean_state(files: Sequence[Path]) -> State:
     shapes = [{key: value.shape for key, value in state.items()} for state in states]
     for file, of_file in zip(files, shapes, strict=True):
         if of_file != shapes[0]:
-            raise WeightsError(f"{file} is of another network than {files[0]}")
+            differing = dict(of_file.items() ^ shapes[0].items())
+            raise WeightsError(
+                f"{file} is of another network than {files[0]}: see {min(differing)!r}"
+            )
     return {
         key: torch.stack([state[key].float() for state in states]).mean(dim=0)
         if value.is_floating_point()
@@ -247,26 +278,27 @@ def _is_last(options: PackOptions) -> bool:
     return options.weights is not None and options.weights.name != WEIGHTS_FILE
 
 
-def _training_text(
-    training: Mapping[str, Any], record: RunRecord, progress: Progress, options: PackOptions
-) -> str:
-    last = record.sittings[-1]
-    versions = ", ".join(f"{name} {number}" for name, number in last.versions.items())
-    started = "; ".join(f"{name} (SHA-256 {digest[:12]}…)" for name, digest in record.start.items())
-    device = {"cpu": "CPU", "cuda": "GPU"}.get(last.device, last.device)
-    others = len(options.average)
-    averaged = f"The weights are the mean of this run's and {others} more's." if others else ""
-    return "\n\n".join(
-        [
-            f"`posepipe train`, from the recipe {record.recipe}: {progress.samples:,} of "
-            f"{training['samples']:,} samples in {progress.seconds / 60:.0f} minutes, "
+def _training_text(trained: Sequence[_Trained]) -> str:
+    texts = []
+    if len(trained) > 1:
+        texts.append(f"The weights are the mean of those of {len(trained)} runs.")
+    for run in trained:
+        record, last = run.record, run.record.sittings[-1]
+        started = "; ".join(
+            f"{name} (SHA-256 {digest[:12]}…)" for name, digest in record.start.items()
+        )
+        device = {"cpu": "CPU", "cuda": "GPU"}.get(last.device, last.device)
+        texts.append(
+            f"`posepipe train`, from the recipe {record.recipe}: {run.progress.samples:,} of "
+            f"{run.samples:,} samples in {run.progress.seconds / 60:.0f} minutes, "
             f"{last.processes} process{'es' if last.processes > 1 else ''} on {device}, "
-            f"seed {record.seed}. "
-            f"It began with {started or 'random weights'}. The recipe's table `[training]` has "
-            f"every setting. {averaged}".rstrip(),
-            f"Versions: {versions}.",
-        ]
-    )
+            f"seed {record.seed}. It began with {started or 'random weights'}."
+        )
+    which = "" if len(trained) == 1 else " of the first run"
+    texts.append(f"The recipe's table `[training]` has every setting{which}.")
+    versions = trained[0].record.sittings[-1].versions
+    texts.append(f"Versions: {', '.join(f'{name} {number}' for name, number in versions.items())}.")
+    return "\n\n".join(texts)
 
 
 def _data_table(data: Sequence[DataUsed]) -> str:
@@ -284,4 +316,4 @@ def _data_table(data: Sequence[DataUsed]) -> str:
 
 
 def _text(value: object) -> str:
-    return "×".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from commands import error_of, posepipe
@@ -135,28 +137,55 @@ def test_weights_too_large_for_half_precision_are_an_error(run: Path, tmp_path: 
         pack_run(run, tmp_path / "mine")
 
 
-def test_the_mean_of_several_runs_is_packed_and_the_card_says_so(run: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def other_run(run: Path, tmp_path: Path) -> Path:
+    """A second run, with another seed and other data, all of its weights larger by a half."""
+    other = shutil.copytree(run, tmp_path / "other")
     trained = load_file(run / "weights.safetensors")
-    other = {
-        key: value + 0.5 if value.is_floating_point() else value for key, value in trained.items()
-    }
-    save_file(other, tmp_path / "other.safetensors")
-    options = PackOptions(average=(tmp_path / "other.safetensors",), measured=("OKS AP 12.3",))
+    moved = {k: v + 0.5 if v.is_floating_point() else v for k, v in trained.items()}
+    save_file(moved, other / "weights.safetensors")
+    record = RunFolder(run).read_record()
+    data = [msgspec.structs.replace(record.data[0], annotations="/data/more.json")]
+    RunFolder(other).write_record(msgspec.structs.replace(record, seed=8, data=data))
+    return other
+
+
+def test_the_mean_of_several_runs_is_packed_and_the_card_tells_of_all(
+    run: Path, other_run: Path, tmp_path: Path
+) -> None:
+    options = PackOptions(average=(other_run,), measured=("OKS AP 12.3",))
     packed = pack_run(run, tmp_path / "mine", options=options)
+    trained = load_file(run / "weights.safetensors")
     for key, value in load_file(packed.folder / "weights.safetensors").items():
         torch.testing.assert_close(value.float(), trained[key] + 0.25, rtol=1e-3, atol=1e-3)
     card = (packed.folder / "README.md").read_text()
-    assert "The weights are the mean of this run's and 1 more's." in card
+    for words in ("the mean of those of 2 runs", "seed 7", "seed 8", "| people |", "| more |"):
+        assert words in card
     assert "OKS AP 12.3" in card
-    assert "12.5" not in card  # what the run measured is not of the mean
+    assert "| val | AP |" not in card  # what the runs measured is not of the mean
 
 
-def test_a_mean_with_another_network_is_refused(run: Path, tmp_path: Path) -> None:
-    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    options = PackOptions(average=(tmp_path / "other.safetensors",))
-    with pytest.raises(WeightsError, match=r"other\.safetensors is of another network than"):
+def test_files_of_the_same_name_are_averaged(run: Path, other_run: Path, tmp_path: Path) -> None:
+    shutil.copy(run / "weights.safetensors", run / "last.safetensors")
+    options = PackOptions(weights=run / "last.safetensors", average=(other_run,))
+    with pytest.raises(TrainingError, match=r"other/last\.safetensors is not there"):
+        pack_run(run, tmp_path / "mine", options=options)
+
+
+def test_a_mean_with_another_network_is_refused(run: Path, other_run: Path, tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(2)}, other_run / "weights.safetensors")
+    options = PackOptions(average=(other_run,))
+    with pytest.raises(WeightsError, match=r"is of another network than .*: see 'backbone"):
         pack_run(run, tmp_path / "mine", options=options)
     assert not (tmp_path / "mine").exists()
+
+
+def test_weights_of_another_run_do_not_get_this_runs_card(
+    run: Path, other_run: Path, tmp_path: Path
+) -> None:
+    options = PackOptions(weights=other_run / "weights.safetensors")
+    with pytest.raises(OptionError, match="is not of the run"):
+        pack_run(run, tmp_path / "mine", options=options)
 
 
 def test_what_is_no_run_is_one_line(tiny_recipe: Path, tmp_path: Path) -> None:
