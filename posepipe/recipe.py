@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ class Recipe:
         try:
             return msgspec.convert(self.tables.get(name, {}), kind)
         except msgspec.ValidationError as error:
-            message = str(error).replace("`$.", "`")
+            message = str(error).replace("`$.", "`") + _choices(kind, str(error))
             own = [change for change in self.changes if change.startswith(f"{name}.")]
             guilty = [change for change in own if _field(change) in message] or own
             changed = "".join(f" with --set {change}" for change in guilty)
@@ -229,6 +230,19 @@ class Recipe:
                 "damaged or of another version; fetch the model folder again"
             )
         return path, digest
+
+
+def _choices(kind: type, message: str) -> str:
+    """What msgspec leaves out of its message about a field that takes one of a few values."""
+    found = re.search(r"Invalid enum value .* at `\$\.([\w.]+)`", message)
+    if found is None:
+        return ""
+    info: Any = msgspec.inspect.type_info(kind)
+    for name in found[1].split("."):
+        fields = {field.encode_name: field.type for field in getattr(info, "fields", ())}
+        info = fields.get(name)
+    values = map(str, getattr(info, "values", ()))
+    return f": use one of {', '.join(values)}"
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:

@@ -116,7 +116,10 @@ def test_numbers_in_exponent_notation_are_numbers(model_folder):
         ("[shape]\nwidth = 3\nheight = 4", "unknown field `height`"),
         ('[shape]\nwidth = "3"', "Expected `int`, got `str` - at `width`"),
         ("[shape]\nwidth = 3.5", "Expected `int`, got `float` - at `width`"),
-        ('[shape]\nwidth = 3\nkind = "flat"', "Invalid enum value 'flat' - at `kind`"),
+        (
+            '[shape]\nwidth = 3\nkind = "flat"',
+            "Invalid enum value 'flat' - at `kind`: use one of round, square",
+        ),
         ("[shape]\nwidth = 3\nmargins = [1.0]", "margins"),
         ("[shape]\nwidth = 0", "width must be positive, got 0"),
     ],

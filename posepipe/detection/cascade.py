@@ -4,7 +4,8 @@ Cascade R-CNN (Cai and Vasconcelos, "Cascade R-CNN: Delving into High Quality Ob
 CVPR 2018), on torchvision's networks, which have none: the RoIs of every later stage are the boxes
 of the stage before, and count as an object from a higher IoU on. In use the boxes are those of the
 last stage, the scores the mean over all stages' opinions of their own RoIs, as in detectron2.
-Boxes do not depend on the class.
+Boxes do not depend on the class. All stages have torchvision's one box coder; the paper and
+detectron2 scale the deltas of later stages by two and three times as much.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ class BoxPredictor(nn.Module):
         self.bbox_pred = nn.Linear(features, 4)
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits (R, C) and box deltas (R, 4 C), the same for every class, of (R, F)."""
+        """Class logits (R, C) and box deltas (R, 4 C) of (R, F).
+
+        The deltas are the same four for every class; torchvision's coder and losses want 4 C.
+        """
         logits = self.cls_score(vectors)
         return logits, self.bbox_pred(vectors).repeat(1, logits.shape[1])
 
@@ -83,7 +87,7 @@ class CascadeRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision has no typ
         features: dict[str, Tensor],
         proposals: list[Tensor],
         image_shapes: list[tuple[int, int]],
-        targets: None = None,
+        targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         """The boxes of every picture as torchvision gives them; training has its own way.
 
@@ -91,12 +95,17 @@ class CascadeRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision has no typ
             features: the pyramid.
             proposals: (P, 4) RoIs of each picture in the network's pixels.
             image_shapes: height and width of each picture.
-            targets: none.
+            targets: none: torchvision's losses know of one stage alone.
+
+        Raises:
+            ValueError: there are targets.
 
         Returns:
             For each picture "boxes" (N, 4), "scores" (N,) and "labels" (N,), N = 0 where there is
             nothing; and no losses.
         """
+        if targets is not None:
+            raise ValueError("a cascade is trained with posepipe.training.detector_losses")
         rois, opinions, stages = proposals, [], box_stages(self)
         for stage in stages:
             pooled = self.box_roi_pool(features, rois, image_shapes)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torchvision
+from msgspec import Meta
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -46,24 +47,27 @@ class NetworkTable(Table, frozen=True):
             weights have 91 (COCO's category ids), a detector of persons only has 2.
         channels: channels of the compact detector's pyramid.
         proposals: boxes per picture that the compact detector's head looks at.
-        cascade: the compact detector's: a further stage of box heads for each number, which is the
-            IoU from which its RoIs count as objects; see `posepipe.detection.cascade`.
+        cascade: the compact detector's: a further stage of box heads for each number, in the order
+            of the stages, which is the IoU from which its RoIs count as objects; see
+            `posepipe.detection.cascade`.
 
     Raises:
-        ValueError: a cascade of another network, or an IoU outside (0, 1).
+        ValueError: a cascade of another network, or IoUs outside (0, 1) or falling.
     """
 
     architecture: Architecture
-    classes: int = 91
-    channels: int = 128
-    proposals: int = 300
+    classes: Annotated[int, Meta(ge=2)] = 91
+    channels: Annotated[int, Meta(ge=1)] = 128
+    proposals: Annotated[int, Meta(ge=1)] = 300
     cascade: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.cascade and self.architecture != _COMPACT:
             raise ValueError(f"cascade is for {_COMPACT}, {self.architecture} has none")
-        if not all(0 < iou < 1 for iou in self.cascade):
-            raise ValueError(f"cascade must be IoUs in (0, 1), got {list(self.cascade)}")
+        if not all(0 < iou < 1 for iou in self.cascade) or list(self.cascade) != sorted(
+            self.cascade
+        ):
+            raise ValueError(f"cascade must be rising IoUs in (0, 1), got {list(self.cascade)}")
 
 
 def build_network(table: NetworkTable) -> GeneralizedRCNN:

@@ -71,12 +71,7 @@ class DetectorTask:
             WeightsError: no such weights, damaged ones, or those of another network.
         """
         file = recipe.folder / RECIPE_FILE
-        detector = recipe.table("detector", DetectorTable)
-        if recipe.model.stage != "detection" or detector.backend != "torchvision":
-            raise RecipeError(
-                f"{file}: only detectors of the torchvision backend can be trained here; train "
-                "detectron2's networks with detectron2 and use their weights"
-            )
+        detector = check_trainable(recipe)
         if detector.batch_norm_eps == 0 and not table.frozen_norm:
             raise RecipeError(
                 f"{file}: batch_norm_eps = 0 divides by zero where a channel is constant in a "
@@ -148,6 +143,21 @@ class DetectorTask:
         return person_box_metrics(
             network, self._recipe, self._table.validate, device=self._device, folder=folder
         )
+
+
+def check_trainable(recipe: Recipe) -> DetectorTable:
+    """The recipe's table ``[detector]``, if detectors like it can be trained here.
+
+    Raises:
+        RecipeError: they cannot, or a wrong field.
+    """
+    detector = recipe.table("detector", DetectorTable)
+    if recipe.model.stage != "detection" or detector.backend != "torchvision":
+        raise RecipeError(
+            f"{recipe.folder / RECIPE_FILE}: only detectors of the torchvision backend can be "
+            "trained here; train detectron2's networks with detectron2 and use their weights"
+        )
+    return detector
 
 
 def _built(recipe: Recipe, seed: int) -> GeneralizedRCNN:

@@ -117,8 +117,8 @@ def check_batch(batch: int, accumulate: int, world: int) -> None:
     parts = world * accumulate
     if batch < 1 or parts < 1 or batch % parts:
         raise OptionError(
-            f"training.batch = {batch} cannot be shared by {world} processes with "
-            f"training.accumulate = {accumulate}: it must be a multiple of {parts}"
+            f"training.batch = {batch} cannot be divided by {parts}: training.accumulate = "
+            f"{accumulate} times {world} process{'es' if world > 1 else ''}"
         )
 
 

@@ -17,7 +17,11 @@ from posepipe.errors import PosepipeError, RecipeError, TrainingError
 from posepipe.recipe import Recipe, load_recipe
 from posepipe.training.checkpoint import Checkpoint
 from posepipe.training.datacheck import check_data, data_fingerprint
-from posepipe.training.detector_task import DetectorTask, DetectorTrainingTable
+from posepipe.training.detector_task import (
+    DetectorTask,
+    DetectorTrainingTable,
+    check_trainable,
+)
 from posepipe.training.labelcheck import Finding
 from posepipe.training.loop import Loop, LoopOptions
 from posepipe.training.order import check_batch
@@ -127,8 +131,7 @@ def train(
     """
     options = options or TrainOptions()
     processes = join_processes(options.device)
-    given, table = prepared(recipe, options)
-    check_batch(table.batch, table.accumulate, processes.world)
+    given, table = prepared(recipe, options, world=processes.world)
     folder = RunFolder(Path(run))
     findings = _by_first(processes, lambda: _check(folder, table, options))
     for finding in findings:
@@ -168,11 +171,19 @@ def check_run(recipe: str | Path, options: TrainOptions) -> list[Finding]:
     return findings
 
 
-def prepared(recipe: str | Path, options: TrainOptions) -> tuple[Recipe, TrainingTable]:
+def prepared(
+    recipe: str | Path, options: TrainOptions, *, world: int = 1
+) -> tuple[Recipe, TrainingTable]:
     """The recipe of a run with everything in it, and its table ``[training]``.
+
+    Args:
+        recipe: a model's name or folder.
+        options: what changes it.
+        world: how many processes are to share its batches.
 
     Raises:
         RecipeError: a wrong field or table, or no data to learn from.
+        OptionError: a batch that cannot be divided among processes and parts.
     """
     given = load_recipe(recipe)
     found = with_data(given.with_changes(options.changes), options.data, options.validate)
@@ -185,12 +196,14 @@ def prepared(recipe: str | Path, options: TrainOptions) -> tuple[Recipe, Trainin
     if found.model.stage == "pose":
         table: TrainingTable = found.table("training", PoseTrainingTable)
     else:
+        check_trainable(found)
         table = found.table("training", DetectorTrainingTable)
     if not table.data:
         raise RecipeError(
             f"{found.name}: no data to learn from: name annotation files and folders of pictures "
             "with --data, or in the recipe's [[training.data]]"
         )
+    check_batch(table.batch, table.accumulate, world)
     return resolved(found, table), table
 
 

@@ -102,11 +102,17 @@ def test_a_recipe_without_a_cascade_has_one_stage():
     assert box_stages(heads) == [heads]
 
 
+def test_torchvisions_losses_are_not_to_be_had_of_a_cascade(network, seen):
+    with pytest.raises(ValueError, match="trained with posepipe"):
+        network.roi_heads(*seen, [])
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"architecture": "fasterrcnn_resnet50_fpn", "cascade": (0.6,)}, "has none"),
         ({"architecture": "fasterrcnn_mobilenet_v2_fpn", "cascade": (0.6, 1.0)}, r"IoUs in \(0, 1"),
+        ({"architecture": "fasterrcnn_mobilenet_v2_fpn", "cascade": (0.7, 0.6)}, "rising IoUs"),
     ],
 )
 def test_other_cascades_are_refused(fields, message):

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from posepipe.errors import RecipeError, TrainingError
+from posepipe.errors import OptionError, RecipeError, TrainingError
 from posepipe.recipe import load_recipe, sha256_of
 from posepipe.training.pose_task import PoseTask
 from posepipe.training.reports import Report
@@ -234,6 +234,19 @@ def test_data_that_is_not_fit_is_found_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_network_of_detectron2_is_not_trained_here(data: tuple[DataTable, ...]) -> None:
+    with pytest.raises(RecipeError, match="train detectron2's networks with detectron2"):
+        check_run("detectron2-faster-rcnn-r-50-fpn-3x", TrainOptions(data=data))
+
+
+def test_checking_finds_a_batch_that_cannot_be_divided(
+    tiny_recipe: Path, data: tuple[DataTable, ...]
+) -> None:
+    changes = ("training.batch=7", "training.accumulate=2")
+    with pytest.raises(OptionError, match=r"7 cannot be divided by 2: .* 2 times 1 process$"):
+        check_run(tiny_recipe, TrainOptions(data=data, changes=changes))
+
+
 @pytest.mark.parametrize("levels", ["none", "l2"])
 def test_a_pose_task_says_whether_its_losses_leave_parameters_out(
     levels: str, tiny_recipe: Path, data: tuple[DataTable, ...]
@@ -268,10 +281,11 @@ def test_two_processes_have_the_losses_of_one(
     options = TrainOptions(data=data, changes=changes, device="cpu")
     train(tiny_recipe, tmp_path / "one", options=options, report=alone)
     sets = [part for change in changes for part in ("--set", change)]
+    # As the manual has it, without --device: where no GPU is seen, on CPUs.
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
         *("--master-port", "0", "--standalone", "-m", "posepipe", "train", str(tiny_recipe)),
-        *("-o", str(tmp_path / "two"), "--device", "cpu", *sets),
+        *("-o", str(tmp_path / "two"), *sets),
         *("--data", data[0].annotations, data[0].images),
     ]
     done = subprocess.run(
@@ -280,7 +294,7 @@ def test_two_processes_have_the_losses_of_one(
         text=True,
         check=False,
         timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stderr
     assert "find_unused_parameters" not in done.stderr  # torch warns where it is needless

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from msgspec import Meta
 from torch import Tensor
 
 from posepipe.pose.networks.backbone import build_backbone
@@ -31,7 +32,7 @@ class PyramidTable(PoseNetworkTable, frozen=True, kw_only=True):
 
     backbone: str
     stride_in_1x1: bool = False
-    channels: int = 256
+    channels: Annotated[int, Meta(ge=1)] = 256
     merge: Merge = "batch_norm"
     upsampling: Upsampling = "half_pixel"
 
