@@ -118,7 +118,7 @@ def test_micro_batches_are_the_batch_in_parts(sets):
 
 @pytest.mark.parametrize(("batch", "accumulate", "world"), [(4, 3, 1), (4, 1, 3), (4, 4, 2)])
 def test_a_batch_that_cannot_be_shared_is_refused(sets, batch, accumulate, world):
-    with pytest.raises(OptionError, match=f"training.batch = {batch} cannot be shared"):
+    with pytest.raises(OptionError, match=f"training.batch = {batch} cannot be divided"):
         batches(sets, batch=batch, accumulate=accumulate, world=world)
 
 

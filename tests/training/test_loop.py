@@ -133,7 +133,7 @@ def test_a_batch_in_parts_gives_what_it_gives_whole(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_cannot_be_divided_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"training.batch = 8 cannot be shared by 1 processes"):
+    with pytest.raises(OptionError, match=r"training.batch = 8 cannot be divided by 3"):
         Sitting(tmp_path, Line(), msgspec.structs.replace(TABLE, accumulate=3))
 
 
