@@ -94,7 +94,7 @@ def test_without_sizes_pictures_have_the_recipes_size():
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
-    with pytest.raises(OptionError, match="must be a multiple of 3"):
+    with pytest.raises(OptionError, match="cannot be divided by 3"):
         taken(1, world=3)
 
 
