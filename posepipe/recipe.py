@@ -241,8 +241,8 @@ def _choices(kind: type, message: str) -> str:
     for name in found[1].split("."):
         fields = {field.encode_name: field.type for field in getattr(info, "fields", ())}
         info = fields.get(name)
-    values = map(str, getattr(info, "values", ()))
-    return f": use one of {', '.join(values)}"
+    values = ", ".join(map(str, getattr(info, "values", ())))
+    return f": use one of {values}" if values else ""
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
