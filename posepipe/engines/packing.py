@@ -81,14 +81,14 @@ def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None 
 
     Raises:
         TrainingError: no run, or no weights in it yet.
-        OptionError: the model exists, no licence is known, or the weights are too large.
+        OptionError: the model exists, no licence is known, or the weights are too large or not of
+            the run.
         WeightsError: the weights are damaged, or do not fit into half precision.
         DocumentError: something cannot be written.
     """
     options = options or PackOptions()
     folder, target = RunFolder(Path(run)), Path(model)
-    runs = [folder, *(RunFolder(path) for path in options.average)]
-    trained, recipe = [_Trained.read(one) for one in runs], load_recipe(Path(run))
+    runs = [_Trained.read(path) for path in (folder.path, *options.average)]
     names = (WEIGHTS_FILE, RECIPE_FILE, CARD_FILE)
     there = [name for name in names if (target / name).exists()]
     if there and not options.overwrite:
@@ -103,7 +103,7 @@ def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None 
         raise OptionError(
             f"{weights} is not of the run {folder.path}, whose card it would get: pack its own run"
         )
-    files = [one.path / weights.name for one in runs]
+    files = [one.folder.path / weights.name for one in runs]
     for file in files:
         if not file.is_file():
             raise TrainingError(f"{file} is not there: train until a checkpoint is written")
@@ -114,11 +114,13 @@ def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None 
             f"{MOST_BYTES / 1e6:.0f} MB of a shipped model: train a smaller network, or use "
             "--allow-large"
         )
-    packed_recipe = _recipe_of(recipe, options)
+    packed_recipe = _recipe_of(runs[0].recipe, options)
     if not packed_recipe["model"].get("licence"):
         raise OptionError(
             "a model says under what terms it and its data are: give --licence, in a few words"
         )
+    rows = read_rows(folder.path / METRICS_FILE)
+    card = model_card(target.name, packed_recipe, runs, rows, options, len(packed))
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -127,8 +129,6 @@ def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None 
     digest = sha256_of(target / WEIGHTS_FILE)
     packed_recipe["model"] = {"weights_sha256": digest, **packed_recipe["model"]}
     write_whole(target / RECIPE_FILE, [tomli_w.dumps(packed_recipe).encode()])
-    rows = read_rows(folder.path / METRICS_FILE)
-    card = model_card(target.name, packed_recipe, trained, rows, options, len(packed))
     write_whole(target / CARD_FILE, [card.encode()])
     write_golden(load_recipe(target.resolve()))
     return Packed(target, len(packed), digest)
@@ -136,26 +136,27 @@ def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None 
 
 @dataclass(frozen=True)
 class _Trained:
-    """What a card says of a run.
+    """A run that becomes a model, or a part of one.
 
     Attributes:
+        folder: where it lies.
         record: what it was made of.
-        samples: how many it was to see.
-        progress: how far it came.
+        recipe: what it was to be.
     """
 
+    folder: RunFolder
     record: RunRecord
-    samples: int
-    progress: Progress
+    recipe: Recipe
 
     @classmethod
-    def read(cls, folder: RunFolder) -> _Trained:
-        checkpoint = folder.checkpoint()
-        return cls(
-            folder.read_record(),
-            load_recipe(folder.path).tables["training"]["samples"],
-            Progress() if checkpoint is None else checkpoint.progress,
-        )
+    def read(cls, path: Path) -> _Trained:
+        folder = RunFolder(path)
+        return cls(folder, folder.read_record(), load_recipe(path))
+
+    def progress(self) -> Progress:
+        """How far it came: read from the checkpoint, which is large."""
+        checkpoint = self.folder.checkpoint()
+        return Progress() if checkpoint is None else checkpoint.progress
 
 
 def model_card(
@@ -283,14 +284,15 @@ def _training_text(trained: Sequence[_Trained]) -> str:
     if len(trained) > 1:
         texts.append(f"The weights are the mean of those of {len(trained)} runs.")
     for run in trained:
-        record, last = run.record, run.record.sittings[-1]
+        record, last, progress = run.record, run.record.sittings[-1], run.progress()
+        length = run.recipe.tables["training"]["samples"]
         started = "; ".join(
             f"{name} (SHA-256 {digest[:12]}…)" for name, digest in record.start.items()
         )
         device = {"cpu": "CPU", "cuda": "GPU"}.get(last.device, last.device)
         texts.append(
-            f"`posepipe train`, from the recipe {record.recipe}: {run.progress.samples:,} of "
-            f"{run.samples:,} samples in {run.progress.seconds / 60:.0f} minutes, "
+            f"`posepipe train`, from the recipe {record.recipe}: {progress.samples:,} of "
+            f"{length:,} samples in {progress.seconds / 60:.0f} minutes, "
             f"{last.processes} process{'es' if last.processes > 1 else ''} on {device}, "
             f"seed {record.seed}. It began with {started or 'random weights'}."
         )
