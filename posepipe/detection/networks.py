@@ -64,10 +64,9 @@ class NetworkTable(Table, frozen=True):
     def __post_init__(self) -> None:
         if self.cascade and self.architecture != _COMPACT:
             raise ValueError(f"cascade is for {_COMPACT}, {self.architecture} has none")
-        if not all(0 < iou < 1 for iou in self.cascade) or list(self.cascade) != sorted(
-            self.cascade
-        ):
-            raise ValueError(f"cascade must be rising IoUs in (0, 1), got {list(self.cascade)}")
+        ious = list(self.cascade)
+        if ious != sorted(ious) or not all(0 < iou < 1 for iou in ious):
+            raise ValueError(f"cascade must be rising IoUs in (0, 1), got {ious}")
 
 
 def build_network(table: NetworkTable) -> GeneralizedRCNN:
