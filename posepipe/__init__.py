@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     )
     from posepipe.core.boxes import Detections
     from posepipe.core.poses import Poses
-    from posepipe.data.images import ImageFile
     from posepipe.drawing.draw import draw_poses
     from posepipe.errors import PosepipeError
+    from posepipe.io.images import ImageFile
     from posepipe.scoring.scorecard import ScoreCard
 
 _HOMES = {
     "DataTable": "posepipe.api",
     "DetectionOptions": "posepipe.api",
     "Detections": "posepipe.core.boxes",
-    "ImageFile": "posepipe.data.images",
+    "ImageFile": "posepipe.io.images",
     "PoseOptions": "posepipe.api",
     "Poses": "posepipe.core.poses",
     "PosepipeError": "posepipe.errors",

@@ -18,8 +18,6 @@ import numpy.typing as npt
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.core.suppression import Method, Suppression
-from posepipe.data.documents import MadeBy, ModelUsed, made_by
-from posepipe.data.images import ImageFile, find_images, images_from_arrays
 from posepipe.detection.stage import (
     DETECTRON2,
     DetectionSettings,
@@ -28,12 +26,14 @@ from posepipe.detection.stage import (
     load_detector,
     recipe_suppression,
 )
-from posepipe.devices import precision_name, resolve_device, resolve_precision
-from posepipe.engines.local import Outcome, run
 from posepipe.errors import OptionError
+from posepipe.io.documents import MadeBy, ModelUsed, made_by
+from posepipe.io.images import ImageFile, find_images, images_from_arrays
+from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
 from posepipe.pose.model import load_pose_model
 from posepipe.pose.networks.build import Head
 from posepipe.pose.stage import DecodingSwitches, PoseStage
+from posepipe.runtime.local import Outcome, run
 from posepipe.scoring.evaluation import evaluate
 from posepipe.scoring.oks import without_duplicates
 from posepipe.scoring.rescore import rescored
@@ -69,7 +69,8 @@ class DetectionOptions:
 
     Attributes:
         models: names or folders; their boxes are pooled before NMS (the paper's table 2). Weights
-            that are not here are fetched if the model's recipe says from where (`posepipe.zoo`).
+            that are not here are fetched if the model's recipe says from where
+            (`posepipe.zoo.cache`).
         config: with the model "detectron2": a YAML file or a name of its model zoo.
         weights: another weights file than the model's own; for a single model.
         nms: the kind of suppression.
@@ -80,7 +81,7 @@ class DetectionOptions:
         flip: look at the mirror image, too.
         min_score: people with a lower score are left out; the paper leaves out none (0).
         batch_size: pictures per pass.
-        device, precision: see `posepipe.devices`.
+        device, precision: see `posepipe.networks.devices`.
     """
 
     models: tuple[str | Path, ...] = (DEFAULT_DETECTOR,)
@@ -175,7 +176,7 @@ class PoseOptions:
         rescore: pose score = box score x mean keypoint confidence; else the box score.
         oks_nms: leave out poses whose OKS with a better one exceeds this; None for none.
         batch_size: crops per pass, gathered across pictures.
-        device, precision: see `posepipe.devices`.
+        device, precision: see `posepipe.networks.devices`.
 
     Raises:
         OptionError: the OKS is outside [0, 1].

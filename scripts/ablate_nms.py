@@ -31,15 +31,15 @@ from posepipe.api import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL, DetectionOptions,
 from posepipe.core.boxes import Detections, clip, xyxy_to_xywh
 from posepipe.core.poses import Poses
 from posepipe.core.suppression import Suppression, suppress
-from posepipe.data.coco import image_files, read_annotations
-from posepipe.data.documents import as_written
-from posepipe.data.images import ImageFile
-from posepipe.data.jsonfiles import write_whole
-from posepipe.data.splits import find_split
 from posepipe.detection.candidates import PERSON, Candidates
 from posepipe.detection.stage import DetectionSettings, DetectionStage, ReadyImage, choose_people
-from posepipe.engines.local import Outcome, run
 from posepipe.errors import OptionError, PosepipeError
+from posepipe.io.coco import image_files, read_annotations
+from posepipe.io.documents import as_written
+from posepipe.io.images import ImageFile
+from posepipe.io.jsonfiles import write_whole
+from posepipe.io.splits import find_split
+from posepipe.runtime.local import Outcome, run
 from posepipe.scoring.evaluation import evaluate, evaluate_boxes
 
 PAPERS_ROWS = ("hard:0.3", "hard:0.4", "hard:0.5", "hard:0.6", "soft_gaussian")

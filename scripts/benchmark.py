@@ -21,15 +21,15 @@ import torch
 
 from posepipe.api import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL, DetectionOptions
 from posepipe.core.boxes import Detections
-from posepipe.data.images import ImageFile, find_images
 from posepipe.detection.stage import DetectionStage, load_detector
-from posepipe.devices import resolve_device, resolve_precision
-from posepipe.engines.local import run
+from posepipe.io.images import ImageFile, find_images
+from posepipe.networks.devices import resolve_device, resolve_precision
 from posepipe.pose.crops import network_input
 from posepipe.pose.model import build_pose_network, load_pose_model, pose_model
 from posepipe.pose.stage import DecodingSwitches, PoseStage
-from posepipe.recipe import load_recipe
+from posepipe.runtime.local import run
 from posepipe.training.samples import DataTable
+from posepipe.zoo.recipe import load_recipe
 
 People = Sequence[tuple[ImageFile, Detections]]
 

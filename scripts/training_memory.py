@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.networks.build import build_network, network_table
-from posepipe.recipe import load_recipe
+from posepipe.zoo.recipe import load_recipe
 
 CROPS = (4, 32)
 BYTES = 4  # of a float

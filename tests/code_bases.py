@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from posepipe.importing.checkpoints import Checkpoint
+from posepipe.curation.importing.checkpoints import Checkpoint
 
 GOLDEN = Path(__file__).parents[1] / "../shared/golden"
 Arrays = dict[str, np.ndarray]

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from posepipe.cli.main import main
-from posepipe.recipe import load_recipe
+from posepipe.zoo.recipe import load_recipe
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -15,8 +15,8 @@ from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.core.suppression import Suppression
 from posepipe.errors import ImageError, OptionError, PosepipeError
-from posepipe.recipe import load_recipe
 from posepipe.scoring.rescore import rescored
+from posepipe.zoo.recipe import load_recipe
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -15,16 +15,18 @@ from pathlib import Path
 import pytest
 
 import posepipe
+from posepipe.curation.paper import PaperTable
 from posepipe.detection.candidates import CandidatesTable, DetectorTable
 from posepipe.detection.networks import NetworkTable
 from posepipe.detection.stage import SuppressionTable
 from posepipe.detection.torchvision import Preprocessing
-from posepipe.engines.paper import PaperTable
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.heatmaps import DecodingTable
 from posepipe.pose.networks.build import network_table
 from posepipe.pose.networks.hourglass import HourglassTable
-from posepipe.recipe import (
+from posepipe.training.detector.task import DetectorTrainingTable
+from posepipe.training.tables import PoseTrainingTable
+from posepipe.zoo.recipe import (
     EXTENDS,
     Recipe,
     ReportedTable,
@@ -34,8 +36,6 @@ from posepipe.recipe import (
     load_recipe,
     sha256_of,
 )
-from posepipe.training.detector_task import DetectorTrainingTable
-from posepipe.training.tables import PoseTrainingTable
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "posepipe").rglob("*.py"))

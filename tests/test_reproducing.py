@@ -15,9 +15,9 @@ import torch
 from posepipe.cli.main import main
 from posepipe.pose.networks.base import PoseNetworkTable
 from posepipe.pose.networks.build import build_network, network_table
-from posepipe.recipe import list_recipes, load_recipe
-from posepipe.training.losses import check_loss
+from posepipe.training.pose.losses import check_loss
 from posepipe.training.tables import PoseTrainingTable
+from posepipe.zoo.recipe import list_recipes, load_recipe
 
 PAGE = Path(__file__).parents[1] / "docs" / "reproducing.md"
 TEXT = PAGE.read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from posepipe.training.losses import Losses, Part
+from posepipe.training.pose.losses import Losses, Part
 
 
 @dataclass(frozen=True)

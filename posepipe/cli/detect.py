@@ -34,7 +34,7 @@ def detect(verbose: bool, /, output: Path, **options: Any) -> None:
     """
     images = image_set(options)
     check_output(output, [*options["inputs"], *(image.path for image in images)])
-    from posepipe.engines.runs import run_detection
+    from posepipe.runtime.runs import run_detection
 
     chosen = chosen_detection(options)
     fetch_missing(chosen.models, chosen.weights, stage="detection", offline=options["offline"])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from posepipe.core.boxes import Detections
     from posepipe.core.poses import Poses
-    from posepipe.data.images import ImageFile
+    from posepipe.io.images import ImageFile
 
 
 @click.command()
@@ -50,11 +50,11 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
     stdout.
     """
     from posepipe.core.poses import Poses
-    from posepipe.data.documents import Skipped
     from posepipe.drawing.draw import draw_detections, draw_poses
     from posepipe.drawing.save import save_image
     from posepipe.drawing.style import DrawStyle
-    from posepipe.streams import prefetch
+    from posepipe.io.documents import Skipped
+    from posepipe.runtime.streams import prefetch
 
     style = DrawStyle(
         min_confidence=options["min_confidence"],
@@ -103,7 +103,7 @@ def _items(
     results: Path, images: Path | None
 ) -> tuple[list[tuple[ImageFile, Detections | Poses]], tuple[str, ...], int]:
     """The pictures with what was found in them; unsound boxes; how many of other categories."""
-    from posepipe.data.documents import read_boxes, read_keypoints
+    from posepipe.io.documents import read_boxes, read_keypoints
     from posepipe.scoring.results import holds_boxes
 
     if holds_boxes(results):

@@ -39,8 +39,8 @@ def evaluate(
         raise click.UsageError("--data is the folder of a --split")
     import msgspec
 
-    from posepipe.data.jsonfiles import write_whole
-    from posepipe.data.splits import find_split
+    from posepipe.io.jsonfiles import write_whole
+    from posepipe.io.splits import find_split
     from posepipe.scoring import evaluation
     from posepipe.scoring.results import holds_boxes
     from posepipe.scoring.scorecard import BoxScoreCard, ScoreCard

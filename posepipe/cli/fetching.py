@@ -15,12 +15,12 @@ from tqdm import tqdm
 from posepipe.cli.interruption import INTERRUPTED
 
 if TYPE_CHECKING:
-    from posepipe.recipe import Recipe, Stage
-    from posepipe.zoo import CachedWeights
+    from posepipe.zoo.cache import CachedWeights
+    from posepipe.zoo.recipe import Recipe, Stage
 
 
 class TransferBar:
-    """A `posepipe.downloads.Watcher`: a bar in bytes, no bar where stderr is no terminal.
+    """A `posepipe.zoo.downloads.Watcher`: a bar in bytes, no bar where stderr is no terminal.
 
     Args:
         weights: what is fetched; named, with its terms, once it begins to arrive.
@@ -98,8 +98,8 @@ def fetch_missing(
     Raises:
         PosepipeError: no such model, or its weights cannot be fetched.
     """
-    from posepipe.recipe import load_recipe
-    from posepipe.zoo import CachedWeights, is_offline, state_of, weights_by_name
+    from posepipe.zoo.cache import CachedWeights, is_offline, state_of, weights_by_name
+    from posepipe.zoo.recipe import load_recipe
 
     if weights is not None:
         return

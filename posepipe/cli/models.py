@@ -14,7 +14,7 @@ from posepipe.cli.models_pack import pack
 from posepipe.cli.models_verify import verify
 
 if TYPE_CHECKING:
-    from posepipe.recipe import Recipe
+    from posepipe.zoo.recipe import Recipe
 
 
 @click.group(invoke_without_command=True)
@@ -24,8 +24,8 @@ def models(ctx: click.Context, as_json: bool) -> None:
     """List the models, or show one: `posepipe models show NAME`."""
     if ctx.invoked_subcommand is not None:
         return
-    from posepipe.recipe import list_recipes
-    from posepipe.zoo import state_of
+    from posepipe.zoo.cache import state_of
+    from posepipe.zoo.recipe import list_recipes
 
     recipes = list_recipes()
     if as_json:
@@ -44,7 +44,7 @@ def models(ctx: click.Context, as_json: bool) -> None:
 def _json_of(recipes: Sequence[Recipe]) -> str:
     import msgspec
 
-    from posepipe.zoo import state_of, weights_at
+    from posepipe.zoo.cache import state_of, weights_at
 
     entries = []
     for recipe in recipes:
@@ -69,9 +69,9 @@ def _json_of(recipes: Sequence[Recipe]) -> str:
 @click.argument("name")
 def show(name: str) -> None:
     """Show a model's recipe, size and multiply-adds."""
-    from posepipe.engines.cost import model_cost
-    from posepipe.recipe import WEIGHTS_FILE, load_recipe
-    from posepipe.zoo import weights_at
+    from posepipe.curation.cost import model_cost
+    from posepipe.zoo.cache import weights_at
+    from posepipe.zoo.recipe import WEIGHTS_FILE, load_recipe
 
     recipe = load_recipe(name)
     click.echo(recipe.text.rstrip() + "\n")

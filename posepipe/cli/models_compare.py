@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from posepipe.engines.paper import Comparison
+    from posepipe.curation.paper import Comparison
 
 _HEAD = (
     f"{'':44}{'parameters, MB':^25}{'multiply-adds, 2^30':^25}{'OKS AP':>8}\n"
@@ -28,8 +28,8 @@ def compare(stride_in_1x1: bool) -> None:
 
     Accuracy is the paper's alone. docs/networks.md explains the differences.
     """
-    from posepipe.engines.paper import compare_with_paper
-    from posepipe.recipe import list_recipes
+    from posepipe.curation.paper import compare_with_paper
+    from posepipe.zoo.recipe import list_recipes
 
     rows = compare_with_paper(list_recipes("pose"), stride_in_1x1=stride_in_1x1)
     click.echo(_HEAD)

@@ -11,7 +11,7 @@ from posepipe.cli.fetching import transfer_bar
 from posepipe.errors import OptionError, PosepipeError
 
 if TYPE_CHECKING:
-    from posepipe.recipe import Recipe
+    from posepipe.zoo.recipe import Recipe
 
 
 @click.command()
@@ -27,7 +27,7 @@ def fetch(names: tuple[str, ...], everything: bool, pin: bool, offline: bool) ->
     """
     if bool(names) == everything:
         raise click.UsageError("name the models to fetch, or give --all")
-    from posepipe.recipe import list_recipes, load_recipe
+    from posepipe.zoo.recipe import list_recipes, load_recipe
 
     if everything:
         recipes = [recipe for recipe in list_recipes() if recipe.weights.urls]
@@ -45,7 +45,7 @@ def fetch(names: tuple[str, ...], everything: bool, pin: bool, offline: bool) ->
 
 
 def _fetch_one(recipe: Recipe, *, pin: bool, offline: bool) -> None:
-    from posepipe.zoo import CachedWeights, is_offline, weights_by_name
+    from posepipe.zoo.cache import CachedWeights, is_offline, weights_by_name
 
     if recipe.has_weights or not recipe.weights.urls:  # beside the recipe, or nowhere
         path, digest = recipe.verified_weights()

@@ -34,7 +34,7 @@ def import_(file: Path, output: Path, input_size: str | None, batch_norm_eps: fl
     """
     if batch_norm_eps is not None and not 0 <= batch_norm_eps < 1:
         raise OptionError(f"--batch-norm-eps takes a number in [0, 1), got {batch_norm_eps}")
-    from posepipe.importing.model_folder import import_checkpoint
+    from posepipe.curation.importing.model_folder import import_checkpoint
 
     size = input_size or "256x192"
     made = import_checkpoint(

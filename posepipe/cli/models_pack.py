@@ -37,7 +37,7 @@ def pack(run: Path, model: Path, **options: Any) -> None:
     It gets the weights in half precision, the recipe, golden numbers for `posepipe models verify`,
     and a model card with what was measured, what the model was trained on and how.
     """
-    from posepipe.engines.packing import PackOptions, pack_run
+    from posepipe.curation.packing import PackOptions, pack_run
 
     packed = pack_run(run, model, options=PackOptions(**options))
     click.echo(f"{packed.folder}: {packed.bytes / 1e6:.1f} MB, SHA-256 {packed.sha256}")

@@ -17,9 +17,9 @@ def verify(models: tuple[str, ...], update: bool, device: str) -> None:
     MODEL is a name or a folder; without one, all models that have weights. Each is run in fp32 on
     a small picture. The exit status is 1 if one differs by more than the tolerance.
     """
-    from posepipe.engines.golden import verify as verify_model
-    from posepipe.engines.golden import write_golden
-    from posepipe.recipe import list_recipes, load_recipe
+    from posepipe.curation.golden import verify as verify_model
+    from posepipe.curation.golden import write_golden
+    from posepipe.zoo.recipe import list_recipes, load_recipe
 
     recipes = [load_recipe(model) for model in models] or [
         recipe for recipe in list_recipes() if recipe.has_weights

@@ -14,9 +14,9 @@ from posepipe.errors import OptionError
 
 if TYPE_CHECKING:
     from posepipe.api import DetectionOptions, PoseOptions
-    from posepipe.data.documents import MadeBy
-    from posepipe.data.images import ImageSet
-    from posepipe.engines.runs import RunOptions
+    from posepipe.io.documents import MadeBy
+    from posepipe.io.images import ImageSet
+    from posepipe.runtime.runs import RunOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -208,9 +208,9 @@ def image_set(options: dict[str, Any]) -> ImageSet:
     Raises:
         PosepipeError: neither inputs nor a split, both, or no picture there.
     """
-    from posepipe.data.coco import image_files, read_annotations
-    from posepipe.data.images import find_images
-    from posepipe.data.splits import find_split
+    from posepipe.io.coco import image_files, read_annotations
+    from posepipe.io.images import find_images
+    from posepipe.io.splits import find_split
 
     inputs, split = options["inputs"], options["split"]
     if not inputs and not split:
@@ -239,7 +239,7 @@ def check_output(output: Path, inputs: Iterable[str | Path | None]) -> None:
     Raises:
         PosepipeError: the output is a folder or in none, or one of the inputs.
     """
-    from posepipe.data.jsonfiles import check_output as check_place
+    from posepipe.io.jsonfiles import check_output as check_place
 
     if str(output) == "-":
         raise OptionError("results go to files, not to stdout: name a file with -o")
@@ -255,7 +255,7 @@ def run_options(
     options: dict[str, Any], *, output: Path, made_by: MadeBy, progress: Callable[[int], None]
 ) -> RunOptions:
     """The engine's options of `running_options`."""
-    from posepipe.engines.runs import RunOptions
+    from posepipe.runtime.runs import RunOptions
 
     return RunOptions(
         output=output,

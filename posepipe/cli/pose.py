@@ -25,7 +25,7 @@ from posepipe.cli.progress import (
 from posepipe.errors import DocumentError
 
 if TYPE_CHECKING:
-    from posepipe.data.documents import BoxesDocument
+    from posepipe.io.documents import BoxesDocument
 
 
 @click.command()
@@ -51,8 +51,8 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
         raise DocumentError(f"{source}: {document.problems[0]}")
     given = (boxes, options["annotations"], options["ground_truth"])
     check_output(output, [*given, *(image.path for image in document.images)])
-    from posepipe.engines.runs import run_poses
-    from posepipe.recipe import sha256_of
+    from posepipe.runtime.runs import run_poses
+    from posepipe.zoo.recipe import sha256_of
 
     chosen = chosen_pose(options)
     fetch_missing(chosen.models, chosen.weights, stage="pose", offline=options["offline"])
@@ -74,8 +74,8 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
 
 def _boxes(boxes: Path | None, options: dict[str, Any]) -> tuple[BoxesDocument, Path]:
     """The boxes to work on, and the file they come from."""
-    from posepipe.data.coco import read_annotations
-    from posepipe.data.documents import labelled_document, read_boxes
+    from posepipe.io.coco import read_annotations
+    from posepipe.io.documents import labelled_document, read_boxes
 
     ground_truth, images = options["ground_truth"], options["images"]
     if ground_truth is not None:

@@ -16,7 +16,7 @@ from posepipe.cli.interruption import INTERRUPTED
 from posepipe.errors import ImageError
 
 if TYPE_CHECKING:
-    from posepipe.data.documents import Skipped
+    from posepipe.io.documents import Skipped
 
 MOST_LINES = 20
 
@@ -142,7 +142,7 @@ def count_of(number: int, one: str, many: str = "") -> str:
 
 
 def _how_to_go_on(output: Path) -> str:
-    from posepipe.data.journal import SUFFIX
+    from posepipe.io.journal import SUFFIX
 
     journal = output.parent / (output.name + SUFFIX)
     if not journal.is_file():  # nothing was finished yet, or a command without a journal

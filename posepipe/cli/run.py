@@ -38,7 +38,7 @@ def run(verbose: bool, /, output: Path, **options: Any) -> None:
     images = image_set(options)
     check_output(output, [*options["inputs"], *(image.path for image in images)])
     from posepipe.api import made_by_both
-    from posepipe.engines.runs import run_both
+    from posepipe.runtime.runs import run_both
 
     detection, pose = chosen_detection(options), chosen_pose(options)
     offline = options["offline"]

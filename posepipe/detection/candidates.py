@@ -20,7 +20,7 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from posepipe.core.shapes import check_same_length, checked
-from posepipe.recipe import Table
+from posepipe.zoo.recipe import Table
 
 PERSON = 1
 """The class number of a person."""

@@ -105,7 +105,7 @@ class CascadeRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision has no typ
             nothing; and no losses.
         """
         if targets is not None:
-            raise ValueError("a cascade is trained with posepipe.training.detector_losses")
+            raise ValueError("a cascade is trained with posepipe.training.detector.losses")
         rois, opinions, stages = proposals, [], box_stages(self)
         for stage in stages:
             pooled = self.box_roi_pool(features, rois, image_shapes)

@@ -30,10 +30,10 @@ from posepipe.detection.candidates import (
     Origin,
     by_shape,
 )
-from posepipe.detection.precision import run_in_precision
 from posepipe.errors import MissingDependencyError, RecipeError, WeightsError
-from posepipe.recipe import Recipe
-from posepipe.weights import find_weights, fit_state, read_state
+from posepipe.networks.precision import run_in_precision
+from posepipe.zoo.recipe import Recipe
+from posepipe.zoo.weights import find_weights, fit_state, read_state
 
 HOW_TO_GET_IT = (
     "this model needs detectron2, which is not installed: get its source from "

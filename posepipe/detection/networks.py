@@ -22,8 +22,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from posepipe.detection.cascade import BoxPredictor, CascadeRoIHeads, LaterStage
 from posepipe.errors import WeightsError
-from posepipe.recipe import Table
-from posepipe.weights import fit_state, read_state
+from posepipe.zoo.recipe import Table
+from posepipe.zoo.weights import fit_state, read_state
 
 Architecture = Literal[
     "fasterrcnn_mobilenet_v2_fpn",

@@ -17,7 +17,6 @@ from msgspec import Meta
 
 from posepipe.core.boxes import Detections, area, clip
 from posepipe.core.suppression import Method, Suppression, suppress
-from posepipe.data.images import ImageFile
 from posepipe.detection.candidates import (
     PERSON,
     Candidates,
@@ -26,9 +25,10 @@ from posepipe.detection.candidates import (
     Origin,
     pooled,
 )
-from posepipe.devices import resolve_device, resolve_precision
 from posepipe.errors import OptionError, RecipeError
-from posepipe.recipe import Recipe, Table, load_recipe
+from posepipe.io.images import ImageFile
+from posepipe.networks.devices import resolve_device, resolve_precision
+from posepipe.zoo.recipe import Recipe, Table, load_recipe
 
 DETECTRON2 = "detectron2"
 """In place of a model's name: a detectron2 network described by a configuration alone."""
@@ -112,7 +112,7 @@ class _View:
 
 
 class DetectionStage:
-    """A `posepipe.engines.stage.Stage` from `ImageFile` to `Detections`.
+    """A `posepipe.runtime.stage.Stage` from `ImageFile` to `Detections`.
 
     Several detectors, scales and mirror images add their boxes to one pool before NMS.
 

@@ -38,9 +38,9 @@ from posepipe.detection.candidates import (
 )
 from posepipe.detection.cascade import box_stages
 from posepipe.detection.networks import NetworkTable, build_network
-from posepipe.detection.precision import run_in_precision
-from posepipe.recipe import Recipe, Table
-from posepipe.weights import find_weights, fit_state, read_state
+from posepipe.networks.precision import run_in_precision
+from posepipe.zoo.recipe import Recipe, Table
+from posepipe.zoo.weights import find_weights, fit_state, read_state
 
 Side = Annotated[int, Meta(ge=32, le=8192)]
 Rgb = tuple[float, float, float]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from posepipe.core.affine import Affine
 from posepipe.core.boxes import Detections, extend, grow_to_aspect
-from posepipe.recipe import Table
+from posepipe.zoo.recipe import Table
 
 
 class PreprocessingTable(Table, frozen=True):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posepipe.recipe import Table
+from posepipe.zoo.recipe import Table
 
 
 class DecodingTable(Table, frozen=True):

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
-from posepipe.devices import resolve_device, resolve_precision
 from posepipe.errors import RecipeError
+from posepipe.networks.devices import resolve_device, resolve_precision
 from posepipe.pose.crops import PreprocessingTable, network_input
 from posepipe.pose.heatmaps import DecodingTable, mirror_back
 from posepipe.pose.networks.base import PoseNetwork
 from posepipe.pose.networks.build import Head, build_network, network_table, with_head
-from posepipe.recipe import Recipe, load_recipe
-from posepipe.weights import find_weights, fit_state, read_state
+from posepipe.zoo.recipe import Recipe, load_recipe
+from posepipe.zoo.weights import find_weights, fit_state, read_state
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +84,8 @@ def load_pose_model(
         name_or_path: the model.
         weights: another weights file than the one beside the recipe.
         head: "global" leaves out a CPN's RefineNet; see `build_pose_network`.
-        device: see `posepipe.devices.resolve_device`.
-        precision: see `posepipe.devices.resolve_precision`.
+        device: see `posepipe.networks.devices.resolve_device`.
+        precision: see `posepipe.networks.devices.resolve_precision`.
 
     Raises:
         RecipeError: no such model, or its recipe has a wrong field.

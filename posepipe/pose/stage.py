@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
-from posepipe.data.images import ImageFile
 from posepipe.errors import OptionError
+from posepipe.io.images import ImageFile
 from posepipe.pose.crops import Crops, cut_crops
 from posepipe.pose.heatmaps import CropKeypoints, DecodingTable, decode
 from posepipe.pose.model import PoseModel

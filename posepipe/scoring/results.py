@@ -15,8 +15,8 @@ import msgspec
 
 from posepipe.core.boxes import Detections, xyxy_to_xywh
 from posepipe.core.poses import Poses
-from posepipe.data.jsonfiles import decode, read_bytes
 from posepipe.errors import DocumentError, EvaluationError
+from posepipe.io.jsonfiles import decode, read_bytes
 
 Box = tuple[float, float, float, float]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from posepipe.data.jsonfiles import write_whole
 from posepipe.errors import TrainingError
+from posepipe.io.jsonfiles import write_whole
 
 FORMAT = 1
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 
 from posepipe.core.skeleton import Skeleton
-from posepipe.data.coco import WHAT, ImageEntry
-from posepipe.data.images import ImageFile
-from posepipe.data.jsonfiles import decode, read_bytes
 from posepipe.errors import DocumentError, ImageError
+from posepipe.io.coco import WHAT, ImageEntry
+from posepipe.io.images import ImageFile
+from posepipe.io.jsonfiles import decode, read_bytes
 from posepipe.training.labelcheck import Finding, check_labels, findings_about
 from posepipe.training.samples import DataTable
 

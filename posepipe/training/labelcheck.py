@@ -1,6 +1,6 @@
 """What is wrong with an annotation file: all of it, counted, where reading stops at the first.
 
-`posepipe.data.coco.read_annotations` refuses a file with any fatal finding of these; somebody who
+`posepipe.io.coco.read_annotations` refuses a file with any fatal finding of these; somebody who
 has to mend a file wants to know of all of them at once.
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from posepipe.core.skeleton import Skeleton
-from posepipe.data.coco import PERSON, PERSON_ID, WHAT, ImageEntry
-from posepipe.data.jsonfiles import decode, read_bytes
+from posepipe.io.coco import PERSON, PERSON_ID, WHAT, ImageEntry
+from posepipe.io.jsonfiles import decode, read_bytes
 
 EXAMPLES = 3  # named in a line
 FAR_OUTSIDE = 0.1  # of the picture's longer side for keypoints, of the box's side for boxes

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from posepipe.devices import resolve_precision
 from posepipe.errors import TrainingError
+from posepipe.networks.devices import resolve_precision
 from posepipe.training.checkpoint import Checkpoint, Progress
 from posepipe.training.metrics import METRICS_FILE, MINED_FILE, MetricsLog
 from posepipe.training.optimiser import average_into, build_optimiser, learning_rate

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from posepipe.data.jsonfiles import cannot_write, write_whole
+from posepipe.io.jsonfiles import cannot_write, write_whole
 
 METRICS_FILE = "metrics.csv"
 MINED_FILE = "mined.csv"

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from posepipe.data.images import ImageFile
+from posepipe.io.images import ImageFile
 
 CacheKind = Literal["memory", "none"]
 Pixels = npt.NDArray[np.uint8]

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from posepipe.devices import resolve_device
 from posepipe.errors import MissingDependencyError, OptionError
+from posepipe.networks.devices import resolve_device
 
 # Longer than any validation, during which the others wait for the first process.
 _PATIENCE = timedelta(hours=3)
@@ -80,8 +80,8 @@ def join_processes(device: str = "auto") -> Processes:
     """This process among those that `accelerate launch` or `torchrun` started; alone without them.
 
     Args:
-        device: for a process on its own, see `posepipe.devices.resolve_device`; of several ones
-            each takes its own GPU, or with "cpu" (or where there is no GPU) the CPU.
+        device: for a process on its own, see `posepipe.networks.devices.resolve_device`; of several
+            ones each takes its own GPU, or with "cpu" (or where there is no GPU) the CPU.
 
     Raises:
         OptionError: no such device, a single device for several processes, or processes that

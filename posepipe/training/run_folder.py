@@ -17,11 +17,11 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from posepipe.data.jsonfiles import read_bytes, write_whole
 from posepipe.errors import TrainingError
-from posepipe.recipe import RECIPE_FILE, WEIGHTS_FILE, Recipe, load_recipe, sha256_of
+from posepipe.io.jsonfiles import read_bytes, write_whole
 from posepipe.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from posepipe.training.tables import TrainingTable
+from posepipe.zoo.recipe import RECIPE_FILE, WEIGHTS_FILE, Recipe, load_recipe, sha256_of
 
 CHECKPOINT_FILE = "checkpoint.pt"
 LAST_WEIGHTS_FILE = "last.safetensors"

@@ -12,12 +12,11 @@ import torch
 from msgspec.structs import replace
 
 from posepipe.core.skeleton import COCO_PERSON
-from posepipe.data.coco import read_annotations
 from posepipe.errors import PosepipeError, RecipeError, TrainingError
-from posepipe.recipe import Recipe, load_recipe
+from posepipe.io.coco import read_annotations
 from posepipe.training.checkpoint import Checkpoint
 from posepipe.training.datacheck import check_data, data_fingerprint
-from posepipe.training.detector_task import (
+from posepipe.training.detector.task import (
     DetectorTask,
     DetectorTrainingTable,
     check_trainable,
@@ -25,7 +24,7 @@ from posepipe.training.detector_task import (
 from posepipe.training.labelcheck import Finding
 from posepipe.training.loop import Loop, LoopOptions
 from posepipe.training.order import check_batch
-from posepipe.training.pose_task import PoseTask
+from posepipe.training.pose.task import PoseTask
 from posepipe.training.processes import Processes, join_processes
 from posepipe.training.reports import Report
 from posepipe.training.run_folder import (
@@ -40,6 +39,7 @@ from posepipe.training.run_folder import (
 from posepipe.training.samples import DataTable
 from posepipe.training.tables import PoseTrainingTable, TrainingTable, with_data
 from posepipe.training.task import Task
+from posepipe.zoo.recipe import Recipe, load_recipe
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ class TrainOptions:
         start: weights of the whole network to begin with.
         minutes: stop after so long, with a checkpoint to go on from; None: at the run's end.
         resume: go on from the run folder's checkpoint; where there is no run, begin one.
-        device: see `posepipe.devices`; of several processes each takes a GPU of its own.
+        device: see `posepipe.networks.devices`; of several processes each takes a GPU of its own.
     """
 
     changes: tuple[str, ...] = ()

@@ -13,7 +13,9 @@ import numpy.typing as npt
 from posepipe.core.boxes import area
 from posepipe.core.shapes import check_same_length, checked
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
-from posepipe.data.coco import (
+from posepipe.detection.candidates import PERSON
+from posepipe.errors import DocumentError
+from posepipe.io.coco import (
     Annotations,
     Instances,
     Provenance,
@@ -21,10 +23,8 @@ from posepipe.data.coco import (
     read_annotations,
     read_instances,
 )
-from posepipe.detection.candidates import PERSON
-from posepipe.errors import DocumentError
-from posepipe.recipe import Table
 from posepipe.training.pictures import Picture, PictureCache, Pixels
+from posepipe.zoo.recipe import Table
 
 Sample = TypeVar("Sample")
 

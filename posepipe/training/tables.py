@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from posepipe.recipe import Recipe, Table
-from posepipe.training.augment import AugmentTable
-from posepipe.training.losses import PoseLossTable
+from posepipe.training.pose.augment import AugmentTable
+from posepipe.training.pose.losses import PoseLossTable
 from posepipe.training.samples import DataTable
+from posepipe.zoo.recipe import Recipe, Table
 
 
 class TrainingTable(Table, frozen=True):

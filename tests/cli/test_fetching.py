@@ -18,8 +18,8 @@ from commands import blank, content, error_of, lines, photo, posepipe, start
 from fileserver import FileServer, file_server
 from torchvision.models import get_model
 
-from posepipe import recipe as recipes
-from posepipe.recipe import Recipe, load_recipe
+from posepipe.zoo import recipe as recipes
+from posepipe.zoo.recipe import Recipe, load_recipe
 
 SMALLEST = "fasterrcnn-mobilenet-v3-large-320-fpn"
 

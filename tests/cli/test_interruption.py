@@ -110,7 +110,7 @@ SLEEPY = """
 import time
 from posepipe.cli import detect
 from posepipe.core.boxes import Detections
-from posepipe.data.documents import made_by
+from posepipe.io.documents import made_by
 
 class Sleepy:
     batch_size = 1
@@ -161,7 +161,7 @@ def test_an_interruption_while_models_load_is_one_line(
 
 STUCK = """
 import time
-from posepipe.data.images import ImageFile
+from posepipe.io.images import ImageFile
 
 def read_slowly(self):
     print("reading", flush=True)

@@ -6,16 +6,16 @@ import pytest
 from commands import content, error_of, posepipe
 
 from posepipe.api import PoseOptions
-from posepipe.recipe import load_recipe
+from posepipe.zoo.recipe import load_recipe
 
 
 @pytest.fixture
 def compared(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """Runs the command on some models; on all it is tested in tests/engines/test_paper.py."""
+    """Runs the command on some models; on all it is tested in tests/curation/test_paper.py."""
 
     def run(names: list[str], *options: str) -> list[str]:
         recipes = [load_recipe(name) for name in names]
-        monkeypatch.setattr("posepipe.recipe.list_recipes", lambda stage: recipes)
+        monkeypatch.setattr("posepipe.zoo.recipe.list_recipes", lambda stage: recipes)
         result = posepipe("models", "compare", *options)
         assert (result.exit_code, result.stderr) == (0, "")
         return result.stdout.splitlines()

@@ -9,12 +9,12 @@ import torch
 from code_bases import save_pytorch
 from commands import boxes_file, content, error_of, lines, photo, posepipe
 
-from posepipe.importing import pytorch_cpn
-from posepipe.importing.source import DECODING, preprocessing
+from posepipe.curation.importing import pytorch_cpn
+from posepipe.curation.importing.source import DECODING, preprocessing
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.heatmaps import DecodingTable
 from posepipe.pose.networks.cpn import CPN, CPNTable
-from posepipe.recipe import load_recipe
+from posepipe.zoo.recipe import load_recipe
 
 
 @pytest.fixture(scope="module")

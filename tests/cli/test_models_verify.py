@@ -7,7 +7,7 @@ from pathlib import Path
 
 from commands import error_of, posepipe
 
-from posepipe.recipe import list_recipes, load_recipe
+from posepipe.zoo.recipe import list_recipes, load_recipe
 
 POSE = "cpn-mobilenetv2-256x192"
 

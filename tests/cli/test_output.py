@@ -11,7 +11,7 @@ import pytest
 from commands import lines, photo, posepipe, truncated
 
 from posepipe.cli import progress
-from posepipe.data.documents import Skipped
+from posepipe.io.documents import Skipped
 
 
 @pytest.mark.parametrize("place", ["before", "behind"])

@@ -10,7 +10,7 @@ from builders import annotation_file, image_entry, save_json
 from commands import boxes_file, content, lines, photo, posepipe
 from PIL import Image
 
-from posepipe.recipe import list_recipes
+from posepipe.zoo.recipe import list_recipes
 
 
 def test_people_in_photographs_get_boxes_and_poses(work: Path) -> None:

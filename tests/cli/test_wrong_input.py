@@ -22,7 +22,7 @@ from commands import (
     truncated,
 )
 
-from posepipe.data import jsonfiles
+from posepipe.io import jsonfiles
 
 
 def pose_entry(**changes: object) -> dict[str, object]:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from posepipe.detection.networks import compact_detector
 from posepipe.detection.torchvision import Preprocessing
-from posepipe.recipe import Recipe, load_recipe
+from posepipe.zoo.recipe import Recipe, load_recipe
 
 SMALL = Preprocessing(short_side=96, long_side=160)
 

@@ -16,7 +16,7 @@ from posepipe.detection.candidates import CandidatesTable, DetectorTable
 from posepipe.detection.detectron import COCO_CATEGORY_IDS
 from posepipe.detection.stage import load_detector
 from posepipe.errors import MissingDependencyError, OptionError, RecipeError, WeightsError
-from posepipe.recipe import Recipe
+from posepipe.zoo.recipe import Recipe
 
 HAVE_DETECTRON2 = importlib.util.find_spec("detectron2") is not None
 

@@ -19,8 +19,8 @@ from posepipe.detection.candidates import CandidatesTable, DetectorTable
 from posepipe.detection.networks import NetworkTable, build_network
 from posepipe.detection.stage import load_detector
 from posepipe.detection.torchvision import UNUSED_HEADS, Preprocessing
-from posepipe.recipe import Recipe, list_recipes, load_recipe
-from posepipe.weights import fit_state
+from posepipe.zoo.recipe import Recipe, list_recipes, load_recipe
+from posepipe.zoo.weights import fit_state
 
 SMALLEST = "fasterrcnn-mobilenet-v3-large-320-fpn"
 DETECTORS = [recipe for recipe in list_recipes("detection") if recipe.weights.urls]

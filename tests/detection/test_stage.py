@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from posepipe.core.suppression import Suppression
-from posepipe.data.images import ImageFile
 from posepipe.detection.candidates import Candidates, Origin
 from posepipe.detection.stage import (
     DetectionSettings,
@@ -19,7 +18,8 @@ from posepipe.detection.stage import (
     recipe_suppression,
 )
 from posepipe.errors import OptionError, RecipeError, WeightsError
-from posepipe.recipe import Recipe
+from posepipe.io.images import ImageFile
+from posepipe.zoo.recipe import Recipe
 
 NO_NMS = Suppression(method="none", min_score=0.0)
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from posepipe.pose.model import PoseModel, pose_model
 from posepipe.pose.networks.cpn import CPN, CPNTable
-from posepipe.recipe import Recipe
+from posepipe.zoo.recipe import Recipe
 
 SMALL_CPN = CPNTable(backbone="mobilenet_v2", channels=16)
 

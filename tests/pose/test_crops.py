@@ -23,7 +23,7 @@ from posepipe.pose.crops import (
     network_input,
     whole_pixel_windows,
 )
-from posepipe.recipe import Recipe, RecipeError
+from posepipe.zoo.recipe import Recipe, RecipeError
 
 GOLDEN = Path(__file__).parents[2] / "../shared/golden/crop"
 PORTRAIT = PreprocessingTable(input_size_wh=(192, 256))

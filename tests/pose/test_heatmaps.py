@@ -21,7 +21,7 @@ from posepipe.pose.heatmaps import (
     encode_blurred_cell,
     mirror_back,
 )
-from posepipe.recipe import Recipe, RecipeError, load_recipe
+from posepipe.zoo.recipe import Recipe, RecipeError, load_recipe
 
 GOLDEN = Path(__file__).parents[2] / "../shared/golden/decode"
 TARGETS = GOLDEN.parent / "targets" / "targets.npz"

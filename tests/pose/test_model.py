@@ -12,7 +12,7 @@ from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import OptionError, RecipeError, WeightsError
 from posepipe.pose.heatmaps import mirror_back
 from posepipe.pose.model import build_pose_network, load_pose_model
-from posepipe.recipe import Recipe, list_recipes, load_recipe
+from posepipe.zoo.recipe import Recipe, list_recipes, load_recipe
 
 RECIPE = """
 [model]

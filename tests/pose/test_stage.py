@@ -11,8 +11,8 @@ from builders import detections
 
 from posepipe.core.boxes import Detections
 from posepipe.core.skeleton import COCO_PERSON
-from posepipe.data.images import ImageFile
 from posepipe.errors import ImageError, OptionError
+from posepipe.io.images import ImageFile
 from posepipe.pose.stage import DecodingSwitches, PoseStage
 
 SKIN = [0, 1, 2]  # what `ColourNetwork` calls the red, the green and the blue keypoint

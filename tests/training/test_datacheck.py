@@ -9,11 +9,11 @@ import pytest
 from builders import annotation, annotation_file, image_entry, keypoints_xyv, save_picture
 
 from posepipe.core.skeleton import COCO_PERSON
-from posepipe.data.coco import read_annotations
 from posepipe.errors import DocumentError, ImageError
-from posepipe.recipe import sha256_of
+from posepipe.io.coco import read_annotations
 from posepipe.training.datacheck import check_data, data_fingerprint
 from posepipe.training.samples import DataTable, pose_samples
+from posepipe.zoo.recipe import sha256_of
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from builders import save_picture
 
-from posepipe.data.images import ImageFile
 from posepipe.errors import ImageError
+from posepipe.io.images import ImageFile
 from posepipe.training.pictures import (
     Picture,
     PictureCache,

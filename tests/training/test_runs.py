@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import load_file
 
 from posepipe.errors import OptionError, RecipeError, TrainingError
-from posepipe.recipe import load_recipe, sha256_of
-from posepipe.training.pose_task import PoseTask
+from posepipe.training.pose.task import PoseTask
 from posepipe.training.reports import Report
 from posepipe.training.runs import TrainOptions, check_run, train
 from posepipe.training.samples import DataTable
 from posepipe.training.tables import PoseTrainingTable, with_data
+from posepipe.zoo.recipe import load_recipe, sha256_of
 
 PLAIN = "training.augment={flip=0, rotation=0, scale=[1, 1], shift=0, half_body=0, colour=0}"
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from builders import annotation, annotation_file, image_entry, keypoints_xyv, save_picture
 
-from posepipe.data.coco import read_annotations, read_instances
 from posepipe.errors import DocumentError, ImageError, RecipeError
-from posepipe.recipe import Recipe
+from posepipe.io.coco import read_annotations, read_instances
 from posepipe.training.pictures import Picture, PictureCache
 from posepipe.training.samples import (
     DataTable,
@@ -20,6 +19,7 @@ from posepipe.training.samples import (
     read_detection_sets,
     read_pose_sets,
 )
+from posepipe.zoo.recipe import Recipe
 
 
 @pytest.mark.parametrize(

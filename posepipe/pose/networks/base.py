@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from posepipe.pose.networks.outputs import TrainingHeatmaps
-from posepipe.recipe import Table
+from posepipe.zoo.recipe import Table
 
 
 class PoseNetworkTable(Table, frozen=True):

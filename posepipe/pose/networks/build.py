@@ -12,7 +12,7 @@ from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
 from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable
 from posepipe.pose.networks.hourglass import HourglassTable, StackedHourglass
 from posepipe.pose.networks.resnet import DilatedResNet, ResNetTable
-from posepipe.recipe import RECIPE_FILE, Recipe
+from posepipe.zoo.recipe import RECIPE_FILE, Recipe
 
 Head = Literal["final", "global"]
 TABLES: dict[str, type[PoseNetworkTable]] = {

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 from torch import Tensor
 
-from posepipe.pose.networks.backbone import build_backbone
+from posepipe.networks.backbone import build_backbone
 from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
 from posepipe.pose.networks.globalnet import GlobalNet, Merge, Upsampling
 from posepipe.pose.networks.outputs import TrainingHeatmaps

@@ -14,7 +14,7 @@ from posepipe.pose.networks.build import build_network, network_table, with_head
 from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable
 from posepipe.pose.networks.hourglass import HourglassTable
 from posepipe.pose.networks.resnet import ResNetTable
-from posepipe.recipe import Recipe, list_recipes
+from posepipe.zoo.recipe import Recipe, list_recipes
 
 SIDE = 64
 

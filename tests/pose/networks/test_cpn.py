@@ -11,7 +11,7 @@ from torch import nn
 
 from posepipe.errors import RecipeError
 from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable
-from posepipe.recipe import Recipe
+from posepipe.zoo.recipe import Recipe
 
 SMALL = CPNTable(backbone="mobilenet_v2", channels=16)
 VARIANTS = list(

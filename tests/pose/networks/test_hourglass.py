@@ -9,7 +9,7 @@ import torch
 
 from posepipe.errors import RecipeError, WeightsError
 from posepipe.pose.networks.hourglass import Hourglass, HourglassTable, StackedHourglass
-from posepipe.recipe import Recipe
+from posepipe.zoo.recipe import Recipe
 
 
 def small(stages: int = 2, **changes: int) -> StackedHourglass:

@@ -7,7 +7,7 @@ import torch
 
 from posepipe.errors import RecipeError
 from posepipe.pose.networks.resnet import DilatedResNet, ResNetTable
-from posepipe.recipe import Recipe
+from posepipe.zoo.recipe import Recipe
 
 
 @torch.inference_mode()

@@ -1,0 +1,1 @@
+"""The care of models: their cost, golden numbers, packing, imports."""

@@ -1,1 +1,0 @@
-"""Where stages run: streams of items through any stage; knows no particular stage."""

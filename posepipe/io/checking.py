@@ -1,0 +1,98 @@
+"""Boxes as files have them, checked one by one: the sound ones become Detections."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from posepipe.core.boxes import Detections, xywh_to_xyxy
+from posepipe.io.coco import PERSON_ID
+from posepipe.io.records import BoxRecord
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedBoxes:
+    """What is left of a file's boxes, and what is not.
+
+    Attributes:
+        detections: one per picture, in the order asked for.
+        problems: one line per box that was left out.
+        other_categories: how many boxes were of other categories than person.
+    """
+
+    detections: tuple[Detections, ...]
+    problems: tuple[str, ...] = ()
+    other_categories: int = 0
+
+
+def check_boxes(
+    records: Sequence[BoxRecord],
+    file_names: Mapping[int, str],
+    sizes_wh: Mapping[int, tuple[int, int]],
+) -> CheckedBoxes:
+    """The sound boxes of people, by picture.
+
+    Left out, with a line each, is a box with NaN, without area or wholly outside its picture, a
+    score outside [0, 1], and an image id that is not in `file_names`. A box that reaches outside
+    its picture in part is sound.
+
+    Args:
+        records: the file's boxes, in any order; those of one picture keep theirs.
+        file_names: of the pictures, by id; one Detections for each, in this order.
+        sizes_wh: of the pictures, by id, where known; elsewhere a box that lies to the right of or
+            below its picture is not noticed.
+    """
+    sound: dict[int, tuple[list[tuple[float, ...]], list[float]]] = {}
+    problems = []
+    others = 0
+    for place, (record, corners) in enumerate(zip(records, _corners(records), strict=True)):
+        if record.category_id != PERSON_ID:
+            others += 1
+            continue
+        name = file_names.get(record.image_id)
+        score = math.nan if record.score is None else record.score
+        why = (
+            "image id unknown"
+            if name is None
+            else _unsound(corners, score, sizes_wh.get(record.image_id))
+        )
+        if why:
+            where = f"image {record.image_id}" + (f" ({name})" if name else "")
+            box = ", ".join(f"{number:g}" for number in record.bbox)
+            problems.append(f"{where}: box [{box}], entry {place + 1}, score {score:g}: {why}")
+            continue
+        boxes, scores = sound.setdefault(record.image_id, ([], []))
+        boxes.append(corners)
+        scores.append(score)
+    detections = tuple(
+        Detections(image_id, np.array(boxes, np.float32), np.array(scores, np.float32))
+        for image_id in file_names
+        for boxes, scores in [sound.get(image_id, ([], []))]
+    )
+    return CheckedBoxes(detections, tuple(problems), others)
+
+
+def _corners(records: Sequence[BoxRecord]) -> list[tuple[float, ...]]:
+    bboxes = np.array([record.bbox for record in records], np.float64).reshape(-1, 4)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # In float32, as Detections has them: a very thin box has no area there.
+        corners = xywh_to_xyxy(bboxes).astype(np.float32)
+    return [tuple(row) for row in corners.tolist()]
+
+
+def _unsound(corners: Sequence[float], score: float, size_wh: tuple[int, int] | None) -> str:
+    x1, y1, x2, y2 = corners
+    if not all(map(math.isfinite, corners)):
+        return "a number that is not finite"
+    if x1 >= x2 or y1 >= y2:
+        return "no area"
+    if not 0 <= score <= 1:
+        return "the score is not in 0…1"
+    width, height = size_wh or (math.inf, math.inf)
+    if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
+        size = f" of {width} x {height} pixels" if size_wh else ""
+        return f"outside its picture{size}"
+    return ""

@@ -1,0 +1,64 @@
+"""Folders written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from posepipe.errors import DocumentError
+from posepipe.io.jsonfiles import sync_folder
+
+
+def check_new_folder(folder: Path) -> None:
+    """Nothing, if a folder could be made here; an empty one in its place is fine.
+
+    Raises:
+        DocumentError: there is something already, or nothing that it could be in.
+    """
+    if folder.is_dir():
+        if any(folder.iterdir()):
+            raise DocumentError(f"{folder} is there already and not empty: name another folder")
+    elif folder.exists() or folder.is_symlink():
+        raise DocumentError(f"{folder} is there already and no folder: name another one")
+    elif not folder.parent.is_dir():
+        raise DocumentError(
+            f"{folder} cannot be written: there is no folder {folder.parent}: make it"
+        )
+
+
+def write_folder_whole(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder of files so that it appears with all of them or not at all.
+
+    The files go to a temporary folder beside it, which takes its name once they are safely on the
+    disk.
+
+    Args:
+        folder: absent or empty.
+        files: contents by name.
+
+    Raises:
+        DocumentError: see `check_new_folder`; no permission, disk full.
+    """
+    check_new_folder(folder)
+    target = folder.resolve()
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            temporary.mkdir()
+            for name, content in files.items():
+                with (temporary / name).open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            sync_folder(temporary)
+            temporary.replace(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync_folder(target.parent)
+    except OSError as error:
+        raise DocumentError(
+            f"{folder} cannot be written: {error.strerror}: nothing was changed"
+        ) from None

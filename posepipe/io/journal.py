@@ -1,0 +1,300 @@
+"""The journal of a run: what is finished so far, kept beside the output until that is written.
+
+A text file of JSON lines, ``boxes.json.journal`` beside ``boxes.json``: a header with the
+fingerprint of the run, then one line per finished picture. A run that ends early, however it ends,
+leaves it behind, and a later one goes on from it: numbers are kept in full, so that the final file
+is the same to the last byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, TypeVar, get_args
+
+import msgspec
+import numpy as np
+
+from posepipe.errors import DocumentError
+from posepipe.io.images import ImageFile
+from posepipe.io.jsonfiles import cannot_write, check_output
+
+FORMAT_VERSION = 1
+SUFFIX = ".journal"
+# Each entry reaches the system at once, so it survives the program's end; and the disk within
+# this time, so little is lost when the power fails.
+SECONDS_TO_DISK = 1.0
+
+T = TypeVar("T")
+
+
+class Entry(msgspec.Struct, Generic[T], frozen=True):
+    """A finished picture.
+
+    Attributes:
+        image_id: which one.
+        result: what came of it: a noun, or a msgspec Struct or dataclass with nouns in it; None
+            if the picture was skipped.
+        skipped: why it was skipped, "" if it was not.
+    """
+
+    image_id: int
+    result: T | None = None
+    skipped: str = ""
+
+
+class Journal(Generic[T]):
+    """The journal of one run, open and locked; also a context manager that closes it.
+
+    Attributes:
+        path: the journal's own path.
+        finished: by image id, what an interrupted run had finished.
+    """
+
+    def __init__(self, path: Path, file: FileIO, finished: Mapping[int, Entry[T]]) -> None:
+        self.path = path
+        self.finished = finished
+        self._file = file
+        self._written = len(finished)
+        self._last_sync = time.monotonic()
+
+    @classmethod
+    def start(cls, output: str | Path, fingerprint: Mapping[str, Any]) -> Journal[T]:
+        """A new journal for an output file.
+
+        Args:
+            output: the file that the run is going to write.
+            fingerprint: everything that determines the result (models' SHA-256, settings, inputs),
+                as JSON values; nested mappings are compared key by key.
+
+        Raises:
+            DocumentError: an interrupted run left a journal, another run is writing the same
+                output, or the folder cannot be written to.
+        """
+        check_output(Path(output))
+        path = _journal_path(output)
+        try:
+            file = path.open("xb", buffering=0)
+        except FileExistsError:
+            with _opened(path) as other:
+                _lock(other, path, output)
+            raise DocumentError(
+                f"{path} is there from an interrupted run: go on from it with --resume, or delete "
+                "it to begin anew"
+            ) from None
+        except OSError as error:
+            raise cannot_write(path, error) from None
+        try:
+            _lock(file, path, output)
+        except DocumentError:
+            file.close()
+            raise
+        journal = cls(path, file, {})
+        journal._write(_Header(FORMAT_VERSION, dict(fingerprint)))
+        return journal
+
+    @classmethod
+    def resume(
+        cls, output: str | Path, fingerprint: Mapping[str, Any], kind: type[T]
+    ) -> Journal[T]:
+        """The journal that an interrupted run left, or a new one if there is none.
+
+        A last line that was torn off in writing is dropped.
+
+        Args:
+            output: the file that the run is going to write.
+            fingerprint: as for `start`.
+            kind: the type of the results.
+
+        Raises:
+            DocumentError: the interrupted run had another fingerprint (the message names what
+                differs), the journal is damaged, or another run is writing the same output.
+        """
+        path = _journal_path(output)
+        if not path.exists():
+            return cls.start(output, fingerprint)
+        file = _opened(path)
+        try:
+            _lock(file, path, output)
+            *lines, torn = file.read().split(b"\n")
+            if lines:
+                _compare(_decoded(lines[0], _Header, path, 1), fingerprint, path)
+            entries = [_decoded(line, Entry[kind], path, n + 2) for n, line in enumerate(lines[1:])]  # type: ignore[valid-type]  # a type known at run time only
+            file.truncate(file.seek(-len(torn), os.SEEK_END))
+        except BaseException:
+            file.close()
+            raise
+        journal = cls(path, file, {entry.image_id: entry for entry in entries})
+        if not lines:
+            journal._write(_Header(FORMAT_VERSION, dict(fingerprint)))
+        return journal
+
+    def append(self, entry: Entry[T]) -> None:
+        """Note down a finished picture.
+
+        Raises:
+            DocumentError: it cannot be written (the disk is full).
+        """
+        self._write(entry)
+        self._written += 1
+
+    def finish(self) -> None:
+        """Remove the journal: the output is written."""
+        # Removed while the lock is held: nobody can have taken it up in between.
+        self.path.unlink(missing_ok=True)
+        self._file.close()
+
+    def close(self) -> None:
+        """Keep the journal for a later `resume`, unless there is nothing in it."""
+        if self._file.closed:
+            return
+        if self._written:
+            self._file.close()
+        else:
+            self.finish()
+
+    def __enter__(self) -> Journal[T]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _write(self, record: object) -> None:
+        line = memoryview(msgspec.json.encode(record, enc_hook=_array_to_json) + b"\n")
+        end = self._file.tell()
+        try:
+            while line:  # a nearly full disk takes a part
+                line = line[self._file.write(line) :]
+            if time.monotonic() - self._last_sync >= SECONDS_TO_DISK:
+                os.fsync(self._file.fileno())
+                self._last_sync = time.monotonic()
+        except OSError as error:
+            self._file.truncate(self._file.seek(end))
+            raise cannot_write(self.path, error) from None
+
+
+def inputs_digest(images: Iterable[ImageFile]) -> str:
+    """A SHA-256 of which pictures are worked on: ids, names and folders.
+
+    A part of a fingerprint that stays short for 100,000 pictures. What is in the files does not
+    count: a run that stopped at a damaged picture goes on once that is mended.
+    """
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(repr((image.id, image.file_name, str(image.path.parent))).encode())
+    return digest.hexdigest()
+
+
+class _Header(msgspec.Struct, frozen=True):
+    posepipe_journal: int
+    fingerprint: dict[str, Any]
+
+
+class _Array(msgspec.Struct):
+    shape: tuple[int, ...]
+    data: list[float]
+
+
+def _journal_path(output: str | Path) -> Path:
+    path = Path(output)
+    return path.with_name(path.name + SUFFIX)
+
+
+def _opened(path: Path) -> FileIO:
+    try:
+        return path.open("r+b", buffering=0)
+    except OSError as error:
+        raise DocumentError(f"{path} cannot be opened: {error.strerror}") from None
+
+
+def _lock(file: FileIO, path: Path, output: str | Path) -> None:
+    """Hold the journal for this process; the system lets go of it when the process ends.
+
+    Raises:
+        DocumentError: another process holds it, or has just finished with it.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DocumentError(
+            f"another run is writing {output} (it holds {path}): wait for it, or choose another "
+            "output"
+        ) from None
+    except OSError:  # a file system without locks
+        return
+    try:
+        still_there = os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        still_there = False
+    if not still_there:
+        raise DocumentError(f"another run has just finished {output}: start again")
+
+
+def _decoded(line: bytes, kind: type[T], path: Path, number: int) -> T:
+    try:
+        return msgspec.json.decode(line, type=kind, dec_hook=_array_from_json)
+    except msgspec.DecodeError as error:
+        raise DocumentError(
+            f"{path}, line {number} is damaged ({error}): delete the journal and begin anew"
+        ) from None
+
+
+def _compare(header: _Header, fingerprint: Mapping[str, Any], path: Path) -> None:
+    if header.posepipe_journal != FORMAT_VERSION:
+        raise DocumentError(
+            f"{path} has format {header.posepipe_journal}, this is {FORMAT_VERSION}: finish it "
+            "with the posepipe that began it, or delete it"
+        )
+    now = _flat(msgspec.json.decode(msgspec.json.encode(fingerprint)))
+    then = _flat(header.fingerprint)
+    differing = [key for key in sorted(now | then) if now.get(key) != then.get(key)]
+    if differing:
+        listed = "; ".join(
+            f"{key} was {_short(then.get(key))}, is {_short(now.get(key))}" for key in differing
+        )
+        raise DocumentError(
+            f"{path} is of another run ({listed}): resume with what it was begun with, or delete it"
+        )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _short(value: object) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _array_to_json(value: object) -> object:
+    if not isinstance(value, np.ndarray):
+        raise NotImplementedError(f"a journal has no place for a {type(value).__name__}")
+    # Python writes a float so that it is read back as the same; float32 goes through it unchanged.
+    return _Array(value.shape, value.ravel().tolist())
+
+
+def _array_from_json(kind: type, value: object) -> object:
+    array = msgspec.convert(value, _Array)
+    dtype = get_args(get_args(kind)[1])[0]  # of numpy.ndarray[shape, numpy.dtype[this]]
+    return np.array(array.data, dtype=dtype).reshape(array.shape)

@@ -1,0 +1,295 @@
+"""What boxes.json and kps.json hold: as nouns, and on the disk, key by key.
+
+Described for users, with an example of each, in docs/file-formats.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from posepipe.core.boxes import Detections
+from posepipe.core.poses import Poses
+from posepipe.io.coco import PERSON_ID, Annotations, ImageEntry, image_files, labelled_boxes
+from posepipe.io.images import ImageSet
+
+# A thousandth of a pixel is far below what a detector or a pose network can tell; a score keeps
+# nearly all that a float32 has.
+COORDINATE_DECIMALS = 3
+SCORE_DECIMALS = 6
+
+TOOL = "posepipe"
+# What determines results besides posepipe itself; what is not installed is left out.
+_LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "torch", "torchvision", "detectron2")
+
+
+class ModelUsed(msgspec.Struct, frozen=True):
+    """A model that took part.
+
+    Attributes:
+        name: its recipe's name, or the path it was named by.
+        weights_sha256: of its weights file.
+    """
+
+    name: str
+    weights_sha256: str = ""
+
+
+class MadeBy(msgspec.Struct, frozen=True, kw_only=True):
+    """What made a document; no time and no host, so that the same work gives the same bytes.
+
+    Attributes:
+        tool: "posepipe".
+        version: posepipe's.
+        command: "detect" or "run".
+        models: in the order in which they were named.
+        settings: every setting that has a say in the result, as JSON values.
+        versions: of Python and the libraries.
+    """
+
+    tool: str = TOOL
+    version: str
+    command: str
+    models: tuple[ModelUsed, ...] = ()
+    settings: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """A picture that could not be worked on.
+
+    Attributes:
+        file_name: as in `ImageFile`.
+        why: one line.
+    """
+
+    file_name: str
+    why: str
+
+
+@dataclass(frozen=True, eq=False)
+class BoxesDocument:
+    """The people found in a set of pictures: what boxes.json and detection lists hold.
+
+    Attributes:
+        images: the pictures, those with nobody in them included.
+        detections: one per picture, in the same order.
+        sizes_wh: by image id, width and height in pixels; sizes that are not known are not there.
+        skipped: pictures that could not be read when the document was made.
+        made_by: None for documents that posepipe did not make.
+        problems: what was left out on reading, a line each.
+        other_categories: how many boxes of other categories than person were left out on reading.
+
+    Raises:
+        ValueError: detections that are not those of the pictures.
+    """
+
+    images: ImageSet
+    detections: tuple[Detections, ...]
+    sizes_wh: Mapping[int, tuple[int, int]]
+    skipped: tuple[Skipped, ...] = ()
+    made_by: MadeBy | None = None
+    problems: tuple[str, ...] = ()
+    other_categories: int = 0
+
+    def __post_init__(self) -> None:
+        _check_same_images(self.images, self.detections)
+
+
+@dataclass(frozen=True, eq=False)
+class KeypointsDocument:
+    """The poses found in a set of pictures: what kps.json holds.
+
+    Attributes:
+        images: the pictures; as read back, those with somebody in them.
+        poses: one per picture, in the same order.
+        other_categories: how many poses of other categories than person were left out on reading.
+
+    Raises:
+        ValueError: poses that are not those of the pictures.
+    """
+
+    images: ImageSet
+    poses: tuple[Poses, ...]
+    other_categories: int = 0
+
+    def __post_init__(self) -> None:
+        _check_same_images(self.images, self.poses)
+
+
+def made_by(
+    command: str, models: Sequence[ModelUsed] = (), settings: Mapping[str, Any] | None = None
+) -> MadeBy:
+    """What a document says of its origin, with the versions of what is installed here."""
+    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
+    versions |= {library: version for library in _LIBRARIES if (version := _version(library))}
+    return MadeBy(
+        version=_version(TOOL),
+        command=command,
+        models=tuple(models),
+        settings=dict(settings or {}),
+        versions=versions,
+    )
+
+
+def labelled_document(
+    annotations: Annotations, folder: str | Path, *, everybody: bool = False
+) -> BoxesDocument:
+    """The labelled boxes of an annotation file in place of a detector's, with score 1.
+
+    Args:
+        annotations: the labels.
+        folder: where the pictures lie.
+        everybody: also people without a labelled keypoint; COCO's evaluation ignores those.
+
+    Raises:
+        ImageError: no such folder.
+    """
+    return BoxesDocument(
+        images=image_files(annotations, folder),
+        detections=tuple(labelled_boxes(annotations, everybody=everybody)),
+        sizes_wh={image.id: image.size_wh for image in annotations.images},
+    )
+
+
+def as_written(detections: Detections) -> Detections:
+    """Detections as they come back from boxes.json: rounded to what is written there.
+
+    With this between the stages, detecting and posing in one go gives the same numbers as one
+    after the other.
+
+    >>> as_written(Detections(1, [[0.1254, 0, 9, 9]], [0.5])).boxes_xyxy[0, 0].item()
+    0.125
+    """
+    return Detections(
+        detections.image_id,
+        rounded(detections.boxes_xyxy, COORDINATE_DECIMALS).astype(np.float32),
+        rounded(detections.scores, SCORE_DECIMALS).astype(np.float32),
+    )
+
+
+class BoxRecord(msgspec.Struct, frozen=True, gc=False):
+    """A box of boxes.json, or an entry of a COCO detection list.
+
+    Attributes:
+        image_id: which picture.
+        bbox: x, y, width, height in pixels.
+        score: the detector's, in [0, 1]; None in COCO's annotation files.
+        category_id: 1, person; detection lists may have others.
+        id: 1…n; detection lists have none.
+        keypoints: None; not None in a keypoint result that was taken for boxes.
+    """
+
+    image_id: int
+    bbox: tuple[float, float, float, float]
+    score: float | None = None
+    category_id: int = PERSON_ID
+    id: int = 0
+    keypoints: Any = None
+
+
+class BoxesFile(msgspec.Struct, frozen=True, kw_only=True):
+    """boxes.json; `info` is a `MadeBy` if posepipe made the file."""
+
+    info: dict[str, Any] = {}
+    image_root: str | None = None
+    images: tuple[ImageEntry, ...]
+    annotations: tuple[BoxRecord, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+
+class PoseRecord(msgspec.Struct, frozen=True, gc=False):
+    """An entry of kps.json, or of another program's COCO keypoint results.
+
+    Attributes:
+        image_id: which picture.
+        category_id: 1, person.
+        keypoints: x px, y px, confidence of every keypoint in turn.
+        score: the pose's score.
+        file_name: the picture's, relative to the image root.
+        image_root: as in boxes.json.
+        box_xyxy: the box the pose was looked for in, pixels.
+        box_score: the detector's score of it.
+    """
+
+    image_id: int
+    category_id: int
+    keypoints: tuple[float, ...]
+    score: float
+    file_name: str | None = None
+    image_root: str | None = None
+    box_xyxy: tuple[float, float, float, float] | None = None
+    box_score: float | None = None
+
+
+def box_records(found: Sequence[Detections]) -> Iterator[dict[str, object]]:
+    """The entries of boxes.json, numbered from 1, rounded to what is written."""
+    number = 0
+    for detections in found:
+        corners = rounded(detections.boxes_xyxy, COORDINATE_DECIMALS)
+        # Corners are rounded first: left + width is then the right edge to the last digit.
+        sizes = rounded(corners[:, 2:] - corners[:, :2], COORDINATE_DECIMALS)
+        bboxes = np.concatenate([corners[:, :2], sizes], axis=1)
+        scores = rounded(detections.scores, SCORE_DECIMALS)
+        for bbox, score in zip(bboxes.tolist(), scores.tolist(), strict=True):
+            number += 1
+            yield {
+                "id": number,
+                "image_id": detections.image_id,
+                "category_id": PERSON_ID,
+                "bbox": bbox,
+                "score": score,
+            }
+
+
+def pose_records(poses: Poses, file_name: str, image_root: str) -> Iterator[PoseRecord]:
+    """The entries of kps.json of one picture, rounded to what is written."""
+    keypoints = rounded(poses.keypoints, COORDINATE_DECIMALS)
+    keypoints[..., 2] = rounded(poses.keypoints[..., 2], SCORE_DECIMALS)
+    boxes = rounded(poses.boxes_xyxy, COORDINATE_DECIMALS)
+    scores = rounded(poses.scores, SCORE_DECIMALS)
+    box_scores = rounded(poses.box_scores, SCORE_DECIMALS)
+    for person in range(len(poses)):
+        yield PoseRecord(
+            image_id=poses.image_id,
+            category_id=PERSON_ID,
+            keypoints=tuple(keypoints[person].ravel().tolist()),
+            score=float(scores[person]),
+            file_name=file_name,
+            image_root=image_root,
+            box_xyxy=tuple(boxes[person].tolist()),
+            box_score=float(box_scores[person]),
+        )
+
+
+def rounded(values: npt.NDArray[np.floating[Any]], decimals: int) -> npt.NDArray[np.float64]:
+    """The same numbers in float64 with that many decimals at most; never a negative zero.
+
+    >>> rounded(np.array([0.1, -0.00001], np.float32), 3).tolist()
+    [0.1, 0.0]
+    """
+    result: npt.NDArray[np.float64] = values.astype(np.float64).round(decimals) + 0.0
+    return result
+
+
+def _check_same_images(images: ImageSet, results: Sequence[Detections] | Sequence[Poses]) -> None:
+    ids = [image.id for image in images]
+    if ids != [result.image_id for result in results]:
+        raise ValueError("one result per picture is needed, in the same order")
+    if len(set(ids)) != len(ids):
+        raise ValueError("image ids must differ")
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

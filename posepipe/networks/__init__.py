@@ -1,0 +1,1 @@
+"""What both stages stand on: trunks, devices, number formats."""

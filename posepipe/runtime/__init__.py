@@ -1,0 +1,1 @@
+"""Where stages run: streams of items, and runs that end in a document."""

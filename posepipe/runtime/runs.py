@@ -1,0 +1,261 @@
+"""Runs over a set of pictures that end in a document, and survive an interruption.
+
+Every finished picture goes into a journal beside the output. The document is written when all are
+done; an interrupted run leaves the journal behind, and a resumed one goes on from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from posepipe.core.boxes import Detections
+from posepipe.core.poses import Poses
+from posepipe.errors import PosepipeError
+from posepipe.io.documents import (
+    BoxesDocument,
+    KeypointsDocument,
+    MadeBy,
+    Skipped,
+    as_written,
+    write_boxes,
+    write_keypoints,
+)
+from posepipe.io.images import ImageFile, ImageSet
+from posepipe.io.journal import Entry, Journal, inputs_digest
+from posepipe.runtime.local import Outcome, run
+from posepipe.runtime.stage import Stage
+
+Out = TypeVar("Out")
+
+DetectionStage = Stage[ImageFile, Any, Detections]
+PoseStage = Stage[tuple[ImageFile, Detections], Any, Poses]
+Progress = Callable[[int], None]
+"""Told after every finished picture how many people were found in it."""
+
+
+class SizedDetections(msgspec.Struct, frozen=True):
+    """Detections with the size of their picture, which boxes.json needs as well."""
+
+    detections: Detections
+    size_wh: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run behaves, whatever its stage.
+
+    Attributes:
+        output: the file to write.
+        made_by: what determines the result, for the journal's fingerprint and boxes.json.
+        resume: go on from the journal that an interrupted run left.
+        strict: end at the first picture that cannot be worked on, instead of listing it.
+        workers: threads that read and prepare pictures.
+        progress: told after every picture.
+    """
+
+    output: Path
+    made_by: MadeBy
+    resume: bool = False
+    strict: bool = False
+    workers: int = 2
+    progress: Progress = lambda people: None
+
+    def fingerprint(self, images: ImageSet, extra: str = "") -> dict[str, Any]:
+        """What an interrupted run must have had in common with one that goes on from it."""
+        made: dict[str, Any] = msgspec.to_builtins(self.made_by)
+        return {**made, "inputs": inputs_digest(images), "boxes": extra}
+
+
+def run_detection(stage: DetectionStage, images: ImageSet, options: RunOptions) -> BoxesDocument:
+    """Detect in every picture and write boxes.json.
+
+    Raises:
+        PosepipeError: the output or its journal cannot be written; in strict mode, the first
+            picture that cannot be read.
+    """
+
+    def outcomes(todo: Iterable[ImageFile]) -> Iterator[_Finished[SizedDetections]]:
+        for outcome in run(stage, todo, workers=options.workers):
+            found = outcome.result
+            sized = None if found is None else SizedDetections(found, outcome.item.size_wh)
+            yield _Finished(outcome.item.id, sized, outcome.error, len(found or ()))
+
+    with _journal(images, options, SizedDetections) as journal:
+        entries = _collect(outcomes(_not_in(journal, images)), journal, options)
+        kept, results = _done(images, entries)
+        document = BoxesDocument(
+            images=kept,
+            detections=tuple(sized.detections for sized in results),
+            sizes_wh={sized.detections.image_id: sized.size_wh for sized in results},
+            skipped=_skipped(images, entries),
+            made_by=options.made_by,
+        )
+        write_boxes(options.output, document)
+        journal.finish()
+    return document
+
+
+def run_poses(
+    stage: PoseStage,
+    boxes: BoxesDocument,
+    options: RunOptions,
+    *,
+    finish: Callable[[Poses], Poses],
+    boxes_digest: str,
+) -> tuple[KeypointsDocument, tuple[Skipped, ...]]:
+    """Estimate the poses in every picture's boxes and write kps.json.
+
+    Args:
+        stage: the pose stage.
+        boxes: where the people are.
+        options: see `RunOptions`.
+        finish: scoring: from the stage's poses to those that are written.
+        boxes_digest: tells one boxes file from another, for `resume`.
+
+    Returns:
+        What was written, and which pictures could not be read.
+
+    Raises:
+        PosepipeError: the output or its journal cannot be written; in strict mode, the first
+            picture that cannot be read.
+    """
+    detections = {found.image_id: found for found in boxes.detections}
+
+    def outcomes(todo: Iterable[ImageFile]) -> Iterator[_Finished[Poses]]:
+        items = ((image, detections[image.id]) for image in todo)
+        for outcome in run(stage, items, workers=options.workers):
+            yield _finished_poses(outcome, finish)
+
+    with _journal(boxes.images, options, Poses, boxes_digest) as journal:
+        entries = _collect(outcomes(_not_in(journal, boxes.images)), journal, options)
+        return _write_poses(boxes.images, entries, journal, options)
+
+
+def run_both(
+    detection: DetectionStage,
+    pose: PoseStage,
+    images: ImageSet,
+    options: RunOptions,
+    *,
+    finish: Callable[[Poses], Poses],
+) -> tuple[KeypointsDocument, tuple[Skipped, ...]]:
+    """Detect and estimate poses in one go; the same numbers as one after the other.
+
+    Args:
+        detection: the detection stage.
+        pose: the pose stage.
+        images: the pictures.
+        options: see `RunOptions`.
+        finish: scoring: from the stage's poses to those that are written.
+
+    Returns:
+        What was written, and which pictures could not be read.
+
+    Raises:
+        PosepipeError: as `run_poses`.
+    """
+
+    def outcomes(todo: Iterable[ImageFile]) -> Iterator[_Finished[Poses]]:
+        failed: list[_Finished[Poses]] = []
+
+        def found() -> Iterator[tuple[ImageFile, Detections]]:
+            for outcome in run(detection, todo, workers=options.workers):
+                if outcome.result is None:
+                    failed.append(_Finished(outcome.item.id, None, outcome.error, 0))
+                else:
+                    yield outcome.item, as_written(outcome.result)
+
+        for outcome in run(pose, found(), workers=options.workers):
+            yield from failed
+            failed.clear()
+            yield _finished_poses(outcome, finish)
+        yield from failed
+
+    with _journal(images, options, Poses) as journal:
+        entries = _collect(outcomes(_not_in(journal, images)), journal, options)
+        return _write_poses(images, entries, journal, options)
+
+
+@dataclass(frozen=True)
+class _Finished(Generic[Out]):
+    """A picture's outcome on its way into the journal."""
+
+    image_id: int
+    result: Out | None
+    error: PosepipeError | None
+    people: int
+
+
+def _finished_poses(
+    outcome: Outcome[tuple[ImageFile, Detections], Poses], finish: Callable[[Poses], Poses]
+) -> _Finished[Poses]:
+    poses = None if outcome.result is None else finish(outcome.result)
+    return _Finished(outcome.item[0].id, poses, outcome.error, len(poses or ()))
+
+
+def _journal(
+    images: ImageSet, options: RunOptions, kind: type[Out], boxes_digest: str = ""
+) -> Journal[Out]:
+    fingerprint = options.fingerprint(images, boxes_digest)
+    if options.resume:
+        return Journal.resume(options.output, fingerprint, kind)
+    return Journal.start(options.output, fingerprint)
+
+
+def _not_in(journal: Journal[Any], images: ImageSet) -> Iterator[ImageFile]:
+    return (image for image in images if image.id not in journal.finished)
+
+
+def _collect(
+    outcomes: Iterable[_Finished[Out]], journal: Journal[Out], options: RunOptions
+) -> Mapping[int, Entry[Out]]:
+    """Every outcome into the journal as it comes; all entries, those of before included."""
+    entries = dict(journal.finished)
+    for _ in entries:
+        options.progress(0)  # done before; nobody new
+    for outcome in outcomes:
+        if outcome.error is not None and options.strict:
+            remedy = "(--strict stops here: mend it, then go on with --resume)"
+            raise type(outcome.error)(f"{outcome.error} {remedy}")
+        reason = "" if outcome.error is None else str(outcome.error)
+        entry = Entry(outcome.image_id, outcome.result, reason)
+        journal.append(entry)
+        entries[entry.image_id] = entry
+        options.progress(outcome.people)
+    return entries
+
+
+def _done(images: ImageSet, entries: Mapping[int, Entry[Out]]) -> tuple[ImageSet, tuple[Out, ...]]:
+    """The pictures that were worked on, and their results, in the pictures' order."""
+    kept, results = [], []
+    for image in images:
+        result = entries[image.id].result
+        if result is not None:
+            kept.append(image)
+            results.append(result)
+    return ImageSet(images.root, tuple(kept)), tuple(results)
+
+
+def _skipped(images: ImageSet, entries: Mapping[int, Entry[Any]]) -> tuple[Skipped, ...]:
+    return tuple(
+        Skipped(image.file_name, entries[image.id].skipped)
+        for image in images
+        if entries[image.id].result is None
+    )
+
+
+def _write_poses(
+    images: ImageSet,
+    entries: Mapping[int, Entry[Poses]],
+    journal: Journal[Poses],
+    options: RunOptions,
+) -> tuple[KeypointsDocument, tuple[Skipped, ...]]:
+    document = KeypointsDocument(*_done(images, entries))
+    write_keypoints(options.output, document)
+    journal.finish()
+    return document, _skipped(images, entries)

@@ -1,0 +1,59 @@
+"""The recipe's table ``[training]`` of a detector."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from posepipe.training.detector.mosaic import DetectorAugmentTable, MosaicTable
+from posepipe.training.pictures import CacheKind
+from posepipe.training.tables import TrainingTable
+
+BoxLoss = Literal["smooth_l1", "giou"]
+
+
+class DetectorTrainingTable(TrainingTable, frozen=True):
+    """``[training]`` of a detector; a sample is a picture, or a mosaic of pictures.
+
+    Of the common fields, `frozen_norm` is about the trunk's batch normalisations here: a new box
+    head's have no statistics to keep.
+
+    Attributes:
+        pictures: whole pictures, or mosaics; see `posepipe.training.detector.mosaic`.
+        sizes: short sides in pixels of whole pictures, one drawn for each (multi-scale training);
+            () for the recipe's own. The recipe's `long_side` limits them.
+        mosaic: see `MosaicTable`.
+        augment: see `DetectorAugmentTable`.
+        ignore_overlap: background anchors and RoIs of which an ignored region covers at least this
+            share are left out.
+        box_loss: of the box head: torchvision's "smooth_l1", or "giou". The RPN's is "smooth_l1".
+        box_weight: factor on the box head's box loss; a "giou" wants about 10.
+        ohem: the RoIs with the largest losses learn, instead of random ones of which a quarter are
+            people at most (Shrivastava et al. 2016; in CPN's table 2).
+        ohem_nms: IoU above which two such RoIs count as one; 1 for never.
+        cache: whether decoded pictures stay in memory.
+    """
+
+    pictures: Literal["whole", "mosaic"] = "whole"
+    sizes: tuple[int, ...] = ()
+    mosaic: MosaicTable = MosaicTable()
+    augment: DetectorAugmentTable = DetectorAugmentTable()
+    ignore_overlap: float = 0.5
+    box_loss: BoxLoss = "smooth_l1"
+    box_weight: float = 1.0
+    ohem: bool = False
+    ohem_nms: float = 0.7
+    cache: CacheKind = "memory"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sizes and self.pictures == "mosaic":
+            raise ValueError("sizes are of whole pictures: those of a mosaic vary by mosaic.zoom")
+        if not all(32 <= side <= 8192 for side in self.sizes):
+            raise ValueError(f"sizes must lie between 32 and 8192, got {list(self.sizes)}")
+        for name in ("ignore_overlap", "ohem_nms"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in (0, 1], got {getattr(self, name)}")
+        if not self.box_weight >= 0:
+            raise ValueError(f"box_weight must be 0 or more, got {self.box_weight}")
+        if self.frozen_stages > 4:
+            raise ValueError(f"frozen_stages is at most 4, got {self.frozen_stages}")

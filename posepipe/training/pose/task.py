@@ -1,0 +1,201 @@
+"""Training of pose networks: crops in, CPN's losses out, measured by OKS AP with labelled boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from posepipe.core.skeleton import COCO_PERSON
+from posepipe.errors import RecipeError
+from posepipe.networks.backbone import build_backbone
+from posepipe.networks.devices import resolve_precision
+from posepipe.pose.crops import PreprocessingTable, network_input
+from posepipe.pose.heatmaps import DecodingTable
+from posepipe.pose.model import PoseModel, build_pose_network
+from posepipe.pose.networks.outputs import TrainingHeatmaps
+from posepipe.training.pictures import picture_cache
+from posepipe.training.pose.batches import PoseBatch, PoseBatches
+from posepipe.training.pose.losses import Losses, check_loss, pose_loss, pose_loss_counts
+from posepipe.training.pose.validation import (
+    CROPS_FILE,
+    draw_crops,
+    pose_metrics,
+    read_validation_sets,
+)
+from posepipe.training.samples import PoseSample, read_pose_sets
+from posepipe.training.tables import PoseTrainingTable
+from posepipe.training.task import freeze
+from posepipe.zoo.recipe import Recipe
+from posepipe.zoo.weights import fit_state, read_state
+
+SKELETON = COCO_PERSON
+
+
+class PoseTask:
+    """A pose network, any that has `forward_all`, with the data of its recipe.
+
+    Args:
+        recipe: of the network.
+        table: its ``[training]``.
+        device: where to train.
+        start: weights to begin with, of the whole network.
+
+    Raises:
+        RecipeError: a wrong field, or losses that the network has no predictions for.
+        WeightsError: weights of another network.
+        DocumentError: an annotation file is missing or wrong.
+        ImageError: a folder of pictures is missing.
+    """
+
+    name = "pose"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        table: PoseTrainingTable,
+        *,
+        device: torch.device,
+        start: Path | None = None,
+    ) -> None:
+        self._recipe, self._table, self._device = recipe, table, device
+        self._given = recipe.table("preprocessing", PreprocessingTable)
+        self._decoding = recipe.table("decoding", DecodingTable)
+        network: nn.Module = build_pose_network(recipe)
+        self._levels = _check_predictions(network, recipe, table, self._given)
+        _scale_heads(network, table.head_scale)
+        if table.imagenet_weights:
+            _load_trunk(network, recipe, Path(table.imagenet_weights))
+        if start is not None:
+            fit_state(network, read_state(start), start)
+        self.network: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.module: nn.Module = _PoseLosses(self.network, table, self._given, self._decoding)
+        self.mined_names = SKELETON.keypoints
+        self.leaves_some_out = table.loss.levels == "none"  # then GlobalNet's heads
+        self._cache = picture_cache(table.cache)
+        self._sets = read_pose_sets(
+            table.data, pseudo_weight=table.pseudo_weight, cache=self._cache, skeleton=SKELETON
+        )
+        self._validation = read_validation_sets(table.validate)
+
+    def train_mode(self) -> None:
+        """Put the network into training mode, but for what is frozen."""
+        freeze(self.network, stages=self._table.frozen_stages, norm=self._table.frozen_norm)
+
+    def batches(self, start: int, rank: int, world: int) -> Iterator[PoseBatch]:
+        """This process's parts of batches without end, from a sample number of the run on."""
+        make = PoseBatches(
+            self._sets,
+            [data.weight for data in self._table.data],
+            self._table,
+            self._given,
+            SKELETON,
+            device=self._device,
+            rank=rank,
+            world=world,
+        )
+        return make(start)
+
+    def counts(self, batch: PoseBatch) -> dict[str, Tensor]:
+        """What each loss of a batch is divided by: labels alone decide."""
+        levels, refined = self._levels
+        return pose_loss_counts(batch, self._table.loss, levels=levels, refined=refined)
+
+    def validate(self, network: nn.Module, folder: Path | None) -> dict[str, float]:
+        """OKS AP with labelled boxes of every set to measure on, and a picture of the first one's.
+
+        Args:
+            network: of this task's kind.
+            folder: for the picture; None for none.
+        """
+        model = PoseModel(
+            name=self._recipe.name,
+            network=network.eval(),
+            preprocessing=self._given,
+            decoding=self._decoding,
+            skeleton=SKELETON,
+            device=self._device,
+            dtype=resolve_precision(self._table.precision, self._device),
+        )
+        metrics = pose_metrics(model, self._validation, workers=self._table.workers)
+        if folder is not None and self._table.validate:
+            draw_crops(model, self._shown(), folder / CROPS_FILE)
+        return metrics
+
+    def _shown(self) -> list[PoseSample]:
+        (people,) = read_pose_sets(self._table.validate[:1], pseudo_weight=1.0, skeleton=SKELETON)
+        return people
+
+
+class _PoseLosses(nn.Module):
+    """A network with its losses: what is run, and wrapped for several processes."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        table: PoseTrainingTable,
+        given: PreprocessingTable,
+        decoding: DecodingTable,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._table, self._given, self._decoding = table, given, decoding
+
+    def forward(self, batch: PoseBatch) -> tuple[Losses, Tensor]:
+        """The losses of a batch of crops, and how often each keypoint was mined, (K,) int64."""
+        images = network_input(batch.pixels, self._given)
+        return pose_loss(
+            _all_heatmaps(self.network, images),
+            batch,
+            self._table.loss,
+            stride=self._decoding.stride,
+            amplitude=self._decoding.amplitude,
+        )
+
+
+def _all_heatmaps(network: nn.Module, images: Tensor) -> TrainingHeatmaps:
+    predicted = network.forward_all(images)  # type: ignore[operator]  # checked at the beginning
+    return TrainingHeatmaps(list(predicted.levels), predicted.refined)
+
+
+def _check_predictions(
+    network: nn.Module, recipe: Recipe, table: PoseTrainingTable, given: PreprocessingTable
+) -> tuple[int, bool]:
+    """How many intermediate predictions a network has, and whether it has a final one."""
+    if not hasattr(network, "forward_all"):
+        raise RecipeError(f"{recipe.name}: this kind of network cannot be trained here")
+    width, height = given.input_size_wh
+    with torch.inference_mode():
+        predicted = _all_heatmaps(network.eval(), torch.zeros(1, 3, height, width))
+    levels, refined = len(predicted.levels), predicted.refined is not None
+    check_loss(table.loss, levels=levels, refined=refined)
+    return levels, refined
+
+
+def _scale_heads(network: nn.Module, scale: float) -> None:
+    """The batch normalisations that heatmap heads end with are those of K channels."""
+    if scale == 1:
+        return
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.num_features == len(SKELETON):
+            nn.init.constant_(module.weight, scale)
+
+
+def _load_trunk(network: nn.Module, recipe: Recipe, file: Path) -> None:
+    """Put a classifier's weights into the trunk.
+
+    Raises:
+        RecipeError: the network has no trunk of a classifier's kind.
+        WeightsError: no such file, or of another network.
+    """
+    name = recipe.tables.get("network", {}).get("backbone")
+    trunk = getattr(network, "backbone", None)
+    if name is None or not isinstance(trunk, nn.Module):
+        raise RecipeError(
+            f"{recipe.name}: training.imagenet_weights is set, but this kind of network has no "
+            "trunk with ImageNet weights"
+        )
+    read_state(file)  # raises where it cannot be read, in our words
+    trunk.load_state_dict(build_backbone(name, file).state_dict())

@@ -1,0 +1,1 @@
+"""Models by name: recipes, weights, the cache, downloads."""

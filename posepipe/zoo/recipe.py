@@ -1,0 +1,384 @@
+"""A model's recipe: one TOML file that says everything about a model.
+
+A model is a folder ``models/<name>/`` with a ``recipe.toml``, a model card ``README.md`` and,
+where small enough to ship, ``weights.safetensors``. A recipe that begins with
+``extends = "other-model"`` says only what differs from that one, and needs no card. This file
+finds, reads and checks recipes; it does not know what the tables mean. Each stage describes its own
+tables as a `Table` and asks for them: ``recipe.table("network", CPNTable)``.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+import tomli_w
+
+from posepipe.errors import RecipeError, WeightsError
+
+Stage = Literal["detection", "pose"]
+Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]*$", max_length=64)]
+Share = Annotated[float, msgspec.Meta(gt=0, lt=100)]
+WEIGHTS_FILE = "weights.safetensors"
+# Other programs' files, in the order in which they are looked for; read by `posepipe.zoo.weights`.
+WEIGHTS_FILES = (WEIGHTS_FILE, "weights.pth", "weights.pkl")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
+RECIPE_FILE = "recipe.toml"
+EXTENDS = "extends"
+_MOST_NAMES = 8
+# What is said of one model alone: its own weights, and numbers measured with them or of its rows in
+# the paper. Of [model] the stage alone is inherited.
+_NOT_INHERITED = ("paper", "reported", "weights")
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every table of a recipe: fields are typed, unknown ones are errors."""
+
+
+T = TypeVar("T", bound=Table)
+
+
+class ModelTable(Table, frozen=True):
+    """The table ``[model]``, which every recipe has.
+
+    Attributes:
+        stage: what the model is for.
+        summary: one line for `posepipe models`.
+        licence: terms of the weights and of the data they were trained on, in a few words.
+        weights_sha256: of the weights file that belongs to the recipe; "" where there is none yet.
+    """
+
+    stage: Stage
+    summary: str
+    licence: str = ""
+    weights_sha256: str = ""
+
+
+class WeightsTable(Table, frozen=True):
+    """The table ``[weights]``: where weights that do not come with posepipe can be fetched.
+
+    Attributes:
+        urls: places that have the same file, the best first; none where it cannot be fetched.
+        sha256_prefix: the beginning of its SHA-256, where no more is published. torchvision's file
+            names end with eight digits of it.
+        md5_prefix: the beginning of its MD5, where nothing better is published. detectron2's file
+            names end with six digits of it.
+        megabytes: how long the file is, in 10^6 bytes, for people; 0 where it is not known.
+
+    Raises:
+        ValueError: a URL that names no weights file.
+    """
+
+    urls: tuple[str, ...] = ()
+    sha256_prefix: Hex = ""
+    md5_prefix: Hex = ""
+    megabytes: Annotated[float, msgspec.Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        for url in self.urls:
+            if PurePosixPath(_file_of(url)).suffix not in SUFFIXES:
+                raise ValueError(f"{url} names no weights file: {', '.join(SUFFIXES)}")
+
+    @property
+    def file_name(self) -> str:
+        """The file's own name, as in the first URL; "" where there is none."""
+        return _file_of(self.urls[0]) if self.urls else ""
+
+
+class ReportedTable(Table, frozen=True):
+    """The table ``[reported]``: accuracy that a model's makers state, in per cent; not measured.
+
+    Attributes:
+        box_ap: COCO's AP of boxes over all classes.
+        person_ap: the same of the class person alone.
+        source: who states it, and of which pictures.
+    """
+
+    box_ap: Share | None = None
+    person_ap: Share | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as read from its file; `table` gives its parts, checked.
+
+    Attributes:
+        name: the folder's name.
+        folder: where `recipe.toml` lies.
+        tables: the parsed TOML, with what it inherits.
+        changes: what of it was set anew, see `with_changes`.
+    """
+
+    name: str
+    folder: Path
+    tables: Mapping[str, Any]
+    changes: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> ModelTable:
+        """What every recipe says about its model."""
+        return self.table("model", ModelTable)
+
+    @property
+    def weights(self) -> WeightsTable:
+        """Where its weights can be fetched."""
+        return self.table("weights", WeightsTable)
+
+    @property
+    def reported(self) -> ReportedTable:
+        """The accuracy that its makers state."""
+        return self.table("reported", ReportedTable)
+
+    def table(self, name: str, kind: type[T]) -> T:
+        """One table of the recipe as a `kind`; an absent table is an empty one.
+
+        Raises:
+            RecipeError: a field is unknown, missing or of the wrong type; names file and field.
+        """
+        try:
+            return msgspec.convert(self.tables.get(name, {}), kind)
+        except msgspec.ValidationError as error:
+            message = str(error).replace("`$.", "`") + _choices(kind, str(error))
+            own = [change for change in self.changes if change.startswith(f"{name}.")]
+            guilty = [change for change in own if _field(change) in message] or own
+            changed = "".join(f" with --set {change}" for change in guilty)
+            raise RecipeError(
+                f"{self.folder / RECIPE_FILE}{changed}, [{name}]: {message}"
+            ) from None
+
+    def with_changes(self, changes: Sequence[str]) -> Recipe:
+        """The recipe with fields set anew; whether they exist is found out when a table is asked.
+
+        Args:
+            changes: like "training.learning_rate=1e-4": table, field (and fields of tables inside),
+                a value as in TOML. What is no TOML is a text, as nobody quotes twice in a shell.
+
+        Raises:
+            RecipeError: not of this form, or a field inside something that is no table.
+        """
+        tables = copy.deepcopy(dict(self.tables))
+        for change in changes:
+            path, equals, value = change.partition("=")
+            *parents, field = path.split(".")
+            if not (equals and parents and field and all(parents)):
+                raise RecipeError(
+                    f"--set {change}: write TABLE.FIELD=VALUE, like training.learning_rate=1e-4"
+                )
+            table = tables
+            for parent in parents:
+                table = table.setdefault(parent, {})
+                if not isinstance(table, dict):
+                    raise RecipeError(f"--set {change}: {parent!r} is no table of {self.name}")
+            table[field] = _toml_value(value)
+        return Recipe(self.name, self.folder, tables, (*self.changes, *changes))
+
+    @property
+    def text(self) -> str:
+        """The recipe as TOML: the file's own text, or where it extends others, all it comes to."""
+        written = (self.folder / RECIPE_FILE).read_text(encoding="utf-8")
+        parent = tomllib.loads(written).get(EXTENDS)
+        if parent is None:
+            return written
+        return f"# what {self.name} comes to, which extends {parent}\n\n" + tomli_w.dumps(
+            self.tables
+        )
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether a weights file lies beside the recipe."""
+        return any((self.folder / name).is_file() for name in WEIGHTS_FILES)
+
+    @property
+    def weights_path(self) -> Path:
+        """The weights file beside the recipe.
+
+        Raises:
+            WeightsError: there is none.
+        """
+        beside = (self.folder / name for name in WEIGHTS_FILES)
+        path = next((path for path in beside if path.is_file()), None)
+        if path is None:
+            raise WeightsError(
+                f"model {self.name!r} comes without weights: name a file (.safetensors, .pth) with "
+                f"--weights, or put {WEIGHTS_FILE} into {self.folder}"
+            )
+        return path
+
+    def verified_weights(self) -> tuple[Path, str]:
+        """The weights file and its SHA-256, compared with the recipe's if that names one.
+
+        Raises:
+            WeightsError: no weights file, or not the one that the recipe was written for.
+        """
+        path = self.weights_path
+        digest = sha256_of(path)
+        wanted = self.model.weights_sha256
+        if wanted and digest != wanted:
+            raise WeightsError(
+                f"{path} has SHA-256 {digest[:12]}…, its recipe says {wanted[:12]}…: the file is "
+                "damaged or of another version; fetch the model folder again"
+            )
+        return path, digest
+
+
+def _choices(kind: type, message: str) -> str:
+    """What msgspec leaves out of its message about a field that takes one of a few values."""
+    found = re.search(r"Invalid enum value .* at `\$\.([\w.]+)`", message)
+    if found is None:
+        return ""
+    info: Any = msgspec.inspect.type_info(kind)
+    for name in found[1].split("."):
+        fields = {field.encode_name: field.type for field in getattr(info, "fields", ())}
+        info = fields.get(name)
+    values = ", ".join(map(str, getattr(info, "values", ())))
+    return f": use one of {values}" if values else ""
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """The recipe of a model of the zoo by its name, or of any folder or recipe.toml by its path.
+
+    What it ``extends`` is looked for beside its own folder, then in the zoo. Tables are merged
+    field by field, tables inside tables likewise; a list replaces a list. Not inherited is what is
+    said of one model alone: ``[model]`` but for the stage, ``[weights]``, ``[reported]`` and
+    ``[paper]``.
+
+    Raises:
+        RecipeError: no such model (the message lists those there are), no valid TOML, or it extends
+            a model that is not there or, in the end, itself.
+    """
+    folder = _find_folder(name_or_path)
+    recipe = Recipe(name=folder.name, folder=folder, tables=_resolved(folder))
+    recipe.model  # noqa: B018  # checks the one table that every recipe has
+    return recipe
+
+
+def list_recipes(stage: Stage | None = None) -> list[Recipe]:
+    """All recipes of the zoo, of one stage or of both, sorted by name."""
+    folders = sorted(file.parent for file in zoo_folder().glob(f"*/{RECIPE_FILE}"))
+    recipes = [load_recipe(folder) for folder in folders]
+    return [recipe for recipe in recipes if stage in (None, recipe.model.stage)]
+
+
+def zoo_folder() -> Path:
+    """The folder of the models that come with posepipe."""
+    return Path(str(resources.files("posepipe.models")))
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    file = folder / RECIPE_FILE
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{folder} has no {RECIPE_FILE}: not a model folder") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{file} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise RecipeError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _resolved(folder: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A recipe's tables with all that it inherits; `children` are the recipes that extend it."""
+    tables = _read(folder)
+    parent = tables.pop(EXTENDS, None)
+    if parent is None:
+        return tables
+    line = (*children, folder)
+    above = _resolved(_find_parent(parent, line), line)
+    kept = {name: table for name, table in above.items() if name not in _NOT_INHERITED}
+    if isinstance(kept.get("model"), dict):
+        kept["model"] = {key: value for key, value in kept["model"].items() if key == "stage"}
+    return _merged(kept, tables)
+
+
+def _find_parent(name: object, line: tuple[Path, ...]) -> Path:
+    """The folder of the model that the last recipe of a line of inheritance extends."""
+    file = line[-1] / RECIPE_FILE
+    if not isinstance(name, str) or not name:
+        raise RecipeError(f"{file}: {EXTENDS} takes a model's name, got {name!r}")
+    places = [folder / name for folder in (line[-1].parent, zoo_folder())]
+    found = [place.resolve() for place in places if (place / RECIPE_FILE).is_file()]
+    if not found:
+        raise RecipeError(
+            f"{file} {EXTENDS} {name!r}, but there is no such model beside its folder or in the "
+            f"zoo; there are: {_known_names(name)}"
+        )
+    # A changed copy of a zoo's model may keep its name and extend it.
+    new = [place for place in found if not any(place.samefile(folder) for folder in line)]
+    if not new:
+        chain = " -> ".join([*(folder.name for folder in line), name])
+        raise RecipeError(f"{line[0] / RECIPE_FILE} {EXTENDS} itself in the end: {chain}")
+    return new[0]
+
+
+def _merged(above: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """One table over another, tables inside them likewise; both stay as they are."""
+    result = dict(above)
+    for key, value in own.items():
+        inherited = result.get(key)
+        if isinstance(inherited, Mapping) and isinstance(value, Mapping):
+            value = _merged(inherited, value)
+        result[key] = value
+    return result
+
+
+def _known_names(wanted: str) -> str:
+    """The zoo's models for an error's line, those with the most similar names first."""
+    names = [file.parent.name for file in zoo_folder().glob(f"*/{RECIPE_FILE}")]
+    if not names:
+        return "none"
+    likeness = {name: difflib.SequenceMatcher(None, wanted, name).ratio() for name in names}
+    names.sort(key=lambda name: (-likeness[name], name))
+    others = len(names) - len(names[:_MOST_NAMES])
+    more = f" and {others} more (`posepipe models` lists them)" if others else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
+
+
+def _field(change: str) -> str:
+    """The field that "table.field=value" is about."""
+    return change.partition("=")[0].rpartition(".")[2]
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if set(parsed) == {"value"} else text
+
+
+def _find_folder(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if path.name == RECIPE_FILE and path.is_file():
+        return path.resolve().parent
+    looks_like_path = isinstance(name_or_path, Path) or len(path.parts) > 1
+    if looks_like_path:
+        if path.is_dir():
+            return path.resolve()
+        raise RecipeError(f"no model folder {path}: name a folder that has a {RECIPE_FILE}")
+    in_zoo = zoo_folder() / path.name
+    if (in_zoo / RECIPE_FILE).is_file():
+        return in_zoo
+    if (path / RECIPE_FILE).is_file():
+        return path.resolve()
+    raise RecipeError(f"no model {str(name_or_path)!r}; there are: {_known_names(path.name)}")
+
+
+def _file_of(url: str) -> str:
+    return PurePosixPath(unquote(urlsplit(url).path)).name

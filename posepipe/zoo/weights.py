@@ -1,0 +1,223 @@
+"""Weights files: found, read safely, and put into networks.
+
+A pickle can run any code when it is read, so a weights file from a stranger is never unpickled
+freely: ``.safetensors`` holds numbers alone, ``.pth`` is read by torch's weights-only reader, and
+``.pkl`` (detectron2's model zoo) by a reader that knows arrays and plain containers and nothing
+else.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from posepipe.errors import PosepipeError, WeightsError
+from posepipe.zoo.cache import weights_by_name
+from posepipe.zoo.recipe import WEIGHTS_FILES, Recipe, sha256_of
+
+State = dict[str, torch.Tensor]
+# Of a batch normalisation's training; weights saved from a frozen one lack it.
+_COUNTER = "num_batches_tracked"
+
+
+def find_weights(recipe: Recipe, weights: str | Path | None = None) -> tuple[Path, str]:
+    """The weights file of a model and its SHA-256.
+
+    The named one, else the one beside the recipe, else the one in the cache, which is fetched
+    there on first use if the recipe says from where (`posepipe.zoo.cache`).
+
+    Args:
+        recipe: the model's.
+        weights: a file, or a folder that has one under a name that goes with the recipe.
+
+    Raises:
+        WeightsError: there is none, or its SHA-256 is not the recipe's.
+        DownloadError: it cannot be fetched, or may not be.
+    """
+    if weights is None:
+        return weights_by_name(recipe)
+    path = Path(weights)
+    if path.is_dir():
+        names = [*WEIGHTS_FILES, *filter(None, [recipe.weights.file_name])]
+        found = next((path / name for name in names if (path / name).is_file()), None)
+        if found is None:
+            raise WeightsError(f"{path} has no weights file: {', '.join(names)}")
+        path = found
+    if not path.is_file():
+        raise WeightsError(f"no weights file {path}")
+    return path, sha256_of(path)
+
+
+def read_state(path: Path) -> State:
+    """The named tensors of a .safetensors, .pth or .pkl file, on the CPU.
+
+    A ``.pth`` or ``.pkl`` may have them under a key "model", as training checkpoints and
+    detectron2's zoo do.
+
+    Raises:
+        WeightsError: another kind of file, a damaged one, or one with more than arrays in it.
+    """
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".safetensors": load_file,
+        ".pth": read_torch,
+        ".pt": read_torch,
+        ".pkl": _read_pickle,
+    }
+    reader = readers.get(path.suffix)
+    if reader is None:
+        known = ", ".join(readers)
+        raise WeightsError(f"{path} is no weights file that can be read: use one of {known}")
+    return named_tensors(read_content(path, reader), path, within="model")
+
+
+def read_content(path: Path, reader: Callable[[Path], Any]) -> Any:
+    """What a reader makes of a file.
+
+    Raises:
+        WeightsError: the file is damaged or holds more than weights; in one line.
+    """
+    try:
+        return reader(path)
+    except PosepipeError:
+        raise
+    except (pickle.UnpicklingError, SafetensorError) as error:
+        # torch's own first line is about how to read the file without any safety.
+        unsafe = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it asks for {unsafe[1]}" if unsafe else str(error).splitlines()[0]
+        raise WeightsError(f"{path} is damaged or holds more than weights: {reason}") from None
+    except Exception as error:
+        # Damaged pickles and archives raise nearly anything: EOFError, IndexError, RuntimeError, …
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if "zip archive" in reason:  # of torch's own files; it goes on about its innards
+            reason = "its archive is damaged, or the end of it is missing"
+        raise WeightsError(f"{path} cannot be read as weights: {reason}") from None
+
+
+def named_tensors(content: Any, path: Path, *, within: str) -> State:
+    """The named tensors of a file's content, which may have them under a key.
+
+    Raises:
+        WeightsError: it holds something else than arrays by name.
+    """
+    if isinstance(content, Mapping) and isinstance(content.get(within), Mapping):
+        content = content[within]
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} holds a {type(content).__name__}, not named weights")
+    return {str(key): _as_tensor(path, str(key), value) for key, value in content.items()}
+
+
+def fit_state(
+    network: nn.Module, state: State, source: Path, *, ignored: Iterable[str] = ()
+) -> None:
+    """Put weights into a network, in place; half precision ones become the network's own.
+
+    Args:
+        network: receives the weights.
+        state: as `read_state` gives them.
+        source: for the error message.
+        ignored: beginnings of keys that the file may have and the network has no use for.
+
+    Raises:
+        WeightsError: a key is missing, unknown or of another shape; names the first.
+    """
+    wanted = {
+        key: tensor
+        for key, tensor in network.state_dict().items()
+        if key in state or not key.endswith(_COUNTER)
+    }
+    for key, tensor in wanted.items():
+        if key not in state:
+            raise WeightsError(f"{source} is of another network: it has no {key!r}")
+        if state[key].shape != tensor.shape:
+            raise WeightsError(
+                f"{source} is of another network: {key!r} has shape {tuple(state[key].shape)}, "
+                f"{tuple(tensor.shape)} is needed"
+            )
+    for key in state:
+        if not (key in wanted or key.endswith(_COUNTER) or key.startswith(tuple(ignored))):
+            raise WeightsError(f"{source} is of another network: {key!r} is unknown to it")
+    fitting = {key: state[key].to(tensor.dtype) for key, tensor in wanted.items()}
+    network.load_state_dict(fitting, strict=False)
+
+
+def _as_tensor(path: Path, key: str, value: object) -> torch.Tensor:
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.number):
+        return torch.from_numpy(value)
+    raise WeightsError(f"{path}: {key!r} is a {type(value).__name__}, not an array of numbers")
+
+
+def read_torch(path: Path) -> Any:
+    """What `torch.save` put into a file, if that is tensors and plain containers, on the CPU."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _read_pickle(path: Path) -> Any:
+    with path.open("rb") as file:
+        return _ArraysOnly(file).load()
+
+
+def _latin1_bytes(text: str, encoding: str) -> bytes:
+    """What Python 2's pickled bytes are made with; `_codecs.encode` itself takes any codec."""
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"it holds bytes encoded as {encoding!r}")
+    return text.encode("latin1")
+
+
+def _empty_bytes() -> bytes:
+    """`bytes()`, which older pickles have for an array without numbers; takes no size."""
+    return b""
+
+
+def _empty_array(*_: object) -> npt.NDArray[Any]:
+    """What numpy's own rebuilding function gives; type, shape and numbers follow in the pickle."""
+    return np.zeros(0, np.int8)
+
+
+def _array_of_bytes(
+    content: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: Literal["C", "F"]
+) -> npt.NDArray[Any]:
+    """An array from its bytes, as pickles since protocol 5 have it; refuses types with pointers."""
+    return np.frombuffer(bytearray(content), dtype).reshape(shape, order=order)
+
+
+_SAFE_NAMES = {
+    ("numpy", "ndarray"): "an array's type, named by every array and used by nothing here",
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _latin1_bytes,
+    ("__builtin__", "bytes"): _empty_bytes,
+    ("builtins", "bytes"): _empty_bytes,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy.core.numeric", "_frombuffer"): _array_of_bytes,
+    ("numpy._core.numeric", "_frombuffer"): _array_of_bytes,
+}
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Reads numpy arrays in plain containers; anything else in the file is an error.
+
+    Every object that a pickle makes, it makes through a function or class that it names; the few
+    that arrays consist of are known here, and no others.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file, encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _SAFE_NAMES:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return _SAFE_NAMES[module, name]

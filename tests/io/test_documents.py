@@ -1,0 +1,395 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from builders import (
+    annotation,
+    annotation_file,
+    detections,
+    image_entry,
+    poses,
+    save_json,
+    save_picture,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from posepipe.core.boxes import Detections
+from posepipe.errors import DocumentError, ImageError, OptionError
+from posepipe.io.coco import read_annotations
+from posepipe.io.documents import (
+    BoxesDocument,
+    KeypointsDocument,
+    ModelUsed,
+    Skipped,
+    as_written,
+    labelled_document,
+    made_by,
+    read_boxes,
+    read_keypoints,
+    write_boxes,
+    write_keypoints,
+)
+from posepipe.io.images import ImageFile, ImageSet
+
+
+def image_set(root: Path, count: int) -> ImageSet:
+    names = {n: f"{n}.png" for n in range(1, count + 1)}
+    return ImageSet(root, tuple(ImageFile(n, root / name, name) for n, name in names.items()))
+
+
+def boxes_document(root: Path, *found: Detections, **changes: Any) -> BoxesDocument:
+    """A document of pictures of 100 x 80 pixels, whose ids are 1…n."""
+    sizes = dict.fromkeys(range(1, len(found) + 1), (100, 80))
+    return BoxesDocument(image_set(root, len(found)), found, sizes, **changes)
+
+
+def assert_same(detections: Detections, expected: Detections) -> None:
+    assert detections.image_id == expected.image_id
+    np.testing.assert_array_equal(detections.boxes_xyxy, expected.boxes_xyxy)
+    np.testing.assert_array_equal(detections.scores, expected.scores)
+
+
+def boxes_strategy() -> st.SearchStrategy[Detections]:
+    """People with boxes of a tenth of a pixel and more, anywhere that touches 100 x 80 pixels."""
+    corners = npst.arrays(np.float32, (4, 2), elements=st.floats(-90, 79, width=32))
+    sizes = npst.arrays(np.float32, (4, 2), elements=st.floats(91, 300, width=32))
+    scores = npst.arrays(np.float32, 4, elements=st.floats(0, 1, width=32))
+
+    def build(low: Any, size: Any, score: Any, count: int) -> Detections:
+        boxes = np.concatenate([low, low + size], axis=1)
+        return Detections(1, boxes[:count], score[:count])
+
+    return st.builds(build, corners, sizes, scores, st.integers(0, 4))
+
+
+def test_a_document_of_no_pictures_comes_back(tmp_path: Path) -> None:
+    write_boxes(tmp_path / "boxes.json", boxes_document(tmp_path))
+    document = read_boxes(tmp_path / "boxes.json")
+    assert len(document.images) == 0
+    assert document.detections == ()
+
+
+def test_everything_in_a_document_comes_back(tmp_path: Path) -> None:
+    origin = made_by("detect", [ModelUsed("fpn", "abc")], {"nms": "soft", "scales": [1, 0.5]})
+    skipped = (Skipped("gone.png", "no such file"),)
+    found = (Detections.none(1), detections(2, [[1.0, 2.0, 5.0, 6.0], [0.5, 0.0, 99.0, 80.0]]))
+    written = boxes_document(tmp_path / "photos", *found, made_by=origin, skipped=skipped)
+    write_boxes(tmp_path / "boxes.json", written)
+    read = read_boxes(tmp_path / "boxes.json")
+    assert read.made_by == origin
+    assert read.made_by is not None
+    assert read.made_by.versions["numpy"] == np.__version__
+    assert read.skipped == skipped
+    assert read.problems == ()
+    assert read.sizes_wh == {1: (100, 80), 2: (100, 80)}
+    assert read.images.root == tmp_path / "photos"
+    assert [(i.id, i.path, i.file_name) for i in read.images] == [
+        (n, tmp_path / "photos" / f"{n}.png", f"{n}.png") for n in (1, 2)
+    ]
+    for one, other in zip(read.detections, found, strict=True):
+        assert_same(one, as_written(other))
+
+
+@settings(max_examples=60, deadline=None)
+@given(found=boxes_strategy())
+def test_boxes_come_back_as_written_and_do_not_drift(
+    tmp_path_factory: pytest.TempPathFactory, found: Detections
+) -> None:
+    path = tmp_path_factory.mktemp("boxes") / "boxes.json"
+    write_boxes(path, boxes_document(path.parent, found))
+    (read,) = read_boxes(path).detections
+    assert_same(read, as_written(found))
+    assert_same(as_written(read), read)
+    np.testing.assert_allclose(read.boxes_xyxy, found.boxes_xyxy, atol=0.0006)
+    np.testing.assert_allclose(read.scores, found.scores, atol=6e-7)
+    before = path.read_bytes()
+    write_boxes(path, boxes_document(path.parent, read))
+    assert path.read_bytes() == before
+
+
+def test_the_same_document_is_the_same_bytes_whatever_the_order_of_the_settings(
+    tmp_path: Path,
+) -> None:
+    for number, options in enumerate([{"a": 1, "b": 2}, {"b": 2, "a": 1}]):
+        origin = made_by("detect", settings=options)
+        document = boxes_document(tmp_path, detections(1), made_by=origin)
+        write_boxes(tmp_path / f"{number}.json", document)
+    assert (tmp_path / "0.json").read_bytes() == (tmp_path / "1.json").read_bytes()
+
+
+def test_numbers_are_written_with_few_digits(tmp_path: Path) -> None:
+    found = detections(1, [[0.1, -1e-9, 1 / 3, 2]], [0.7])
+    write_boxes(tmp_path / "boxes.json", boxes_document(tmp_path, found))
+    text = (tmp_path / "boxes.json").read_text()
+    assert '"bbox":[0.1,0.0,0.233,2.0],"score":0.7' in text
+
+
+def test_pycocotools_reads_what_is_written(tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    write_boxes(
+        tmp_path / "boxes.json", boxes_document(tmp_path, Detections.none(1), detections(2))
+    )
+    coco = COCO(str(tmp_path / "boxes.json"))
+    assert coco.getImgIds() == [1, 2]
+    assert [entry["bbox"] for entry in coco.loadAnns(coco.getAnnIds(2))] == [[1, 2, 4, 4]]
+    assert coco.loadCats(1)[0]["name"] == "person"
+
+
+@pytest.mark.parametrize(
+    ("root", "document", "stored"),
+    [
+        ("", "boxes.json", ""),
+        ("photos", "boxes.json", "photos"),
+        ("", "out/now/boxes.json", "../.."),
+        ("photos", "out/boxes.json", None),
+    ],
+)
+def test_a_folder_with_document_and_pictures_can_be_moved(
+    tmp_path: Path, root: str, document: str, stored: str | None
+) -> None:
+    before = tmp_path / "before"
+    save_picture(before / root / "1.png")
+    (before / document).parent.mkdir(parents=True, exist_ok=True)
+    write_boxes(before / document, boxes_document(before / root, detections(1)))
+    text = json.loads((before / document).read_text())["image_root"]
+    if stored is None:
+        assert text == str(before / root)
+        return
+    assert text in (stored, stored or ".")
+    shutil.move(before, tmp_path / "after")
+    (image,) = read_boxes(tmp_path / "after" / document).images
+    assert image.read().shape == (6, 8, 3)
+
+
+def test_pictures_that_moved_alone_are_found_with_their_new_folder(tmp_path: Path) -> None:
+    write_boxes(tmp_path / "boxes.json", boxes_document(tmp_path / "gone", detections(1)))
+    save_picture(tmp_path / "new/1.png")
+    (image,) = read_boxes(tmp_path / "boxes.json", images=tmp_path / "new").images
+    assert image.read().shape == (6, 8, 3)
+    with pytest.raises(ImageError, match="no such folder"):
+        read_boxes(tmp_path / "boxes.json", images=tmp_path / "newer")
+
+
+UNSOUND = [
+    ([10, 10, 0, 5], 0.9, "no area"),
+    ([10, 10, 5, -5], 0.9, "no area"),
+    ([10, 10, 1e-9, 5], 0.9, "no area"),
+    ([float("nan"), 10, 5, 5], 0.9, "not finite"),
+    ([1e308, 10, 1e308, 5], 0.9, "not finite"),
+    ([10, 10, 5, 5], float("nan"), "score"),
+    ([10, 10, 5, 5], 1.5, "score"),
+    ([10, 10, 5, 5], -0.1, "score"),
+    ([100, 10, 5, 5], 0.9, "outside its picture of 100 x 80"),
+    ([10, 80, 5, 5], 0.9, "outside its picture"),
+    ([-5, 10, 5, 5], 0.9, "outside its picture"),
+    ([10, -9, 5, 5], 0.9, "outside its picture"),
+]
+
+
+@pytest.mark.parametrize(("bbox", "score", "why"), UNSOUND)
+def test_a_box_that_is_not_sound_is_left_out_and_listed(
+    tmp_path: Path, bbox: list[float], score: float, why: str
+) -> None:
+    sound = {"image_id": 7, "category_id": 1, "bbox": [-5, -5, 20, 200], "score": 1}
+    entries = [sound, sound | {"bbox": bbox, "score": score}]
+    path = save_json(tmp_path / "list.json", entries)
+    names = annotation_file(tmp_path / "a.json", images=[image_entry(3), image_entry(7)])
+    document = read_boxes(path, images=tmp_path, annotations=names)
+    assert [len(found) for found in document.detections] == [0, 1]
+    (problem,) = document.problems
+    assert problem.startswith("image 7 (000000000007.jpg): box [")
+    assert why in problem
+    assert "\n" not in problem
+
+
+def test_a_box_of_an_unknown_picture_is_left_out_and_listed(tmp_path: Path) -> None:
+    path = save_json(
+        tmp_path / "list.json",
+        [{"image_id": 99, "category_id": 1, "bbox": [1, 1, 5, 5], "score": 1}],
+    )
+    names = annotation_file(tmp_path / "a.json", images=[image_entry(7)])
+    document = read_boxes(path, images=tmp_path, annotations=names)
+    assert len(document.detections[0]) == 0
+    assert document.problems == ("image 99: box [1, 1, 5, 5], entry 1, score 1: image id unknown",)
+
+
+def test_a_plain_list_finds_its_pictures_by_their_coco_names(tmp_path: Path) -> None:
+    save_picture(tmp_path / "val/000000000042.png")
+    save_picture(tmp_path / "val/COCO_val2014_000000000007.jpg")
+    entry = {"category_id": 1, "bbox": [1, 1, 5, 5], "score": 0.5}
+    entries = [entry | {"image_id": n} for n in (42, 7, 1, 42)]
+    entries.append(entry | {"image_id": 42, "category_id": 18})
+    path = save_json(tmp_path / "list.json", entries)
+    document = read_boxes(path, images=tmp_path / "val")
+    assert [(image.id, image.file_name) for image in document.images] == [
+        (1, "000000000001.jpg"),
+        (7, "COCO_val2014_000000000007.jpg"),
+        (42, "000000000042.png"),
+    ]
+    assert [len(found) for found in document.detections] == [1, 1, 2]
+    assert document.other_categories == 1
+    assert document.sizes_wh == {7: (8, 6), 42: (8, 6)}
+    assert document.images.images[2].read().shape == (6, 8, 3)
+    with pytest.raises(ImageError, match="no such file"):
+        document.images.images[0].read()
+
+
+def test_an_empty_list_is_a_detection_list_and_a_keypoint_list(tmp_path: Path) -> None:
+    path = save_json(tmp_path / "list.json", [])
+    assert len(read_boxes(path, images=tmp_path).images) == 0
+    assert len(read_keypoints(path).images) == 0
+
+
+BOX = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
+POSE = {"image_id": 1, "category_id": 1, "keypoints": [1.0] * 51, "score": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({}, "missing required field `images`"),
+        ({"images": []}, "missing required field `annotations`"),
+        (5, "Expected `object`, got `int`"),
+        ([5], r"Expected `object`, got `int` - at `\[0\]`"),
+        ([BOX, BOX | {"bbox": [1, 2, 3]}], r"length 4 - at `\[1\].bbox`"),
+        ([{"image_id": 1, "bbox": [1, 2, 3, 4]}], r"\[0\] has no score"),
+        ([BOX | {"image_id": "one"}], r"Expected `int`, got `str` - at `\[0\].image_id`"),
+        ([POSE], "holds keypoints, not boxes: .*posepipe eval"),
+        ([POSE | BOX], "holds keypoints, not boxes"),
+        ({"images": [image_entry()], "annotations": [annotation()]}, "--ground-truth"),
+        ({"images": [image_entry(), image_entry()], "annotations": []}, r"twice \(images\[1\]\)"),
+        ({"images": [], "annotations": [], "info": {"tool": "posepipe"}}, "at `info`|`version`"),
+    ],
+)
+def test_a_file_that_holds_no_boxes_says_what_is_wrong(
+    tmp_path: Path, value: object, reason: str
+) -> None:
+    path = save_json(tmp_path / "wrong.json", value)
+    with pytest.raises(DocumentError, match=reason) as caught:
+        read_boxes(path, images=tmp_path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_list_needs_a_folder_and_a_document_no_annotations(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="--images DIR"):
+        read_boxes(save_json(tmp_path / "list.json", [BOX]))
+    write_boxes(tmp_path / "boxes.json", boxes_document(tmp_path))
+    with pytest.raises(OptionError, match="leave out --annotations"):
+        read_boxes(tmp_path / "boxes.json", annotations=tmp_path / "a.json")
+
+
+def test_another_programs_coco_shaped_document_is_read(tmp_path: Path) -> None:
+    info = {"description": "somebody's detections"}
+    value = {"info": info, "images": [image_entry(4)], "annotations": [BOX | {"image_id": 4}]}
+    document = read_boxes(save_json(tmp_path / "theirs.json", value))
+    assert document.made_by is None
+    assert document.detections[0].boxes_xyxy.tolist() == [[1, 2, 4, 6]]
+    assert document.images.root == tmp_path
+
+
+def test_labelled_boxes_stand_in_for_a_detectors(tmp_path: Path) -> None:
+    path = annotation_file(
+        tmp_path / "a.json", [annotation(1, 2)], [image_entry(1), image_entry(2)]
+    )
+    document = labelled_document(read_annotations(path), tmp_path)
+    assert [len(found) for found in document.detections] == [0, 1]
+    assert document.sizes_wh[2] == (100, 80)
+    write_boxes(tmp_path / "boxes.json", document)
+    assert_same(read_boxes(tmp_path / "boxes.json").detections[1], document.detections[1])
+
+
+def keypoints_document(root: Path) -> KeypointsDocument:
+    return KeypointsDocument(image_set(root, 3), (poses(1, 2), poses(2, 0), poses(3, 1)))
+
+
+def test_poses_come_back_without_the_pictures_that_have_nobody(tmp_path: Path) -> None:
+    save_picture(tmp_path / "photos/3.png")
+    written = keypoints_document(tmp_path / "photos")
+    write_keypoints(tmp_path / "kps.json", written)
+    read = read_keypoints(tmp_path / "kps.json")
+    assert [(image.id, image.file_name) for image in read.images] == [(1, "1.png"), (3, "3.png")]
+    assert read.images.images[1].read().shape == (6, 8, 3)
+    for one, other in zip(read.poses, (written.poses[0], written.poses[2]), strict=True):
+        assert one.image_id == other.image_id
+        np.testing.assert_allclose(one.keypoints[..., :2], other.keypoints[..., :2], atol=5.01e-4)
+        np.testing.assert_allclose(one.keypoints[..., 2], other.keypoints[..., 2], atol=5.01e-7)
+        np.testing.assert_allclose(one.scores, other.scores, atol=5.01e-7)
+        np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, atol=5.01e-4)
+        np.testing.assert_allclose(one.box_scores, other.box_scores, atol=5.01e-7)
+    again = tmp_path / "again.json"
+    write_keypoints(again, read)
+    assert again.read_bytes() == (tmp_path / "kps.json").read_bytes()
+
+
+def test_a_result_has_no_bbox_and_pycocotools_takes_it(tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    write_keypoints(tmp_path / "kps.json", keypoints_document(tmp_path))
+    entries = json.loads((tmp_path / "kps.json").read_text())
+    assert len(entries) == 3
+    assert all(len(entry["keypoints"]) == 51 for entry in entries)
+    assert not any("bbox" in entry for entry in entries)
+    names = annotation_file(tmp_path / "a.json", images=[image_entry(n) for n in (1, 2, 3)])
+    results = COCO(str(names)).loadRes(str(tmp_path / "kps.json"))
+    assert [len(results.getAnnIds(n)) for n in (1, 2, 3)] == [2, 0, 1]
+
+
+def test_nobody_anywhere_is_an_empty_list(tmp_path: Path) -> None:
+    write_keypoints(
+        tmp_path / "kps.json", KeypointsDocument(image_set(tmp_path, 1), (poses(1, 0),))
+    )
+    assert (tmp_path / "kps.json").read_text() == "[]\n"
+
+
+def test_another_programs_results_are_read_as_far_as_they_go(tmp_path: Path) -> None:
+    numbers = [n for k in range(17) for n in (10 + k, 90 - k, 1)]
+    other = POSE | {"image_id": 42, "keypoints": numbers}
+    path = save_json(tmp_path / "theirs.json", [other, other | {"category_id": 2}])
+    read = read_keypoints(path, images=tmp_path)
+    assert read.other_categories == 1
+    assert read.images.images[0].path == tmp_path / "000000000042.jpg"
+    assert read.poses[0].boxes_xyxy.tolist() == [[10, 74, 26, 90]]
+    assert read.poses[0].box_scores.tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({}, "is no list: .*posepipe pose"),
+        ([BOX], "is a list of boxes: .*posepipe pose"),
+        ([5], "Expected `object`, got `int`"),
+        ([POSE | {"keypoints": [1, 2, 3]}], r"\[0\].keypoints has 3 numbers, 51 are needed"),
+        ([POSE | {"keypoints": [float("nan")] * 51}], r"\[0\] has a number that is not finite"),
+        ([POSE, POSE | {"score": float("inf")}], r"\[1\] has a number that is not finite"),
+        ([POSE | {"keypoints": ["a"] * 51}], r"got `str` - at `\[0\].keypoints\[0\]`"),
+        ([{"image_id": 1}], "missing required field"),
+    ],
+)
+def test_a_file_that_holds_no_poses_says_what_is_wrong(
+    tmp_path: Path, value: object, reason: str
+) -> None:
+    path = save_json(tmp_path / "wrong.json", value)
+    with pytest.raises(DocumentError, match=reason) as caught:
+        read_keypoints(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_results_must_be_those_of_the_pictures(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="one result per picture"):
+        boxes_document(tmp_path, detections(2))
+    with pytest.raises(ValueError, match=r"not known: 1\.png"):
+        write_boxes(
+            tmp_path / "boxes.json",
+            BoxesDocument(image_set(tmp_path, 1), (detections(1),), {}),
+        )
+    assert not (tmp_path / "boxes.json").exists()

@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import ORIENTATION, picture, save_picture
+from PIL import Image, ImageOps
+
+from posepipe.errors import ImageError
+from posepipe.io.images import ImageFile, ImageSet, coco_id, find_images, images_from_arrays
+
+
+def file_at(path: Path) -> ImageFile:
+    return ImageFile(1, path, path.name)
+
+
+def names(images: ImageSet) -> list[str]:
+    return [image.file_name for image in images]
+
+
+def test_a_picture_is_read_as_rgb(tmp_path: Path) -> None:
+    image = file_at(save_picture(tmp_path / "a.png"))
+    pixels = image.read()
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.writeable
+    np.testing.assert_array_equal(pixels, picture())
+    assert image.size_wh == (8, 6)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_exif_orientation_is_honoured(tmp_path: Path, orientation: int, suffix: str) -> None:
+    path = save_picture(tmp_path / f"a{suffix}", 32, 16, orientation=orientation)
+    with Image.open(path) as picture_file:
+        expected = np.array(ImageOps.exif_transpose(picture_file).convert("RGB"))
+    image = file_at(path)
+    np.testing.assert_array_equal(image.read(), expected)
+    assert image.size_wh == (expected.shape[1], expected.shape[0])
+    assert (image.size_wh == (16, 32)) == (orientation >= 5)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 40_000), (40_000, 3), (701, 333)])
+def test_pictures_of_any_size_are_read_pixel_by_pixel(
+    tmp_path: Path, width: int, height: int
+) -> None:
+    pixels = np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(file_at(tmp_path / "a.png").read(), pixels)
+
+
+def test_an_orientation_that_does_not_exist_counts_as_upright(tmp_path: Path) -> None:
+    image = file_at(save_picture(tmp_path / "a.png", orientation=77))
+    np.testing.assert_array_equal(image.read(), picture())
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("1", 1, (255, 255, 255)),
+        ("L", 100, (100, 100, 100)),
+        ("LA", (100, 255), (100, 100, 100)),
+        ("LA", (100, 0), (255, 255, 255)),
+        ("P", 0, (0, 0, 0)),
+        ("I;16", 0x8123, (0x81, 0x81, 0x81)),
+        ("I", 0x8123, (0x81, 0x81, 0x81)),
+        ("RGB", (1, 2, 3), (1, 2, 3)),
+        ("RGBA", (1, 2, 3, 255), (1, 2, 3)),
+        ("RGBA", (1, 2, 3, 0), (255, 255, 255)),
+        ("RGBA", (0, 0, 0, 51), (204, 204, 204)),
+        ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
+    ],
+)
+def test_every_kind_of_pixel_becomes_rgb(
+    tmp_path: Path, mode: str, colour: int | tuple[int, ...], expected: tuple[int, int, int]
+) -> None:
+    path = tmp_path / ("a.tif" if mode in ("CMYK", "I") else "a.png")
+    Image.new(mode, (4, 3), colour).save(path)
+    pixels = file_at(path).read()
+    assert pixels.shape == (3, 4, 3)
+    assert pixels[0, 0].tolist() == list(expected)
+    assert (pixels == pixels[0, 0]).all()
+
+
+def test_a_transparent_palette_entry_shows_white(tmp_path: Path) -> None:
+    palette = Image.new("P", (2, 1), 0)
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.putpixel((1, 0), 1)
+    palette.save(tmp_path / "a.png", transparency=0)
+    assert file_at(tmp_path / "a.png").read()[0].tolist() == [[255] * 3, [40, 50, 60]]
+
+
+def test_a_cmyk_jpeg_is_not_read_inside_out(tmp_path: Path) -> None:
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=95)
+    red, green, blue = file_at(tmp_path / "a.jpg").read()[8, 8].tolist()
+    assert red > 240
+    assert max(green, blue) < 15
+
+
+def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
+    Image.new("F", (2, 2), 0.5).save(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match=r"a\.tif has floating-point pixels.*save it with 8 bits"):
+        file_at(tmp_path / "a.tif").read()
+
+
+def test_a_picture_in_memory_is_its_own_pixels() -> None:
+    (image,) = images_from_arrays([picture()])
+    assert image.id == 1
+    np.testing.assert_array_equal(image.read(), picture())
+    assert image.size_wh == (8, 6)
+
+
+def test_pictures_in_memory_are_taken_one_by_one() -> None:
+    images = images_from_arrays(picture() for _ in iter(int, 1))  # without end
+    assert [next(images).id, next(images).id] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros((0, 0, 3), np.uint8), r"shape \(0, 0, 3\)"),
+        (np.zeros((4, 4), np.uint8), r"shape \(4, 4\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"shape \(4, 4, 4\)"),
+        (np.zeros((4, 4, 3), np.float32), "float32.*uint8 is needed"),
+        ("a.jpg", "is str"),
+    ],
+)
+def test_an_array_that_is_no_rgb_picture_is_refused(array: object, reason: str) -> None:
+    with pytest.raises(ImageError, match=f"array-1 .*{reason}"):
+        list(images_from_arrays([array]))  # type: ignore[list-item]  # on purpose
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one file for every way in which a picture can be unreadable."""
+    folder = tmp_path_factory.mktemp("broken")
+    whole = save_picture(folder / "whole.jpg", 64, 64).read_bytes()
+    (folder / "empty.jpg").touch()
+    (folder / "text.jpg").write_text("no picture at all")
+    (folder / "header.jpg").write_bytes(whole[:20])
+    (folder / "truncated.jpg").write_bytes(whole[: len(whole) * 2 // 3])
+    png = save_picture(folder / "whole.png", 64, 64).read_bytes()
+    (folder / "truncated.png").write_bytes(png[: len(png) // 2])
+    (folder / "folder.jpg").mkdir()
+    (folder / "link.jpg").symlink_to("nowhere.jpg")
+    Image.new("1", (20000, 20000)).save(folder / "huge.png")
+    os.mkfifo(folder / "pipe.jpg")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing.jpg", "no such file"),
+        ("link.jpg", "no such file"),
+        ("empty.jpg", r"empty \(0 bytes\)"),
+        ("text.jpg", "not a picture"),
+        ("header.jpg", "not a picture|truncated"),
+        ("truncated.jpg", "truncated"),
+        ("truncated.png", "truncated"),
+        ("folder.jpg", "a folder"),
+        ("pipe.jpg", "a device or pipe"),
+        ("huge.png", "too large"),
+    ],
+)
+def test_an_unreadable_picture_is_one_clear_line(broken: Path, name: str, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason) as caught:
+        file_at(broken / name).read()
+    assert str(caught.value).startswith(str(broken / name))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_picture_that_may_not_be_read_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> Image.Image:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Image, "open", refuse)  # root may read anything, so chmod tells nothing
+    with pytest.raises(ImageError, match="change its permissions"):
+        file_at(save_picture(tmp_path / "a.png")).read()
+
+
+def test_a_damaged_file_raises_an_image_error_whatever_byte_is_wrong(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for suffix in (".jpg", ".png", ".tif", ".gif", ".webp", ".bmp"):
+        whole = save_picture(tmp_path / f"a{suffix}", 16, 16).read_bytes()
+        for _ in range(60):
+            damaged = np.frombuffer(whole, np.uint8).copy()
+            damaged[random.integers(len(damaged), size=3)] = random.integers(256, size=3)
+            path = tmp_path / f"b{suffix}"
+            path.write_bytes(damaged.tobytes())
+            try:
+                pixels = file_at(path).read()
+            except ImageError:
+                continue  # any other exception fails the test
+            assert pixels.shape[2] == 3
+
+
+def test_a_folder_gives_its_pictures_in_natural_order(tmp_path: Path) -> None:
+    for name in ("f10.jpg", "f9.JPG", "f1.png", ".hidden.jpg", "in/f2.jpg", ".in/f3.jpg"):
+        save_picture(tmp_path / name)
+    (tmp_path / "notes.md").touch()
+    (tmp_path / "looks-like.jpg").mkdir()
+    images = find_images([tmp_path])
+    assert names(images) == ["f1.png", "f9.JPG", "f10.jpg"]
+    assert [image.id for image in images] == [1, 2, 3]
+    assert images.root == tmp_path
+    assert all(image.path == tmp_path / image.file_name for image in images)
+    assert names(find_images([tmp_path], recursive=True)) == [
+        *("f1.png", "f9.JPG", "f10.jpg"),
+        "in/f2.jpg",
+    ]
+
+
+def test_files_folders_patterns_and_lists_go_together(tmp_path: Path) -> None:
+    for name in ("a/1.jpg", "b/2.jpg", "b/no-suffix.png", "c/3.jpg", "c/4.jpg", "d/x/5.jpg"):
+        save_picture(tmp_path / name)
+    (tmp_path / "b/no-suffix.png").rename(tmp_path / "b/no-suffix")
+    (tmp_path / "d/list.txt").write_text("# a list\n\n  x/5.jpg  \n../c/4.jpg\n", encoding="utf-8")
+    inputs: list[str | Path] = [
+        tmp_path / "a",
+        tmp_path / "b/2.jpg",
+        tmp_path / "b/no-suffix",
+        str(tmp_path / "c/[3]*.jpg"),
+        tmp_path / "d/list.txt",
+    ]
+    images = find_images(inputs)
+    assert images.root == tmp_path
+    assert names(images) == [
+        *("a/1.jpg", "b/2.jpg", "b/no-suffix", "c/3.jpg", "c/4.jpg"),
+        "d/x/5.jpg",
+    ]
+    assert all(image.read().shape == (6, 8, 3) for image in images)
+
+
+def test_a_pattern_can_reach_any_depth(tmp_path: Path) -> None:
+    for name in ("a/1.jpg", "a/b/2.jpg"):
+        save_picture(tmp_path / name)
+    assert names(find_images([str(tmp_path / "**/*.jpg")])) == ["1.jpg", "b/2.jpg"]
+
+
+def test_paths_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_picture(tmp_path / "photos/1.jpg")
+    monkeypatch.chdir(tmp_path)
+    for text in ("photos", "photos/1.jpg", "photos/*", "./photos/../photos"):
+        assert names(find_images([text])) == ["1.jpg"]
+
+
+def test_a_picture_named_twice_comes_once(tmp_path: Path) -> None:
+    path = save_picture(tmp_path / "photos/1.jpg")
+    (tmp_path / "photos/2.jpg").symlink_to(path)
+    (tmp_path / "again").symlink_to(tmp_path / "photos")
+    inputs: list[str | Path] = [
+        tmp_path / "photos",
+        path,
+        tmp_path / "again",
+        str(tmp_path / "photos/*.jpg"),
+    ]
+    assert len(find_images(inputs)) == 1
+
+
+def test_a_loop_of_folders_ends(tmp_path: Path) -> None:
+    save_picture(tmp_path / "a/1.jpg")
+    (tmp_path / "a/up").symlink_to(tmp_path)
+    assert names(find_images([tmp_path], recursive=True)) == ["a/1.jpg"]
+
+
+def test_the_order_of_the_inputs_does_not_matter(tmp_path: Path) -> None:
+    paths = [save_picture(tmp_path / f"{n}/p.jpg") for n in (10, 2, 33)]
+    forward, backward = find_images(paths), find_images(paths[::-1])
+    assert names(forward) == names(backward) == ["2/p.jpg", "10/p.jpg", "33/p.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("file_names", "ids"),
+    [
+        (["000000001490.jpg", "000000000009.png"], [9, 1490]),
+        (["COCO_val2014_000000000042.jpg", "000000000007.jpg"], [7, 42]),
+        (["7.jpg", "007.png"], [1, 2]),
+        (["7.jpg", "eight.jpg"], [1, 2]),
+        (["99999999999999999999.jpg"], [1]),
+    ],
+)
+def test_ids_are_coco_ids_where_every_name_carries_one(
+    tmp_path: Path, file_names: list[str], ids: list[int]
+) -> None:
+    for name in file_names:
+        save_picture(tmp_path / name)
+    images = find_images([tmp_path])
+    assert sorted(image.id for image in images) == ids
+    assert all(coco_id(image.file_name) in (image.id, None) or ids == [1, 2] for image in images)
+
+
+def test_an_input_that_leads_nowhere_fails_when_its_turn_comes(tmp_path: Path) -> None:
+    save_picture(tmp_path / "000000000009.jpg")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "list.txt").write_text("000000000011.jpg\n", encoding="utf-8")
+    (tmp_path / "nothing.txt").write_text("# nothing\n", encoding="utf-8")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    inputs = [
+        *("000000000009.jpg", "000000000010.jpg", "empty", "*.gif", "no-folder"),
+        *("list.txt", "nothing.txt", "binary.txt"),
+    ]
+    images = find_images([tmp_path / name for name in inputs])
+    assert [image.id for image in images] == [9, 10, 11, 12, 13, 14, 15, 16]
+    assert names(images)[:3] == [f"{n:012d}.jpg" for n in (9, 10, 11)]
+    reasons = {}
+    for image in images.images[1:]:
+        with pytest.raises(ImageError) as caught:
+            image.read()
+        reasons[image.file_name] = str(caught.value)
+        with pytest.raises(ImageError):
+            _ = image.size_wh
+    assert "no such file: check" in reasons["000000000010.jpg"]
+    assert "no such file: check" in reasons["000000000011.jpg"]
+    assert "a folder without pictures" in reasons["empty"]
+    assert "no file matches this pattern" in reasons["*.gif"]
+    assert "no such file or folder" in reasons["no-folder"]
+    assert "names no pictures" in reasons["nothing.txt"]
+    assert "UTF-8" in reasons["binary.txt"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        ([], "no pictures were named"),
+        (["gone.jpg"], "gone.jpg: no such file"),
+        (["gone"], "gone: no such file or folder"),
+        (["*.jpg"], "no file matches this pattern"),
+        (["."], "a folder without pictures .*search them with --recursive"),
+        (["gone", "*.jpg"], r"and 1 more inputs lead nowhere"),
+        (["a" * 300], "cannot be looked up"),
+    ],
+)
+def test_inputs_that_all_lead_nowhere_are_an_error_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: list[str], reason: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ImageError, match=reason) as caught:
+        find_images(inputs)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_can_be_copied_and_found_again_with_the_same_names(tmp_path: Path) -> None:
+    save_picture(tmp_path / "one/a/1.jpg")
+    save_picture(tmp_path / "one/b.jpg")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    one = find_images([tmp_path / "one"], recursive=True)
+    two = find_images([tmp_path / "two"], recursive=True)
+    assert [(i.id, i.file_name) for i in one] == [(i.id, i.file_name) for i in two]
+
+
+def test_the_builder_writes_the_orientation_that_it_says(tmp_path: Path) -> None:
+    with Image.open(save_picture(tmp_path / "a.jpg", orientation=6)) as image:
+        assert image.getexif()[ORIENTATION] == 6

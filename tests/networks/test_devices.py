@@ -1,0 +1,105 @@
+"""Devices and number formats by name, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from posepipe.errors import OptionError
+from posepipe.networks.devices import resolve_device, resolve_precision
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Makes this machine look as if it had so many CUDA GPUs, and no Apple one."""
+
+    def pretend(count: int, capability: tuple[int, int] = (9, 0)) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+    return pretend
+
+
+def test_auto_takes_a_gpu_where_there_is_one(gpus):
+    gpus(0)
+    assert resolve_device().type == "cpu"
+    gpus(1)
+    assert resolve_device().type == "cuda"
+
+
+def test_auto_takes_apples_gpu_before_the_cpu(gpus, monkeypatch):
+    gpus(0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_device("auto").type == "mps"
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:0", "cuda:1"])
+def test_a_device_is_what_its_name_says(name, gpus):
+    gpus(2)
+    assert resolve_device(name) == torch.device(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "message"),
+    [
+        ("cuda", 0, "device 'cuda' asked for, but 0 CUDA GPUs are usable here: use auto"),
+        ("cuda:2", 2, "device 'cuda:2' asked for, but 2 CUDA GPUs are usable here: use auto"),
+        ("mps", 1, "device 'mps' asked for, but no Apple GPU is usable here"),
+        ("", 0, "no device '': use auto, cpu, cuda, cuda:N or mps"),
+        ("gpu", 1, "no device 'gpu': use auto, cpu, cuda, cuda:N or mps"),
+        ("cuda:x", 1, "no device 'cuda:x': use auto, cpu, cuda, cuda:N or mps"),
+        ("meta", 1, "no device 'meta': use auto, cpu, cuda, cuda:N or mps"),
+    ],
+)
+def test_a_device_that_is_not_to_be_had_is_refused_in_one_line(name, count, message, gpus):
+    gpus(count)
+    with pytest.raises(OptionError) as caught:
+        resolve_device(name)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_a_precision_is_what_its_name_says(name, dtype):
+    assert resolve_precision(name, GPU) == dtype
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16)]
+)
+def test_auto_is_bf16_on_gpus_that_have_it(capability, dtype, gpus):
+    gpus(1, capability)
+    assert resolve_precision("auto", GPU) == dtype
+
+
+@pytest.mark.parametrize(
+    ("abilities", "dtype"),
+    [
+        ({}, torch.float32),
+        ({"avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+    ],
+)
+def test_auto_is_bf16_on_cpus_that_multiply_it_natively(abilities, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
+    assert resolve_precision("auto", CPU) == dtype
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fp16", "precision fp16 needs a GPU: use auto, fp32 or bf16 on a CPU"),
+        ("half", "no precision 'half': use auto, fp32, bf16 or fp16"),
+        ("", "no precision '': use auto, fp32, bf16 or fp16"),
+    ],
+)
+def test_a_precision_that_is_not_to_be_had_is_refused_in_one_line(name, message):
+    with pytest.raises(OptionError) as caught:
+        resolve_precision(name, CPU)
+    assert str(caught.value) == message

@@ -1,0 +1,103 @@
+"""A stage over a stream of items: one in, one out, and failures that disturb nobody."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from posepipe.errors import ImageError
+from posepipe.runtime.local import run
+
+
+class Doubling:
+    """Doubles numbers; a number weighs itself; some cannot be prepared."""
+
+    def __init__(self, batch_size=4, bad=(), broken=()):
+        self.batch_size, self.bad, self.broken = batch_size, bad, broken
+        self.batches = []
+
+    def prepare(self, item):
+        if item in self.bad:
+            raise ImageError(f"{item} cannot be read")
+        if item in self.broken:
+            raise ZeroDivisionError("a bug")
+        return float(item)
+
+    def weight(self, ready):
+        return int(ready)
+
+    def __call__(self, batch):
+        self.batches.append(list(batch))
+        return [2 * ready for ready in batch]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("items", [[], [0], [3], [0, 0, 0], [9, 0, 1, 2, 0, 7, 1, 1, 1]])
+def test_one_in_one_out_in_order(items, workers):
+    outcomes = list(run(Doubling(), items, workers=workers))
+    assert [outcome.item for outcome in outcomes] == items
+    assert [outcome.result for outcome in outcomes] == [2.0 * item for item in items]
+    assert all(outcome.error is None for outcome in outcomes)
+
+
+def test_batches_are_formed_by_weight_across_items():
+    stage = Doubling(batch_size=4)
+    list(run(stage, [1, 1, 3, 0, 9, 2, 0]))
+    assert stage.batches == [[1, 1, 3], [0, 9], [2, 0]]
+
+
+def test_items_without_weight_are_handed_on_together_before_they_become_too_many():
+    stage = Doubling()
+    outcomes = run(stage, iter(lambda: 0, 1))  # zeros without end
+    assert next(outcomes).result == 0
+    outcomes.close()
+    assert len(stage.batches[0]) == 64
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("bad", [[], [1], [2], [5], [1, 2, 3], [1, 2, 3, 4, 5]])
+def test_an_item_that_fails_carries_its_error_and_disturbs_no_other(bad, workers):
+    items = [1, 2, 3, 4, 5]
+    outcomes = list(run(Doubling(bad=bad), items, workers=workers))
+    assert [outcome.item for outcome in outcomes] == items
+    for outcome in outcomes:
+        if outcome.item in bad:
+            assert outcome.result is None
+            assert isinstance(outcome.error, ImageError)
+            assert str(outcome.error) == f"{outcome.item} cannot be read"
+        else:
+            assert (outcome.result, outcome.error) == (2.0 * outcome.item, None)
+
+
+def test_where_everything_fails_the_stage_is_not_called():
+    stage = Doubling(bad=[1, 2])
+    assert len(list(run(stage, [1, 2, 1]))) == 3
+    assert stage.batches == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bug_is_not_taken_for_a_bad_picture(workers):
+    with pytest.raises(ZeroDivisionError):
+        list(run(Doubling(broken=[2]), [1, 2, 3], workers=workers))
+
+
+def test_outcomes_come_as_soon_as_their_batch_is_done():
+    stage = Doubling(batch_size=1)
+    outcomes = run(stage, [5, 6, 7], workers=0)
+    next(outcomes)
+    assert stage.batches == [[5]]
+
+
+def test_leaving_the_loop_stops_the_threads():
+    for outcome in run(Doubling(), range(1000), workers=2):
+        if outcome.item == 3:
+            break
+    del outcome
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("posepipe-prefetch")]
+
+
+def test_runs_nest_one_stage_feeding_the_next():
+    first = (outcome.result for outcome in run(Doubling(), range(20)))
+    assert [outcome.result for outcome in run(Doubling(), first)] == [4.0 * n for n in range(20)]

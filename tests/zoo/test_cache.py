@@ -1,0 +1,286 @@
+"""Weights by name: which file counts, what it is checked against, and where it is fetched from."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fileserver import FileServer, file_server
+
+from posepipe.errors import DownloadError, RecipeError, WeightsError
+from posepipe.zoo.cache import CachedWeights, State, pins_file, state_of, weights_by_name
+from posepipe.zoo.connections import Patience
+from posepipe.zoo.recipe import Recipe, list_recipes, load_recipe
+from posepipe.zoo.weights import find_weights
+
+CONTENT = b"numbers" * 1000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+OTHER = b"other numbers"
+HURRIED = Patience(timeout_s=0.3, attempts=1, pause_s=0)
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with file_server() as files:
+        files.files["/v1/w-1.pth"] = CONTENT
+        yield files
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("POSEPIPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("POSEPIPE_PINS", str(tmp_path / "settings" / "pins.txt"))
+    monkeypatch.delenv("POSEPIPE_OFFLINE")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def model(server: FileServer, tmp_path: Path) -> Callable[..., Recipe]:
+    """Makes a model folder whose weights the server has, with more lines of [weights]."""
+
+    def make(weights: str = "", model: str = "") -> Recipe:
+        folder = tmp_path / "small"
+        folder.mkdir(exist_ok=True)
+        (folder / "recipe.toml").write_text(
+            f'[model]\nstage = "pose"\nsummary = "a test"\n{model}\n'
+            f'[weights]\nurls = ["{server.url}/v1/w-1.pth"]\n{weights}\n'
+        )
+        return load_recipe(folder)
+
+    return make
+
+
+def cached_file(cache: Path, content: bytes = CONTENT) -> Path:
+    """A file brought into the cache by hand."""
+    file = cache / "small" / "w-1.pth"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return file
+
+
+# --- which file counts
+
+
+def test_first_use_fetches_into_the_cache_and_later_ones_do_not(
+    model, server: FileServer, cache: Path
+) -> None:
+    recipe = model()
+    assert state_of(recipe) == "can be fetched"
+    for _ in range(2):
+        assert find_weights(recipe) == (cache / "small" / "w-1.pth", SHA256)
+    assert len(server.requests) == 1
+    assert state_of(recipe) == "cached"
+
+
+def test_a_file_beside_the_recipe_wins_over_the_cache(
+    model, server: FileServer, cache: Path
+) -> None:
+    recipe = model()
+    cached_file(cache)
+    (recipe.folder / "weights.pth").write_bytes(OTHER)
+    digest = hashlib.sha256(OTHER).hexdigest()
+    assert find_weights(recipe) == (recipe.folder / "weights.pth", digest)
+    assert state_of(recipe) == "ready"
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("name", ["any.pth", "w-1.pth", "weights.safetensors"])
+def test_a_named_file_or_folder_wins_over_everything(
+    name: str, model, server: FileServer, tmp_path: Path
+) -> None:
+    recipe = model()
+    (recipe.folder / "weights.pth").write_bytes(CONTENT)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / name).write_bytes(OTHER)
+    digest = hashlib.sha256(OTHER).hexdigest()
+    assert find_weights(recipe, folder / name) == (folder / name, digest)
+    if name == "any.pth":
+        with pytest.raises(WeightsError, match=r"has no weights file: weights\.safetensors, "):
+            find_weights(recipe, folder)
+    else:
+        assert find_weights(recipe, folder) == (folder / name, digest)
+    assert server.requests == []
+
+
+def test_a_file_brought_by_hand_is_taken_and_remembered(
+    model, server: FileServer, cache: Path
+) -> None:
+    file = cached_file(cache)
+    assert weights_by_name(model(), offline=True) == (file, SHA256)
+    assert CachedWeights(model()).fetched() == SHA256
+    assert server.requests == []
+    assert file.with_name("w-1.pth.sha256").read_text() == f"{SHA256}  w-1.pth\n"
+
+
+def test_a_file_brought_by_hand_is_checked_like_any_other(model, cache: Path) -> None:
+    md5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+    recipe = model(f'md5_prefix = "{md5[:6]}"')
+    cached_file(cache, OTHER)
+    with pytest.raises(WeightsError, match=rf"its MD5 is .*, not {md5[:6]}…; remove it"):
+        find_weights(recipe)
+    cached_file(cache)
+    assert find_weights(recipe)[1] == SHA256
+
+
+def test_the_cache_is_where_the_system_keeps_such_things(
+    model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = CachedWeights(model())
+    monkeypatch.setenv("POSEPIPE_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cached.path == tmp_path / "xdg" / "posepipe" / "small" / "w-1.pth"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert cached.path == Path.home() / ".cache" / "posepipe" / "small" / "w-1.pth"
+    monkeypatch.setenv("POSEPIPE_CACHE", "~/models")
+    assert cached.path == Path.home() / "models" / "small" / "w-1.pth"
+
+
+@pytest.mark.parametrize(
+    ("weights", "state"), [("", "no weights"), ("[weights]\nurls = []", "no weights")]
+)
+def test_a_model_that_cannot_be_fetched_is_said_so(
+    weights: str, state: State, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.toml").write_text(f'[model]\nstage = "pose"\nsummary = ""\n{weights}')
+    recipe = load_recipe(tmp_path)
+    assert state_of(recipe) == state
+    with pytest.raises(WeightsError, match="comes without weights"):
+        find_weights(recipe)
+
+
+# --- from where
+
+
+@pytest.mark.parametrize("value", ["1", "true", "yes"])
+def test_offline_nothing_is_fetched_and_the_way_by_hand_is_told(
+    value: str, model, server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSEPIPE_OFFLINE", value)
+    with pytest.raises(DownloadError) as caught:
+        find_weights(model())
+    message = str(caught.value)
+    assert f"bring {server.url}/v1/w-1.pth by hand and put it at {cache}/small/w-1.pth" in message
+    assert server.requests == []
+    monkeypatch.setenv("POSEPIPE_OFFLINE", "0")
+    assert find_weights(model())[1] == SHA256
+
+
+def test_a_mirror_is_tried_first_and_has_the_layout_of_a_cache(
+    model, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["/mirror/small/w-1.pth"] = CONTENT
+    monkeypatch.setenv("POSEPIPE_MIRROR", f"{server.url}/mirror/")
+    find_weights(model())
+    assert [path for path, _ in server.requests] == ["/mirror/small/w-1.pth"]
+
+
+def test_another_cache_serves_as_a_mirror(
+    model, server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    find_weights(model())
+    shutil.move(cache, tmp_path / "other cache")
+    monkeypatch.setenv("POSEPIPE_MIRROR", str(tmp_path / "other cache"))
+    assert find_weights(model())[1] == SHA256
+    assert len(server.requests) == 1
+
+
+def test_a_mirror_without_the_file_is_passed_over(
+    model, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSEPIPE_MIRROR", f"{server.url}/mirror")
+    assert find_weights(model())[1] == SHA256
+    assert len(server.requests) == 2
+
+
+# --- checked
+
+
+@pytest.mark.parametrize(
+    "line", ['sha256_prefix = "00000000"', f'md5_prefix = "{"0" * 6}"'], ids=["sha256", "md5"]
+)
+def test_a_file_with_another_checksum_than_the_recipes_is_not_taken(
+    line: str, model, cache: Path
+) -> None:
+    with pytest.raises(DownloadError, match="not 000000"):
+        CachedWeights(model(line)).fetched(patience=HURRIED)
+    assert not (cache / "small" / "w-1.pth").exists()
+
+
+def test_a_cached_file_is_checked_whenever_it_is_used(model, cache: Path) -> None:
+    find_weights(model())
+    file = cached_file(cache, OTHER)
+    with pytest.raises(WeightsError, match=r"has SHA-256 .*, .*w-1\.pth\.sha256 says .*remove it"):
+        find_weights(model())
+    file.unlink()
+    assert find_weights(model()) == (file, SHA256)
+
+
+def test_what_was_fetched_once_must_not_change(model, server: FileServer, cache: Path) -> None:
+    find_weights(model())
+    (cache / "small" / "w-1.pth").unlink()
+    server.files["/v1/w-1.pth"] = OTHER
+    with pytest.raises(DownloadError, match=r"not .*w-1\.pth\.sha256 says so"):
+        CachedWeights(model()).fetched(patience=HURRIED)
+    (cache / "small" / "w-1.pth.sha256").unlink()
+    assert find_weights(model())[1] == hashlib.sha256(OTHER).hexdigest()
+
+
+def test_a_pin_outlives_the_cache(model, server: FileServer, cache: Path) -> None:
+    cached = CachedWeights(model())
+    assert cached.pin(cached.fetched()) == pins_file()
+    assert pins_file().read_text() == f"{SHA256}  small/w-1.pth\n"
+    shutil.rmtree(cache)
+    server.files["/v1/w-1.pth"] = OTHER
+    with pytest.raises(DownloadError, match=r"not .*pins\.txt says so"):
+        cached.fetched(patience=HURRIED)
+    cached_file(cache, OTHER)
+    with pytest.raises(WeightsError, match=r"pins\.txt says"):
+        find_weights(model())
+
+
+def test_a_pin_leaves_others_alone(model) -> None:
+    pins_file().parent.mkdir()
+    pins_file().write_text(f"# ours\n{'a' * 64}  other/w.pth\n{'b' * 64} *small/w-1.pth\n")
+    CachedWeights(model()).pin(SHA256)
+    assert pins_file().read_text() == f"{'a' * 64}  other/w.pth\n{SHA256}  small/w-1.pth\n"
+
+
+@pytest.mark.parametrize("content", [b"abc  small/w-1.pth\n", b"\xff\xfe"])
+def test_pins_that_cannot_be_read_stop_everything(content: bytes, model) -> None:
+    pins_file().parent.mkdir()
+    pins_file().write_bytes(content)
+    with pytest.raises(WeightsError, match=r"pins\.txt(, line 1 is no checksum| cannot be read)"):
+        find_weights(model())
+
+
+# --- recipes
+
+
+def test_the_docs_list_every_model_that_can_be_fetched() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "model-zoo.md").read_text(encoding="utf-8")
+    listed = {line.split("|")[1].strip(" `"): line for line in text.splitlines() if "| `" in line}
+    fetchable = {recipe.name: recipe for recipe in list_recipes() if recipe.weights.urls}
+    assert set(listed) == set(fetchable)
+    for name, recipe in fetchable.items():
+        size = f"{recipe.weights.megabytes:.0f}" if recipe.weights.megabytes else "–"
+        assert f"| {recipe.reported.box_ap} | {size} |" in listed[name]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('sha256_prefix = "XYZ"', "sha256_prefix"),
+        ('urls = ["https://example.org/model"]', "names no weights file"),
+        ('sha512 = ""', "unknown field `sha512`"),
+    ],
+)
+def test_a_wrong_table_of_weights_is_named(line: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(
+        f'[model]\nstage = "pose"\nsummary = ""\n[weights]\n{line}\n'
+    )
+    with pytest.raises(RecipeError, match=rf"recipe\.toml, \[weights\]: .*{says}"):
+        _ = load_recipe(tmp_path).weights
