@@ -18,8 +18,8 @@ import numpy.typing as npt
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.core.suppression import Method, Suppression
+from posepipe.detection.backends import DETECTRON2
 from posepipe.detection.stage import (
-    DETECTRON2,
     DetectionSettings,
     DetectionStage,
     detector_recipe,

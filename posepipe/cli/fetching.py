@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,7 +108,7 @@ def fetch_missing(
         recipe = load_recipe(name)
         if recipe.model.stage != stage or state_of(recipe) != "can be fetched":
             continue
-        if _needs_detectron2(recipe) and find_spec("detectron2") is None:
+        if not _backend_is_installed(recipe):
             continue
         if offline or is_offline():
             weights_by_name(recipe, offline=True)  # raises, and says what to do
@@ -118,6 +117,9 @@ def fetch_missing(
             cached.fetched(watcher=bar)
 
 
-def _needs_detectron2(recipe: Recipe) -> bool:
-    detector = recipe.tables.get("detector")  # as it stands: its checked form would load numpy
-    return isinstance(detector, dict) and detector.get("backend") == "detectron2"
+def _backend_is_installed(recipe: Recipe) -> bool:
+    from posepipe.detection.backends import BACKENDS, DEFAULT_BACKEND
+
+    table = recipe.tables.get("detector")  # as it stands: its checked form would load numpy
+    name = table.get("backend", DEFAULT_BACKEND) if isinstance(table, dict) else DEFAULT_BACKEND
+    return name not in BACKENDS or BACKENDS[name].is_installed

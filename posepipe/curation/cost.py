@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from posepipe.detection.networks import NetworkTable, build_network
-from posepipe.detection.torchvision import Preprocessing
+from posepipe.detection.backends import backend_of
+from posepipe.detection.candidates import Origin
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.model import build_pose_network
 from posepipe.zoo.recipe import Recipe
+
+_PICTURE_WH = (640, 480)  # a picture for detectors
 
 
 @dataclass(frozen=True)
@@ -40,30 +42,47 @@ def model_cost(recipe: Recipe) -> Cost | None:
     Raises:
         RecipeError: the recipe has a wrong field.
     """
-    network: nn.Module
-    example: Tensor | list[Tensor]
-    if recipe.model.stage == "pose":
-        # On torch's meta device shapes alone are worked out, in no time.
-        with torch.device("meta"):
-            network = build_pose_network(recipe)
-            width, height = recipe.table("preprocessing", PreprocessingTable).input_size_wh
-            example = torch.zeros(1, 3, height, width)
-    else:
-        if recipe.tables.get("detector", {}).get("backend") == "detectron2":
-            return None
-        detector: Any = build_network(recipe.table("network", NetworkTable))
-        table = recipe.table("preprocessing", Preprocessing)
-        height = min(table.short_side, table.long_side * 3 // 4)
-        width = height * 4 // 3
-        detector.transform.min_size, detector.transform.max_size = (height,), width
-        network = detector
-        example = [torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))]
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    if recipe.model.stage == "pose":
-        _drop_norms(network)
+    return _pose_cost(recipe) if recipe.model.stage == "pose" else _detector_cost(recipe)
+
+
+def _pose_cost(recipe: Recipe) -> Cost:
+    # On torch's meta device shapes alone are worked out, in no time.
+    with torch.device("meta"):
+        network = build_pose_network(recipe)
+        size_wh = recipe.table("preprocessing", PreprocessingTable).input_size_wh
+        example = torch.zeros(1, 3, size_wh[1], size_wh[0])
+    parameters = _parameters(network)
+    _drop_norms(network)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network.eval()(example)
-    return Cost(parameters * 4 / 2**20, counter.get_total_flops() / 2 / 2**30, (width, height))
+    return _cost(parameters, counter, size_wh)
+
+
+def _detector_cost(recipe: Recipe) -> Cost | None:
+    backend = backend_of(recipe)
+    network = backend.build(recipe)
+    if network is None:
+        return None
+    parameters = _parameters(network)
+    origin, device = Origin(recipe.name, "", ""), torch.device("cpu")
+    detector = backend.detector(network, recipe, origin=origin, device=device, dtype=torch.float32)
+    width, height = _PICTURE_WH
+    ready = detector.prepare(
+        np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
+    with FlopCounterMode(display=False) as counter:
+        detector([ready])
+    input_h, input_w = ready.pixels.shape[:2]
+    return _cost(parameters, counter, (input_w, input_h))
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _cost(parameters: int, counter: FlopCounterMode, input_wh: tuple[int, int]) -> Cost:
+    multiply_adds = counter.get_total_flops() / 2
+    return Cost(parameters * 4 / 2**20, multiply_adds / 2**30, input_wh)
 
 
 def _drop_norms(network: nn.Module) -> None:

@@ -134,6 +134,25 @@ class Origin:
     weights_sha256: str
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A picture at the size at which a network looks at it.
+
+    Attributes:
+        pixels: (h, w, 3) uint8, in the channel order that the network wants.
+        size_wh: width and height of the picture as it was given.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    size_wh: tuple[int, int]
+
+    def in_given_pixels(self, boxes_xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Boxes (N, 4) in the network's pixels, in those of the picture as it was given."""
+        height, width = self.pixels.shape[:2]
+        ratio = np.array(self.size_wh, np.float32) / np.array([width, height], np.float32)
+        return boxes_xyxy * np.tile(ratio, 2)
+
+
 class Detector(Protocol[Ready]):
     """A network that finds boxes, on its device, whatever library it comes from."""
 

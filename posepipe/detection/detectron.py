@@ -13,7 +13,6 @@ edges are continuous like ours; its classes are counted without gaps from 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from posepipe.detection.candidates import (
     CandidatesTable,
     DetectorTable,
     Origin,
+    Prepared,
     by_shape,
 )
 from posepipe.errors import MissingDependencyError, RecipeError, WeightsError
@@ -53,19 +53,6 @@ _IGNORED = (
     "pixel_mean",
     "pixel_std",
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A picture at the size at which the network looks at it.
-
-    Attributes:
-        pixels: (h, w, 3) uint8, in the channel order of the network's configuration.
-        size_wh: width and height of the picture as it was given.
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    size_wh: tuple[int, int]
 
 
 class DetectronDetector:
@@ -150,26 +137,16 @@ class DetectronDetector:
         return height, width
 
 
-def load_detectron(
+def load(
     recipe: Recipe,
     *,
     device: torch.device,
     dtype: torch.dtype,
     weights: str | Path | None = None,
 ) -> DetectronDetector:
-    """The detector of a recipe with ``backend = "detectron2"``.
+    """The detector of a recipe with ``backend = "detectron2"``: see `Backend.load`.
 
-    Args:
-        recipe: ``[detector]`` and ``[candidates]`` are read; preprocessing is the configuration's.
-        device: where it runs.
-        dtype: of convolutions and linear layers.
-        weights: another weights file than the one beside the recipe.
-
-    Raises:
-        MissingDependencyError: detectron2 is not installed.
-        RecipeError: no such configuration, or one of another kind of network.
-        WeightsError: no weights, damaged ones, or those of another network.
-        DownloadError: the weights cannot be fetched, or may not be.
+    ``[detector]`` and ``[candidates]`` are read; preprocessing is the configuration's.
     """
     _check_installed()
     import detectron2
@@ -187,6 +164,30 @@ def load_detectron(
     fit_state(network, read_state(path), path, ignored=_IGNORED)
     origin = Origin(recipe.name, f"detectron2 {detectron2.__version__}", digest)
     return DetectronDetector(network, config, origin=origin, category_ids=category_ids, dtype=dtype)
+
+
+def build(recipe: Recipe) -> None:
+    """Nothing: detectron2 alone knows what its configurations stand for."""
+
+
+def detector(
+    network: Any,
+    recipe: Recipe,
+    *,
+    origin: Origin,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> DetectronDetector:
+    """A detector around detectron2's own network: see `Backend.detector`.
+
+    Raises:
+        MissingDependencyError: detectron2 is not installed.
+    """
+    table = recipe.table("detector", DetectorTable)
+    min_score = recipe.table("candidates", CandidatesTable).min_score
+    config = candidate_config(table.config, recipe.folder, min_score=min_score, device=device)
+    ids = _category_ids(table, config)
+    return DetectronDetector(network, config, origin=origin, category_ids=ids, dtype=dtype)
 
 
 def candidate_config(config: str, folder: Path, *, min_score: float, device: torch.device) -> Any:

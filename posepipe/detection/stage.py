@@ -17,21 +17,12 @@ from msgspec import Meta
 
 from posepipe.core.boxes import Detections, area, clip
 from posepipe.core.suppression import Method, Suppression, suppress
-from posepipe.detection.candidates import (
-    PERSON,
-    Candidates,
-    Detector,
-    DetectorTable,
-    Origin,
-    pooled,
-)
+from posepipe.detection.backends import DETECTRON2, backend_of
+from posepipe.detection.candidates import PERSON, Candidates, Detector, Origin, pooled
 from posepipe.errors import OptionError, RecipeError
 from posepipe.io.images import ImageFile
 from posepipe.networks.devices import resolve_device, resolve_precision
 from posepipe.zoo.recipe import Recipe, Table, load_recipe
-
-DETECTRON2 = "detectron2"
-"""In place of a model's name: a detectron2 network described by a configuration alone."""
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -273,14 +264,6 @@ def load_detector(
     recipe = model if isinstance(model, Recipe) else detector_recipe(model, config=config)
     if isinstance(model, Recipe) and config is not None:
         raise OptionError("a recipe names its own configuration: leave out config")
-    backend = recipe.table("detector", DetectorTable).backend
-    chosen = resolve_device(device)
+    backend, chosen = backend_of(recipe), resolve_device(device)
     dtype = resolve_precision(precision, chosen)
-    # Imported late: each backend is a large library, and only one of them need be installed.
-    if backend == DETECTRON2:
-        from posepipe.detection.detectron import load_detectron
-
-        return load_detectron(recipe, device=chosen, dtype=dtype, weights=weights)
-    from posepipe.detection.torchvision import load_torchvision
-
-    return load_torchvision(recipe, device=chosen, dtype=dtype, weights=weights)
+    return backend.load(recipe, device=chosen, dtype=dtype, weights=weights)

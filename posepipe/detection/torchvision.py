@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +33,7 @@ from posepipe.detection.candidates import (
     CandidatesTable,
     DetectorTable,
     Origin,
+    Prepared,
     by_shape,
 )
 from posepipe.detection.cascade import box_stages
@@ -64,19 +64,6 @@ class Preprocessing(Table, frozen=True):
     long_side: Side = 1333
     mean: Rgb = (0.485, 0.456, 0.406)
     std: Rgb = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A picture at the size at which the network looks at it.
-
-    Attributes:
-        pixels: (h, w, 3) uint8 RGB.
-        size_wh: width and height of the picture as it was given.
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    size_wh: tuple[int, int]
 
 
 class TorchvisionDetector:
@@ -139,7 +126,11 @@ class TorchvisionDetector:
         for group in by_shape([_padded_shape(ready.pixels) for ready in batch]):
             members = [batch[position] for position in group]
             for position, ready, output in zip(group, members, self._run(members), strict=True):
-                found[position] = _in_given_pixels(output, ready)
+                found[position] = Candidates(
+                    ready.in_given_pixels(output["boxes"].float().cpu().numpy()),
+                    output["scores"].float().cpu().numpy(),
+                    output["labels"].cpu().numpy(),
+                )
         return found
 
     def _run(self, batch: Sequence[Prepared]) -> list[dict[str, torch.Tensor]]:
@@ -157,37 +148,45 @@ def _tensor(pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
 
 
-def load_torchvision(
+def load(
     recipe: Recipe,
     *,
     device: torch.device,
     dtype: torch.dtype,
     weights: str | Path | None = None,
 ) -> TorchvisionDetector:
-    """The detector of a recipe with ``backend = "torchvision"``.
+    """The detector of a recipe with ``backend = "torchvision"``: see `Backend.load`.
 
-    Args:
-        recipe: ``[detector]``, ``[network]``, ``[preprocessing]`` and ``[candidates]`` are read.
-        device: where it runs.
-        dtype: of convolutions and linear layers.
-        weights: another weights file than the one beside the recipe.
-
-    Raises:
-        RecipeError: a field of the recipe is wrong.
-        WeightsError: no weights, damaged ones, or those of another network.
-        DownloadError: the weights cannot be fetched, or may not be.
+    ``[detector]``, ``[network]``, ``[preprocessing]`` and ``[candidates]`` are read.
     """
-    preprocessing = recipe.table("preprocessing", Preprocessing)
-    min_score = recipe.table("candidates", CandidatesTable).min_score
-    network = build_network(recipe.table("network", NetworkTable))
+    network = build(recipe)
     path, digest = find_weights(recipe, weights)
     fit_state(network, read_state(path), path, ignored=UNUSED_HEADS)
+    origin = Origin(recipe.name, f"torchvision {torchvision.__version__}", digest)
+    return detector(network, recipe, origin=origin, device=device, dtype=dtype)
+
+
+def build(recipe: Recipe) -> GeneralizedRCNN:
+    """The recipe's network with random weights: see `Backend.build`."""
+    network = build_network(recipe.table("network", NetworkTable))
     set_batch_norm_eps(network, recipe.table("detector", DetectorTable).batch_norm_eps)
+    return network
+
+
+def detector(
+    network: GeneralizedRCNN,
+    recipe: Recipe,
+    *,
+    origin: Origin,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> TorchvisionDetector:
+    """A detector around a network of `build`: see `Backend.detector`."""
     return TorchvisionDetector(
         network,
-        origin=Origin(recipe.name, f"torchvision {torchvision.__version__}", digest),
-        preprocessing=preprocessing,
-        min_score=min_score,
+        origin=origin,
+        preprocessing=recipe.table("preprocessing", Preprocessing),
+        min_score=recipe.table("candidates", CandidatesTable).min_score,
         device=device,
         dtype=dtype,
     )
@@ -269,11 +268,3 @@ def padded(side: int) -> int:
 
 def _padded_shape(pixels: npt.NDArray[np.uint8]) -> tuple[int, int]:
     return padded(pixels.shape[0]), padded(pixels.shape[1])
-
-
-def _in_given_pixels(output: dict[str, torch.Tensor], ready: Prepared) -> Candidates:
-    """The network's boxes, which are at the final size, in the pixels of the given picture."""
-    height, width = ready.pixels.shape[:2]
-    ratio = np.array(ready.size_wh, np.float32) / np.array([width, height], np.float32)
-    boxes = output["boxes"].float().cpu().numpy() * np.tile(ratio, 2)
-    return Candidates(boxes, output["scores"].float().cpu().numpy(), output["labels"].cpu().numpy())

@@ -12,11 +12,10 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from posepipe.detection.candidates import DetectorTable
 from posepipe.detection.networks import (
     NetworkTable,
-    build_network,
     load_imagenet,
     trunk_stages,
 )
-from posepipe.detection.torchvision import UNUSED_HEADS, Preprocessing, set_batch_norm_eps
+from posepipe.detection.torchvision import UNUSED_HEADS, Preprocessing, build
 from posepipe.errors import RecipeError
 from posepipe.networks.devices import resolve_precision
 from posepipe.training.detector.batches import DetectionBatch, DetectionBatches
@@ -85,7 +84,6 @@ class DetectorTask:
             fit_state(self.network, read_state(start), start, ignored=UNUSED_HEADS)
         elif table.imagenet_weights:
             load_imagenet(self.network, Path(table.imagenet_weights))
-        set_batch_norm_eps(self.network, detector.batch_norm_eps)
         self.network.to(device).to(memory_format=torch.channels_last)
         self.module: nn.Module = DetectorLosses(
             self.network,
@@ -164,4 +162,4 @@ def _built(recipe: Recipe, seed: int) -> GeneralizedRCNN:
     """The network with random weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_network(recipe.table("network", NetworkTable))
+        return build(recipe)

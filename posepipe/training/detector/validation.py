@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from posepipe.core.boxes import Detections
-from posepipe.detection.candidates import CandidatesTable, Origin
+from posepipe.detection.backends import backend_of
+from posepipe.detection.candidates import Origin
 from posepipe.detection.stage import DetectionSettings, DetectionStage, recipe_suppression
-from posepipe.detection.torchvision import Preprocessing, TorchvisionDetector
 from posepipe.drawing.draw import draw_detections
 from posepipe.drawing.save import save_image
 from posepipe.drawing.style import DrawStyle
@@ -82,11 +82,10 @@ def person_box_metrics(
 def _stage(network: nn.Module, recipe: Recipe, device: torch.device) -> DetectionStage:
     """The detection stage of a copy of the network: running it changes settings of its."""
     runner: Any = copy.deepcopy(network)
-    detector = TorchvisionDetector(
+    detector = backend_of(recipe).detector(
         runner,
-        origin=Origin(recipe.name, "torchvision", ""),
-        preprocessing=recipe.table("preprocessing", Preprocessing),
-        min_score=recipe.table("candidates", CandidatesTable).min_score,
+        recipe,
+        origin=Origin(recipe.name, "training", ""),
         device=device,
         dtype=resolve_precision("auto", device),
     )
