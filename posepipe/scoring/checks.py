@@ -169,8 +169,6 @@ def warnings_about(
             "the annotations only estimate people's areas: the numbers by size of person are not "
             "available"
         )
-    if any(label.id == 0 for label in people):
-        lines.append("an annotation has the id 0, which pycocotools takes for 'not matched'")
     return lines
 
 

@@ -1,7 +1,7 @@
-"""COCO evaluation of poses and of person boxes, computed by pycocotools.
+"""COCO evaluation of poses and of person boxes.
 
-The numbers are pycocotools' own, to the last digit. Around it stand the checks that it lacks:
-what cannot be right is refused, what may mislead is a line in the card's `warnings`.
+The numbers equal pycocotools', to the last digit. Around them stand the checks that it lacks: what
+cannot be right is refused, what may mislead is a line in the card's `warnings`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from posepipe.scoring.checks import (
     check_pose_results,
     warnings_about,
 )
-from posepipe.scoring.pycoco import Stats, box_stats, keypoint_aps, pose_stats
+from posepipe.scoring.coco import PoseProblem, Stats, box_stats, keypoint_aps, pose_stats
 from posepipe.scoring.results import (
     GroundTruth,
     Result,
@@ -52,7 +52,7 @@ def evaluate(
         annotations_path: a COCO annotation file with person keypoints.
         split: how the card names the pictures.
         image_ids: evaluate on these pictures alone; None takes all of the annotation file.
-        per_keypoint: also compute the AP of each keypoint, which takes longer than the rest.
+        per_keypoint: also compute the AP of each keypoint.
 
     Returns:
         The card; without any pose, numbers are 0 and a warning says so.
@@ -68,7 +68,8 @@ def evaluate(
     check_pose_results(given)
     counted = _of_persons(check_image_ids(given, truth), truth)
     people = [label for label in truth.people if label.labelled_keypoints and not label.iscrowd]
-    stats = pose_stats(counted, truth)
+    problem = PoseProblem(counted, truth)
+    stats = pose_stats(problem)
     if areas_are_estimates(people):
         stats = _without(stats, by_size=(3, 4, 8, 9))
     ap, ap50, ap75, ap_medium, ap_large, ar, ar50, ar75, ar_medium, ar_large = stats
@@ -87,7 +88,7 @@ def evaluate(
         images=len(truth.image_ids),
         people=len(people),
         poses=len(counted),
-        per_keypoint=_keypoint_scores(counted, truth) if per_keypoint else (),
+        per_keypoint=_keypoint_scores(problem) if per_keypoint else (),
         warnings=tuple(warnings_about(given, counted, truth, people, "pose")),
     )
 
@@ -122,8 +123,8 @@ def evaluate_boxes(
     people = [label for label in truth.people if not label.iscrowd]
     stats = box_stats(counted, truth)
     if areas_are_estimates(people):
-        stats = _without(stats, by_size=(3, 4, 5, 9, 10, 11))
-    ap, ap50, ap75, ap_small, ap_medium, ap_large, _, _, ar, ar_small, ar_medium, ar_large = stats
+        stats = _without(stats, by_size=(3, 4, 5, 7, 8, 9))
+    ap, ap50, ap75, ap_small, ap_medium, ap_large, ar, ar_small, ar_medium, ar_large = stats
     return BoxScoreCard(
         ap=ap,
         ap50=ap50,
@@ -155,10 +156,10 @@ def _of_persons(results: list[Result], truth: GroundTruth) -> list[Result]:
     return [result for result in results if result.category_id in (None, truth.person_id)]
 
 
-def _keypoint_scores(results: list[Result], truth: GroundTruth) -> tuple[KeypointScore, ...]:
+def _keypoint_scores(problem: PoseProblem) -> tuple[KeypointScore, ...]:
     return tuple(
         KeypointScore(name, ap)
-        for name, ap in zip(COCO_PERSON.keypoints, keypoint_aps(results, truth), strict=True)
+        for name, ap in zip(COCO_PERSON.keypoints, keypoint_aps(problem), strict=True)
     )
 
 

@@ -46,24 +46,73 @@ def oks(
         ValueError: the poses, the labels and the sigmas differ in K.
     """
     poses_xy = _points(keypoints_xy, len(sigmas))
-    count, people = len(poses_xy), len(labels)
-    similarity = np.zeros((count, people))
-    if not count or not people:
-        return similarity
     labels_xy = checked("labels.keypoints_xy", labels.keypoints_xy, ("M", len(sigmas), 2), float)
-    offset = poses_xy[:, None] - labels_xy[None]  # (N, M, K, 2)
-    counted = labels.visibility > 0  # (M, K)
-    unlabelled = np.count_nonzero(counted, axis=1) == 0  # (M,)
-    if unlabelled.any():
-        offset[:, unlabelled] = _offset_from_tripled_box(poses_xy, labels.boxes_xyxy[unlabelled])
-        counted = counted | unlabelled[:, None]
-    exponent = _exponent(offset, labels.areas[:, None], sigmas)  # (N, M, K)
-    for person in range(people):
+    pose, person = np.indices((len(poses_xy), len(labels_xy))).reshape(2, -1)
+    similarity = oks_of_pairs(
+        poses_xy[pose],
+        labels_xy[person],
+        labels.visibility[person] > 0,
+        labels.boxes_xyxy[person],
+        labels.areas[person],
+        sigmas=sigmas,
+    )
+    return similarity.reshape(len(poses_xy), len(labels_xy))
+
+
+def oks_of_pairs(
+    poses_xy: FloatArray,
+    labels_xy: FloatArray,
+    labelled: npt.NDArray[np.bool_],
+    boxes_xyxy: FloatArray,
+    areas: FloatArray,
+    *,
+    sigmas: Sequence[float],
+) -> FloatArray:
+    """(P,) `oks` of P pairs of a pose and a labelled person.
+
+    Args:
+        poses_xy: (P, K, 2) pixels.
+        labels_xy: (P, K, 2) pixels.
+        labelled: (P, K) whether the person's keypoint is labelled.
+        boxes_xyxy: (P, 4) the persons' boxes in pixels.
+        areas: (P,) square pixels.
+        sigmas: K tolerances.
+    """
+    similar = similarity_of_keypoints(
+        poses_xy, labels_xy, labelled, boxes_xyxy, areas, sigmas=sigmas
+    )
+    nothing = ~labelled.any(axis=1, keepdims=True)
+    counted = labelled | nothing
+    number = np.count_nonzero(counted, axis=1)
+    similarity = np.zeros(len(poses_xy))
+    for count in np.unique(number):
         # Summing the labelled keypoints alone, side by side in memory, adds them in the order of
         # pycocotools; zeros for the others would change the last digit.
-        terms = np.compress(counted[person], exponent[:, person], axis=1)
-        similarity[:, person] = np.exp(-terms).sum(axis=1) / terms.shape[1]
+        those = number == count
+        similarity[those] = similar[those][counted[those]].reshape(-1, count).sum(axis=1) / count
     return similarity
+
+
+def similarity_of_keypoints(
+    poses_xy: FloatArray,
+    labels_xy: FloatArray,
+    labelled: npt.NDArray[np.bool_],
+    boxes_xyxy: FloatArray,
+    areas: FloatArray,
+    *,
+    sigmas: Sequence[float],
+) -> FloatArray:
+    """(P, K) how near the keypoints of P pairs are to each other: the terms of which OKS is a mean.
+
+    For a person without any labelled keypoint, how near each keypoint is to the tripled box. Where
+    a keypoint alone is not labelled, the number means nothing. Arguments as in `oks_of_pairs`.
+    """
+    offset = poses_xy - labels_xy
+    nothing = ~labelled.any(axis=1)
+    if nothing.any():
+        offset[nothing] = _offset_from_tripled_box(poses_xy[nothing], boxes_xyxy[nothing])
+    similar: FloatArray = np.exp(-_exponent(offset, areas[:, None], sigmas))
+    return similar
 
 
 def oks_among(poses: Poses, *, sigmas: Sequence[float] = COCO_PERSON.sigmas) -> FloatArray:
@@ -146,12 +195,11 @@ def _exponent(offset: FloatArray, areas: FloatArray, sigmas: Sequence[float]) ->
 
 
 def _offset_from_tripled_box(poses_xy: FloatArray, boxes_xyxy: FloatArray) -> FloatArray:
-    """(N, U, K, 2) how far keypoints (N, K, 2) lie outside of U boxes, each tripled; 0 inside."""
+    """(P, K, 2) how far keypoints (P, K, 2) lie outside of their box (P, 4), tripled; 0 inside."""
     size = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
-    low = (boxes_xyxy[:, :2] - size)[None, :, None]  # (1, U, 1, 2)
-    high = (boxes_xyxy[:, :2] + size * 2)[None, :, None]
-    points = poses_xy[:, None]  # (N, 1, K, 2)
-    outside: FloatArray = np.maximum(0, low - points) + np.maximum(0, points - high)
+    low = (boxes_xyxy[:, :2] - size)[:, None]
+    high = (boxes_xyxy[:, :2] + size * 2)[:, None]
+    outside: FloatArray = np.maximum(0, low - poses_xy) + np.maximum(0, poses_xy - high)
     return outside
 
 

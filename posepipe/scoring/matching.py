@@ -1,0 +1,227 @@
+"""COCO's assignment of found objects to labelled ones, for all pictures at once.
+
+In every picture, from the highest score downwards, each found object takes the most similar label
+that is still free, if it is similar enough. What pycocotools does in Python loops over pictures,
+sizes, thresholds and labels is done here for all of them together, one rank of score after
+another; every match is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.intp]
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+# Of P pairs of a found object (P,) and a label (P,), by index: (P,) how similar, in [0, 1].
+Similarity = Callable[[IntArray, IntArray], FloatArray]
+
+# Pictures are worked on in groups whose largest array has about this many elements.
+_GROUP_ELEMENTS = 2_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """The labelled objects of all pictures.
+
+    Attributes:
+        pictures: (M,) number of the picture, from 0.
+        areas: (M,) square pixels.
+        ignored: (M,) whether finding it, or not finding it, counts neither way.
+        crowd: (M,) whether it takes any number of found objects.
+    """
+
+    pictures: IntArray
+    areas: FloatArray
+    ignored: BoolArray
+    crowd: BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The found objects of all pictures.
+
+    Attributes:
+        pictures: (N,) number of the picture, from 0.
+        scores: (N,) any finite numbers; the best first.
+        areas: (N,) square pixels.
+    """
+
+    pictures: IntArray
+    scores: FloatArray
+    areas: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Who was matched with whom, for A ranges of area and T thresholds.
+
+    Attributes:
+        found: (n,) the found objects that were looked at, by picture and then by falling score.
+        labels: (A, T, n) the label that each of them took; -1 for none.
+        ignored: (A, T, n) whether it counts neither way: its label is ignored or of another size,
+            or it took none and is itself of another size.
+        positives: (A,) how many labels count.
+    """
+
+    found: IntArray
+    labels: IntArray
+    ignored: BoolArray
+    positives: IntArray
+
+
+def match(
+    found: Found,
+    labelled: Labelled,
+    similarity: Similarity,
+    *,
+    thresholds: FloatArray,
+    area_ranges: Sequence[tuple[float, float]],
+    most: int,
+) -> Matches:
+    """Match found objects with labels as `COCOeval.evaluateImg` does.
+
+    Args:
+        found: N objects.
+        labelled: M objects.
+        similarity: OKS or IoU of pairs in the same picture.
+        thresholds: (T,) least similarities.
+        area_ranges: A ranges in square pixels, both ends included.
+        most: found objects that are looked at in a picture, the best first.
+
+    Returns:
+        The matches; without found objects they are empty.
+    """
+    order = np.lexsort(
+        (-found.scores, found.pictures)
+    )  # stable: of equal scores the first stays so
+    rank = _place_in_run(found.pictures[order])
+    order, rank = order[rank < most], rank[rank < most]
+    low, high = np.array(area_ranges, np.float64).reshape(-1, 2).T
+    ignored = labelled.ignored | _outside(labelled.areas, low, high)  # (A, M)
+    shape = (len(low), len(thresholds), len(order))
+    taken_labels = np.full(shape, -1, np.intp)
+    least = np.minimum(thresholds, 1 - 1e-10)
+    by_picture = np.argsort(labelled.pictures, kind="stable")
+    for group in _groups(found.pictures[order], labelled.pictures[by_picture], shape[0] * shape[1]):
+        places, label_places = group
+        _match_group(
+            (order[places], places, rank[places]),
+            by_picture[label_places],
+            (found.pictures, labelled.pictures),
+            (similarity, least),
+            (ignored, labelled.crowd),
+            taken_labels,
+        )
+    uncounted = np.empty(shape, bool)
+    uncounted[:] = _outside(found.areas[order], low, high)[:, None]
+    matched = np.nonzero(taken_labels >= 0)
+    uncounted[matched] = ignored[matched[0], taken_labels[matched]]
+    return Matches(
+        found=order,
+        labels=taken_labels,
+        ignored=uncounted,
+        positives=np.count_nonzero(~ignored, axis=1),
+    )
+
+
+def _match_group(
+    found: tuple[IntArray, IntArray, IntArray],
+    labels: IntArray,
+    pictures: tuple[IntArray, IntArray],
+    rule: tuple[Similarity, FloatArray],
+    flags: tuple[BoolArray, BoolArray],
+    taken_labels: IntArray,
+) -> None:
+    """Match the found objects of some pictures with their labels; results go to `taken_labels`."""
+    objects, places, rank = found
+    similarity, least = rule
+    rows, row_of_object = np.unique(pictures[0][objects], return_inverse=True)
+    row_of_label = np.searchsorted(rows, pictures[1][labels])
+    column = _place_in_run(pictures[1][labels])
+    width, depth = int(column.max()) + 1, int(rank.max()) + 1
+    label_at = np.full((len(rows), width), -1, np.intp)
+    label_at[row_of_label, column] = labels
+    there = label_at >= 0
+    similar = np.full((len(rows), depth, width), -1.0)
+    pair_object, pair_column = np.nonzero(there[row_of_object])
+    similar[row_of_object[pair_object], rank[pair_object], pair_column] = similarity(
+        objects[pair_object], label_at[row_of_object[pair_object], pair_column]
+    )
+    place_at = np.full((len(rows), depth), -1, np.intp)
+    place_at[row_of_object, rank] = places
+    counted = ~flags[0][:, label_at] & there  # (A, R, G)
+    shared = flags[1][label_at] & there  # (R, G)
+    free = np.ones((len(counted), len(least), len(rows), width), bool)
+    for depth_now in range(depth):
+        here = np.flatnonzero(place_at[:, depth_now] >= 0)
+        value = similar[here, depth_now]  # (R, G)
+        fits = (value >= least[:, None, None]) & (free[:, :, here] | shared[here])
+        regular = fits & counted[:, None, here]
+        # A label that counts goes before one that is ignored, the last of equals before the others.
+        fits = np.where(regular.any(axis=-1, keepdims=True), regular, fits)
+        best = width - 1 - np.where(fits, value, -1.0)[..., ::-1].argmax(axis=-1)  # (A, T, R)
+        hit = fits.any(axis=-1)
+        a, t, r = np.nonzero(hit)
+        chosen = best[hit]
+        free[a, t, here[r], chosen] = False
+        taken_labels[a, t, place_at[here[r], depth_now]] = label_at[here[r], chosen]
+
+
+def _groups(
+    found_pictures: IntArray, label_pictures: IntArray, copies: int
+) -> Iterator[tuple[IntArray, IntArray]]:
+    """Places of found objects and of labels, a group of pictures at a time; both inputs are sorted.
+
+    Pictures without found objects or without labels need no matching and are in no group. Those
+    with about as many labels go together, so that little is padded.
+    """
+    pictures, starts, counts = np.unique(label_pictures, return_index=True, return_counts=True)
+    first = np.searchsorted(found_pictures, pictures, side="left")
+    last = np.searchsorted(found_pictures, pictures, side="right")
+    some = np.flatnonzero(last > first)
+    some = some[np.argsort(counts[some], kind="stable")]
+    begin = 0
+    while begin < len(some):
+        end = begin + 1
+        while end < len(some) and (end + 1 - begin) * counts[some[end]] * copies <= _GROUP_ELEMENTS:
+            end += 1
+        group = np.sort(some[begin:end])
+        yield _ranges(first[group], last[group]), _ranges(starts[group], (starts + counts)[group])
+        begin = end
+
+
+def _ranges(first: IntArray, last: IntArray) -> IntArray:
+    """All whole numbers of several ranges, the ends left out, one range after another.
+
+    >>> _ranges(np.array([3, 9]), np.array([5, 10])).tolist()
+    [3, 4, 9]
+    """
+    lengths = last - first
+    before = np.cumsum(lengths) - lengths
+    places: IntArray = np.arange(lengths.sum()) + np.repeat(first - before, lengths)
+    return places
+
+
+def _place_in_run(values: IntArray) -> IntArray:
+    """(n,) place of each element within its run of equal neighbours.
+
+    >>> _place_in_run(np.array([4, 4, 4, 9, 9])).tolist()
+    [0, 1, 2, 0, 1]
+    """
+    if not len(values):
+        return np.zeros(0, np.intp)
+    begins = np.concatenate([[True], values[1:] != values[:-1]])
+    return np.arange(len(values)) - np.maximum.accumulate(
+        np.where(begins, np.arange(len(values)), 0)
+    )
+
+
+def _outside(areas: FloatArray, low: FloatArray, high: FloatArray) -> BoolArray:
+    """(A, n) whether n areas lie outside of A ranges."""
+    return (areas < low[:, None]) | (areas > high[:, None])
