@@ -5,9 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import re
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -20,6 +23,16 @@ PICTURE_SUFFIXES = frozenset(
     ".bmp .gif .jfif .jpe .jpeg .jpg .png .ppm .pgm .tif .tiff .webp".split()  # noqa: SIM905
 )
 LIST_SUFFIX = ".txt"
+# What is read, whatever a file is called; Pillow knows many more, of which EPS starts Ghostscript.
+# The first five it has at hand, the others cost it an import.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "DIB", "TIFF", "WEBP", "JPEG2000")  # JPEG: MPO, too
+# Those of newer Pillows, and of the package pillow-heif if somebody has registered it.
+_FORMATS_IF_KNOWN = ("AVIF", "HEIF")
+MAX_PIXELS = 120_000_000
+MAX_PIXELS_LIMIT = 178_956_970  # where Pillow itself refuses
+# Larger pictures are decoded one at a time, so that the threads of a run do not add up.
+_LARGE_PIXELS = 16_000_000
+_LARGE_ONE_BY_ONE = threading.Lock()
 
 # What undoes each value of the EXIF tag "Orientation" (CIPA DC-008, table 6); 1 is upright.
 _ORIENTATION_TAG = 0x0112
@@ -46,6 +59,8 @@ class ImageFile:
         pixels: (H, W, 3) uint8 RGB for a picture in memory, None for a file.
         problem: why there is nothing to read, where that is known before reading ("" elsewhere).
             So an input that leads nowhere is one more item, which fails when its turn comes.
+        max_pixels: a larger file is refused by its header. Reading takes up to 10 bytes of memory
+            a pixel; what is read, 3.
     """
 
     id: int
@@ -53,6 +68,7 @@ class ImageFile:
     file_name: str
     pixels: npt.NDArray[np.uint8] | None = None
     problem: str = ""
+    max_pixels: int = MAX_PIXELS
 
     def read(self) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB pixels, the right way up.
@@ -69,12 +85,18 @@ class ImageFile:
         # reads CMYK, and leaves it to us what becomes of transparency. Both decode JPEG with
         # libjpeg-turbo.
         with _opened(self) as picture:
-            try:
-                picture.load()
-                upright = _upright(picture)
-                return _pixels(_as_rgb(upright, self.path))
-            except Exception as error:
-                raise _explained(error, self.path) from None
+            pixels = picture.width * picture.height
+            if pixels > self.max_pixels:
+                raise ImageError(
+                    f"{self.path} has {pixels:,} pixels, more than {self.max_pixels:,}: make it "
+                    "smaller, or allow as many with --max-pixels"
+                )
+            with _LARGE_ONE_BY_ONE if pixels > _LARGE_PIXELS else nullcontext():
+                try:
+                    picture.load()
+                    return _pixels(_upright(picture), self.path)
+                except Exception as error:
+                    raise _explained(error, self.path) from None
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -113,6 +135,12 @@ class ImageSet:
 
     def __iter__(self) -> Iterator[ImageFile]:
         return iter(self.images)
+
+    def limited(self, max_pixels: int) -> ImageSet:
+        """The same pictures, of which larger ones than so many pixels are refused."""
+        return ImageSet(
+            self.root, tuple(replace(image, max_pixels=max_pixels) for image in self.images)
+        )
 
 
 def find_images(inputs: Sequence[str | Path], *, recursive: bool = False) -> ImageSet:
@@ -320,9 +348,15 @@ def _opened(image: ImageFile) -> Image.Image:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             kind = "a folder" if path.is_dir() else "a device or pipe"
             raise ImageError(f"{path} is {kind}, not a picture: name a picture file")
-        return Image.open(path)
+        return Image.open(path, formats=_formats())
     except Exception as error:
         raise _explained(error, path) from None
+
+
+def _formats() -> tuple[str, ...]:
+    has_avif = find_spec("PIL.AvifImagePlugin") is not None  # which Pillow then loads if need be
+    known = {*Image.OPEN, *(["AVIF"] if has_avif else [])}
+    return (*_FORMATS, *(name for name in _FORMATS_IF_KNOWN if name in known))
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -337,7 +371,11 @@ def _orientation(picture: Image.Image) -> int:
 
 def _upright(picture: Image.Image) -> Image.Image:
     turn = _TO_UPRIGHT.get(_orientation(picture))
-    return picture if turn is None else picture.transpose(turn)
+    if turn is None:
+        return picture
+    turned = picture.transpose(turn)
+    picture.close()  # its memory
+    return turned
 
 
 def _as_rgb(picture: Image.Image, path: Path) -> Image.Image:
@@ -356,18 +394,19 @@ def _as_rgb(picture: Image.Image, path: Path) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _pixels(picture: Image.Image) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 pixels of an RGB picture, copied strip by strip.
+def _pixels(picture: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB pixels of a picture of any mode, made strip by strip.
 
-    In one go there would be two more arrays of the picture's size, whose memory the system hands
-    out page by page: of 5 ms for a 640x480 JPEG that took more than 1.
+    In one go there would be several more arrays of the picture's size: gigabytes, for a large one
+    with transparency; and even of the 5 ms for a 640x480 JPEG more than 1 went into the system's
+    handing out of their memory, page by page.
     """
     width, height = picture.size
     pixels = np.empty((height, width, 3), np.uint8)
     rows = max(1, 2**16 // (4 * width))
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        pixels[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
+        pixels[top:bottom] = np.asarray(_as_rgb(picture.crop((0, top, width, bottom)), path))
     return pixels
 
 

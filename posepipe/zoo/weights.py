@@ -3,20 +3,18 @@
 A pickle can run any code when it is read, so a weights file from a stranger is never unpickled
 freely: ``.safetensors`` holds numbers alone, ``.pth`` is read by torch's weights-only reader, and
 ``.pkl`` (detectron2's model zoo) by a reader that knows arrays and plain containers and nothing
-else.
+else (`posepipe.zoo.pickles`).
 """
 
 from __future__ import annotations
 
 import pickle
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -24,6 +22,7 @@ from torch import nn
 
 from posepipe.errors import PosepipeError, WeightsError
 from posepipe.zoo.cache import weights_by_name
+from posepipe.zoo.pickles import PickledArray, read_pickle
 from posepipe.zoo.recipe import WEIGHTS_FILES, Recipe, sha256_of
 
 State = dict[str, torch.Tensor]
@@ -72,7 +71,7 @@ def read_state(path: Path) -> State:
         ".safetensors": load_file,
         ".pth": read_torch,
         ".pt": read_torch,
-        ".pkl": _read_pickle,
+        ".pkl": read_pickle,
     }
     reader = readers.get(path.suffix)
     if reader is None:
@@ -92,16 +91,28 @@ def read_content(path: Path, reader: Callable[[Path], Any]) -> Any:
     except PosepipeError:
         raise
     except (pickle.UnpicklingError, SafetensorError) as error:
-        # torch's own first line is about how to read the file without any safety.
-        unsafe = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it asks for {unsafe[1]}" if unsafe else str(error).splitlines()[0]
+        reason = damage(error)
         raise WeightsError(f"{path} is damaged or holds more than weights: {reason}") from None
     except Exception as error:
         # Damaged pickles and archives raise nearly anything: EOFError, IndexError, RuntimeError, …
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        if "zip archive" in reason:  # of torch's own files; it goes on about its innards
-            reason = "its archive is damaged, or the end of it is missing"
-        raise WeightsError(f"{path} cannot be read as weights: {reason}") from None
+        raise WeightsError(f"{path} cannot be read as weights: {damage(error)}") from None
+
+
+def damage(error: Exception) -> str:
+    """What a reader says of a damaged file, in a few words.
+
+    torch goes on about its innards, and about how to read the file without any safety: never
+    repeated.
+    """
+    text = str(error)
+    if unsafe := re.search(r"GLOBAL (\S+)", text):
+        return f"it asks for {unsafe[1][:100]}"
+    reason = (text or type(error).__name__).splitlines()[0]
+    if "zip archive" in reason:
+        return "its archive is damaged, or the end of it is missing"
+    if "weights_only" in text:
+        return "what it holds makes no sense"
+    return reason[:200]
 
 
 def named_tensors(content: Any, path: Path, *, within: str) -> State:
@@ -154,6 +165,8 @@ def fit_state(
 def _as_tensor(path: Path, key: str, value: object) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value
+    if isinstance(value, PickledArray):
+        value = value.array
     if isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.number):
         return torch.from_numpy(value)
     raise WeightsError(f"{path}: {key!r} is a {type(value).__name__}, not an array of numbers")
@@ -162,62 +175,3 @@ def _as_tensor(path: Path, key: str, value: object) -> torch.Tensor:
 def read_torch(path: Path) -> Any:
     """What `torch.save` put into a file, if that is tensors and plain containers, on the CPU."""
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _read_pickle(path: Path) -> Any:
-    with path.open("rb") as file:
-        return _ArraysOnly(file).load()
-
-
-def _latin1_bytes(text: str, encoding: str) -> bytes:
-    """What Python 2's pickled bytes are made with; `_codecs.encode` itself takes any codec."""
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"it holds bytes encoded as {encoding!r}")
-    return text.encode("latin1")
-
-
-def _empty_bytes() -> bytes:
-    """`bytes()`, which older pickles have for an array without numbers; takes no size."""
-    return b""
-
-
-def _empty_array(*_: object) -> npt.NDArray[Any]:
-    """What numpy's own rebuilding function gives; type, shape and numbers follow in the pickle."""
-    return np.zeros(0, np.int8)
-
-
-def _array_of_bytes(
-    content: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: Literal["C", "F"]
-) -> npt.NDArray[Any]:
-    """An array from its bytes, as pickles since protocol 5 have it; refuses types with pointers."""
-    return np.frombuffer(bytearray(content), dtype).reshape(shape, order=order)
-
-
-_SAFE_NAMES = {
-    ("numpy", "ndarray"): "an array's type, named by every array and used by nothing here",
-    ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _latin1_bytes,
-    ("__builtin__", "bytes"): _empty_bytes,
-    ("builtins", "bytes"): _empty_bytes,
-    ("collections", "OrderedDict"): OrderedDict,
-    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy.core.numeric", "_frombuffer"): _array_of_bytes,
-    ("numpy._core.numeric", "_frombuffer"): _array_of_bytes,
-}
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Reads numpy arrays in plain containers; anything else in the file is an error.
-
-    Every object that a pickle makes, it makes through a function or class that it names; the few
-    that arrays consist of are known here, and no others.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__(file, encoding="latin1")
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _SAFE_NAMES:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return _SAFE_NAMES[module, name]

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from builders import ORIENTATION, picture, save_picture
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from posepipe.errors import ImageError
 from posepipe.io.images import ImageFile, ImageSet, coco_id, find_images, images_from_arrays
@@ -175,7 +177,7 @@ def test_an_unreadable_picture_is_one_clear_line(broken: Path, name: str, reason
 def test_a_picture_that_may_not_be_read_is_one_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path) -> Image.Image:
+    def refuse(path: Path, **_: object) -> Image.Image:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Image, "open", refuse)  # root may read anything, so chmod tells nothing
@@ -357,3 +359,100 @@ def test_a_folder_can_be_copied_and_found_again_with_the_same_names(tmp_path: Pa
 def test_the_builder_writes_the_orientation_that_it_says(tmp_path: Path) -> None:
     with Image.open(save_picture(tmp_path / "a.jpg", orientation=6)) as image:
         assert image.getexif()[ORIENTATION] == 6
+
+
+# --- hostile files
+
+
+def test_a_page_of_postscript_is_no_picture_whatever_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(picture(64, 48)).save(path, format="EPS")
+    with Image.open(path) as found:
+        assert found.format == "EPS"  # Pillow would read it, by starting Ghostscript
+    with pytest.raises(ImageError, match=r"photo\.jpg is not a picture in a known format"):
+        file_at(path).read()
+
+
+@pytest.mark.parametrize("kind", ["ICNS", "ICO", "PCX", "SGI", "TGA"])
+def test_formats_that_nobody_sends_are_not_read(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    Image.fromarray(picture(64, 48)).save(path, format=kind)
+    with pytest.raises(ImageError, match="is not a picture in a known format"):
+        file_at(path).read()
+
+
+@pytest.mark.parametrize(
+    "kind", ["JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF"]
+)
+def test_the_formats_of_the_manual_are_read_whatever_the_name(kind: str, tmp_path: Path) -> None:
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    path = tmp_path / "photo.dat"
+    Image.fromarray(picture(64, 48)).save(path, format=kind)
+    difference = np.abs(file_at(path).read().astype(int) - picture(64, 48))
+    assert np.median(difference) <= 2
+
+
+@pytest.mark.parametrize(
+    ("mode", "orientation"),
+    [*((m, o) for m in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") for o in (1, 6)), ("CMYK", 1)],
+)
+def test_strips_of_a_picture_are_those_of_the_whole(
+    mode: str, orientation: int, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (90, 701, 4), np.uint8)
+    whole = Image.fromarray(noise)
+    if mode == "P":
+        whole = whole.convert("RGB").quantize(64)
+        whole.info["transparency"] = 3
+    elif mode == "I;16":
+        whole = Image.fromarray(noise[..., 0].astype(np.uint16) * 256)
+    elif mode == "CMYK":
+        whole = whole.convert("RGB").convert(mode)
+    else:
+        whole = whole.convert(mode)
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    whole.save(path, exif=exif)
+    if mode == "I;16":
+        expected = np.repeat(noise[..., :1], 3, axis=2)
+    elif "transparency" in whole.info or mode in ("LA", "RGBA"):
+        white = Image.new("RGBA", whole.size, "white")
+        expected = np.asarray(Image.alpha_composite(white, whole.convert("RGBA")))[..., :3]
+    else:
+        expected = np.asarray(whole.convert("RGB"))
+    if orientation == 6:  # to be turned clockwise
+        expected = np.rot90(expected, -1)
+    np.testing.assert_array_equal(file_at(path).read(), expected)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_picture_with_too_many_pixels_is_refused_by_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    Image.new("P", (12_000, 10_100)).save(path)
+    with pytest.raises(ImageError, match=r"large\.png has 121,200,000 pixels, more than 120,000,0"):
+        file_at(path).read()
+    small = ImageSet(tmp_path, (file_at(save_picture(tmp_path / "small.png")),))
+    with pytest.raises(ImageError, match=r"has 48 pixels, more than 47: .* with --max-pixels"):
+        next(iter(small.limited(47))).read()
+    assert next(iter(small.limited(48))).read().shape == (6, 8, 3)
+
+
+def test_a_bomb_costs_ten_bytes_a_pixel_and_no_more(tmp_path: Path) -> None:
+    # A palette with transparency, which becomes RGBA, white and their sum on its way.
+    path = tmp_path / "bomb.png"
+    side = 4000
+    Image.new("P", (side, side)).save(path, transparency=0)
+    program = (
+        "import resource, sys; from pathlib import Path; from posepipe.io.images import ImageFile\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "ImageFile(1, Path(sys.argv[1]), 'bomb').read()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    if sys.platform != "linux":
+        pytest.skip("memory is measured in other units there")
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) * 1024 < 10 * side**2
