@@ -1,13 +1,17 @@
-"""COCO annotation files: pictures and their labelled people, as nouns."""
+"""COCO annotation files: pictures, their labelled people and things, as nouns.
+
+A file is read once (`read_coco`); people, things and categories are views of it. All commands read
+annotations through here, so that they agree on what a label means.
+"""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -15,34 +19,29 @@ from posepipe.core.boxes import Detections, area, xywh_to_xyxy
 from posepipe.core.poses import PoseLabels
 from posepipe.core.shapes import check_same_length, checked
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
-from posepipe.errors import DocumentError, ImageError
-from posepipe.io.images import ImageFile, ImageSet
-from posepipe.io.jsonfiles import decode, read_bytes
+from posepipe.io.categories import PERSON, PERSON_ID, person_categories
+from posepipe.io.entries import AnnotationEntry, CategoryEntry, Entries, ImageEntry, read_entries
+from posepipe.io.findings import Finding, refuse_fatal
+from posepipe.io.jsonfiles import read_bytes
+from posepipe.io.people import People, clean_people, with_boxes
+from posepipe.io.picture_files import image_files
 
-WHAT = "a COCO annotation file"
-PERSON = "person"
-PERSON_ID = 1  # COCO's category id of a person, in every file of its own
-
-
-class ImageEntry(msgspec.Struct, frozen=True, gc=False):
-    """A picture as COCO-shaped files list it.
-
-    Attributes:
-        id: what annotations refer to.
-        file_name: relative to the image root.
-        width: pixels.
-        height: pixels.
-    """
-
-    id: int
-    file_name: str
-    width: int
-    height: int
-
-    @property
-    def size_wh(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return self.width, self.height
+__all__ = [
+    "PERSON",
+    "PERSON_ID",
+    "Annotations",
+    "BoxLabels",
+    "CategoryEntry",
+    "CocoFile",
+    "ImageEntry",
+    "Instances",
+    "Provenance",
+    "image_files",
+    "labelled_boxes",
+    "read_annotations",
+    "read_coco",
+    "read_instances",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +71,34 @@ class Annotations:
         labels_by_image: by image id, for every picture, the labelled people; people in the
             file's order, crowd regions and people without keypoints included.
         provenance: by annotation id, for those labels only that have anything to say.
+        people: all of them as columns, picture by picture.
+        person_categories: the file's categories of people; () where it lists none.
+        other_category_ids: of everything else that it lists.
+        text_ids: the numbers that stand for picture ids that are text.
+        findings: what is odd about the file.
+        sha256: of the file.
     """
 
     path: Path
     images: tuple[ImageEntry, ...]
     labels_by_image: Mapping[int, PoseLabels]
     provenance: Mapping[int, Provenance]
+    people: People
+    person_categories: tuple[CategoryEntry, ...]
+    other_category_ids: frozenset[int]
+    text_ids: Mapping[str, int]
+    findings: tuple[Finding, ...]
+    sha256: str
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def person_ids(self) -> frozenset[int]:
+        """The category ids that mean a person here."""
+        return frozenset(category.id for category in self.person_categories) or frozenset(
+            {PERSON_ID}
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,79 +143,114 @@ class Instances:
         images: its pictures, in the file's order, those without anything included.
         labels_by_image: by image id, for every picture, its boxes in the file's order, crowd
             regions included.
+        findings: what is odd about the file.
     """
 
     path: Path
     images: tuple[ImageEntry, ...]
     labels_by_image: Mapping[int, BoxLabels]
+    findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
 
 
-def read_annotations(path: str | Path, *, skeleton: Skeleton = COCO_PERSON) -> Annotations:
-    """The pictures and the people of a COCO keypoint or instances file.
+@dataclass(frozen=True, eq=False)
+class CocoFile:
+    """An annotation file, read once.
 
-    Other categories are left out. An instances file has no keypoints: all are "not labelled".
+    Attributes:
+        path: the file.
+        entries: its pictures, annotations and categories.
+        sha256: of the file.
+    """
 
-    Args:
-        path: the JSON file.
-        skeleton: its keypoints, K of them.
+    path: Path
+    entries: Entries
+    sha256: str
+
+    def people(self, *, skeleton: Skeleton = COCO_PERSON) -> Annotations:
+        """The pictures and the people; other categories are left out.
+
+        An instances file has no keypoints: all are "not labelled". Nothing is refused here: what
+        makes the file useless is a fatal finding.
+
+        Args:
+            skeleton: the people's K keypoints.
+        """
+        where, entries = str(self.path), self.entries
+        categories, about_categories = person_categories(entries, skeleton, where)
+        ids = {category.id for category in categories}
+        images = {image.id: image for image in entries.images}
+        by_image: dict[int, list[AnnotationEntry]] = {image_id: [] for image_id in images}
+        for entry in entries.annotations:
+            if entry.category_id in ids:
+                by_image[entry.image_id].append(entry)
+        in_order = [entry for of_image in by_image.values() for entry in of_image]
+        people, about_people = clean_people(in_order, images, skeleton, where)
+        return Annotations(
+            path=self.path,
+            images=entries.images,
+            labels_by_image=_labels_by_image(people, images),
+            provenance=_provenance(people),
+            people=people,
+            person_categories=categories,
+            other_category_ids=frozenset(c.id for c in entries.categories if c.id not in ids),
+            text_ids=entries.text_ids,
+            findings=(*entries.findings, *about_categories, *about_people),
+            sha256=self.sha256,
+        )
+
+    def instances(self) -> Instances:
+        """The pictures and the boxes of all categories; boxes that are none are left out."""
+        images = {image.id: image for image in self.entries.images}
+        entries, boxes, findings = with_boxes(self.entries.annotations, str(self.path))
+        places: dict[int, list[int]] = {image_id: [] for image_id in images}
+        for place, entry in enumerate(entries):
+            places[entry.image_id].append(place)
+        boxes_xyxy = xywh_to_xyxy(boxes).astype(np.float64)
+        category_ids = np.array([entry.category_id for entry in entries], np.int64)
+        is_crowd = np.array([entry.iscrowd != 0 for entry in entries], np.bool_)
+        labels = {
+            image_id: BoxLabels(image_id, boxes_xyxy[rows], category_ids[rows], is_crowd[rows])
+            for image_id, rows in places.items()
+        }
+        findings = [*self.entries.findings, *findings]
+        return Instances(self.path, self.entries.images, labels, tuple(findings))
+
+
+def read_coco(path: str | Path) -> CocoFile:
+    """An annotation file; see `CocoFile`.
 
     Raises:
-        DocumentError: not such a file, an image id or annotation id twice, an unknown image id,
-            keypoints of another number than K, or a box of negative size.
+        DocumentError: it cannot be read, is no JSON, or has no list of pictures.
     """
     path = Path(path)
-    file = decode(read_bytes(path), _File, path=path, what=WHAT)
-    people = _by_image(file, _person_ids(file.categories, path), path)
-    provenance = {
-        person.id: person.provenance
-        for persons in people.values()
-        for _, person in persons
-        if person.provenance != Provenance()
-    }
-    return Annotations(path, file.images, _labels_by_image(people, skeleton, path), provenance)
+    data = read_bytes(path)
+    return CocoFile(path, read_entries(data, path), hashlib.sha256(data).hexdigest())
+
+
+def read_annotations(path: str | Path, *, skeleton: Skeleton = COCO_PERSON) -> Annotations:
+    """The pictures and the people of a COCO keypoint or instances file; see `CocoFile.people`.
+
+    Raises:
+        DocumentError: not such a file, or one with a fatal finding: most of its labels cannot be
+            used.
+    """
+    annotations = read_coco(path).people(skeleton=skeleton)
+    refuse_fatal(annotations.findings)
+    return annotations
 
 
 def read_instances(path: str | Path) -> Instances:
     """The pictures and the boxes of all categories of a COCO instances or keypoint file.
 
-    Args:
-        path: the JSON file.
-
     Raises:
-        DocumentError: not such a file, an image id or annotation id twice, an unknown image id, or
-            a box of negative size.
+        DocumentError: as `read_annotations`.
     """
-    path = Path(path)
-    file = decode(read_bytes(path), _File, path=path, what=WHAT)
-    things = _by_image(file, None, path)
-    labels = {
-        image_id: BoxLabels(
-            image_id,
-            _boxes_xyxy(of_image, path),
-            np.array([thing.category_id for _, thing in of_image], np.int64),
-            np.array([thing.iscrowd for _, thing in of_image], np.bool_),
-        )
-        for image_id, of_image in things.items()
-    }
-    return Instances(path, file.images, labels)
-
-
-def image_files(annotations: Annotations | Instances, folder: str | Path) -> ImageSet:
-    """The annotated pictures in a folder, with the annotations' ids and in their order.
-
-    A picture that is missing there is found out when it is read.
-
-    Raises:
-        ImageError: no such folder.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise ImageError(f"{root}: no such folder of pictures: check the path")
-    images = (ImageFile(i.id, root / i.file_name, i.file_name) for i in annotations.images)
-    return ImageSet(root, tuple(images))
+    instances = read_coco(path).instances()
+    refuse_fatal(instances.findings)
+    return instances
 
 
 def labelled_boxes(annotations: Annotations, *, everybody: bool = False) -> list[Detections]:
@@ -220,157 +273,35 @@ def labelled_boxes(annotations: Annotations, *, everybody: bool = False) -> list
     return found
 
 
-class _Category(msgspec.Struct, frozen=True):
-    id: int
-    name: str
-
-
-class _Annotation(msgspec.Struct, frozen=True, gc=False):
-    id: int
-    image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    area: float | None = None
-    iscrowd: int = 0
-    # Left as text until its turn: COCO's train2017 has 13 million numbers here.
-    keypoints: msgspec.Raw = msgspec.Raw(b"null")
-    pseudo_keypoints: tuple[int, ...] = ()
-    box_source: str = ""
-    box_score: float | None = None
-    area_is_estimate: bool = False
-
-    @property
-    def provenance(self) -> Provenance:
-        return Provenance(
-            self.pseudo_keypoints, self.box_source, self.box_score, self.area_is_estimate
-        )
-
-
-class _File(msgspec.Struct, frozen=True):
-    images: tuple[ImageEntry, ...]
-    annotations: tuple[_Annotation, ...] = ()  # test sets come without
-    categories: tuple[_Category, ...] = ()
-
-
-def _by_image(
-    file: _File, category_ids: set[int] | None, path: Path
-) -> dict[int, list[tuple[int, _Annotation]]]:
-    """By image id, for every picture, its annotations with their places in the file.
-
-    Args:
-        file: the file's content.
-        category_ids: which to keep; None for all.
-        path: for messages.
-
-    Raises:
-        DocumentError: an image id or annotation id twice, or an unknown image id.
-    """
-    found: dict[int, list[tuple[int, _Annotation]]] = {}
-    for place, image in enumerate(file.images):
-        if image.id in found:
-            raise DocumentError(f"{path}: image id {image.id} is there twice (images[{place}])")
-        found[image.id] = []
-    seen: set[int] = set()
-    for place, annotation in enumerate(file.annotations):
-        if category_ids is not None and annotation.category_id not in category_ids:
-            continue
-        if annotation.image_id not in found:
-            raise DocumentError(
-                f"{path}: annotations[{place}] is of image {annotation.image_id}, which is not "
-                "among its images"
-            )
-        if annotation.id in seen:
-            raise DocumentError(
-                f"{path}: annotation id {annotation.id} is there twice (annotations[{place}])"
-            )
-        seen.add(annotation.id)
-        found[annotation.image_id].append((place, annotation))
-    return found
-
-
-def _person_ids(categories: Sequence[_Category], path: Path) -> set[int]:
-    if not categories:
-        return {PERSON_ID}
-    ids = {category.id for category in categories if category.name == PERSON}
-    if not ids:
-        names = ", ".join(category.name for category in categories[:5])
-        raise DocumentError(f"{path} has no category {PERSON!r}, only: {names}")
-    return ids
-
-
-def _labels_by_image(
-    people: Mapping[int, Sequence[tuple[int, _Annotation]]], skeleton: Skeleton, path: Path
-) -> dict[int, PoseLabels]:
-    """The labels of every image; checked and converted for all people at once, which is faster."""
-    everybody = [person for persons in people.values() for person in persons]  # in image order
-    keypoints = _keypoints(everybody, skeleton, path)  # (people, K, 3)
-    visibility = keypoints[..., 2].astype(np.int64)
-    keypoints_xy = np.where(visibility[..., None] > 0, keypoints[..., :2], 0.0)
-    boxes_xyxy = _boxes_xyxy(everybody, path)
-    areas = np.array([_area(person) for _, person in everybody], np.float64)
-    is_crowd = np.array([person.iscrowd != 0 for _, person in everybody], np.bool_)
-    ids = np.array([person.id for _, person in everybody], np.int64)
+def _labels_by_image(people: People, images: Mapping[int, ImageEntry]) -> dict[int, PoseLabels]:
+    """The labels of every picture; `people` are in the pictures' order."""
+    keypoints_xy, visibility = people.keypoints[..., :2], people.visibility
+    boxes_xyxy = xywh_to_xyxy(people.boxes_xywh).astype(np.float64)
+    is_crowd = people.is_crowd
+    ids = np.array([entry.id for entry in people.entries], np.int64)
+    counts = Counter(entry.image_id for entry in people.entries)
     labels = {}
     end = 0
-    for image_id, persons in people.items():
-        start, end = end, end + len(persons)
+    for image_id in images:
+        start, end = end, end + counts[image_id]
         rows = slice(start, end)
         labels[image_id] = PoseLabels(
             image_id,
             keypoints_xy[rows],
             visibility[rows],
             boxes_xyxy[rows],
-            areas[rows],
+            people.areas[rows],
             is_crowd[rows],
             ids[rows],
         )
     return labels
 
 
-def _keypoints(
-    people: Sequence[tuple[int, _Annotation]], skeleton: Skeleton, path: Path
-) -> npt.NDArray[np.float64]:
-    """(people, K, 3) x, y, v; zeros where a person has none."""
-    wanted = 3 * len(skeleton)
-    none = [0.0] * wanted
-    flat = array("d")
-    for place, person in people:
-        where = f"annotations[{place}].keypoints"
-        try:
-            numbers = msgspec.json.decode(person.keypoints, type=list[float] | None) or none
-        except msgspec.DecodeError as error:
-            reason = str(error).replace("`$", "`keypoints")
-            raise DocumentError(
-                f"{path} is not {WHAT}: {reason} of `annotations[{place}]`"
-            ) from None
-        if len(numbers) != wanted:
-            raise DocumentError(
-                f"{path}: {where} has {len(numbers)} numbers, a {skeleton.name} has {wanted}: "
-                f"x, y, v of {len(skeleton)} keypoints"
-            )
-        flat.extend(numbers)
-    keypoints = np.array(flat).reshape(-1, len(skeleton), 3)
-    visibility = keypoints[..., 2]
-    wrong = ((visibility != 0) & (visibility != 1) & (visibility != 2)).any(axis=1)
-    if wrong.any():
-        place = people[int(wrong.argmax())][0]
-        raise DocumentError(
-            f"{path}: annotations[{place}].keypoints has a visibility (every third number) that "
-            "is not 0, 1 or 2"
+def _provenance(people: People) -> dict[int, Provenance]:
+    found = {
+        entry.id: Provenance(
+            entry.pseudo_keypoints, entry.box_source, entry.box_score, entry.area_is_estimate
         )
-    return keypoints
-
-
-def _boxes_xyxy(people: Sequence[tuple[int, _Annotation]], path: Path) -> npt.NDArray[np.float64]:
-    for place, person in people:
-        if min(person.bbox[2:]) < 0:
-            raise DocumentError(
-                f"{path}: annotations[{place}].bbox has a negative size: {list(person.bbox)} "
-                "(x, y, width, height)"
-            )
-    boxes_xywh = np.array([person.bbox for _, person in people], np.float64).reshape(-1, 4)
-    return xywh_to_xyxy(boxes_xywh).astype(np.float64)
-
-
-def _area(person: _Annotation) -> float:
-    return person.bbox[2] * person.bbox[3] if person.area is None else person.area
+        for entry in people.entries
+    }
+    return {id_: provenance for id_, provenance in found.items() if provenance != Provenance()}

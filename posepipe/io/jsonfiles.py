@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -63,6 +63,28 @@ def decode(data: bytes, kind: type[T], *, path: Path, what: str, nan: bool = Fal
         raise DocumentError(f"{path} is not JSON: {error}") from None
     except RecursionError:
         raise DocumentError(f"{path} is not {what}: it is nested too deeply") from None
+
+
+def as_kind(data: bytes, kind: type[T]) -> T | None:
+    """A file's bytes as a `kind`; None if they are no JSON, or of another shape."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def decode_untyped(data: bytes, path: Path, what: str) -> Any:
+    """A file's bytes as Python's own types; NaN and Infinity are let through.
+
+    Args:
+        data: the bytes.
+        path: the file's name, for messages.
+        what: what the file should be, for messages.
+
+    Raises:
+        DocumentError: not JSON (with line and column), or nested too deeply.
+    """
+    return decode(data, Any, path=path, what=what, nan=True)
 
 
 def lines_of_array(items: Iterable[object]) -> Iterator[bytes]:

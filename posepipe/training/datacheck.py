@@ -14,10 +14,12 @@ import msgspec
 
 from posepipe.core.skeleton import Skeleton
 from posepipe.errors import DocumentError, ImageError
-from posepipe.io.coco import WHAT, ImageEntry
+from posepipe.io.coco import ImageEntry
+from posepipe.io.entries import WHAT
+from posepipe.io.findings import Finding
 from posepipe.io.images import ImageFile
 from posepipe.io.jsonfiles import decode, read_bytes
-from posepipe.training.labelcheck import Finding, check_labels, findings_about
+from posepipe.training.labelcheck import check_labels, findings_about
 from posepipe.training.samples import DataTable
 
 # Opening files is mostly waiting for a disk or a network.

@@ -16,47 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from posepipe.core.skeleton import Skeleton
-from posepipe.io.coco import PERSON, PERSON_ID, WHAT, ImageEntry
+from posepipe.io.coco import PERSON, PERSON_ID, ImageEntry
+from posepipe.io.entries import WHAT
+from posepipe.io.findings import EXAMPLES, Finding
 from posepipe.io.jsonfiles import decode, read_bytes
 
-EXAMPLES = 3  # named in a line
 FAR_OUTSIDE = 0.1  # of the picture's longer side for keypoints, of the box's side for boxes
 
 _Kind = tuple[bool, str, Sequence[str], int | None]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something about the data that is wrong, or may be.
-
-    Attributes:
-        fatal: whether training on it would fail or be in vain; else a warning.
-        where: the file or pair of files that it is about.
-        what: what there is too much, or too little of.
-        count: how many there are.
-        of: among how many; None where that says nothing.
-        examples: the first few.
-    """
-
-    fatal: bool
-    where: str
-    what: str
-    count: int
-    of: int | None = None
-    examples: tuple[str, ...] = ()
-
-    @property
-    def line(self) -> str:
-        """All of it in one line.
-
-        >>> Finding(True, "people.json", "missing pictures", 12, 345, ("1.jpg", "2.jpg")).line
-        'error: people.json: missing pictures: 12 of 345 (1.jpg, 2.jpg, …)'
-        """
-        kind = "error" if self.fatal else "warning"
-        among = "" if self.of is None else f" of {self.of}"
-        more = ", …" if self.count > len(self.examples) else ""
-        such_as = f" ({', '.join(self.examples)}{more})" if self.examples else ""
-        return f"{kind}: {self.where}: {self.what}: {self.count}{among}{such_as}"
 
 
 def findings_about(where: str, kinds: Iterable[_Kind]) -> list[Finding]:

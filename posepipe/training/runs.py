@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import PosepipeError, RecipeError, TrainingError
 from posepipe.io.coco import read_annotations
+from posepipe.io.findings import Finding
 from posepipe.training.checkpoint import Checkpoint
 from posepipe.training.datacheck import check_data, data_fingerprint
 from posepipe.training.detector.task import (
@@ -21,7 +22,6 @@ from posepipe.training.detector.task import (
     DetectorTrainingTable,
     check_trainable,
 )
-from posepipe.training.labelcheck import Finding
 from posepipe.training.loop import Loop, LoopOptions
 from posepipe.training.order import check_batch
 from posepipe.training.pose.task import PoseTask

@@ -1,0 +1,106 @@
+"""Which categories of a file are people, and whether its keypoints are the skeleton's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from posepipe.core.skeleton import Skeleton
+from posepipe.io.entries import CategoryEntry, Entries
+from posepipe.io.findings import EXAMPLES, Finding, noted
+
+PERSON = "person"
+PERSON_ID = 1  # COCO's category id of a person, in every file of its own
+
+
+def person_categories(
+    entries: Entries, skeleton: Skeleton, where: str
+) -> tuple[tuple[CategoryEntry, ...], list[Finding]]:
+    """The categories of people: those named "person", else those with the skeleton's keypoints.
+
+    A file without categories means COCO's id, or the one id that all its annotations have. Where
+    there are categories and none is a person's, the finding is fatal.
+
+    Args:
+        entries: the file's.
+        skeleton: the people's.
+        where: the file's name, for the findings.
+    """
+    named = tuple(c for c in entries.categories if _plain(c.name) == PERSON)
+    if len(named) > 1:
+        ids = ", ".join(str(category.id) for category in named)
+        return named, noted(
+            where, "categories named 'person'", [f"ids {ids}"] * len(named), len(named), "all count"
+        )
+    if named:
+        return named, []
+    if not entries.categories:
+        used = {entry.category_id for entry in entries.annotations}
+        if not used or PERSON_ID in used or len(used) > 1:
+            return (CategoryEntry(PERSON_ID, PERSON),), []
+        (only,) = used
+        what = "categories that are not listed, while all annotations have one and the same"
+        return (CategoryEntry(only, PERSON),), noted(
+            where, what, [f"id {only}"], 1, "taken for people"
+        )
+    alike = tuple(c for c in entries.categories if _plain_all(c.keypoints) == skeleton.keypoints)
+    if alike:
+        names = [repr(category.name) for category in alike]
+        return alike, noted(
+            where, "categories not named 'person'", names, len(alike), "its keypoints are people's"
+        )
+    listed = ", ".join(category.name for category in entries.categories[:5])
+    what = f"no category 'person', only: {listed}"
+    return (), [Finding(True, where, what, 0, len(entries.categories))]
+
+
+def keypoint_names(
+    categories: Sequence[CategoryEntry], skeleton: Skeleton, where: str, *, fatal: bool
+) -> list[Finding]:
+    """A finding where a file names other keypoints than the skeleton's, or another order of them.
+
+    Case and the kind of separator do not matter; names that are only numbers say nothing.
+
+    Args:
+        categories: of people; those without names are passed over.
+        skeleton: what the labels are taken for.
+        where: the file's name.
+        fatal: whether the labels' keypoints are needed.
+    """
+    findings = []
+    for category in categories:
+        names = _plain_all(category.keypoints)
+        if not names or all(name.isdigit() for name in names) or names == skeleton.keypoints:
+            continue
+        if len(names) != len(skeleton):
+            differing = [f"{len(names)} in place of {len(skeleton)}"]
+        else:
+            differing = [
+                f"{place}: {is_named} in place of {wanted}"
+                for place, (is_named, wanted) in enumerate(
+                    zip(names, skeleton.keypoints, strict=True), start=1
+                )
+                if is_named != wanted
+            ]
+        order = "in another order" if sorted(names) == sorted(skeleton.keypoints) else "others"
+        findings.append(
+            Finding(
+                fatal,
+                where,
+                f"keypoints of {category.name!r} that are {order} than {skeleton.name}'s",
+                len(differing),
+                len(skeleton),
+                tuple(differing[:EXAMPLES]),
+                "bring labels and categories[].keypoints into the skeleton's order, or take a "
+                "model of this skeleton",
+            )
+        )
+    return findings
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.casefold()).strip("_")
+
+
+def _plain_all(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(map(_plain, names))

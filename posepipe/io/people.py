@@ -1,0 +1,261 @@
+"""The labelled people of an annotation file: cleaned, as columns, with what was met on the way."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from posepipe.core.skeleton import Skeleton
+from posepipe.io.entries import AnnotationEntry, ImageEntry
+from posepipe.io.findings import Finding, lost, noted
+from posepipe.io.lenient import numbers
+
+FAR_OUTSIDE = 0.1  # of the picture's longer side for keypoints, of the box's side for boxes
+# No picture is as large; the square of its double still is an ordinary number.
+LARGEST_COORDINATE = 1e7
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """N labelled people with K keypoints each, all numbers finite.
+
+    Attributes:
+        entries: N, as the file has them.
+        boxes_xywh: (N, 4) float64, left, top, width, height in pixels; no negative size.
+        keypoints: (N, K, 3) float64: x, y, and 0 not labelled, 1 labelled but occluded, 2 visible;
+            zeros where not labelled.
+        areas: (N,) float64 square pixels; the box's where the file has none.
+        area_is_estimate: (N,) bool, whether the file has no area, or says that it is an estimate.
+    """
+
+    entries: tuple[AnnotationEntry, ...]
+    boxes_xywh: npt.NDArray[np.float64]
+    keypoints: npt.NDArray[np.float64]
+    areas: npt.NDArray[np.float64]
+    area_is_estimate: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def visibility(self) -> npt.NDArray[np.int64]:
+        """(N, K): 0 not labelled, 1 labelled but occluded, 2 visible."""
+        return self.keypoints[..., 2].astype(np.int64)
+
+    @property
+    def is_crowd(self) -> npt.NDArray[np.bool_]:
+        """(N,): regions with people that nobody counted."""
+        return np.array([entry.iscrowd != 0 for entry in self.entries], np.bool_)
+
+
+def clean_people(
+    entries: Sequence[AnnotationEntry],
+    images: Mapping[int, ImageEntry],
+    skeleton: Skeleton,
+    where: str,
+) -> tuple[People, list[Finding]]:
+    """People as the labels mean them, and what is odd about the labels.
+
+    Boxes that are none are left out with their people. Keypoints of another number than the
+    skeleton's, and labelled ones without a place, count as not labelled.
+
+    Args:
+        entries: of people alone.
+        images: by id.
+        skeleton: of K keypoints.
+        where: the file's name, for the findings.
+    """
+    entries, boxes, findings = with_boxes(entries, where)
+    keypoints, about_keypoints = _keypoints(entries, skeleton, where)
+    areas, estimated, about_areas = _areas(entries, boxes, keypoints, where)
+    people = People(tuple(entries), boxes, keypoints, areas, estimated)
+    findings += about_keypoints + about_areas
+    findings += _contradictions(people, skeleton, where)
+    findings += _misplaced(people, images, where)
+    return people, findings
+
+
+def with_boxes(
+    entries: Sequence[AnnotationEntry], where: str
+) -> tuple[list[AnnotationEntry], npt.NDArray[np.float64], list[Finding]]:
+    """The entries whose boxes are some, their (N, 4) boxes as the file has them, and the rest told.
+
+    Args:
+        entries: of any category.
+        where: the file's name, for the findings.
+    """
+    boxes = np.array([entry.bbox for entry in entries], np.float64).reshape(-1, 4)
+    endless = ~(np.abs(boxes) < LARGEST_COORDINATE).all(axis=1)  # NaN, too
+    negative = ~endless & (boxes[:, 2:] < 0).any(axis=1)
+    empty = ~endless & ~negative & (boxes[:, 2:] == 0).any(axis=1)
+    count, kept = len(entries), np.flatnonzero(~endless & ~negative).tolist()
+    findings = [
+        *lost(where, "boxes with NaN or numbers beyond any picture", _ids(entries, endless), count),
+        *lost(where, "boxes of negative size", _ids(entries, negative), count),
+        *noted(where, "boxes without area, whose people are left out", _ids(entries, empty), count),
+    ]
+    return [entries[place] for place in kept], boxes[kept], findings
+
+
+def _keypoints(
+    entries: Sequence[AnnotationEntry], skeleton: Skeleton, where: str
+) -> tuple[npt.NDArray[np.float64], list[Finding]]:
+    """(N, K, 3) with visibilities 0, 1, 2."""
+    length = 3 * len(skeleton)
+    none = [0.0] * length
+    flat = array("d")
+    other = []
+    for entry in entries:
+        values = _numbers(entry.keypoints)
+        if values is None:
+            other.append(f"annotation {entry.id} has something else than numbers")
+        elif len(values) not in (0, length):
+            other.append(f"annotation {entry.id} has {len(values)} numbers")
+        flat.extend(values if values and len(values) == length else none)
+    given = np.array(flat).reshape(len(entries), len(skeleton), 3)
+    with np.errstate(invalid="ignore"):
+        labelled = given[..., 2] > 0
+        placed = (np.abs(given[..., :2]) < LARGEST_COORDINATE).all(axis=-1)
+        odd = ~np.isin(given[..., 2], (0, 1, 2)).all(axis=1)
+    visibility = np.where(labelled & placed, np.where(given[..., 2] == 1, 1.0, 2.0), 0.0)
+    keypoints = np.concatenate(
+        [np.where(visibility[..., None] > 0, given[..., :2], 0.0), visibility[..., None]], axis=-1
+    )
+    nowhere = (labelled & ~placed).any(axis=1)
+    count = len(entries)
+    return keypoints, [
+        *lost(
+            where,
+            f"people without x, y, v of {len(skeleton)} keypoints",
+            other,
+            count,
+            "their keypoints count as not labelled",
+        ),
+        *noted(
+            where,
+            "people with a visibility other than 0, 1, 2",
+            _ids(entries, odd),
+            count,
+            "above 0 counts as labelled",
+        ),
+        *noted(
+            where,
+            "people with labelled keypoints at NaN or beyond any picture",
+            _ids(entries, nowhere),
+            count,
+            "those keypoints count as not labelled",
+        ),
+    ]
+
+
+def _numbers(raw: msgspec.Raw) -> Sequence[float] | None:
+    """A person's keypoints, () if there are none, None if they are no numbers."""
+    try:
+        values = msgspec.json.decode(raw, type=list[float] | None)
+    except msgspec.DecodeError:  # null for NaN, true for 1, triples in triples
+        given = msgspec.json.decode(raw)
+        return numbers(given)
+    return () if values is None else values
+
+
+def _areas(
+    entries: Sequence[AnnotationEntry],
+    boxes: npt.NDArray[np.float64],
+    keypoints: npt.NDArray[np.float64],
+    where: str,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], list[Finding]]:
+    """(N,) areas, which of them are estimates, and the people whose area cannot be meant."""
+    given = np.array(
+        [np.nan if entry.area is None else entry.area for entry in entries], np.float64
+    )
+    of_boxes = boxes[:, 2] * boxes[:, 3]
+    absent = np.isnan(given)
+    # An area of nothing would make OKS 0 for the best of poses.
+    nothing = ~absent & ((given <= 0) | (given > LARGEST_COORDINATE**2)) & (of_boxes > 0)
+    areas = np.where(absent | nothing, of_boxes, given)
+    estimated = absent | nothing | np.array([e.area_is_estimate for e in entries], np.bool_)
+    matters = nothing & (keypoints[..., 2] > 0).any(axis=1)
+    return (
+        areas,
+        estimated,
+        noted(
+            where,
+            "people with labelled keypoints and an area of 0",
+            _ids(entries, matters),
+            len(entries),
+            "their boxes' areas stand in for it",
+        ),
+    )
+
+
+def _contradictions(people: People, skeleton: Skeleton, where: str) -> list[Finding]:
+    """Labels that say two things of one person, or one thing of two."""
+    labelled = (people.keypoints[..., 2] > 0).sum(axis=1).tolist()
+    differing = [
+        f"annotation {entry.id}: {entry.num_keypoints}, not {number}"
+        for entry, number in zip(people.entries, labelled, strict=True)
+        if entry.num_keypoints is not None and entry.num_keypoints != number
+    ]
+    unheard_of = [
+        f"annotation {entry.id}"
+        for entry in people.entries
+        if not all(0 <= index < len(skeleton) for index in entry.pseudo_keypoints)
+    ]
+    looks = Counter(
+        (entry.image_id, entry.bbox, bytes(entry.keypoints))
+        for entry in people.entries
+        if min(entry.bbox[2:]) > 0
+    )
+    twice = [
+        f"box {', '.join(f'{side:g}' for side in box)} of picture {image_id}"
+        for (image_id, box, _), times in looks.items()
+        if times > 1
+    ]
+    return [
+        *noted(
+            where,
+            "people whose num_keypoints is not the number of their labelled keypoints",
+            differing,
+            len(people),
+            "the labelled ones were counted",
+        ),
+        *noted(where, "people who are labelled twice", twice, len(people)),
+        *noted(where, "people with pseudo keypoints unheard of", unheard_of, len(people)),
+    ]
+
+
+def _misplaced(people: People, images: Mapping[int, ImageEntry], where: str) -> list[Finding]:
+    """Boxes and keypoints against the sizes of their pictures as the file has them."""
+    entries, boxes = people.entries, people.boxes_xywh
+    sizes = np.array([images[entry.image_id].size_wh for entry in entries], np.float64)
+    size = sizes.reshape(-1, 2)
+    known = (size > 0).all(axis=1)
+    low, sides = boxes[:, :2], boxes[:, 2:]
+    high = low + sides
+    solid = known & (sides > 0).all(axis=1)
+    gone = solid & ((high <= 0) | (low >= size)).any(axis=1)
+    beyond = np.maximum(-low, high - size)  # pixels
+    far = solid & ~gone & (beyond > np.maximum(FAR_OUTSIDE * sides, 2)).any(axis=1)
+    points, labelled = people.keypoints[..., :2], people.keypoints[..., 2] > 0
+    outside = np.maximum(-points, points - size[:, None]).max(axis=-1)  # pixels
+    astray = known & (labelled & (outside > FAR_OUTSIDE * size.max(axis=1)[:, None])).any(axis=1)
+    kinds = (
+        ("boxes outside their pictures", gone),
+        ("boxes that reach out of their pictures by more than a tenth of their size", far),
+        ("people with keypoints farther outside than a tenth of the picture", astray),
+    )
+    return [
+        finding
+        for what, which in kinds
+        for finding in noted(where, what, _ids(entries, which), len(people))
+    ]
+
+
+def _ids(entries: Sequence[AnnotationEntry], chosen: npt.ArrayLike) -> list[str]:
+    return [f"annotation {entries[place].id}" for place in np.flatnonzero(chosen).tolist()]
