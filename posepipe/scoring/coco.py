@@ -10,8 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from posepipe.core.boxes import xywh_to_xyxy
-from posepipe.core.skeleton import COCO_PERSON
+from posepipe.scoring.comparison import (
+    PoseComparison,
+    areas_of,
+    as_array,
+    picture_numbers,
+    scores_of,
+)
 from posepipe.scoring.matching import (
     BoolArray,
     FloatArray,
@@ -21,9 +26,8 @@ from posepipe.scoring.matching import (
     Similarity,
     match,
 )
-from posepipe.scoring.oks import oks_of_pairs, similarity_of_keypoints
 from posepipe.scoring.precision import precision_recall
-from posepipe.scoring.results import GroundTruth, Label, Result
+from posepipe.scoring.results import GroundTruth, Result
 
 Stats = tuple[float | None, ...]
 
@@ -34,103 +38,55 @@ POSES_PER_PICTURE = 20
 BOXES_PER_PICTURE = 100
 
 
-class PoseProblem:
-    """Poses and labelled people of all pictures as arrays, ready to be matched.
-
-    Attributes:
-        found: N poses; `keypoints_xy` (N, K, 2) are theirs.
-        labelled: M people; `labels_xy` (M, K, 2), `visible` (M, K), `boxes_xyxy` (M, 4).
-    """
-
-    def __init__(self, results: Sequence[Result], truth: GroundTruth) -> None:
-        self.sigmas = COCO_PERSON.sigmas
-        count = len(self.sigmas)
-        number = {image_id: index for index, image_id in enumerate(sorted(truth.image_ids))}
-        points = _array([result.keypoints for result in results], (-1, count, 3))
-        self.keypoints_xy = points[..., :2]
-        extent = points[..., :2].max(axis=1) - points[..., :2].min(axis=1)
-        self.found = Found(
-            _pictures(results, number), _scores(results), extent[:, 0] * extent[:, 1]
-        )
-        nothing = (0.0,) * (3 * count)
-        labels = _array([label.keypoints or nothing for label in truth.people], (-1, count, 3))
-        self.labels_xy, self.visible = labels[..., :2], labels[..., 2] > 0
-        boxes_xywh = _array([label.bbox for label in truth.people], (-1, 4))
-        self.boxes_xyxy = xywh_to_xyxy(boxes_xywh).astype(np.float64, copy=False)
-        crowd = np.array([bool(label.iscrowd) for label in truth.people], bool)
-        counted = np.array([label.labelled_keypoints > 0 for label in truth.people], bool)
-        areas = _areas(truth, boxes_xywh)
-        self.labelled = Labelled(_pictures(truth.people, number), areas, crowd | ~counted, crowd)
-
-    def oks(self, found: IntArray, labels: IntArray) -> FloatArray:
-        """(P,) OKS of P pairs."""
-        return oks_of_pairs(
-            self.keypoints_xy[found],
-            self.labels_xy[labels],
-            self.visible[labels],
-            self.boxes_xyxy[labels],
-            self.labelled.areas[labels],
-            sigmas=self.sigmas,
-        )
-
-    def one_keypoint(self, keypoint: int) -> tuple[Labelled, Similarity]:
-        """The labels, and their similarity with poses, as if people had one keypoint alone."""
-        one = slice(keypoint, keypoint + 1)
-        poses_xy = np.ascontiguousarray(self.keypoints_xy[:, one])
-        labels_xy = np.ascontiguousarray(self.labels_xy[:, one])
-        seen = self.visible[:, keypoint]
-
-        def similarity(found: IntArray, labels: IntArray) -> FloatArray:
-            return similarity_of_keypoints(
-                poses_xy[found],
-                labels_xy[labels],
-                seen[labels][:, None],
-                self.boxes_xyxy[labels],
-                self.labelled.areas[labels],
-                sigmas=self.sigmas[one],
-            )[:, 0]
-
-        whole = self.labelled
-        return Labelled(whole.pictures, whole.areas, whole.ignored | ~seen, whole.crowd), similarity
-
-
-def pose_stats(problem: PoseProblem) -> Stats:
+def pose_stats(comparison: PoseComparison) -> Stats:
     """`COCOeval.stats` of poses, 10 numbers; None for its -1, "no such people"."""
     precision, recall = _curves(
-        problem.found,
-        problem.labelled,
-        problem.oks,
+        comparison.found,
+        comparison.labelled,
+        comparison.oks,
         area_ranges=(_ANY, _MEDIUM, _LARGE),
         most=POSES_PER_PICTURE,
     )
     return _numbers(precision) + _numbers(recall)
 
 
-def keypoint_aps(problem: PoseProblem) -> Stats:
+def keypoint_aps(comparison: PoseComparison) -> Stats:
     """The AP of each keypoint: COCO's AP as if people and poses had this keypoint alone."""
     aps = []
-    for keypoint in range(len(problem.sigmas)):
-        labelled, similarity = problem.one_keypoint(keypoint)
+    for keypoint in range(len(comparison.skeleton)):
+        labelled, similarity = comparison.one_keypoint(keypoint)
         precision, _ = _curves(
-            problem.found, labelled, similarity, area_ranges=(_ANY,), most=POSES_PER_PICTURE
+            comparison.found, labelled, similarity, area_ranges=(_ANY,), most=POSES_PER_PICTURE
         )
         aps.append(_mean(precision[0]))
     return tuple(aps)
 
 
+def average_precision(comparison: PoseComparison) -> float | None:
+    """COCO's AP of poses alone: mean over OKS 0.5 … 0.95; None if no labelled person counts."""
+    precision, _ = _curves(
+        comparison.found,
+        comparison.labelled,
+        comparison.oks,
+        area_ranges=(_ANY,),
+        most=POSES_PER_PICTURE,
+    )
+    return _mean(precision[0])
+
+
 def box_stats(results: Sequence[Result], truth: GroundTruth) -> Stats:
     """The numbers of `COCOeval.stats` for boxes that look at 100 boxes a picture: 6 AP, 4 AR."""
     number = {image_id: index for index, image_id in enumerate(sorted(truth.image_ids))}
-    boxes = _array([result.bbox for result in results], (-1, 4))
-    labels = _array([label.bbox for label in truth.people], (-1, 4))
+    boxes = as_array([result.bbox for result in results], (-1, 4))
+    labels = as_array([label.bbox for label in truth.people], (-1, 4))
     crowd = np.array([bool(label.iscrowd) for label in truth.people], bool)
 
     def similarity(found: IntArray, people: IntArray) -> FloatArray:
         return _coco_iou(boxes[found], labels[people], crowd[people])
 
     precision, recall = _curves(
-        Found(_pictures(results, number), _scores(results), boxes[:, 2] * boxes[:, 3]),
-        Labelled(_pictures(truth.people, number), _areas(truth, labels), crowd, crowd),
+        Found(picture_numbers(results, number), scores_of(results), boxes[:, 2] * boxes[:, 3]),
+        Labelled(picture_numbers(truth.people, number), areas_of(truth, labels), crowd, crowd),
         similarity,
         area_ranges=(_ANY, _SMALL, _MEDIUM, _LARGE),
         most=BOXES_PER_PICTURE,
@@ -178,22 +134,3 @@ def _coco_iou(boxes_xywh: FloatArray, labels_xywh: FloatArray, crowd: BoolArray)
     own = boxes_xywh[:, 2] * boxes_xywh[:, 3]
     union = np.where(crowd, own, own + labels_xywh[:, 2] * labels_xywh[:, 3] - shared)
     return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
-
-
-def _pictures(entries: Sequence[Result] | Sequence[Label], number: dict[int, int]) -> IntArray:
-    return np.array([number[entry.image_id] for entry in entries], np.intp)
-
-
-def _scores(results: Sequence[Result]) -> FloatArray:
-    return np.array([result.score for result in results], np.float64)
-
-
-def _areas(truth: GroundTruth, boxes_xywh: FloatArray) -> FloatArray:
-    """(M,) the people's areas; an unknown one is the box's."""
-    given = [np.nan if label.area is None else label.area for label in truth.people]
-    areas = np.array(given, np.float64)
-    return np.where(np.isnan(areas), boxes_xywh[:, 2] * boxes_xywh[:, 3], areas)
-
-
-def _array(rows: Sequence[object], shape: tuple[int, ...]) -> FloatArray:
-    return np.array(rows, np.float64).reshape(shape)

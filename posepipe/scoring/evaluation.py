@@ -20,7 +20,8 @@ from posepipe.scoring.checks import (
     check_pose_results,
     warnings_about,
 )
-from posepipe.scoring.coco import PoseProblem, Stats, box_stats, keypoint_aps, pose_stats
+from posepipe.scoring.coco import Stats, box_stats, keypoint_aps, pose_stats
+from posepipe.scoring.comparison import PoseComparison
 from posepipe.scoring.results import (
     GroundTruth,
     Result,
@@ -68,8 +69,8 @@ def evaluate(
     check_pose_results(given)
     counted = _of_persons(check_image_ids(given, truth), truth)
     people = [label for label in truth.people if label.labelled_keypoints and not label.iscrowd]
-    problem = PoseProblem(counted, truth)
-    stats = pose_stats(problem)
+    comparison = PoseComparison.of(counted, truth)
+    stats = pose_stats(comparison)
     if areas_are_estimates(people):
         stats = _without(stats, by_size=(3, 4, 8, 9))
     ap, ap50, ap75, ap_medium, ap_large, ar, ar50, ar75, ar_medium, ar_large = stats
@@ -88,7 +89,7 @@ def evaluate(
         images=len(truth.image_ids),
         people=len(people),
         poses=len(counted),
-        per_keypoint=_keypoint_scores(problem) if per_keypoint else (),
+        per_keypoint=_keypoint_scores(comparison) if per_keypoint else (),
         warnings=tuple(warnings_about(given, counted, truth, people, "pose")),
     )
 
@@ -156,10 +157,10 @@ def _of_persons(results: list[Result], truth: GroundTruth) -> list[Result]:
     return [result for result in results if result.category_id in (None, truth.person_id)]
 
 
-def _keypoint_scores(problem: PoseProblem) -> tuple[KeypointScore, ...]:
+def _keypoint_scores(comparison: PoseComparison) -> tuple[KeypointScore, ...]:
     return tuple(
         KeypointScore(name, ap)
-        for name, ap in zip(COCO_PERSON.keypoints, keypoint_aps(problem), strict=True)
+        for name, ap in zip(COCO_PERSON.keypoints, keypoint_aps(comparison), strict=True)
     )
 
 

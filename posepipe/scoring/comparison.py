@@ -1,0 +1,130 @@
+"""Found and labelled poses of all pictures as arrays, ready to be matched and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from posepipe.core.boxes import xywh_to_xyxy
+from posepipe.core.skeleton import COCO_PERSON, Skeleton
+from posepipe.scoring.matching import (
+    BoolArray,
+    FloatArray,
+    Found,
+    IntArray,
+    Labelled,
+    Similarity,
+)
+from posepipe.scoring.oks import oks_of_pairs, similarity_of_keypoints
+from posepipe.scoring.results import GroundTruth, Label, Result
+
+
+@dataclass(frozen=True, eq=False)
+class PoseComparison:
+    """N poses beside M labelled people.
+
+    Attributes:
+        skeleton: of both; K keypoints.
+        found: the poses' pictures, scores and areas; an area is that of the keypoints' extent.
+        keypoints_xy: (N, K, 2) pixels.
+        labelled: the people's pictures, areas and which of them count.
+        labels_xy: (M, K, 2) pixels.
+        visible: (M, K) whether a keypoint is labelled.
+        boxes_xyxy: (M, 4) pixels.
+    """
+
+    skeleton: Skeleton
+    found: Found
+    keypoints_xy: FloatArray
+    labelled: Labelled
+    labels_xy: FloatArray
+    visible: BoolArray
+    boxes_xyxy: FloatArray
+
+    @classmethod
+    def of(
+        cls, results: Sequence[Result], truth: GroundTruth, skeleton: Skeleton = COCO_PERSON
+    ) -> PoseComparison:
+        """The comparison of a result list with an annotation file's people."""
+        count = len(skeleton)
+        number = {image_id: index for index, image_id in enumerate(sorted(truth.image_ids))}
+        points = as_array([result.keypoints for result in results], (-1, count, 3))
+        extent = points[..., :2].max(axis=1) - points[..., :2].min(axis=1)
+        nothing = (0.0,) * (3 * count)
+        labels = as_array([label.keypoints or nothing for label in truth.people], (-1, count, 3))
+        boxes_xywh = as_array([label.bbox for label in truth.people], (-1, 4))
+        crowd = np.array([bool(label.iscrowd) for label in truth.people], bool)
+        counted = np.array([label.labelled_keypoints > 0 for label in truth.people], bool)
+        return cls(
+            skeleton=skeleton,
+            found=Found(
+                picture_numbers(results, number), scores_of(results), extent[:, 0] * extent[:, 1]
+            ),
+            keypoints_xy=points[..., :2],
+            labelled=Labelled(
+                picture_numbers(truth.people, number),
+                areas_of(truth, boxes_xywh),
+                crowd | ~counted,
+                crowd,
+            ),
+            labels_xy=labels[..., :2],
+            visible=labels[..., 2] > 0,
+            boxes_xyxy=xywh_to_xyxy(boxes_xywh).astype(np.float64, copy=False),
+        )
+
+    def oks(self, found: IntArray, labels: IntArray) -> FloatArray:
+        """(P,) OKS of P pairs of a pose and a person, by index."""
+        return oks_of_pairs(
+            self.keypoints_xy[found],
+            self.labels_xy[labels],
+            self.visible[labels],
+            self.boxes_xyxy[labels],
+            self.labelled.areas[labels],
+            sigmas=self.skeleton.sigmas,
+        )
+
+    def one_keypoint(self, keypoint: int) -> tuple[Labelled, Similarity]:
+        """The labels, and their similarity with poses, as if people had one keypoint alone."""
+        one = slice(keypoint, keypoint + 1)
+        poses_xy = np.ascontiguousarray(self.keypoints_xy[:, one])
+        labels_xy = np.ascontiguousarray(self.labels_xy[:, one])
+        seen = self.visible[:, keypoint]
+
+        def similarity(found: IntArray, labels: IntArray) -> FloatArray:
+            return similarity_of_keypoints(
+                poses_xy[found],
+                labels_xy[labels],
+                seen[labels][:, None],
+                self.boxes_xyxy[labels],
+                self.labelled.areas[labels],
+                sigmas=self.skeleton.sigmas[one],
+            )[:, 0]
+
+        whole = self.labelled
+        return Labelled(whole.pictures, whole.areas, whole.ignored | ~seen, whole.crowd), similarity
+
+
+def picture_numbers(
+    entries: Sequence[Result] | Sequence[Label], number: dict[int, int]
+) -> IntArray:
+    """(n,) the number of each entry's picture."""
+    return np.array([number[entry.image_id] for entry in entries], np.intp)
+
+
+def scores_of(results: Sequence[Result]) -> FloatArray:
+    """(N,) scores."""
+    return np.array([result.score for result in results], np.float64)
+
+
+def areas_of(truth: GroundTruth, boxes_xywh: FloatArray) -> FloatArray:
+    """(M,) the people's areas in square pixels; an unknown one is the box's."""
+    given = [np.nan if label.area is None else label.area for label in truth.people]
+    areas = np.array(given, np.float64)
+    return np.where(np.isnan(areas), boxes_xywh[:, 2] * boxes_xywh[:, 3], areas)
+
+
+def as_array(rows: Sequence[object], shape: tuple[int, ...]) -> FloatArray:
+    """Rows of numbers as float64; no rows are an empty array of that shape."""
+    return np.array(rows, np.float64).reshape([0 if n == -1 and not rows else n for n in shape])
