@@ -106,6 +106,12 @@ running_options: Callable[[Any], Any] = together(
         show_default=True,
         help="Threads that read pictures ahead of the network.",
     ),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(1, 178_956_970),
+        help="Leave out larger pictures; reading takes up to 10 bytes of memory a pixel.  "
+        "[default: 120000000]",
+    ),
     click.option("--offline", is_flag=True, help="Fetch no weights; use what is here."),
     click.option("--resume", is_flag=True, help="Go on from an interrupted run."),
     click.option("--strict", is_flag=True, help="Stop at the first bad picture or box."),
@@ -223,12 +229,18 @@ def image_set(options: dict[str, Any]) -> ImageSet:
         raise click.UsageError("--data is the folder of a --split")
     if split:
         found = find_split(split, options["data"])
-        return image_files(read_annotations(found.annotations), found.images)
-    images = find_images(inputs, recursive=options["recursive"])
+        return limited(image_files(read_annotations(found.annotations), found.images), options)
+    images = limited(find_images(inputs, recursive=options["recursive"]), options)
     dead_end = next((image for image in images if image.problem), None)
     if options["strict"] and dead_end is not None:
         dead_end.read()  # raises; better now than after all the others
     return images
+
+
+def limited(images: ImageSet, options: dict[str, Any]) -> ImageSet:
+    """The pictures, with the limit of --max-pixels if it is given."""
+    most = options["max_pixels"]
+    return images if most is None else images.limited(most)
 
 
 def check_output(output: Path, inputs: Iterable[str | Path | None]) -> None:
@@ -264,6 +276,7 @@ def run_options(
         strict=options["strict"],
         workers=options["workers"],
         progress=progress,
+        warn=lambda line: click.echo(f"posepipe: warning: {line}", err=True),
     )
 
 

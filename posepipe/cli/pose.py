@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from posepipe.cli.options import (
     PATH,
     check_output,
     chosen_pose,
+    limited,
     pose_options,
     run_options,
     running_options,
@@ -47,6 +49,7 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
     BOXES.JSON is what `posepipe detect` writes, or a plain COCO detection list.
     """
     document, source = _boxes(boxes, options)
+    document = replace(document, images=limited(document.images, options))
     if options["strict"] and document.problems:
         raise DocumentError(f"{source}: {document.problems[0]}")
     given = (boxes, options["annotations"], options["ground_truth"])

@@ -1,17 +1,20 @@
 """The journal of a run: what is finished so far, kept beside the output until that is written.
 
-A text file of JSON lines, ``boxes.json.journal`` beside ``boxes.json``: a header with the
-fingerprint of the run, then one line per finished picture. A run that ends early, however it ends,
-leaves it behind, and a later one goes on from it: numbers are kept in full, so that the final file
-is the same to the last byte.
+A text file, ``boxes.json.journal`` beside ``boxes.json``: a header with the fingerprint of the run,
+then one line per finished picture, each a checksum and JSON. A run that ends early, however it
+ends, leaves it behind, and a later one goes on from it: numbers are kept in full, so that the final
+file is the same to the last byte. A line that is not what was written is dropped, and its picture
+done again.
+
+Not SQLite: it finds no damage inside its pages, and would need a checksum a row as well.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import time
+import zlib
 from collections.abc import Iterable, Mapping
 from io import FileIO
 from pathlib import Path
@@ -23,9 +26,10 @@ import numpy as np
 
 from posepipe.errors import DocumentError
 from posepipe.io.images import ImageFile
-from posepipe.io.jsonfiles import cannot_write, check_output
+from posepipe.io.jsonfiles import cannot_write, check_output, remove_leftovers
+from posepipe.io.locks import Lock
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SUFFIX = ".journal"
 # Each entry reaches the system at once, so it survives the program's end; and the disk within
 # this time, so little is lost when the power fails.
@@ -55,11 +59,16 @@ class Journal(Generic[T]):
     Attributes:
         path: the journal's own path.
         finished: by image id, what an interrupted run had finished.
+        damaged: how many lines of that were damaged, and are left out of `finished`.
     """
 
-    def __init__(self, path: Path, file: FileIO, finished: Mapping[int, Entry[T]]) -> None:
+    def __init__(
+        self, path: Path, lock: Lock, file: FileIO, finished: Mapping[int, Entry[T]], damaged: int
+    ) -> None:
         self.path = path
         self.finished = finished
+        self.damaged = damaged
+        self._lock = lock
         self._file = file
         self._written = len(finished)
         self._last_sync = time.monotonic()
@@ -75,29 +84,14 @@ class Journal(Generic[T]):
 
         Raises:
             DocumentError: an interrupted run left a journal, another run is writing the same
-                output, or the folder cannot be written to.
+                output, or the output or the journal cannot be written.
         """
-        check_output(Path(output))
-        path = _journal_path(output)
+        path, lock = _locked(Path(output))
         try:
-            file = path.open("xb", buffering=0)
-        except FileExistsError:
-            with _opened(path) as other:
-                _lock(other, path, output)
-            raise DocumentError(
-                f"{path} is there from an interrupted run: go on from it with --resume, or delete "
-                "it to begin anew"
-            ) from None
-        except OSError as error:
-            raise cannot_write(path, error) from None
-        try:
-            _lock(file, path, output)
-        except DocumentError:
-            file.close()
+            return cls._begun(path, lock, fingerprint)
+        except BaseException:
+            lock.release()
             raise
-        journal = cls(path, file, {})
-        journal._write(_Header(FORMAT_VERSION, dict(fingerprint)))
-        return journal
 
     @classmethod
     def resume(
@@ -105,7 +99,7 @@ class Journal(Generic[T]):
     ) -> Journal[T]:
         """The journal that an interrupted run left, or a new one if there is none.
 
-        A last line that was torn off in writing is dropped.
+        A last line that was torn off in writing is dropped; so are damaged ones (see `damaged`).
 
         Args:
             output: the file that the run is going to write.
@@ -114,25 +108,53 @@ class Journal(Generic[T]):
 
         Raises:
             DocumentError: the interrupted run had another fingerprint (the message names what
-                differs), the journal is damaged, or another run is writing the same output.
+                differs), the journal's first line is damaged, or as for `start`.
         """
-        path = _journal_path(output)
-        if not path.exists():
-            return cls.start(output, fingerprint)
-        file = _opened(path)
+        path, lock = _locked(Path(output))
         try:
-            _lock(file, path, output)
+            if path.exists():
+                return cls._taken_up(path, lock, fingerprint, kind)
+            return cls._begun(path, lock, fingerprint)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def _taken_up(
+        cls, path: Path, lock: Lock, fingerprint: Mapping[str, Any], kind: type[T]
+    ) -> Journal[T]:
+        try:
+            file = path.open("r+b", buffering=0)
+        except OSError as error:
+            raise DocumentError(f"{path} cannot be opened: {error.strerror}") from None
+        try:
             *lines, torn = file.read().split(b"\n")
             if lines:
-                _compare(_decoded(lines[0], _Header, path, 1), fingerprint, path)
-            entries = [_decoded(line, Entry[kind], path, n + 2) for n, line in enumerate(lines[1:])]  # type: ignore[valid-type]  # a type known at run time only
+                _compare(_header(lines[0], path), fingerprint, path)
+            entries = [_decoded(line, Entry[kind]) for line in lines[1:]]  # type: ignore[valid-type]  # a type known at run time only
             file.truncate(file.seek(-len(torn), os.SEEK_END))
+            sound = {entry.image_id: entry for entry in entries if entry is not None}
+            journal = cls(path, lock, file, sound, entries.count(None))
+            if not lines:
+                journal._write(_Header(FORMAT_VERSION, dict(fingerprint)))
         except BaseException:
             file.close()
             raise
-        journal = cls(path, file, {entry.image_id: entry for entry in entries})
-        if not lines:
-            journal._write(_Header(FORMAT_VERSION, dict(fingerprint)))
+        return journal
+
+    @classmethod
+    def _begun(cls, path: Path, lock: Lock, fingerprint: Mapping[str, Any]) -> Journal[T]:
+        try:
+            file = path.open("xb", buffering=0)
+        except FileExistsError:
+            raise DocumentError(
+                f"{path} is there from an interrupted run: go on from it with --resume, or delete "
+                "it to begin anew"
+            ) from None
+        except OSError as error:
+            raise cannot_write(path, error) from None
+        journal = cls(path, lock, file, {}, 0)
+        journal._write(_Header(FORMAT_VERSION, dict(fingerprint)))
         return journal
 
     def append(self, entry: Entry[T]) -> None:
@@ -146,9 +168,9 @@ class Journal(Generic[T]):
 
     def finish(self) -> None:
         """Remove the journal: the output is written."""
-        # Removed while the lock is held: nobody can have taken it up in between.
-        self.path.unlink(missing_ok=True)
         self._file.close()
+        self.path.unlink(missing_ok=True)
+        self._lock.release()
 
     def close(self) -> None:
         """Keep the journal for a later `resume`, unless there is nothing in it."""
@@ -156,6 +178,7 @@ class Journal(Generic[T]):
             return
         if self._written:
             self._file.close()
+            self._lock.release()
         else:
             self.finish()
 
@@ -171,7 +194,7 @@ class Journal(Generic[T]):
         self.close()
 
     def _write(self, record: object) -> None:
-        line = memoryview(msgspec.json.encode(record, enc_hook=_array_to_json) + b"\n")
+        line = memoryview(_with_checksum(msgspec.json.encode(record, enc_hook=_array_to_json)))
         end = self._file.tell()
         try:
             while line:  # a nearly full disk takes a part
@@ -206,52 +229,46 @@ class _Array(msgspec.Struct):
     data: list[float]
 
 
-def _journal_path(output: str | Path) -> Path:
-    path = Path(output)
-    return path.with_name(path.name + SUFFIX)
-
-
-def _opened(path: Path) -> FileIO:
-    try:
-        return path.open("r+b", buffering=0)
-    except OSError as error:
-        raise DocumentError(f"{path} cannot be opened: {error.strerror}") from None
-
-
-def _lock(file: FileIO, path: Path, output: str | Path) -> None:
-    """Hold the journal for this process; the system lets go of it when the process ends.
+def _locked(output: Path) -> tuple[Path, Lock]:
+    """The path of an output's journal, held for this process; leftovers of killed ones are removed.
 
     Raises:
-        DocumentError: another process holds it, or has just finished with it.
+        DocumentError: the output cannot be written, or another process is writing it.
     """
-    if sys.platform == "win32":
-        return
-    import fcntl
-
+    check_output(output)
+    path = output.with_name(output.name + SUFFIX)
+    busy = DocumentError(f"another run is writing {output}: wait for it, or choose another output")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        lock = Lock(path.with_name(f".{path.name}.lock"), busy)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    remove_leftovers(output)
+    return path, lock
+
+
+def _with_checksum(text: bytes) -> bytes:
+    return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
+def _decoded(line: bytes, kind: type[T]) -> T | None:
+    """What a line says; None if it is not as it was written."""
+    text = line[9:]
+    if _with_checksum(text) != line + b"\n":
+        return None
+    try:
+        return msgspec.json.decode(text, type=kind, dec_hook=_array_from_json)
+    except (msgspec.DecodeError, ValueError, RecursionError):  # not of this program
+        return None
+
+
+def _header(line: bytes, path: Path) -> _Header:
+    header = _decoded(line, _Header)
+    if header is None:
         raise DocumentError(
-            f"another run is writing {output} (it holds {path}): wait for it, or choose another "
-            "output"
-        ) from None
-    except OSError:  # a file system without locks
-        return
-    try:
-        still_there = os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        still_there = False
-    if not still_there:
-        raise DocumentError(f"another run has just finished {output}: start again")
-
-
-def _decoded(line: bytes, kind: type[T], path: Path, number: int) -> T:
-    try:
-        return msgspec.json.decode(line, type=kind, dec_hook=_array_from_json)
-    except msgspec.DecodeError as error:
-        raise DocumentError(
-            f"{path}, line {number} is damaged ({error}): delete the journal and begin anew"
-        ) from None
+            f"{path} is damaged in its first line, or of another version of posepipe: delete it "
+            "and begin anew"
+        )
+    return header
 
 
 def _compare(header: _Header, fingerprint: Mapping[str, Any], path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,7 +108,7 @@ def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
     Raises:
         DocumentError: no such folder, no permission, disk full.
     """
-    check_output(path)
+    _check_place(path)
     try:
         target = path.resolve()
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -123,12 +126,38 @@ def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
         raise cannot_write(path, error) from None
 
 
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of a file, or of all files of a folder, as they wrote it.
+
+    For whoever holds the lock of that file or folder: nobody else is writing there.
+    """
+    whole = path.resolve()
+    folder, names = (whole, "*") if path.is_dir() else (whole.parent, glob.escape(whole.name))
+    for leftover in folder.glob(f".{names}.*.tmp"):
+        with suppress(OSError):
+            leftover.unlink()
+
+
 def check_output(path: Path) -> None:
-    """Nothing, if a file could take this name.
+    """Nothing, if a file can take this name: asked before the work whose result it is to be.
 
     Raises:
-        DocumentError: it is a folder, a device or a pipe, or its folder is not there.
+        DocumentError: it is a folder, a device, a pipe or a loop of links, its folder is not
+            there or takes no files, or the disk is full.
     """
+    try:
+        _check_place(path)
+        target = path.resolve()
+        with tempfile.TemporaryFile(dir=target.parent) as file:
+            file.write(b"\0")
+            file.flush()
+    except (OSError, RuntimeError) as error:  # RuntimeError: loops of links, until Python 3.13
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from None
+        raise DocumentError(f"{path} cannot be written: it is a loop of links: remove it") from None
+
+
+def _check_place(path: Path) -> None:
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "a device or pipe"
         raise DocumentError(f"{path} is {kind}: name a file to write")

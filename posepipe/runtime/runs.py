@@ -56,6 +56,7 @@ class RunOptions:
         strict: end at the first picture that cannot be worked on, instead of listing it.
         workers: threads that read and prepare pictures.
         progress: told after every picture.
+        warn: told, in a line each, what of an interrupted run is lost.
     """
 
     output: Path
@@ -64,6 +65,7 @@ class RunOptions:
     strict: bool = False
     workers: int = 2
     progress: Progress = lambda people: None
+    warn: Callable[[str], None] = lambda line: None
 
     def fingerprint(self, images: ImageSet, extra: str = "") -> dict[str, Any]:
         """What an interrupted run must have had in common with one that goes on from it."""
@@ -203,7 +205,13 @@ def _journal(
 ) -> Journal[Out]:
     fingerprint = options.fingerprint(images, boxes_digest)
     if options.resume:
-        return Journal.resume(options.output, fingerprint, kind)
+        journal = Journal.resume(options.output, fingerprint, kind)
+        if journal.damaged:
+            options.warn(
+                f"{journal.path}: damaged lines are dropped ({journal.damaged}), and their "
+                "pictures done again"
+            )
+        return journal
     return Journal.start(options.output, fingerprint)
 
 

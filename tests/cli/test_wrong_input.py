@@ -526,3 +526,19 @@ def test_a_bug_is_not_hidden(person: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("posepipe.pose.stage.PoseStage.__call__", bug)
     result = posepipe("pose", person, "-o", tmp_path / "kps.json")
     assert isinstance(result.exception, RuntimeError)
+
+
+def test_pictures_with_more_pixels_than_allowed_are_skipped_by_name(
+    detector: Path, tmp_path: Path
+) -> None:
+    photo(tmp_path / "in" / "a.jpg", 120)
+    photo(tmp_path / "in" / "b.jpg", 200)
+    boxes, poses = tmp_path / "boxes.json", tmp_path / "kps.json"
+    limit = ("--max-pixels", 20_000)
+    result = posepipe("detect", tmp_path / "in", "--model", detector, "-o", boxes, *limit)
+    skipped, *_ = lines(result)
+    assert "b.jpg has 40,000 pixels, more than 20,000" in skipped
+    assert [image["file_name"] for image in content(boxes)["images"]] == ["a.jpg"]
+    result = posepipe("pose", boxes, "-o", poses, "--max-pixels", 10_000)
+    assert result.exit_code == 1
+    assert "a.jpg has 14,400 pixels, more than 10,000" in lines(result)[1]

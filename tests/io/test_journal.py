@@ -4,6 +4,8 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -216,23 +218,80 @@ def test_a_fingerprint_is_the_same_after_a_round_through_json(tmp_path: Path) ->
         assert len(journal.finished) == 1
 
 
-def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", range(2, 6))
+def test_a_damaged_line_is_dropped_and_the_others_are_kept(place: int, tmp_path: Path) -> None:
     path = journal_with(tmp_path / "boxes.json", 5)
     lines = path.read_bytes().split(b"\n")
-    lines[2] = lines[2][:-3]
+    lines[place] = lines[place][:-3]
     path.write_bytes(b"\n".join(lines))
-    with pytest.raises(DocumentError, match=r"line 3 is damaged .*delete the journal"):
-        Journal.resume(tmp_path / "boxes.json", PRINT, Found)
+    with Journal.resume(tmp_path / "boxes.json", PRINT, Found) as journal:
+        assert journal.damaged == 1
+        assert list(journal.finished) == [n for n in range(1, 6) if n != place]
+
+
+def test_a_flipped_bit_is_never_taken_for_a_result(tmp_path: Path) -> None:
+    output = tmp_path / "boxes.json"
+    path = journal_with(output, 4)
+    whole = path.read_bytes()
+    with Journal.resume(output, PRINT, Found) as journal:
+        sound = {number: repr(entry) for number, entry in journal.finished.items()}
+    random = np.random.default_rng(0)
+    refused = 0
+    for place in random.integers(8 * len(whole), size=300).tolist():
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            with Journal.resume(output, PRINT, Found) as journal:
+                kept = {number: repr(entry) for number, entry in journal.finished.items()}
+                assert len(kept) >= 2  # what was a line end may be none
+                assert kept.items() <= sound.items()
+        except DocumentError as error:
+            assert "damaged in its first line" in str(error)  # noqa: PT017
+            refused += 1
+    assert 0 < refused < 150
+
+
+def test_a_line_that_is_not_of_this_program_is_dropped(tmp_path: Path) -> None:
+    output = tmp_path / "boxes.json"
+    path = journal_with(output, 3)
+    texts = [
+        b"[" * 100_000,
+        b'{"image_id":7,"result":{"size_wh":[1,2],"detections":{"image_id":8}}}',
+        b'{"image_id":7,"result":{"size_wh":[1,2],"detections":{"image_id":7,"boxes_xyxy":'
+        b'{"shape":[9,4],"data":[1]},"scores":{"shape":[9],"data":[1]}}}}',
+        b'{"image_id":"\xff"}',
+        b"",
+    ]
+    with path.open("ab") as file:
+        file.writelines(b"%08x %b\n" % (zlib.crc32(text), text) for text in texts)
+    with Journal.resume(output, PRINT, Found) as journal:
+        assert (journal.damaged, list(journal.finished)) == (len(texts), [1, 2, 3])
+
+
+def test_what_a_killed_process_left_of_the_output_is_removed(tmp_path: Path) -> None:
+    output, other = tmp_path / "boxes.json", tmp_path / ".other.json.77.tmp"
+    leftovers = [tmp_path / f".boxes.json.{process}.tmp" for process in (1, 4711)]
+    for path in (*leftovers, other):
+        path.write_bytes(b"a part")
+    journal_with(output, 2)
+    assert not any(path.exists() for path in leftovers)
+    leftovers[0].write_bytes(b"a part")
+    with Journal.resume(output, PRINT, Found) as journal:
+        assert not leftovers[0].exists()
+        journal.finish()
+    assert list(tmp_path.iterdir()) == [other]
 
 
 def test_a_journal_of_a_later_format_is_not_touched(tmp_path: Path) -> None:
     path = journal_with(tmp_path / "boxes.json", 1)
-    path.write_bytes(path.read_bytes().replace(b'"posepipe_journal":1', b'"posepipe_journal":2'))
-    with pytest.raises(DocumentError, match="has format 2, this is 1"):
+    header, *rest = path.read_bytes().split(b"\n")
+    later = header[9:].replace(b'"posepipe_journal":2', b'"posepipe_journal":3')
+    path.write_bytes(b"\n".join([b"%08x %b" % (zlib.crc32(later), later), *rest]))
+    with pytest.raises(DocumentError, match="has format 3, this is 2"):
         Journal.resume(tmp_path / "boxes.json", PRINT, Found)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="files are not locked there")
 @pytest.mark.parametrize("resume", [False, True])
 def test_two_runs_cannot_write_the_same_output(tmp_path: Path, resume: bool) -> None:
     output = tmp_path / "boxes.json"
@@ -248,7 +307,7 @@ def test_two_runs_cannot_write_the_same_output(tmp_path: Path, resume: bool) -> 
         assert other.stdout is not None
         assert other.stdout.readline() == b"started\n"
         begin = partial(Journal.resume, kind=Found) if resume else Journal.start
-        with pytest.raises(DocumentError, match=r"another run is writing .*boxes.json .*wait for"):
+        with pytest.raises(DocumentError, match=r"another run is writing .*boxes.json: wait for"):
             begin(output, PRINT)
         other.kill()
     with Journal.resume(output, PRINT, Found) as journal:  # the lock went with the process
@@ -283,6 +342,30 @@ def test_an_output_that_cannot_be_written_is_found_out_at_the_start(tmp_path: Pa
         Journal[Found].start(tmp_path / "gone" / "boxes.json", PRINT)
     with pytest.raises(DocumentError, match="is a folder"):
         Journal[Found].start(tmp_path, PRINT)
+    loop = tmp_path / "loop.json"
+    loop.symlink_to("loop.json")
+    with pytest.raises(DocumentError, match=r"loop\.json cannot be written: .*loop"):
+        Journal[Found].start(loop, PRINT)
+    away = tmp_path / "away.json"
+    away.symlink_to("gone/boxes.json")
+    with pytest.raises(DocumentError, match=r"away\.json cannot be written: No such file"):
+        Journal[Found].start(away, PRINT)
+    with pytest.raises(DocumentError, match=r"cannot be written: File name too long"):
+        Journal[Found].start(tmp_path / ("x" * 300), PRINT)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["away.json", "loop.json"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_folder_that_takes_no_files_is_found_out_at_the_start(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:  # root may write anywhere, so chmod tells nothing
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(DocumentError, match=f"cannot be written: {os.strerror(number)}"):
+        Journal[Found].start(tmp_path / "boxes.json", PRINT)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_digest_tells_when_the_inputs_are_others(tmp_path: Path) -> None:
