@@ -22,6 +22,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from posepipe.detection.cascade import BoxPredictor, CascadeRoIHeads, LaterStage
 from posepipe.errors import WeightsError
+from posepipe.networks.backbone import build_backbone
 from posepipe.zoo.recipe import Table
 from posepipe.zoo.weights import fit_state, read_state
 
@@ -151,8 +152,7 @@ class MobileNetV2FPN(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        features = torchvision.models.mobilenet_v2(weights=None).features
-        self.stages = nn.ModuleList([features[:4], features[4:7], features[7:14], features[14:18]])
+        self.stages = _mobilenet_stages()
         self.fpn = FeaturePyramidNetwork([32, 96, 320], channels, extra_blocks=LastLevelMaxPool())
         self.out_channels = channels
 
@@ -172,20 +172,15 @@ class MobileNetV2FPN(nn.Module):
         Raises:
             WeightsError: the file is of another network.
         """
-        starts = (0, 4, 7, 14)
-        renamed = {}
-        for key, value in read_state(file).items():
-            parts = key.split(".")
-            if parts[0] == "features" and int(parts[1]) < 18:
-                stage = max(i for i, start in enumerate(starts) if start <= int(parts[1]))
-                renamed[".".join(["stages", str(stage), *parts[1:]])] = value
-        try:
-            missing = self.load_state_dict(renamed, strict=False).missing_keys
-        except RuntimeError as error:
-            raise WeightsError(f"{file} is not of mobilenet_v2: {error}") from None
-        lacking = [key for key in missing if key.startswith("stages")]
-        if lacking:
-            raise WeightsError(f"{file} is not of mobilenet_v2: no {lacking[0]}")
+        read_state(file)  # raises where it cannot be read, in our words
+        self.stages.load_state_dict(_mobilenet_stages(file).state_dict())
+
+
+def _mobilenet_stages(imagenet_weights: Path | None = None) -> nn.ModuleList:
+    trunk = build_backbone("mobilenet_v2", imagenet_weights)
+    stages = trunk.stages
+    assert isinstance(stages, nn.ModuleList)  # noqa: S101  # a `StagedTrunk`
+    return stages
 
 
 # Where the stages of a MobileNetV3's trunk (large) begin, strides 4, 8, 16 and 32 as elsewhere.

@@ -7,7 +7,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from posepipe.networks.backbone import STRIDES, build_backbone
+from posepipe.networks.backbone import build_backbone
+from posepipe.networks.trunk import STRIDES
 from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
 from posepipe.pose.networks.globalnet import conv_bn_relu, heatmap_head
 from posepipe.pose.networks.outputs import TrainingHeatmaps

@@ -1,0 +1,66 @@
+"""Naive Lite-HRNet: its shapes, its size, and that every part of it is used."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from posepipe.networks.backbone import build_backbone
+from posepipe.networks.lite_hrnet import Exchange, ShuffleBlock, shuffle
+
+NAME = "lite_hrnet_wider_naive_18"
+
+
+@torch.inference_mode()
+def test_it_has_features_at_the_four_strides_and_1_3_million_parameters():
+    trunk = build_backbone(NAME).eval()
+    features = trunk(torch.randn(2, 3, 64, 96))
+    assert [tuple(level.shape) for level in features] == [
+        (2, 40, 16, 24),
+        (2, 40, 8, 12),
+        (2, 80, 4, 6),
+        (2, 160, 2, 3),
+    ]
+    assert [level.shape[1] for level in features] == list(trunk.channels)
+    convolutions = sum(
+        module.weight.numel() for module in trunk.modules() if isinstance(module, torch.nn.Conv2d)
+    )
+    # PP-TinyPose's file holds 1,300,177 numbers, 697 of them the head's, with a bias for every
+    # convolution's output channel.
+    norms = sum(
+        module.num_features
+        for module in trunk.modules()
+        if isinstance(module, torch.nn.BatchNorm2d)
+    )
+    assert convolutions + norms == 1_300_177 - (40 * 17 + 17)
+
+
+def test_every_parameter_learns():
+    trunk = build_backbone(NAME)
+    features = trunk(torch.randn(2, 3, 64, 64))
+    sum(level.square().sum() for level in features).backward()
+    still = [name for name, part in trunk.named_parameters() if part.grad is None]
+    assert still == []
+
+
+def test_shuffling_takes_the_channels_of_both_halves_in_turn():
+    features = torch.arange(6.0).reshape(1, 6, 1, 1)
+    assert shuffle(features).flatten().tolist() == [0, 3, 1, 4, 2, 5]
+    assert torch.equal(shuffle(torch.randn(0, 4, 3, 2)), torch.zeros(0, 4, 3, 2))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_block_passes_half_of_its_channels_on(memory_format):
+    features = torch.randn(2, 8, 5, 3).to(memory_format=memory_format)
+    result = ShuffleBlock(8)(features)
+    assert torch.equal(result[:, ::2], features[:, :4])
+
+
+@torch.inference_mode()
+def test_the_first_branch_counts_twice_in_an_exchange():
+    exchange = Exchange((4, 8)).eval()
+    first, second = torch.randn(1, 4, 4, 4), torch.randn(1, 8, 2, 2)
+    high, low = exchange([first, second])
+    (identity, up), (down, _) = exchange.paths
+    assert torch.allclose(high, (2 * identity(first) + up(second)).relu())
+    assert torch.allclose(low, (2 * down(first) + second).relu())
