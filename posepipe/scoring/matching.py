@@ -100,7 +100,7 @@ def match(
     order = np.lexsort(
         (-found.scores, found.pictures)
     )  # stable: of equal scores the first stays so
-    rank = _place_in_run(found.pictures[order])
+    rank = place_in_run(found.pictures[order])
     order, rank = order[rank < most], rank[rank < most]
     low, high = np.array(area_ranges, np.float64).reshape(-1, 2).T
     ignored = labelled.ignored | _outside(labelled.areas, low, high)  # (A, M)
@@ -143,7 +143,7 @@ def _match_group(
     similarity, least = rule
     rows, row_of_object = np.unique(pictures[0][objects], return_inverse=True)
     row_of_label = np.searchsorted(rows, pictures[1][labels])
-    column = _place_in_run(pictures[1][labels])
+    column = place_in_run(pictures[1][labels])
     width, depth = int(column.max()) + 1, int(rank.max()) + 1
     label_at = np.full((len(rows), width), -1, np.intp)
     label_at[row_of_label, column] = labels
@@ -208,10 +208,10 @@ def _ranges(first: IntArray, last: IntArray) -> IntArray:
     return places
 
 
-def _place_in_run(values: IntArray) -> IntArray:
+def place_in_run(values: IntArray) -> IntArray:
     """(n,) place of each element within its run of equal neighbours.
 
-    >>> _place_in_run(np.array([4, 4, 4, 9, 9])).tolist()
+    >>> place_in_run(np.array([4, 4, 4, 9, 9])).tolist()
     [0, 1, 2, 0, 1]
     """
     if not len(values):

@@ -1,0 +1,86 @@
+"""An explanation as a table and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from posepipe.analysis.errors import KeypointError
+from posepipe.analysis.explain import Explanation
+
+KINDS = tuple(kind.name.lower() for kind in KeypointError if kind != KeypointError.UNLABELLED)
+
+
+def as_table(explanation: Explanation) -> str:
+    """Plain text: what each kind of error costs, keypoint by keypoint, group by group.
+
+    Numbers are per cent. No final newline. Where nobody counts there is nothing to explain, and
+    the text says so.
+    """
+    if explanation.ap is None:
+        return "No labelled person counts: there is nothing to explain."
+    causes = [
+        [
+            cause.name,
+            f"{cause.count} {cause.unit}",
+            _percent(cause.alone),
+            f"{100 * (cause.alone - explanation.ap):+.1f}",
+            _percent(cause.progressive),
+        ]
+        for cause in explanation.causes
+    ]
+    keypoints = [
+        [name, *(_percent(shares.get(kind)) for kind in KINDS)]
+        for name, shares in explanation.per_keypoint.items()
+    ]
+    groups = [
+        [
+            f"{group.trait}: {group.name}",
+            str(group.people),
+            _percent(group.found / group.people if group.people else None),
+            _percent(group.mean_oks),
+            *(_percent(group.shares.get(kind)) for kind in KINDS),
+        ]
+        for group in explanation.groups
+    ]
+    heads = [*KINDS]
+    return "\n\n".join(
+        [
+            f"AP is {_percent(explanation.ap)}. Without errors of one kind, and of all kinds down "
+            "to it:\n"
+            + _columns([["", "how many", "alone", "", "with those above"], *causes]),
+            "Labelled keypoints of the people found, per cent:\n"
+            + _columns([["", *heads], *keypoints]),
+            "People, how many of them are found, and how well:\n"
+            + _columns([["", "people", "found", "OKS", *heads], *groups]),
+        ]
+    )
+
+
+def as_json(explanation: Explanation) -> dict[str, Any]:
+    """The fields as builtin types, for a JSON file; shares in [0, 1]."""
+    document: dict[str, Any] = msgspec.to_builtins(explanation)
+    return document
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as text, the first column to the left and the others to the right.
+
+    >>> print(_columns([["", "n"], ["miss", "12"]]))
+           n
+    miss  12
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}"
