@@ -130,4 +130,4 @@ class _ArraysOnly(pickle._Unpickler):
             raise pickle.UnpicklingError("it sets attributes of something that is no array")
         super().load_build()  # type: ignore[misc]
 
-    dispatch = pickle._Unpickler.dispatch | {pickle.BUILD[0]: load_build}  # type: ignore[dict-item]
+    dispatch = pickle._Unpickler.dispatch | {pickle.BUILD[0]: load_build}  # type: ignore[assignment]
