@@ -49,8 +49,7 @@ def as_table(explanation: Explanation) -> str:
     return "\n\n".join(
         [
             f"AP is {_percent(explanation.ap)}. Without errors of one kind, and of all kinds down "
-            "to it:\n"
-            + _columns([["", "how many", "alone", "", "with those above"], *causes]),
+            "to it:\n" + _columns([["", "how many", "alone", "", "with those above"], *causes]),
             "Labelled keypoints of the people found, per cent:\n"
             + _columns([["", *heads], *keypoints]),
             "People, how many of them are found, and how well:\n"

@@ -23,10 +23,11 @@ from posepipe.scoring.matching import (
     Found,
     IntArray,
     Labelled,
+    Matches,
     Similarity,
     match,
 )
-from posepipe.scoring.precision import precision_recall
+from posepipe.scoring.precision import PrecisionRecall, precision_recall
 from posepipe.scoring.results import GroundTruth, Result
 
 Stats = tuple[float | None, ...]
@@ -35,19 +36,30 @@ THRESHOLDS: FloatArray = np.linspace(0.5, 0.95, 10)
 _ANY = (0.0, 1e10)
 _SMALL, _MEDIUM, _LARGE = (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10)
 POSES_PER_PICTURE = 20
+POSE_NUMBERS = ("AP", "AP.5", "AP.75", "AP M", "AP L", "AR", "AR.5", "AR.75", "AR M", "AR L")
 BOXES_PER_PICTURE = 100
+
+
+def pose_matches(comparison: PoseComparison) -> Matches:
+    """Poses matched with people of any, medium and large size, at COCO's thresholds."""
+    return match(
+        comparison.found,
+        comparison.labelled,
+        comparison.oks,
+        thresholds=THRESHOLDS,
+        area_ranges=(_ANY, _MEDIUM, _LARGE),
+        most=POSES_PER_PICTURE,
+    )
 
 
 def pose_stats(comparison: PoseComparison) -> Stats:
     """`COCOeval.stats` of poses, 10 numbers; None for its -1, "no such people"."""
-    precision, recall = _curves(
-        comparison.found,
-        comparison.labelled,
-        comparison.oks,
-        area_ranges=(_ANY, _MEDIUM, _LARGE),
-        most=POSES_PER_PICTURE,
-    )
-    return _numbers(precision) + _numbers(recall)
+    return stats_of(precision_recall(pose_matches(comparison), comparison.found))
+
+
+def stats_of(curves: PrecisionRecall) -> Stats:
+    """COCO's ten numbers of poses, from the curves of `pose_matches`."""
+    return _numbers(curves.precision) + _numbers(curves.recall)
 
 
 def keypoint_aps(comparison: PoseComparison) -> Stats:

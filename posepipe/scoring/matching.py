@@ -66,7 +66,7 @@ class Matches:
         labels: (A, T, n) the label that each of them took; -1 for none.
         ignored: (A, T, n) whether it counts neither way: its label is ignored or of another size,
             or it took none and is itself of another size.
-        positives: (A,) how many labels count.
+        positives: (A, pictures) how many labels of each picture count.
     """
 
     found: IntArray
@@ -126,7 +126,7 @@ def match(
         found=order,
         labels=taken_labels,
         ignored=uncounted,
-        positives=np.count_nonzero(~ignored, axis=1),
+        positives=_per_picture(~ignored, labelled.pictures),
     )
 
 
@@ -220,6 +220,13 @@ def place_in_run(values: IntArray) -> IntArray:
     return np.arange(len(values)) - np.maximum.accumulate(
         np.where(begins, np.arange(len(values)), 0)
     )
+
+
+def _per_picture(flags: BoolArray, pictures: IntArray) -> IntArray:
+    """(A, pictures) how many of the flags (A, M) are set in each picture (M,)."""
+    number = int(pictures.max(initial=-1)) + 1
+    counts = [np.bincount(pictures[row], minlength=number) for row in flags]
+    return np.array(counts, np.intp).reshape(len(flags), number)
 
 
 def _outside(areas: FloatArray, low: FloatArray, high: FloatArray) -> BoolArray:

@@ -25,25 +25,32 @@ class PrecisionRecall:
     recall: FloatArray
 
 
-def precision_recall(matches: Matches, found: Found) -> PrecisionRecall:
+def precision_recall(
+    matches: Matches, found: Found, *, times: FloatArray | None = None
+) -> PrecisionRecall:
     """Go through the found objects of all pictures from the highest score downwards.
 
     Args:
         matches: of these found objects.
         found: their scores.
+        times: (pictures,) how often each picture counts; None for once.
 
     Returns:
         Zeros where nothing was found.
     """
     order = np.argsort(-found.scores[matches.found], kind="stable")
     hit = (matches.labels >= 0)[..., order]
-    counts = ~matches.ignored[..., order]
-    true = np.cumsum(hit & counts, axis=-1, dtype=np.float64)
-    false = np.cumsum(~hit & counts, axis=-1, dtype=np.float64)
+    counts = np.where(matches.ignored[..., order], 0.0, 1.0)
+    of_picture = matches.positives.astype(np.float64)
+    if times is not None:
+        counts *= times[found.pictures[matches.found[order]]]
+        of_picture = of_picture * times[: of_picture.shape[1]]
+    true = np.cumsum(np.where(hit, counts, 0.0), axis=-1)
+    false = np.cumsum(np.where(hit, 0.0, counts), axis=-1)
     sizes, thresholds = true.shape[:2]
     precision = np.zeros((sizes, thresholds, len(RECALLS)))
     recall = np.zeros((sizes, thresholds))
-    for size, positives in enumerate(matches.positives):
+    for size, positives in enumerate(of_picture.sum(axis=1)):
         if not positives:
             precision[size] = recall[size] = np.nan
             continue

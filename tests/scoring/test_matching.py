@@ -131,6 +131,6 @@ def test_precision_falls_with_recall_and_nobody_is_found_twice(seed):
         most=20,
     )
     curves = precision_recall(matches, found)
-    if matches.positives[0]:
+    if matches.positives.any():
         assert (np.diff(curves.precision, axis=-1) <= 0).all()
         assert (curves.recall <= 1).all()

@@ -1,0 +1,143 @@
+"""Is one run better than another, or is it chance? Bootstrap over pictures, paired.
+
+Pictures are drawn with replacement, the same ones for every run, and the numbers are worked out
+again (Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993). Whom a pose is matched with
+does not depend on which pictures are drawn, so that is done once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from posepipe.analysis.errors import find_errors
+from posepipe.core.shapes import check_same_length
+from posepipe.scoring.coco import POSE_NUMBERS, keypoint_aps, pose_matches, stats_of
+from posepipe.scoring.comparison import PoseComparison
+from posepipe.scoring.matching import FloatArray
+from posepipe.scoring.precision import precision_recall
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One number of two runs.
+
+    Attributes:
+        name: of the number, as score cards head it, or of a keypoint, whose AP it is.
+        first: the first run's; None where there is no such number.
+        second: the second run's.
+        low: with `high` the interval in which second - first lies in 95 of 100 drawings; None where
+            nothing was drawn for this number.
+        high: see `low`.
+    """
+
+    name: str
+    first: float | None
+    second: float | None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def change(self) -> float | None:
+        """Second - first."""
+        if self.first is None or self.second is None:
+            return None
+        return self.second - self.first
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the interval leaves out 0: chance alone would hardly do this."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True)
+class PictureChange:
+    """How much better the second run is on a picture.
+
+    Attributes:
+        picture: its number, from 0, in the order of the picture ids.
+        first: mean OKS of the labelled people, 0 for those without a pose.
+        second: the same of the second run.
+    """
+
+    picture: int
+    first: float
+    second: float
+
+
+def differences(
+    first: PoseComparison,
+    second: PoseComparison,
+    *,
+    pictures: int,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[Difference, ...]:
+    """COCO's ten numbers of two runs on the same pictures, then the AP of each keypoint.
+
+    Args:
+        first: a run.
+        second: another, compared with the same labels.
+        pictures: how many there are, those without people too.
+        resamples: how often pictures are drawn; the ten numbers get their intervals from it.
+        seed: of the drawings.
+
+    Raises:
+        ValueError: the runs are compared with different labels.
+    """
+    check_same_length(first=first.labels_xy, second=second.labels_xy)
+    runs = (first, second)
+    matched = [pose_matches(run) for run in runs]
+    whole = [
+        stats_of(precision_recall(matches, run.found))
+        for matches, run in zip(matched, runs, strict=True)
+    ]
+    random = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(resamples):
+        times = random.multinomial(pictures, np.full(pictures, 1 / pictures)).astype(np.float64)
+        one, other = (
+            np.array(
+                stats_of(precision_recall(matches, run.found, times=times)), np.float64
+            )  # None, "no such people among those drawn", becomes NaN
+            for matches, run in zip(matched, runs, strict=True)
+        )
+        drawn.append(other - one)
+    numbers = [
+        Difference(name, one, other, *_interval(np.array(drawn)[:, place] if drawn else None))
+        for place, (name, one, other) in enumerate(zip(POSE_NUMBERS, *whole, strict=True))
+    ]
+    keypoints = [
+        Difference(name, one, other)
+        for name, one, other in zip(
+            first.skeleton.keypoints, keypoint_aps(first), keypoint_aps(second), strict=True
+        )
+    ]
+    return (*numbers, *keypoints)
+
+
+def changes_of_pictures(first: PoseComparison, second: PoseComparison) -> tuple[PictureChange, ...]:
+    """Mean OKS of every picture with people who count in two runs, the largest change first."""
+    pictures = first.labelled.pictures
+    counts = ~first.labelled.ignored
+    people = np.bincount(pictures[counts])
+    means = []
+    for run in (first, second):
+        errors = find_errors(run)
+        total = np.bincount(pictures[errors.people], errors.oks, minlength=len(people))
+        means.append(np.divide(total, people, out=np.zeros(len(people)), where=people > 0))
+    order = np.argsort(-np.abs(means[1] - means[0]), kind="stable")
+    return tuple(
+        PictureChange(int(picture), float(means[0][picture]), float(means[1][picture]))
+        for picture in order
+        if people[picture]
+    )
+
+
+def _interval(changes: FloatArray | None) -> tuple[float | None, float | None]:
+    """The middle 95 % of drawn changes; none of those where there is no such number."""
+    if changes is None or np.isnan(changes).all():
+        return None, None
+    low, high = np.nanpercentile(changes, [2.5, 97.5])
+    return float(low), float(high)

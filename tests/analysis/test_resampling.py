@@ -1,0 +1,90 @@
+"""Differences of two runs: equal ones do not differ, better ones do, chance is no difference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from posepipe.analysis.resampling import changes_of_pictures, differences
+from posepipe.core.skeleton import COCO_PERSON
+from posepipe.scoring.coco import average_precision
+from posepipe.scoring.comparison import PoseComparison
+from posepipe.scoring.matching import Found, Labelled
+
+PICTURES = 30
+K = len(COCO_PERSON)
+
+
+def run(noise, seed=0):
+    """A pose for each of two people in every picture, off by noise (px) of its own."""
+    people = np.random.default_rng(1).uniform(0, 200, (2 * PICTURES, K, 2))
+    pictures = np.repeat(np.arange(PICTURES), 2)
+    random = np.random.default_rng(seed)
+    spread = np.broadcast_to(noise, PICTURES)[pictures][:, None, None]
+    return PoseComparison(
+        skeleton=COCO_PERSON,
+        found=Found(pictures, random.uniform(0, 1, len(people)), np.full(len(people), 40_000.0)),
+        keypoints_xy=people + random.normal(0, 1, people.shape) * spread,
+        labelled=Labelled(
+            pictures,
+            np.full(len(people), 40_000.0),
+            np.zeros(len(people), bool),
+            np.zeros(len(people), bool),
+        ),
+        labels_xy=people,
+        visible=np.ones((len(people), K), bool),
+        boxes_xyxy=np.tile([0.0, 0, 200, 200], (len(people), 1)),
+    )
+
+
+def by_name(first, second, **options):
+    found = differences(first, second, pictures=PICTURES, resamples=200, **options)
+    return {difference.name: difference for difference in found}
+
+
+def test_a_run_does_not_differ_from_itself():
+    for name, difference in by_name(run(15), run(15)).items():
+        assert difference.change in (0, None), name
+        assert not difference.is_real
+    assert by_name(run(15), run(15))["AP M"].first is None  # nobody is of that size
+
+
+def test_a_clearly_better_run_is_seen_as_better():
+    ap = by_name(run(25), run(8))["AP"]
+    assert ap.first == average_precision(run(25))
+    assert ap.second == average_precision(run(8))
+    assert ap.is_real
+    assert 0 < ap.low < ap.change < ap.high
+
+
+def test_other_noise_of_the_same_size_is_not_real_more_often_than_chance():
+    real = [by_name(run(20, seed), run(20, 100 + seed))["AP"].is_real for seed in range(20)]
+    assert sum(real) <= 4  # 1 of 20 is expected; 5 or more have a probability of 0.003
+
+
+def test_the_same_seed_draws_the_same_pictures():
+    assert by_name(run(25), run(20), seed=3) == by_name(run(25), run(20), seed=3)
+    assert by_name(run(25), run(20), seed=3) != by_name(run(25), run(20), seed=4)
+
+
+def test_keypoints_come_after_the_ten_numbers():
+    names = list(by_name(run(25), run(20)))
+    assert names[10:] == list(COCO_PERSON.keypoints)
+
+
+def test_the_picture_that_changed_most_comes_first():
+    worse = np.full(PICTURES, 10.0)
+    worse[7] = 60
+    changes = changes_of_pictures(run(10), run(worse))
+    assert changes[0].picture == 7
+    assert changes[0].second < changes[0].first
+    assert len(changes) == PICTURES
+    sizes = [abs(change.second - change.first) for change in changes]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_runs_on_different_labels_are_refused():
+    other = run(10)
+    fewer = PoseComparison(**{**vars(other), "labels_xy": other.labels_xy[:-1]})
+    with pytest.raises(ValueError, match="first"):
+        differences(other, fewer, pictures=PICTURES)
