@@ -17,6 +17,7 @@ import pytest
 import posepipe
 from posepipe.curation.paper import PaperTable
 from posepipe.detection.candidates import CandidatesTable, DetectorTable
+from posepipe.detection.native import tables as native
 from posepipe.detection.networks import NetworkTable
 from posepipe.detection.stage import SuppressionTable
 from posepipe.detection.torchvision import Preprocessing
@@ -172,6 +173,8 @@ def test_the_models_of_the_folder_are_the_models_there_are() -> None:
 def test_a_recipe_has_known_tables_with_known_fields(name: str) -> None:
     recipe = load_recipe(name)
     known = dict(DETECTION_TABLES)
+    if recipe.tables.get("detector", {}).get("backend") == "detectron2_native":
+        known |= {"network": native.NetworkTable, "preprocessing": native.PreprocessingTable}
     if recipe.model.stage == "pose":
         known = {**POSE_TABLES, "network": type(network_table(recipe))}
     assert set(recipe.tables) <= {"model", *known}
@@ -200,8 +203,8 @@ def test_a_models_name_says_what_it_is(name: str) -> None:
             assert name.startswith(backbone if kind == "resnet" else f"{kind}-")
         assert name.endswith(f"-{input_size(recipe)}")
         assert input_size(recipe) in recipe.model.summary
-    elif (detector := recipe.table("detector", DetectorTable)).backend == "detectron2":
-        assert name == f"detectron2-{Path(detector.config).stem.lower().replace('_', '-')}"
+    elif recipe.table("detector", DetectorTable).backend == "detectron2_native":
+        assert name.startswith("detectron2-")  # the rest is tests/detection/test_published.py's
     else:
         architecture = recipe.table("network", NetworkTable).architecture
         last_words = architecture.replace("mobilenet_v2", "mobilenetv2").split("_")[1:]
@@ -230,9 +233,10 @@ def test_what_can_be_fetched_has_terms_a_checksum_and_a_card(name: str) -> None:
     assert recipe.weights.sha256_prefix or recipe.weights.md5_prefix
     assert "weights: " in recipe.model.licence
     assert recipe.reported.source
-    card = (ROOT / "models" / name / "README.md").read_text(encoding="utf-8")
-    assert f"posepipe models fetch {name}" in " ".join(card.split())
-    assert f"states {recipe.reported.box_ap} box AP" in " ".join(card.split())
+    card = " ".join((ROOT / "models" / name / "README.md").read_text(encoding="utf-8").split())
+    assert f"posepipe models fetch {name}" in card
+    people = f"states {recipe.reported.person_ap} AP for the boxes of people"
+    assert f"states {recipe.reported.box_ap} box AP" in card or people in card
 
 
 @pytest.mark.parametrize("name", SHIPPED)

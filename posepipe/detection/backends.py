@@ -99,9 +99,16 @@ def _detectron2() -> Backend:
     return detectron
 
 
+def _detectron2_native() -> Backend:
+    from posepipe.detection.native import detector
+
+    return detector
+
+
 BACKENDS: Mapping[str, Registered] = {
     "torchvision": Registered(_torchvision),
     DETECTRON2: Registered(_detectron2, library="detectron2"),
+    "detectron2_native": Registered(_detectron2_native),
 }
 DEFAULT_BACKEND = "torchvision"
 

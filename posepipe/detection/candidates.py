@@ -32,17 +32,17 @@ class DetectorTable(Table, frozen=True):
     """The table ``[detector]`` of a detector's recipe: which library runs it, and how.
 
     Attributes:
-        backend: the library.
+        backend: the library; "detectron2_native" is detectron2's networks without detectron2.
         config: detectron2 only: a YAML file, relative to the recipe, or a configuration's name in
             its model zoo, such as ``COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml``.
-        category_ids: detectron2 only: the COCO category id of each class of the network, in its
+        category_ids: not torchvision: the COCO category id of each class of the network, in its
             order; empty for the 80 classes of COCO, or the one class person.
         batch_norm_eps: torchvision only: added to variances in place of the network's own 1e-5.
             torchvision's published weights of its first two ResNet-50 FPN networks, "COCO_V1",
             need 0, which its own loader sets as well.
     """
 
-    backend: Literal["torchvision", "detectron2"] = "torchvision"
+    backend: Literal["torchvision", "detectron2", "detectron2_native"] = "torchvision"
     config: str = ""
     category_ids: tuple[int, ...] = ()
     batch_norm_eps: Annotated[float, Meta(ge=0)] | None = None
@@ -125,7 +125,7 @@ class Origin:
 
     Attributes:
         model: the recipe's name.
-        backend: "torchvision" or "detectron2", with its version.
+        backend: the library, with its version.
         weights_sha256: of the weights file; "" for weights that come from no file.
     """
 

@@ -22,7 +22,6 @@ import torch
 from torch import nn
 
 from posepipe.detection.candidates import (
-    PERSON,
     Candidates,
     CandidatesTable,
     DetectorTable,
@@ -30,6 +29,7 @@ from posepipe.detection.candidates import (
     Prepared,
     by_shape,
 )
+from posepipe.detection.categories import category_ids_of
 from posepipe.errors import MissingDependencyError, RecipeError, WeightsError
 from posepipe.networks.precision import run_in_precision
 from posepipe.zoo.recipe import Recipe
@@ -40,10 +40,6 @@ HOW_TO_GET_IT = (
     "https://github.com/facebookresearch/detectron2 and run "
     "`pip install 'setuptools<81'` and `pip install --no-build-isolation <its folder>`"
 )
-
-_GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
-COCO_CATEGORY_IDS = tuple(i for i in range(1, 91) if i not in _GAPS)
-"""The ids of COCO's 80 categories in order: what detectron2's class 0…79 stand for."""
 
 # Heads that are switched off, and anchors that older files still carry; all else must fit.
 _IGNORED = (
@@ -155,7 +151,8 @@ def load(
     table = recipe.table("detector", DetectorTable)
     min_score = recipe.table("candidates", CandidatesTable).min_score
     config = candidate_config(table.config, recipe.folder, min_score=min_score, device=device)
-    category_ids = _category_ids(table, config)
+    classes = int(config.MODEL.ROI_HEADS.NUM_CLASSES)
+    category_ids = category_ids_of(table.category_ids, classes, table.config)
     try:
         path, digest = find_weights(recipe, weights)
     except WeightsError as error:
@@ -186,7 +183,7 @@ def detector(
     table = recipe.table("detector", DetectorTable)
     min_score = recipe.table("candidates", CandidatesTable).min_score
     config = candidate_config(table.config, recipe.folder, min_score=min_score, device=device)
-    ids = _category_ids(table, config)
+    ids = category_ids_of(table.category_ids, int(config.MODEL.ROI_HEADS.NUM_CLASSES), table.config)
     return DetectronDetector(network, config, origin=origin, category_ids=ids, dtype=dtype)
 
 
@@ -272,18 +269,6 @@ def _where_to_fetch(config: str) -> str:
         return f"; detectron2's own are at {model_zoo.get_checkpoint_url(config)}"
     except RuntimeError:
         return ""
-
-
-def _category_ids(table: DetectorTable, config: Any) -> tuple[int, ...]:
-    classes = int(config.MODEL.ROI_HEADS.NUM_CLASSES)
-    known = {1: (PERSON,), len(COCO_CATEGORY_IDS): COCO_CATEGORY_IDS}
-    ids = table.category_ids or known.get(classes, ())
-    if len(ids) != classes:
-        raise RecipeError(
-            f"{table.config} has {classes} classes, {len(ids)} have category ids: name them all by "
-            f"category_ids = [...] in the recipe's [detector], {PERSON} for person"
-        )
-    return ids
 
 
 def _as_input(ready: Prepared) -> dict[str, Any]:

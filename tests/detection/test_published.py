@@ -16,6 +16,10 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from posepipe.core.suppression import Suppression, suppress
 from posepipe.detection.candidates import CandidatesTable, DetectorTable
+from posepipe.detection.native.detector import NOT_WEIGHTS, unused_keys
+from posepipe.detection.native.network import build_network as build_native
+from posepipe.detection.native.tables import NetworkTable as NativeTable
+from posepipe.detection.native.tables import PreprocessingTable as NativePreprocessing
 from posepipe.detection.networks import NetworkTable, build_network
 from posepipe.detection.stage import load_detector
 from posepipe.detection.torchvision import UNUSED_HEADS, Preprocessing
@@ -25,7 +29,7 @@ from posepipe.zoo.weights import fit_state
 SMALLEST = "fasterrcnn-mobilenet-v3-large-320-fpn"
 DETECTORS = [recipe for recipe in list_recipes("detection") if recipe.weights.urls]
 OF_TORCHVISION = [r for r in DETECTORS if r.tables["detector"]["backend"] == "torchvision"]
-OF_DETECTRON2 = [r for r in DETECTORS if r.tables["detector"]["backend"] == "detectron2"]
+OF_DETECTRON2 = [r for r in DETECTORS if r.tables["detector"]["backend"] == "detectron2_native"]
 
 
 def each(recipes: list[Recipe]) -> pytest.MarkDecorator:
@@ -62,7 +66,7 @@ def test_all_published_detectors_that_we_know_are_there() -> None:
         "maskrcnn_resnet50_fpn",
         "maskrcnn_resnet50_fpn_v2",
     }
-    assert len(OF_DETECTRON2) == 7
+    assert len(OF_DETECTRON2) == 14
 
 
 @each(OF_TORCHVISION)
@@ -125,12 +129,22 @@ def test_a_published_file_gives_torchvisions_own_boxes(
 
 @each(OF_DETECTRON2)
 def test_a_detectron2_recipe_names_one_model_throughout(recipe: Recipe) -> None:
-    config = recipe.table("detector", DetectorTable).config
+    config = detectron2_config(recipe)
+    assert recipe.name == "detectron2-" + PurePosixPath(config).stem.lower().replace("_", "-")
     (url,) = recipe.weights.urls
-    base = f"https://dl.fbaipublicfiles.com/detectron2/{config.removesuffix('.yaml')}/"
-    assert url.startswith(base)
     assert url.endswith(f"/model_final_{recipe.weights.md5_prefix}.pkl")
     assert len(recipe.weights.md5_prefix) == 6
+    table = recipe.table("network", NativeTable)
+    kind = PurePosixPath(config).stem.split("_")[0]
+    assert table.architecture.startswith({"mask": "faster", "keypoint": "faster"}.get(kind, kind))
+    heads = [head for head in ("mask", "keypoint") if f"{head}_rcnn" in config]
+    assert table.unused_head == "".join(heads)
+
+
+def detectron2_config(recipe: Recipe) -> str:
+    """The name of a recipe's configuration in detectron2's model zoo, as its URL has it."""
+    (url,) = recipe.weights.urls
+    return "/".join(url.split("/")[4:6]) + ".yaml"
 
 
 @each(OF_DETECTRON2)
@@ -139,8 +153,31 @@ def test_a_detectron2_recipe_names_one_model_throughout(recipe: Recipe) -> None:
     importlib.util.find_spec("detectron2") is None, reason="detectron2 is not installed"
 )
 @pytest.mark.filterwarnings("ignore")
-def test_config_and_url_are_detectron2s(recipe: Recipe) -> None:
+def test_config_keys_and_url_are_detectron2s(recipe: Recipe) -> None:
     from detectron2 import model_zoo
+    from detectron2.config import get_cfg
+    from detectron2.modeling import build_model
 
-    config = recipe.table("detector", DetectorTable).config
+    config = detectron2_config(recipe)
     assert recipe.weights.urls == (model_zoo.get_checkpoint_url(config),)
+    node = get_cfg()
+    node.merge_from_file(model_zoo.get_config_file(config), allow_unsafe=True)
+    node.MODEL.DEVICE = "cpu"
+    with torch.device("meta"):
+        theirs = build_model(node)
+        ours = build_native(recipe.table("network", NativeTable))
+    unused = unused_keys(recipe.table("network", NativeTable))
+    wanted = {
+        key: value.shape
+        for key, value in theirs.state_dict().items()
+        if not key.startswith((*NOT_WEIGHTS, *unused))
+    }
+    own = {k: v.shape for k, v in ours.state_dict().items() if not k.endswith("tracked")}
+    assert own == wanted
+    settings = recipe.table("preprocessing", NativePreprocessing)
+    assert settings.colour_order.upper() == node.INPUT.FORMAT
+    assert settings.mean == tuple(node.MODEL.PIXEL_MEAN)
+    assert settings.std == tuple(node.MODEL.PIXEL_STD)
+    assert settings.short_side == node.INPUT.MIN_SIZE_TEST
+    assert settings.long_side == node.INPUT.MAX_SIZE_TEST
+    assert recipe.table("network", NativeTable).stride_in_1x1 == node.MODEL.RESNETS.STRIDE_IN_1X1

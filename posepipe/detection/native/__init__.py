@@ -1,0 +1,1 @@
+"""detectron2's R-CNNs and RetinaNet on torch and torchvision alone, without detectron2."""
