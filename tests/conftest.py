@@ -1,10 +1,32 @@
-"""What holds for every test: no network, and nothing of the user's own cache."""
+"""What holds for every test: no network, nothing of the user's own cache, one thread a process.
+
+Where pytest-xdist is installed, a run of the whole suite is shared by several processes.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Tests are many and small: processes with a thread each finish them soonest, and their sums do not
+# depend on the machine. Set before anything imports torch; `import torch` alone takes seconds.
+os.environ["OMP_NUM_THREADS"] = "1"
+MOST_PROCESSES = 4
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """As `-n` of pytest-xdist, unless it was given, tests were named, or there is a debugger."""
+    if hasattr(config, "workerinput"):  # already one of those processes
+        return
+    given = getattr(config.option, "numprocesses", 0) is not None  # without xdist: 0
+    named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
+    if given or named or config.option.usepdb or config.option.collectonly:
+        return
+    config.option.numprocesses = min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+    config.option.dist = "worksteal"  # each begins with neighbours, which share fixtures
 
 
 @pytest.fixture(autouse=True)

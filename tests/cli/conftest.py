@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from builders import annotation, annotation_file
 from commands import blank, boxes_file, content, photo, posepipe, smaller_detector
 
@@ -14,15 +12,6 @@ from commands import blank, boxes_file, content, photo, posepipe, smaller_detect
 @pytest.fixture(autouse=True)
 def _no_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POSEPIPE_DATA", raising=False)
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As the processes have it that `commands.start` starts: the same sums in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="package")
