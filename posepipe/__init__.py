@@ -2,8 +2,8 @@
 
 The public names, loaded when first used, so that ``import posepipe`` is quick:
 
-- `detect`, `estimate_poses`, `evaluate`: the three stages (`posepipe.api`)
-- `DetectionOptions`, `PoseOptions`: their options
+- `Pipeline`: models loaded once, then pictures in and poses out; `DetectionOptions`, `PoseOptions`
+- `detect`, `estimate_poses`, `evaluate`: the three stages in a line each
 - `train`, `TrainOptions`, `DataTable`: training
 - `Detections`, `Poses`, `ScoreCard`, `ImageFile`: what they give
 - `draw_poses`: a picture with skeletons
@@ -16,38 +16,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from posepipe.api import (
-        DataTable,
-        DetectionOptions,
-        PoseOptions,
-        TrainOptions,
-        detect,
-        estimate_poses,
-        evaluate,
-        train,
-    )
     from posepipe.core.boxes import Detections
     from posepipe.core.poses import Poses
     from posepipe.drawing.draw import draw_poses
     from posepipe.errors import PosepipeError
     from posepipe.io.images import ImageFile
+    from posepipe.options import DetectionOptions, PoseOptions
+    from posepipe.pipeline import Pipeline, detect, estimate_poses
+    from posepipe.scoring.evaluation import evaluate
     from posepipe.scoring.scorecard import ScoreCard
+    from posepipe.training.runs import TrainOptions, train
+    from posepipe.training.samples import DataTable
 
 _HOMES = {
-    "DataTable": "posepipe.api",
-    "DetectionOptions": "posepipe.api",
+    "DataTable": "posepipe.training.samples",
+    "DetectionOptions": "posepipe.options",
     "Detections": "posepipe.core.boxes",
     "ImageFile": "posepipe.io.images",
-    "PoseOptions": "posepipe.api",
+    "Pipeline": "posepipe.pipeline",
+    "PoseOptions": "posepipe.options",
     "Poses": "posepipe.core.poses",
     "PosepipeError": "posepipe.errors",
     "ScoreCard": "posepipe.scoring.scorecard",
-    "TrainOptions": "posepipe.api",
-    "detect": "posepipe.api",
+    "TrainOptions": "posepipe.training.runs",
+    "detect": "posepipe.pipeline",
     "draw_poses": "posepipe.drawing.draw",
-    "estimate_poses": "posepipe.api",
-    "evaluate": "posepipe.api",
-    "train": "posepipe.api",
+    "estimate_poses": "posepipe.pipeline",
+    "evaluate": "posepipe.scoring.evaluation",
+    "train": "posepipe.training.runs",
 }
 
 __all__ = [
@@ -55,6 +51,7 @@ __all__ = [
     "DetectionOptions",
     "Detections",
     "ImageFile",
+    "Pipeline",
     "PoseOptions",
     "PosepipeError",
     "Poses",

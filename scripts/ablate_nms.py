@@ -27,7 +27,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
-from posepipe.api import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL, DetectionOptions, PoseOptions
 from posepipe.core.boxes import Detections, clip, xyxy_to_xywh
 from posepipe.core.poses import Poses
 from posepipe.core.suppression import Suppression, suppress
@@ -39,6 +38,8 @@ from posepipe.io.documents import as_written
 from posepipe.io.images import ImageFile
 from posepipe.io.jsonfiles import write_whole
 from posepipe.io.splits import find_split
+from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL, DetectionOptions, PoseOptions
+from posepipe.pipeline import Pipeline
 from posepipe.runtime.local import Outcome, run
 from posepipe.scoring.evaluation import evaluate, evaluate_boxes
 
@@ -204,8 +205,7 @@ def results_of(outcomes: Iterable[Outcome[In, Out]]) -> Iterator[tuple[In, Out]]
 
 def ablate(
     kinds: Mapping[str, Suppression],
-    detection: DetectionStage,
-    pose: PoseOptions,
+    pipeline: Pipeline,
     images: Sequence[ImageFile],
     annotations: Path,
     *,
@@ -217,8 +217,7 @@ def ablate(
 
     Args:
         kinds: what to try, by name.
-        detection: its detectors, scales and mirror images; its NMS is not used.
-        pose: the pose models, and how.
+        pipeline: its detectors, scales and mirror images, and its pose models; not its NMS.
         images: the pictures, with the annotations' ids.
         annotations: a COCO file with keypoints.
         all_annotations: one with the boxes of all categories, if that is another.
@@ -228,10 +227,10 @@ def ablate(
     Raises:
         PosepipeError: a model, a picture or the annotations cannot be used.
     """
-    pose_stage = pose.stage()  # before all the work: its models may be missing
+    pipeline.load()  # before all the work: models may be missing
     labels = read_labels(all_annotations or annotations)
     pictures = tqdm(images, "detect", unit=" images", disable=None, file=sys.stderr)
-    looked = results_of(run(CandidateStage(detection), pictures, workers=workers))
+    looked = results_of(run(CandidateStage(pipeline.detection_stage), pictures, workers=workers))
     seen = [Seen(image, size_wh, candidates) for image, (candidates, size_wh) in looked]
     reason = why_not_all_classes(seen, labels)
     found = {
@@ -252,12 +251,12 @@ def ablate(
     items = [(one.image, everybody) for one, (everybody, _) in zip(seen, once, strict=True)]
     progress = tqdm(items, "poses", unit=" images", disable=None, file=sys.stderr)
     everybodys_poses = [
-        poses for _, poses in results_of(run(pose_stage, progress, workers=workers))
+        poses for _, poses in results_of(run(pipeline.pose_stage, progress, workers=workers))
     ]
     rows = []
     for number, (name, kind) in enumerate(kinds.items()):
         poses = [
-            pose.finish(poses_of(detections, everybody, places[number]))
+            pipeline.finish(poses_of(detections, everybody, places[number]))
             for detections, everybody, (_, places) in zip(
                 found[name], everybodys_poses, once, strict=True
             )
@@ -319,7 +318,6 @@ def _ablate(options: Mapping[str, Any]) -> tuple[list[Row], str]:
             all_annotations = instances
     if images is None or annotations is None:
         raise OptionError("name a --split, or --images and --annotations")
-    where = {"device": options["device"], "precision": options["precision"]}
     try:
         scales = tuple(float(scale) for scale in options["scales"].split(","))
     except ValueError:
@@ -329,15 +327,14 @@ def _ablate(options: Mapping[str, Any]) -> tuple[list[Row], str]:
         weights=options["weights"],
         scales=scales,
         flip=options["flip"],
-        **where,
     )
-    pose = PoseOptions(models=options["pose_models"], **where)
-    stage = detection.stage()
-    kinds = {text: suppression_of(text, stage.settings.suppression) for text in options["nms"]}
+    pose = PoseOptions(models=options["pose_models"])
+    pipeline = Pipeline(detection, pose, device=options["device"], precision=options["precision"])
+    of_recipe = pipeline.detection_stage.settings.suppression
+    kinds = {text: suppression_of(text, of_recipe) for text in options["nms"]}
     rows, reason = ablate(
         kinds,
-        stage,
-        pose,
+        pipeline,
         list(image_files(read_annotations(annotations), images)),
         annotations,
         all_annotations=all_annotations,

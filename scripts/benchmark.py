@@ -19,11 +19,12 @@ from pathlib import Path
 import click
 import torch
 
-from posepipe.api import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL, DetectionOptions
 from posepipe.core.boxes import Detections
 from posepipe.detection.stage import DetectionStage, load_detector
 from posepipe.io.images import ImageFile, find_images
 from posepipe.networks.devices import resolve_device, resolve_precision
+from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL
+from posepipe.pipeline import Pipeline
 from posepipe.pose.crops import network_input
 from posepipe.pose.model import build_pose_network, load_pose_model, pose_model
 from posepipe.pose.stage import DecodingSwitches, PoseStage
@@ -244,7 +245,7 @@ def main(
 
 def some_people(files: Sequence[ImageFile], crops: int) -> People:
     """The first `crops` people that the shipped detector finds, at most four a picture."""
-    stage = DetectionOptions().stage()
+    stage = Pipeline().detection_stage
     chosen: list[tuple[ImageFile, Detections]] = []
     left = crops
     found = list(run(stage, {file.id: file for file in files}.values()))

@@ -19,7 +19,7 @@ from posepipe.curation.paper import PaperTable
 from posepipe.detection.candidates import CandidatesTable, DetectorTable
 from posepipe.detection.native import tables as native
 from posepipe.detection.networks import NetworkTable
-from posepipe.detection.stage import SuppressionTable
+from posepipe.detection.stage import PeopleTable, SuppressionTable
 from posepipe.detection.torchvision import Preprocessing
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.heatmaps import DecodingTable
@@ -50,6 +50,7 @@ PUBLIC_NAMES = {
     "DetectionOptions",
     "Detections",
     "ImageFile",
+    "Pipeline",
     "PoseOptions",
     "PosepipeError",
     "Poses",
@@ -76,6 +77,7 @@ DETECTION_TABLES: dict[str, type[Table]] = {
     "network": NetworkTable,
     "preprocessing": Preprocessing,
     "candidates": CandidatesTable,
+    "people": PeopleTable,
     "suppression": SuppressionTable,
     "training": DetectorTrainingTable,
 }

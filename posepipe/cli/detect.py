@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from posepipe.cli.fetching import fetch_missing
 from posepipe.cli.options import (
     PATH,
     check_output,
@@ -15,6 +14,7 @@ from posepipe.cli.options import (
     detection_options,
     image_set,
     picture_options,
+    pipeline_of,
     run_options,
     running_options,
 )
@@ -36,13 +36,11 @@ def detect(verbose: bool, /, output: Path, **options: Any) -> None:
     check_output(output, [*options["inputs"], *(image.path for image in images)])
     from posepipe.runtime.runs import run_detection
 
-    chosen = chosen_detection(options)
-    fetch_missing(chosen.models, chosen.weights, stage="detection", offline=options["offline"])
-    stage = chosen.stage()
-    made = chosen.made_by(stage, "detect")
+    pipeline = pipeline_of(options, detection=chosen_detection(options))
+    made = pipeline.made_by("detect")
     with progress_bar(len(images), "detect", output) as bar:
         document = run_detection(
-            stage,
+            pipeline.detection_stage,
             images,
             run_options(options, output=output, made_by=made, progress=bar),
         )

@@ -13,9 +13,10 @@ import click
 from posepipe.errors import OptionError
 
 if TYPE_CHECKING:
-    from posepipe.api import DetectionOptions, PoseOptions
     from posepipe.io.documents import MadeBy
     from posepipe.io.images import ImageSet
+    from posepipe.options import DetectionOptions, PoseOptions
+    from posepipe.pipeline import Pipeline
     from posepipe.runtime.runs import RunOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -133,7 +134,7 @@ _nms_options: Callable[[Any], Any] = together(
     click.option(
         "--min-score",
         type=SHARE,
-        help="Leave out people with a lower box score; 0: nobody.  [default: 0.1]",
+        help="Leave out people with a lower box score; 0: nobody.  [default: the model's]",
     ),
 )
 
@@ -280,13 +281,35 @@ def run_options(
     )
 
 
+def pipeline_of(
+    options: dict[str, Any],
+    *,
+    detection: DetectionOptions | None = None,
+    pose: PoseOptions | None = None,
+) -> Pipeline:
+    """The pipeline that a command runs; weights of the stages named are fetched first.
+
+    Raises:
+        PosepipeError: weights cannot be fetched, or no such device or precision here.
+    """
+    from posepipe.cli.fetching import fetch_missing
+    from posepipe.pipeline import Pipeline
+
+    offline = options["offline"]
+    if detection is not None:
+        fetch_missing(detection.models, detection.weights, stage="detection", offline=offline)
+    if pose is not None:
+        fetch_missing(pose.models, pose.weights, stage="pose", offline=offline)
+    return Pipeline(detection, pose, device=options["device"], precision=options["precision"])
+
+
 def chosen_detection(options: dict[str, Any]) -> DetectionOptions:
-    """The API's detection options of the command line's.
+    """The detection options that the command line's stand for.
 
     Raises:
         OptionError: --scales is no list of numbers.
     """
-    from posepipe.api import DEFAULT_DETECTOR, DetectionOptions
+    from posepipe.options import DEFAULT_DETECTOR, DetectionOptions
 
     try:
         scales = tuple(float(scale) for scale in options["scales"].split(","))
@@ -304,20 +327,19 @@ def chosen_detection(options: dict[str, Any]) -> DetectionOptions:
         top_k=options["top_k"],
         scales=scales,
         flip=options["detector_flip"],
-        device=options["device"],
-        precision=options["precision"],
-        **_given(min_score=options["min_score"], batch_size=options["images_per_batch"]),
+        min_score=options["min_score"],
+        **_given(batch_size=options["images_per_batch"]),
     )
 
 
 def _given(**options: Any) -> dict[str, Any]:
-    """Those that were given; the others keep the API's own defaults."""
+    """Those that were given; the others keep their own defaults."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def chosen_pose(options: dict[str, Any]) -> PoseOptions:
-    """The API's pose options of the command line's."""
-    from posepipe.api import DEFAULT_POSE_MODEL, PoseOptions
+    """The pose options that the command line's stand for."""
+    from posepipe.options import DEFAULT_POSE_MODEL, PoseOptions
 
     return PoseOptions(
         models=options["pose_models"] or (DEFAULT_POSE_MODEL,),
@@ -328,7 +350,5 @@ def chosen_pose(options: dict[str, Any]) -> PoseOptions:
         quarter_offset=options["quarter_offset"],
         rescore=options["rescore"],
         oks_nms=options["oks_nms"],
-        device=options["device"],
-        precision=options["precision"],
         **_given(batch_size=options["crops_per_batch"]),
     )

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from posepipe.cli.fetching import fetch_missing
 from posepipe.cli.options import (
     PATH,
     check_output,
     chosen_pose,
     limited,
+    pipeline_of,
     pose_options,
     run_options,
     running_options,
@@ -57,16 +57,14 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
     from posepipe.runtime.runs import run_poses
     from posepipe.zoo.recipe import sha256_of
 
-    chosen = chosen_pose(options)
-    fetch_missing(chosen.models, chosen.weights, stage="pose", offline=options["offline"])
-    stage = chosen.stage()
-    made = chosen.made_by(stage, "pose")
+    pipeline = pipeline_of(options, pose=chosen_pose(options))
+    made = pipeline.made_by("pose")
     with progress_bar(len(document.images), "pose", output) as bar:
         written, skipped = run_poses(
-            stage,
+            pipeline.pose_stage,
             document,
             run_options(options, output=output, made_by=made, progress=bar),
-            finish=chosen.finish,
+            finish=pipeline.finish,
             boxes_digest=sha256_of(source),
         )
     skipped = (*document.skipped, *skipped)

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from posepipe.cli.fetching import fetch_missing
 from posepipe.cli.options import (
     PATH,
     check_output,
@@ -16,6 +15,7 @@ from posepipe.cli.options import (
     detection_options_of_run,
     image_set,
     picture_options,
+    pipeline_of,
     pose_options,
     run_options,
     running_options,
@@ -37,22 +37,17 @@ def run(verbose: bool, /, output: Path, **options: Any) -> None:
     """
     images = image_set(options)
     check_output(output, [*options["inputs"], *(image.path for image in images)])
-    from posepipe.api import made_by_both
     from posepipe.runtime.runs import run_both
 
-    detection, pose = chosen_detection(options), chosen_pose(options)
-    offline = options["offline"]
-    fetch_missing(detection.models, detection.weights, stage="detection", offline=offline)
-    fetch_missing(pose.models, pose.weights, stage="pose", offline=offline)
-    detection_stage, pose_stage = detection.stage(), pose.stage()
-    made = made_by_both(detection, detection_stage, pose, pose_stage)
+    pipeline = pipeline_of(options, detection=chosen_detection(options), pose=chosen_pose(options))
+    made = pipeline.made_by("run")
     with progress_bar(len(images), "run", output) as bar:
         written, skipped = run_both(
-            detection_stage,
-            pose_stage,
+            pipeline.detection_stage,
+            pipeline.pose_stage,
             images,
             run_options(options, output=output, made_by=made, progress=bar),
-            finish=pose.finish,
+            finish=pipeline.finish,
         )
     report_left_out(skipped)
     check_some_done(len(written.images), skipped, f"{output} has nobody in it")

@@ -25,6 +25,7 @@ class Detections:
         image_id: which picture.
         boxes_xyxy: (N, 4) float32 pixels, x1 <= x2 and y1 <= y2; they may reach outside.
         scores: (N,) float32 in [0, 1].
+        size_wh: width and height of the picture in pixels; None where it is not known.
 
     Raises:
         ValueError: a wrong shape, a value that is not finite, corners in the wrong order, or a
@@ -34,6 +35,7 @@ class Detections:
     image_id: int
     boxes_xyxy: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
+    size_wh: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         boxes = checked("boxes_xyxy", self.boxes_xyxy, ("N", 4), np.float32)

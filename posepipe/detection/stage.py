@@ -7,6 +7,7 @@ and the ensembles of its table 2): NMS per class, the top 100 of all classes, th
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,16 @@ class SuppressionTable(Table, frozen=True):
             min_score=self.min_score,
             top_k=self.top_k,
         )
+
+
+class PeopleTable(Table, frozen=True):
+    """The table ``[people]`` of a detector's recipe: what of its boxes counts as a person.
+
+    Attributes:
+        min_score: boxes of persons that score less, after NMS, are left out unless asked for.
+    """
+
+    min_score: Share = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +116,8 @@ class _View:
 class DetectionStage:
     """A `posepipe.runtime.stage.Stage` from `ImageFile` to `Detections`.
 
-    Several detectors, scales and mirror images add their boxes to one pool before NMS.
+    Several detectors, scales and mirror images add their boxes to one pool before NMS. Several
+    threads may use one stage: its networks run for one of them at a time.
 
     Attributes:
         settings: how boxes are chosen.
@@ -119,6 +131,7 @@ class DetectionStage:
             raise OptionError("detection needs at least one model")
         self.settings = settings or DetectionSettings()
         self.origins: tuple[Origin, ...] = tuple(detector.origin for detector in detectors)
+        self._lock = threading.Lock()
         self._views = [
             _View(detector, scale, mirrored)
             for detector in detectors
@@ -160,7 +173,8 @@ class DetectionStage:
         """All that every view of each picture gives, before NMS: what `choose_people` takes."""
         seen: list[list[Candidates]] = [[] for _ in batch]
         for number, view in enumerate(self._views):
-            outputs = view.detector([ready.views[number] for ready in batch])
+            with self._lock:
+                outputs = view.detector([ready.views[number] for ready in batch])
             for parts, ready, output in zip(seen, batch, outputs, strict=True):
                 parts.append(output.mirrored(ready.size_wh[0]) if view.mirrored else output)
         return [pooled(parts) for parts in seen]
@@ -190,7 +204,7 @@ def choose_people(
     boxes = clip(candidates.boxes_xyxy[picks.indices], size_wh)
     stays = candidates.classes[picks.indices] == PERSON
     stays &= (picks.scores >= settings.min_score) & (area(boxes) > 0)
-    return Detections(image_id, boxes[stays].astype(np.float32), picks.scores[stays])
+    return Detections(image_id, boxes[stays].astype(np.float32), picks.scores[stays], size_wh)
 
 
 def recipe_suppression(recipe: Recipe) -> Suppression:
@@ -200,6 +214,15 @@ def recipe_suppression(recipe: Recipe) -> Suppression:
         RecipeError: a field of ``[suppression]`` is wrong.
     """
     return recipe.table("suppression", SuppressionTable).settings
+
+
+def recipe_min_score(recipe: Recipe) -> float:
+    """From which score on a box counts as a person, by a detector's recipe.
+
+    Raises:
+        RecipeError: a field of ``[people]`` is wrong.
+    """
+    return recipe.table("people", PeopleTable).min_score
 
 
 def detector_recipe(model: str | Path, *, config: str | Path | None = None) -> Recipe:

@@ -22,7 +22,7 @@ class DrawStyle:
         middle: of the nose, and of limbs from one side to the other.
         box: of boxes around people.
         min_confidence: keypoints below it, and limbs that end at one, are left out.
-        min_score: people whose pose score is below it are left out.
+        min_score: people whose pose score is below it are left out; 0 draws everybody.
         skeletons: whether limbs and keypoints are drawn.
         boxes: whether boxes are drawn.
         scores: whether pose scores are written.
@@ -38,7 +38,7 @@ class DrawStyle:
     middle: Colour = (240, 240, 200)
     box: Colour = (255, 255, 255)
     min_confidence: float = 0.2
-    min_score: float = 0.0
+    min_score: float = 0.2
     skeletons: bool = True
     boxes: bool = True
     scores: bool = True

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
@@ -92,11 +92,7 @@ class ImageFile:
                     "smaller, or allow as many with --max-pixels"
                 )
             with _LARGE_ONE_BY_ONE if pixels > _LARGE_PIXELS else nullcontext():
-                try:
-                    picture.load()
-                    return _pixels(_upright(picture), self.path)
-                except Exception as error:
-                    raise _explained(error, self.path) from None
+                return rgb_pixels(picture, self.path)
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -195,23 +191,21 @@ def find_images(inputs: Sequence[str | Path], *, recursive: bool = False) -> Ima
     )
 
 
-def images_from_arrays(arrays: Iterable[npt.NDArray[np.uint8]]) -> Iterator[ImageFile]:
-    """Pictures in memory as items with the ids 1…n, one by one as they are asked for.
+def rgb_pixels(picture: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB pixels of one of Pillow's pictures, as `ImageFile.read` gives them.
 
     Args:
-        arrays: (H, W, 3) uint8 RGB each; they are kept, not copied.
+        picture: in any of Pillow's modes, its pixels read or not; it may be closed.
+        path: names it in an error's message.
 
     Raises:
-        ImageError: an array of another type or shape.
+        ImageError: damaged, truncated, or of floating-point pixels.
     """
-    for number, array in enumerate(arrays, start=1):
-        name = f"array-{number}"
-        if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
-            kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-            raise ImageError(f"{name} is {kind}: a numpy array of uint8 is needed, 0…255")
-        if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
-            raise ImageError(f"{name} has shape {array.shape}: (H, W, 3), RGB, is needed")
-        yield ImageFile(number, Path(name), name, array)
+    try:
+        picture.load()
+        return _pixels(_upright(picture), path)
+    except Exception as error:
+        raise _explained(error, path) from None
 
 
 def coco_id(file_name: str) -> int | None:

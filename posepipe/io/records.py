@@ -173,6 +173,7 @@ def as_written(detections: Detections) -> Detections:
         detections.image_id,
         rounded(detections.boxes_xyxy, COORDINATE_DECIMALS).astype(np.float32),
         rounded(detections.scores, SCORE_DECIMALS).astype(np.float32),
+        detections.size_wh,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -69,6 +70,8 @@ class ReadyPeople:
 class PoseStage:
     """Poses of the people that a detector found, by one CPN or the average of several.
 
+    Several threads may use one stage: its networks run for one of them at a time.
+
     Args:
         models: their heatmaps are averaged (the paper's CPN+, tables 9 and 10), after each is
             scaled to the first one's amplitude and size. They may differ in everything but
@@ -93,6 +96,7 @@ class PoseStage:
             raise OptionError(f"batch size must be at least 1, got {batch_size}")
         for other in models[1:]:
             _check_compatible(models[0], other)
+        self._lock = threading.Lock()
         self.models = tuple(models)
         self.batch_size = batch_size
         self.decoding = (switches or DecodingSwitches()).applied_to(models[0].decoding)
@@ -118,7 +122,8 @@ class PoseStage:
     def __call__(self, batch: Sequence[ReadyPeople]) -> list[Poses]:
         """The poses of each picture, in order; scores are the detector's, unchanged."""
         counts = [len(ready.detections) for ready in batch]
-        found = self._keypoints(batch, sum(counts))
+        with self._lock:
+            found = self._keypoints(batch, sum(counts))
         first_kind = _crop_kind(self.models[0])
         to_image = np.concatenate([ready.crops[first_kind].to_image for ready in batch])
         points = found.points_xy.double().cpu().numpy()  # (sum N, K, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -40,7 +40,11 @@ class _Prepared(Generic[In]):
 
 
 def run(
-    stage: Stage[In, Any, Out], items: Iterable[In], *, workers: int = 2
+    stage: Stage[In, Any, Out],
+    items: Iterable[In],
+    *,
+    workers: int = 2,
+    room: Callable[[], bool] = lambda: True,
 ) -> Iterator[Outcome[In, Out]]:
     """The outcome of every item, in order, as soon as its batch is done.
 
@@ -51,6 +55,7 @@ def run(
         stage: what to do.
         items: a lazy stream is fine; nothing is held but the items at work.
         workers: threads that prepare items ahead of the network; 0 for none.
+        room: while this says no, no item is prepared ahead.
     """
 
     def prepare(item: In) -> _Prepared[In]:
@@ -63,7 +68,7 @@ def run(
         return 0 if prepared.error else stage.weight(prepared.ready)
 
     ahead = max(2 * workers, min(stage.batch_size, 16))
-    stream = prefetch(prepare, items, workers=workers, ahead=ahead)
+    stream = prefetch(prepare, items, workers=workers, ahead=ahead, room=room)
     for batch in batched(stream, full=stage.batch_size, most_items=_MOST_ITEMS, weight=weight):
         good = [prepared for prepared in batch if prepared.error is None]
         results = iter(stage([prepared.ready for prepared in good]) if good else [])

@@ -21,12 +21,12 @@ from posepipe.io.documents import (
     KeypointsDocument,
     MadeBy,
     Skipped,
-    as_written,
     write_boxes,
     write_keypoints,
 )
 from posepipe.io.images import ImageFile, ImageSet
 from posepipe.io.journal import Entry, Journal, inputs_digest
+from posepipe.runtime.both import run_through_both
 from posepipe.runtime.local import Outcome, run
 from posepipe.runtime.stage import Stage
 
@@ -36,13 +36,6 @@ DetectionStage = Stage[ImageFile, Any, Detections]
 PoseStage = Stage[tuple[ImageFile, Detections], Any, Poses]
 Progress = Callable[[int], None]
 """Told after every finished picture how many people were found in it."""
-
-
-class SizedDetections(msgspec.Struct, frozen=True):
-    """Detections with the size of their picture, which boxes.json needs as well."""
-
-    detections: Detections
-    size_wh: tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,19 +74,18 @@ def run_detection(stage: DetectionStage, images: ImageSet, options: RunOptions) 
             picture that cannot be read.
     """
 
-    def outcomes(todo: Iterable[ImageFile]) -> Iterator[_Finished[SizedDetections]]:
+    def outcomes(todo: Iterable[ImageFile]) -> Iterator[_Finished[Detections]]:
         for outcome in run(stage, todo, workers=options.workers):
-            found = outcome.result
-            sized = None if found is None else SizedDetections(found, outcome.item.size_wh)
-            yield _Finished(outcome.item.id, sized, outcome.error, len(found or ()))
+            people = len(outcome.result or ())
+            yield _Finished(outcome.item.id, outcome.result, outcome.error, people)
 
-    with _journal(images, options, SizedDetections) as journal:
+    with _journal(images, options, Detections) as journal:
         entries = _collect(outcomes(_not_in(journal, images)), journal, options)
         kept, results = _done(images, entries)
         document = BoxesDocument(
             images=kept,
-            detections=tuple(sized.detections for sized in results),
-            sizes_wh={sized.detections.image_id: sized.size_wh for sized in results},
+            detections=results,
+            sizes_wh={found.image_id: found.size_wh for found in results if found.size_wh},
             skipped=_skipped(images, entries),
             made_by=options.made_by,
         )
@@ -131,7 +123,7 @@ def run_poses(
     def outcomes(todo: Iterable[ImageFile]) -> Iterator[_Finished[Poses]]:
         items = ((image, detections[image.id]) for image in todo)
         for outcome in run(stage, items, workers=options.workers):
-            yield _finished_poses(outcome, finish)
+            yield _finished_poses(outcome.item[0], outcome, finish)
 
     with _journal(boxes.images, options, Poses, boxes_digest) as journal:
         entries = _collect(outcomes(_not_in(journal, boxes.images)), journal, options)
@@ -163,20 +155,8 @@ def run_both(
     """
 
     def outcomes(todo: Iterable[ImageFile]) -> Iterator[_Finished[Poses]]:
-        failed: list[_Finished[Poses]] = []
-
-        def found() -> Iterator[tuple[ImageFile, Detections]]:
-            for outcome in run(detection, todo, workers=options.workers):
-                if outcome.result is None:
-                    failed.append(_Finished(outcome.item.id, None, outcome.error, 0))
-                else:
-                    yield outcome.item, as_written(outcome.result)
-
-        for outcome in run(pose, found(), workers=options.workers):
-            yield from failed
-            failed.clear()
-            yield _finished_poses(outcome, finish)
-        yield from failed
+        for outcome in run_through_both(detection, pose, todo, workers=options.workers):
+            yield _finished_poses(outcome.item, outcome, finish)
 
     with _journal(images, options, Poses) as journal:
         entries = _collect(outcomes(_not_in(journal, images)), journal, options)
@@ -194,10 +174,10 @@ class _Finished(Generic[Out]):
 
 
 def _finished_poses(
-    outcome: Outcome[tuple[ImageFile, Detections], Poses], finish: Callable[[Poses], Poses]
+    image: ImageFile, outcome: Outcome[Any, Poses], finish: Callable[[Poses], Poses]
 ) -> _Finished[Poses]:
     poses = None if outcome.result is None else finish(outcome.result)
-    return _Finished(outcome.item[0].id, poses, outcome.error, len(poses or ()))
+    return _Finished(image.id, poses, outcome.error, len(poses or ()))
 
 
 def _journal(

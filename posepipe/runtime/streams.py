@@ -17,7 +17,12 @@ T = TypeVar("T")
 
 
 def prefetch(
-    function: Callable[[In], Out], items: Iterable[In], *, workers: int, ahead: int
+    function: Callable[[In], Out],
+    items: Iterable[In],
+    *,
+    workers: int,
+    ahead: int,
+    room: Callable[[], bool] = lambda: True,
 ) -> Iterator[Out]:
     """``function(item)`` for every item in order, computed by threads ahead of its use.
 
@@ -30,6 +35,7 @@ def prefetch(
         items: any iterable.
         workers: threads; 0 computes in the consumer's own thread.
         ahead: how many results may wait for the consumer.
+        room: while this says no, the consumer gets what there is before another item is taken.
 
     >>> list(prefetch(str.upper, ["a", "b"], workers=2, ahead=4))
     ['A', 'B']
@@ -42,7 +48,7 @@ def prefetch(
     try:
         for item in items:
             pending.append(pool.submit(function, item))
-            if len(pending) > ahead:
+            while len(pending) > ahead or (pending and not room()):
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

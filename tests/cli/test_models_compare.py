@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 from commands import content, error_of, posepipe
 
-from posepipe.api import PoseOptions
+from posepipe.options import PoseOptions
+from posepipe.pipeline import Pipeline
 from posepipe.zoo.recipe import load_recipe
 
 
@@ -82,8 +83,8 @@ def test_the_head_global_gives_other_poses(person, tmp_path):
 
 
 def test_a_run_cannot_be_resumed_with_another_head():
-    options = [PoseOptions(head=head, device="cpu") for head in ("final", "global")]
-    whole, fast = (each.made_by(each.stage(), "pose") for each in options)
+    options = [PoseOptions(head=head) for head in ("final", "global")]
+    whole, fast = (Pipeline(pose=each, device="cpu").made_by("pose") for each in options)
     assert whole.settings["head"] == "final"
     assert whole != fast
 

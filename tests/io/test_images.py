@@ -12,7 +12,7 @@ from builders import ORIENTATION, picture, save_picture
 from PIL import Image, ImageOps, features
 
 from posepipe.errors import ImageError
-from posepipe.io.images import ImageFile, ImageSet, coco_id, find_images, images_from_arrays
+from posepipe.io.images import ImageFile, ImageSet, coco_id, find_images
 
 
 def file_at(path: Path) -> ImageFile:
@@ -105,33 +105,6 @@ def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
     Image.new("F", (2, 2), 0.5).save(tmp_path / "a.tif")
     with pytest.raises(ImageError, match=r"a\.tif has floating-point pixels.*save it with 8 bits"):
         file_at(tmp_path / "a.tif").read()
-
-
-def test_a_picture_in_memory_is_its_own_pixels() -> None:
-    (image,) = images_from_arrays([picture()])
-    assert image.id == 1
-    np.testing.assert_array_equal(image.read(), picture())
-    assert image.size_wh == (8, 6)
-
-
-def test_pictures_in_memory_are_taken_one_by_one() -> None:
-    images = images_from_arrays(picture() for _ in iter(int, 1))  # without end
-    assert [next(images).id, next(images).id] == [1, 2]
-
-
-@pytest.mark.parametrize(
-    ("array", "reason"),
-    [
-        (np.zeros((0, 0, 3), np.uint8), r"shape \(0, 0, 3\)"),
-        (np.zeros((4, 4), np.uint8), r"shape \(4, 4\)"),
-        (np.zeros((4, 4, 4), np.uint8), r"shape \(4, 4, 4\)"),
-        (np.zeros((4, 4, 3), np.float32), "float32.*uint8 is needed"),
-        ("a.jpg", "is str"),
-    ],
-)
-def test_an_array_that_is_no_rgb_picture_is_refused(array: object, reason: str) -> None:
-    with pytest.raises(ImageError, match=f"array-1 .*{reason}"):
-        list(images_from_arrays([array]))  # type: ignore[list-item]  # on purpose
 
 
 @pytest.fixture(scope="module")

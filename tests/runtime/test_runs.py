@@ -45,7 +45,7 @@ class SomePeople:
         count = image_id % 3
         corners = np.arange(2 * count).reshape(count, 2) / 7 + image_id / 3
         boxes = np.concatenate([corners, corners + np.array([width, height]) / 3], axis=1)
-        return Detections(image_id, boxes, 0.9 - np.arange(count) / 7)
+        return Detections(image_id, boxes, 0.9 - np.arange(count) / 7, (width, height))
 
 
 class StickFigures:

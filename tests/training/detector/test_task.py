@@ -14,10 +14,11 @@ from builders import annotation, annotation_file, image_entry
 from PIL import Image
 from safetensors.torch import save_file
 
-from posepipe.api import DetectionOptions, detect
 from posepipe.detection.networks import NetworkTable, build_network
 from posepipe.detection.torchvision import Preprocessing
 from posepipe.errors import DocumentError, OptionError, RecipeError, WeightsError
+from posepipe.options import DetectionOptions
+from posepipe.pipeline import Pipeline
 from posepipe.scoring.evaluation import evaluate_boxes
 from posepipe.training.detector.batches import DetectionBatch, Target
 from posepipe.training.detector.losses import DetectorLosses
@@ -135,9 +136,10 @@ def test_it_is_measured_as_detecting_and_evaluating_would_measure_it(recipe, peo
 
     weights = tmp_path / "weights.safetensors"
     save_file({key: value.contiguous() for key, value in after.items()}, weights)
-    options = DetectionOptions(models=(given.folder,), weights=weights, min_score=0.0, device="cpu")
+    options = DetectionOptions(models=(given.folder,), weights=weights, min_score=0.0)
     files = [tmp_path / f"{n:012d}.png" for n in (1, 2, 3)]
-    found = [detections for _, detections in detect(files, options=options)]
+    stream = Pipeline(options, device="cpu").stream_detections(files)
+    found = [detections for _, detections in stream]
     card = evaluate_boxes(found, people.annotations)
     assert card.boxes > 10
     assert metrics == pytest.approx(

@@ -1,4 +1,4 @@
-"""The Python API: any kind of input, streams in order, options that reach the stages."""
+"""The pipeline: any kind of picture, streams in order, options that reach the stages."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ import pytest
 from builders import picture, save_picture
 
 import posepipe
-from posepipe import api
+from posepipe import pipeline as module
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.core.suppression import Suppression
 from posepipe.errors import ImageError, OptionError, PosepipeError
+from posepipe.options import (
+    DEFAULT_DETECTOR,
+    DEFAULT_POSE_MODEL,
+    DetectionOptions,
+    PoseOptions,
+)
+from posepipe.pipeline import Pipeline
 from posepipe.scoring.rescore import rescored
 from posepipe.zoo.recipe import load_recipe
 
@@ -33,7 +40,7 @@ class OnePerson:
         return 1
 
     def __call__(self, batch):
-        return [Detections(i, [[0, 0, w, h]], [0.5]) for i, (h, w, _) in batch]
+        return [Detections(i, [[0, 0, w, h]], [0.5], (w, h)) for i, (h, w, _) in batch]
 
 
 class Centred:
@@ -60,8 +67,11 @@ class Centred:
 @pytest.fixture
 def fake_stages(monkeypatch):
     """Stages without networks; what is around them is tested."""
-    monkeypatch.setattr(api.DetectionOptions, "stage", lambda self: OnePerson())
-    monkeypatch.setattr(api.PoseOptions, "stage", lambda self: Centred())
+    monkeypatch.setattr(module, "_load_detection", lambda *_, **__: OnePerson())
+    monkeypatch.setattr(module, "_load_pose", lambda *_, **__: Centred())
+    module._default_pipeline.cache_clear()
+    yield
+    module._default_pipeline.cache_clear()
 
 
 @pytest.fixture
@@ -110,22 +120,9 @@ def test_an_endless_stream_of_arrays_is_worked_on_as_it_comes(fake_stages):
     stream.close()
 
 
-@pytest.mark.parametrize(
-    ("inputs", "message"),
-    [
-        (np.zeros((4, 4), np.uint8), r"array-1 has shape \(4, 4\)"),
-        (np.zeros((4, 4, 3)), "array-1 is float64: a numpy array of uint8"),
-        ([picture(), "a.png"], "array-2 is str"),
-    ],
-)
-def test_what_is_no_picture_is_refused(inputs, message, fake_stages):
-    with pytest.raises(ImageError, match=message):
-        list(posepipe.detect(inputs, workers=0))
-
-
-def test_paths_and_arrays_in_one_list_are_refused(folder, fake_stages):
-    with pytest.raises(OptionError, match="cannot be mixed"):
-        posepipe.detect([folder / "b1.png", picture()])
+def test_paths_and_arrays_in_one_list_are_pictures_in_their_order(folder, fake_stages):
+    given = [folder / "b1.png", picture(5, 5), folder / "b10.png"]
+    assert names(posepipe.detect(given)) == ["b1.png", "picture-2", "b10.png"]
 
 
 def test_an_input_that_leads_nowhere_is_named(tmp_path, fake_stages):
@@ -159,16 +156,16 @@ def test_poses_are_rescored_unless_told_otherwise(fake_stages):
 def test_duplicates_are_left_out_if_asked_for():
     twice = Detections(1, [[0, 0, 40, 40], [0, 0, 40, 41], [100, 100, 140, 140]], [0.5, 0.9, 0.2])
     poses = Centred()._poses(twice)
-    assert len(api.PoseOptions().finish(poses)) == 3
-    kept = api.PoseOptions(oks_nms=0.9).finish(poses)
+    assert len(Pipeline().finish(poses)) == 3
+    kept = Pipeline(pose=PoseOptions(oks_nms=0.9)).finish(poses)
     assert np.sort(kept.scores).tolist() == pytest.approx([0.1, 0.45])
-    assert np.array_equal(api.PoseOptions().finish(poses).scores, rescored(poses).scores)
+    assert np.array_equal(Pipeline().finish(poses).scores, rescored(poses).scores)
 
 
 def test_suppression_is_the_recipes_with_the_options_changes():
     of_recipe = Suppression(method="soft_gaussian", sigma=0.4, top_k=50)
-    assert api.DetectionOptions().suppression(of_recipe) == of_recipe
-    changed = api.DetectionOptions(nms="hard", nms_threshold=0.3, top_k=7).suppression(of_recipe)
+    assert DetectionOptions().suppression(of_recipe) == of_recipe
+    changed = DetectionOptions(nms="hard", nms_threshold=0.3, top_k=7).suppression(of_recipe)
     assert (changed.method, changed.threshold, changed.sigma, changed.top_k) == (
         "hard",
         0.3,
@@ -180,29 +177,44 @@ def test_suppression_is_the_recipes_with_the_options_changes():
 @pytest.mark.parametrize("options", [{"nms_threshold": 2.0}, {"nms_sigma": 0.0}, {"top_k": 0}])
 def test_suppression_out_of_range_is_an_option_error(options):
     with pytest.raises(OptionError):
-        api.DetectionOptions(**options).suppression(Suppression())
+        DetectionOptions(**options).suppression(Suppression())
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (api.DetectionOptions(models=()), "at least one model"),
-        (api.DetectionOptions(models=("a", "b"), weights="c.pth"), "a single model"),
-        (api.DetectionOptions(models="a"), "in a tuple; got 'a'"),  # type: ignore[arg-type]
-        (api.DetectionOptions(models=("no-such-model",)), "no model 'no-such-model'; there are"),
-        (api.DetectionOptions(models=("cpn-resnet50-256x192",)), "cpn-resnet50-256x192"),
-        (api.PoseOptions(models=()), "at least one model"),
-        (api.PoseOptions(models=("no-such-model",)), "no model 'no-such-model'; there are"),
-        (api.PoseOptions(models=("fasterrcnn-resnet50-fpn",)), "for detection, not for poses"),
-        (api.PoseOptions(device="tpu"), "no device 'tpu'"),
-        (api.PoseOptions(precision="fp8"), "no precision 'fp8'"),
-        (api.PoseOptions(blur_kernel=4), "blur_kernel must be odd"),
+        (DetectionOptions(models=("no-such-model",)), "no model 'no-such-model'; there are"),
+        (DetectionOptions(models=("cpn-resnet50-256x192",)), "cpn-resnet50-256x192"),
+        (PoseOptions(models=("no-such-model",)), "no model 'no-such-model'; there are"),
+        (PoseOptions(models=("fasterrcnn-resnet50-fpn",)), "for detection, not for poses"),
+        (PoseOptions(blur_kernel=4), "blur_kernel must be odd"),
     ],
 )
 def test_options_that_do_not_work_are_refused_in_one_line(options, message):
     with pytest.raises(PosepipeError, match=message) as caught:
-        options.stage()
+        Pipeline(**{options_for(options): options}).load()
     assert "\n" not in str(caught.value)
+
+
+def options_for(options):
+    return "detection" if isinstance(options, DetectionOptions) else "pose"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DetectionOptions(models=()), "at least one model"),
+        (lambda: DetectionOptions(models=("a", "b"), weights="c.pth"), "a single model"),
+        (lambda: DetectionOptions(models="a"), "in a tuple; got 'a'"),
+        (lambda: PoseOptions(models=()), "at least one model"),
+        (lambda: PoseOptions(oks_nms=2), r"must lie in \[0, 1\], got 2"),
+        (lambda: Pipeline(device="tpu"), "no device 'tpu'"),
+        (lambda: Pipeline(precision="fp8"), "no precision 'fp8'"),
+    ],
+)
+def test_what_can_be_known_before_loading_is_refused_before_loading(make, message):
+    with pytest.raises(OptionError, match=message):
+        make()
 
 
 # --- the whole way, with the models that ship
@@ -212,16 +224,13 @@ def test_options_that_do_not_work_are_refused_in_one_line(options, message):
 @pytest.mark.skipif(
     any(
         not (load_recipe(name).folder / "weights.safetensors").is_file()
-        for name in (api.DEFAULT_DETECTOR, api.DEFAULT_POSE_MODEL)
+        for name in (DEFAULT_DETECTOR, DEFAULT_POSE_MODEL)
     ),
     reason="the default models' weights are not there",
 )
 def test_the_shipped_models_find_the_astronaut():
     image = EXAMPLES / "astronaut.jpg"
-    where = {"device": "cpu", "precision": "fp32"}
-    [(found, poses)] = posepipe.estimate_poses(
-        image, options=posepipe.PoseOptions(**where), detection=posepipe.DetectionOptions(**where)
-    )
+    [(found, poses)] = Pipeline(device="cpu", precision="fp32").stream(image)
     assert found.file_name == "astronaut.jpg"
     width, height = found.size_wh
     best = poses.keypoints[poses.scores.argmax()]

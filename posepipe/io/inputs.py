@@ -1,0 +1,136 @@
+"""What callers in Python give as pictures: paths, arrays, Pillow's pictures, frames of a camera."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from posepipe.errors import ImageError, OptionError
+from posepipe.io.images import ImageFile, ImageSet, find_images, rgb_pixels
+
+Picture: TypeAlias = str | Path | npt.NDArray[np.uint8] | Image.Image | ImageFile
+"""One picture. An array is (H, W, 3), (H, W, 4) or (H, W), uint8."""
+
+Pictures: TypeAlias = Picture | ImageSet | Iterable[Picture]
+"""Pictures: a folder, a pattern, a list or a lazy stream of pictures, a (B, H, W, 3) array."""
+
+Colour: TypeAlias = Literal["rgb", "bgr"]
+"""The order of an array's channels; OpenCV's is "bgr"."""
+
+
+def one_picture(picture: Picture, *, colour: Colour = "rgb") -> ImageFile:
+    """A single picture as an item with the id 1 (an `ImageFile` keeps its own).
+
+    What is no picture becomes an item whose `read` raises.
+
+    Raises:
+        OptionError: no such order of colours.
+    """
+    _check_colour(colour)
+    return _item(picture, 1, colour)
+
+
+def find_pictures(
+    pictures: Pictures, *, colour: Colour = "rgb", recursive: bool = False
+) -> ImageSet | Iterator[ImageFile]:
+    """Pictures as items, lazily where they are given lazily.
+
+    Paths, alone or in a list, are looked up (`posepipe.io.images.find_images`): folders and
+    patterns may be among them, and the order is that of their names. Everything else keeps its
+    order and gets the ids 1…n; something that is no picture is an item whose `read` raises.
+
+    Args:
+        pictures: see `Pictures`.
+        colour: of arrays.
+        recursive: whether folders inside folders are searched.
+
+    Raises:
+        ImageError: a path leads nowhere.
+        OptionError: no such order of colours.
+    """
+    _check_colour(colour)
+    if isinstance(pictures, ImageSet):
+        return pictures
+    if isinstance(pictures, str | Path):
+        return find_images([pictures], recursive=recursive)
+    if isinstance(pictures, Sequence) and pictures:
+        paths = [path for path in pictures if isinstance(path, str | Path)]
+        if len(paths) == len(pictures):
+            return find_images(paths, recursive=recursive)
+    several = isinstance(pictures, Iterable) and not (
+        isinstance(pictures, np.ndarray) and pictures.ndim != 4
+    )
+    items: Iterable[Picture] = pictures if several else [pictures]  # type: ignore[list-item, assignment]  # what is left of the union
+    return (_item(item, number, colour) for number, item in enumerate(items, start=1))
+
+
+def is_live(pictures: Pictures) -> bool:
+    """Whether pictures come one by one from something whose length nobody knows.
+
+    >>> is_live(["a.jpg", "b.jpg"]), is_live(frame for frame in ())
+    (False, True)
+    """
+    return isinstance(pictures, Iterable) and not isinstance(pictures, Sized)
+
+
+def _item(picture: object, number: int, colour: Colour) -> ImageFile:
+    if isinstance(picture, ImageFile):
+        return picture
+    if isinstance(picture, str | Path):
+        path = Path(picture).expanduser()
+        return ImageFile(number, path, path.name)
+    name = Path(f"picture-{number}")
+    try:
+        if isinstance(picture, Image.Image):
+            return ImageFile(number, name, name.name, rgb_pixels(picture.copy(), name))
+        return ImageFile(number, name, name.name, _rgb_of(picture, colour, name))
+    except ImageError as error:
+        return ImageFile(number, name, name.name, problem=str(error).removeprefix(f"{name}: "))
+
+
+def _rgb_of(array: object, colour: Colour, name: Path) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of an array; one that is so already is kept, not copied."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
+        raise ImageError(f"{name}: {_no_pixels(array)}")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
+    if channels not in (1, 3, 4) or not array.size:
+        raise ImageError(f"{name}: shape {array.shape}, (H, W, 3) is needed{_hint(array)}")
+    if channels == 1:
+        return np.repeat(array[:, :, None], 3, axis=2)
+    if channels == 4:
+        rgba = array if colour == "rgb" else cv2.cvtColor(array, cv2.COLOR_BGRA2RGBA)
+        return rgb_pixels(Image.fromarray(rgba), name)
+    return array if colour == "rgb" else cv2.cvtColor(array, cv2.COLOR_BGR2RGB).astype(np.uint8)
+
+
+def _no_pixels(thing: object) -> str:
+    """What to say of something that is no array of bytes."""
+    if thing is None:
+        return "None, no picture: the camera or film gave nothing"
+    if not isinstance(thing, np.ndarray):
+        kind = type(thing).__name__
+        return f"a {kind}: give a path, a numpy array of uint8 or a Pillow picture"
+    if thing.dtype.kind == "f":
+        remedy = "where 1 is white, (255 * x).round().astype(np.uint8) makes it one"
+    else:
+        remedy = "scale it to 0…255, then .astype(np.uint8)"
+    return f"an array of {thing.dtype}, uint8 is needed, 0…255: {remedy}"
+
+
+def _hint(array: npt.NDArray[np.uint8]) -> str:
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+        return ": channels come last, .transpose(1, 2, 0) brings them there"
+    return ": these are several pictures, use stream()" if array.ndim == 4 else ""
+
+
+def _check_colour(colour: object) -> None:
+    if colour not in get_args(Colour):
+        raise OptionError(f"colour takes 'rgb' or 'bgr', got {colour!r}")

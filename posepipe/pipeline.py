@@ -1,0 +1,430 @@
+"""The pipeline in Python: models are loaded once, then pictures go in and people's poses come out.
+
+pipeline = posepipe.Pipeline()
+poses = pipeline("group.jpg")                       # a path, an array or a Pillow picture
+for image, poses in pipeline.stream("photos/"):     # a folder, a list, a generator of frames
+    print(image.file_name, len(poses), "people")
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from posepipe.core.boxes import Detections
+from posepipe.core.poses import Poses
+from posepipe.detection.backends import DETECTRON2
+from posepipe.detection.stage import (
+    DetectionSettings,
+    DetectionStage,
+    detector_recipe,
+    load_detector,
+    recipe_min_score,
+    recipe_suppression,
+)
+from posepipe.errors import OptionError
+from posepipe.io.documents import MadeBy, ModelUsed, as_written, made_by
+from posepipe.io.images import ImageFile
+from posepipe.io.inputs import Colour, Picture, Pictures, find_pictures, is_live, one_picture
+from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
+from posepipe.options import DetectionOptions, PoseOptions
+from posepipe.pose.model import load_pose_model
+from posepipe.pose.stage import DecodingSwitches, PoseStage
+from posepipe.runtime.both import run_through_both
+from posepipe.runtime.local import Outcome, run
+from posepipe.scoring.oks import without_duplicates
+from posepipe.scoring.rescore import rescored
+
+T = TypeVar("T")
+Trouble: TypeAlias = Literal["raise", "skip"]
+Command: TypeAlias = Literal["detect", "pose", "run"]
+
+
+class Pipeline:
+    """People in pictures and their poses, by models that are loaded once.
+
+    Each stage is loaded when it is first needed, or by `load`. One pipeline may be used by several
+    threads: their pictures are read and cut at the same time, and the networks run for one of them
+    at a time. Scores are those of `PoseOptions.rescore`; who counts as a person is
+    `DetectionOptions.min_score`.
+
+    Args:
+        detection: the detector's name or folder, or all options; None for the defaults.
+        pose: the same of the pose model.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: "auto", "fp32", "bf16" or "fp16", of the networks' convolutions.
+
+    Attributes:
+        detection: how people are detected.
+        pose: how poses are estimated.
+        device, precision: as given.
+
+    Raises:
+        OptionError: an option out of range, or no such device or precision here.
+    """
+
+    def __init__(
+        self,
+        detection: DetectionOptions | str | Path | None = None,
+        pose: PoseOptions | str | Path | None = None,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        if isinstance(detection, str | Path):
+            detection = DetectionOptions(models=(detection,))
+        if isinstance(pose, str | Path):
+            pose = PoseOptions(models=(pose,))
+        self.detection = detection or DetectionOptions()
+        self.pose = pose or PoseOptions()
+        self.device, self.precision = device, precision
+        resolve_precision(precision, resolve_device(device))
+        self._loading = threading.Lock()
+        self._detection_stage: DetectionStage | None = None
+        self._pose_stage: PoseStage | None = None
+
+    def load(self) -> Pipeline:
+        """The same pipeline, both stages loaded.
+
+        Raises:
+            PosepipeError: a model cannot be loaded.
+        """
+        self.detection_stage, self.pose_stage  # noqa: B018
+        return self
+
+    @property
+    def detection_stage(self) -> DetectionStage:
+        """The first stage: pictures to detections.
+
+        Raises:
+            PosepipeError: a model cannot be loaded, or an option is out of range.
+        """
+        with self._loading:
+            if self._detection_stage is None:
+                self._detection_stage = _load_detection(
+                    self.detection, device=self.device, precision=self.precision
+                )
+            return self._detection_stage
+
+    @property
+    def pose_stage(self) -> PoseStage:
+        """The second stage: pictures with detections to poses, with the detections' scores.
+
+        Raises:
+            PosepipeError: a model cannot be loaded, models that do not go together, or an option
+                is out of range.
+        """
+        with self._loading:
+            if self._pose_stage is None:
+                self._pose_stage = _load_pose(
+                    self.pose, device=self.device, precision=self.precision
+                )
+            return self._pose_stage
+
+    def __call__(self, image: Picture, *, colour: Colour = "rgb") -> Poses:
+        """The poses of all people in one picture; nobody is a legal answer.
+
+        Args:
+            image: a path, an (H, W, 3) uint8 array or a Pillow picture. Grey arrays (H, W) are
+                taken too, and (H, W, 4), which are laid on white; other types are refused.
+            colour: the order of an array's channels: "bgr" for OpenCV's.
+
+        Raises:
+            PosepipeError: a model cannot be loaded, or the picture cannot be read.
+        """
+        item = _read(image, colour)
+        return self._poses(item, self._detections(item))
+
+    def detect(self, image: Picture, *, colour: Colour = "rgb") -> Detections:
+        """The boxes of all people in one picture, best first, as boxes.json would have them.
+
+        Args:
+            image: see `__call__`.
+            colour: see `__call__`.
+
+        Raises:
+            PosepipeError: a model cannot be loaded, or the picture cannot be read.
+        """
+        return self._detections(_read(image, colour))
+
+    def poses(
+        self,
+        image: Picture,
+        boxes_xyxy: npt.ArrayLike,
+        *,
+        scores: npt.ArrayLike | None = None,
+        colour: Colour = "rgb",
+    ) -> Poses:
+        """The poses of people whose boxes are known, in the order of the boxes.
+
+        Args:
+            image: see `__call__`.
+            boxes_xyxy: (N, 4) pixels of the picture; N = 0 is legal.
+            scores: (N,) of the boxes, in [0, 1]; 1 if None.
+            colour: see `__call__`.
+
+        Raises:
+            OptionError: boxes or scores of another shape, or out of range.
+            PosepipeError: a model cannot be loaded, or the picture cannot be read.
+        """
+        item = one_picture(image, colour=colour)
+        boxes = np.asarray(boxes_xyxy, np.float32)
+        boxes = boxes if boxes.size else boxes.reshape(0, 4)
+        given = np.ones(len(boxes)) if scores is None else scores
+        try:
+            found = Detections(item.id, boxes, np.asarray(given, np.float32))
+        except ValueError as error:
+            raise OptionError(str(error)) from None
+        return self._poses(item, found)
+
+    def stream(
+        self,
+        images: Pictures,
+        *,
+        colour: Colour = "rgb",
+        recursive: bool = False,
+        workers: int = 2,
+        together: int | None = None,
+        unreadable: Trouble = "raise",
+    ) -> Iterator[tuple[ImageFile, Poses]]:
+        """The poses in many pictures, in their order, each as soon as it is there.
+
+        What has a length (a folder, a list, an array of frames) is read ahead and worked on in
+        batches. From anything else (a generator, a camera) a picture is taken when its turn has
+        come, and its poses are there before the next one is asked for.
+
+        Args:
+            images: a folder, file, pattern or list of them, or pictures as `__call__` takes them,
+                in a list or one by one; a (B, H, W, 3) array is B of them.
+            colour: the order of arrays' channels.
+            recursive: whether folders inside folders are searched.
+            workers: threads that read pictures and cut crops ahead.
+            together: so many pictures are taken before the first one's poses are there: more is
+                quicker, 1 is the least delay. None: as said above.
+            unreadable: "raise" ends the stream at a picture that cannot be read, "skip" leaves it
+                out.
+
+        Raises:
+            PosepipeError: a model cannot be loaded, an input leads nowhere, a picture cannot be
+                read.
+        """
+        first, second = self.detection_stage, self.pose_stage
+        parts = _parts(images, colour=colour, recursive=recursive, together=together)
+        outcomes = (
+            outcome
+            for part in parts
+            for outcome in run_through_both(first, second, part, workers=_threads(part, workers))
+        )
+        results = _results(outcomes, unreadable)
+        return ((image, self.finish(poses)) for image, poses in results)
+
+    def stream_detections(
+        self,
+        images: Pictures,
+        *,
+        colour: Colour = "rgb",
+        recursive: bool = False,
+        workers: int = 2,
+        together: int | None = None,
+        unreadable: Trouble = "raise",
+    ) -> Iterator[tuple[ImageFile, Detections]]:
+        """The people's boxes in many pictures, in their order: see `stream`."""
+        stage = self.detection_stage
+        parts = _parts(images, colour=colour, recursive=recursive, together=together)
+        outcomes = (
+            outcome
+            for part in parts
+            for outcome in run(stage, part, workers=_threads(part, workers))
+        )
+        return ((image, as_written(found)) for image, found in _results(outcomes, unreadable))
+
+    def finish(self, poses: Poses) -> Poses:
+        """Scoring: the poses of one picture, rescored and without duplicates as asked."""
+        scored = rescored(poses) if self.pose.rescore else poses
+        if self.pose.oks_nms is None:
+            return scored
+        return without_duplicates(scored, threshold=self.pose.oks_nms)
+
+    def made_by(self, command: Command) -> MadeBy:
+        """What determines the results of a command: its models, settings and the versions here."""
+        models: list[ModelUsed] = []
+        settings: dict[str, dict[str, object]] = {}
+        if command in ("detect", "run"):
+            origins = self.detection_stage.origins
+            models += [ModelUsed(origin.model, origin.weights_sha256) for origin in origins]
+            settings["detection"] = self._detection_settings()
+        if command in ("pose", "run"):
+            networks = self.pose_stage.models
+            models += [ModelUsed(network.name, network.weights_sha256) for network in networks]
+            settings["pose"] = self._pose_settings()
+        alone = len(settings) == 1
+        return made_by(command, models, next(iter(settings.values())) if alone else settings)
+
+    def _detections(self, image: ImageFile) -> Detections:
+        [found] = self.detection_stage([self.detection_stage.prepare(image)])
+        return as_written(found)
+
+    def _poses(self, image: ImageFile, found: Detections) -> Poses:
+        [poses] = self.pose_stage([self.pose_stage.prepare((image, found))])
+        return self.finish(poses)
+
+    def _detection_settings(self) -> dict[str, object]:
+        """Everything but the models that has a say in the boxes."""
+        chosen, stage = self.detection, self.detection_stage
+        return {
+            "suppression": asdict(stage.settings.suppression),
+            "scales": list(chosen.scales),
+            "flip": chosen.flip,
+            "min_score": stage.settings.min_score,
+            "backends": [origin.backend for origin in stage.origins],
+            **self._where(),
+        }
+
+    def _pose_settings(self) -> dict[str, object]:
+        """Everything but the models and boxes that has a say in the poses."""
+        return {
+            "head": self.pose.head,
+            "decoding": msgspec.to_builtins(self.pose_stage.decoding),
+            "rescore": self.pose.rescore,
+            "oks_nms": self.pose.oks_nms,
+            **self._where(),
+        }
+
+    def _where(self) -> dict[str, object]:
+        """The kind of device and the number format, which change results in their last digits."""
+        device = resolve_device(self.device)
+        dtype = resolve_precision(self.precision, device)
+        return {"device": device.type, "precision": precision_name(dtype)}
+
+
+def detect(
+    images: Pictures, *, options: DetectionOptions | None = None, **streaming: Any
+) -> Iterator[tuple[ImageFile, Detections]]:
+    """The people of each picture: `Pipeline.stream_detections`, and its arguments.
+
+    Without options the models are loaded once for all calls; with options at every call: make a
+    `Pipeline` to call it often.
+
+    Raises:
+        PosepipeError: as `Pipeline.stream_detections`.
+    """
+    pipeline = Pipeline(options) if options else _default_pipeline()
+    return pipeline.stream_detections(images, **streaming)
+
+
+def estimate_poses(
+    images: Pictures,
+    *,
+    options: PoseOptions | None = None,
+    detection: DetectionOptions | None = None,
+    **streaming: Any,
+) -> Iterator[tuple[ImageFile, Poses]]:
+    """The poses of the people of each picture: `Pipeline.stream`, and its arguments.
+
+    Without options the models are loaded once for all calls; with options at every call: make a
+    `Pipeline` to call it often.
+
+    Raises:
+        PosepipeError: as `Pipeline.stream`.
+    """
+    given = options or detection
+    pipeline = Pipeline(detection, options) if given else _default_pipeline()
+    return pipeline.stream(images, **streaming)
+
+
+@cache
+def _default_pipeline() -> Pipeline:
+    return Pipeline()
+
+
+def _load_detection(options: DetectionOptions, *, device: str, precision: str) -> DetectionStage:
+    def config_of(model: str | Path) -> str | Path | None:
+        """The config, for the one model that takes one; alone, any model must answer for it."""
+        alone = len(options.models) == 1
+        return options.config if alone or str(model) == DETECTRON2 else None
+
+    detectors = [
+        load_detector(
+            model,
+            config=config_of(model),
+            weights=options.weights,
+            device=device,
+            precision=precision,
+        )
+        for model in options.models
+    ]
+    first = detector_recipe(options.models[0], config=config_of(options.models[0]))
+    by_recipe = recipe_min_score(first)
+    settings = DetectionSettings(
+        suppression=options.suppression(recipe_suppression(first)),
+        scales=options.scales,
+        flip=options.flip,
+        min_score=by_recipe if options.min_score is None else options.min_score,
+        batch_size=options.batch_size,
+    )
+    return DetectionStage(detectors, settings)
+
+
+def _load_pose(options: PoseOptions, *, device: str, precision: str) -> PoseStage:
+    models = [
+        load_pose_model(
+            model,
+            weights=options.weights,
+            head=options.head,
+            device=device,
+            precision=precision,
+        )
+        for model in options.models
+    ]
+    switches = DecodingSwitches(options.flip, options.blur_kernel, options.quarter_offset)
+    return PoseStage(models, batch_size=options.batch_size, switches=switches)
+
+
+def _read(picture: Picture, colour: Colour) -> ImageFile:
+    image = one_picture(picture, colour=colour)
+    return replace(image, pixels=image.read())
+
+
+def _parts(
+    images: Pictures, *, colour: Colour, recursive: bool, together: int | None
+) -> Iterator[Iterable[ImageFile]]:
+    """The pictures, in parts that are finished one after the other: by default live ones singly."""
+    found = find_pictures(images, colour=colour, recursive=recursive)
+    if together is None and not is_live(images):
+        return iter([found])
+    if together is not None and together < 1:
+        raise OptionError(f"at least 1 picture must be taken together, got {together}")
+    stream = iter(found)
+    return iter(lambda: list(islice(stream, together or 1)), [])
+
+
+def _threads(part: Iterable[ImageFile], workers: int) -> int:
+    """There is nothing to read ahead in a part of one picture."""
+    return 0 if isinstance(part, list) and len(part) == 1 else workers
+
+
+def _results(
+    outcomes: Iterable[Outcome[ImageFile, T]], unreadable: Trouble
+) -> Iterator[tuple[ImageFile, T]]:
+    if unreadable not in get_args(Trouble):
+        raise OptionError(f"unreadable takes 'raise' or 'skip', got {unreadable!r}")
+    return _those_done(outcomes, unreadable)
+
+
+def _those_done(
+    outcomes: Iterable[Outcome[ImageFile, T]], unreadable: Trouble
+) -> Iterator[tuple[ImageFile, T]]:
+    for outcome in outcomes:
+        if outcome.result is not None:
+            yield outcome.item, outcome.result
+        elif unreadable == "raise" and outcome.error is not None:
+            raise outcome.error
