@@ -163,11 +163,17 @@ def test_a_model_whose_library_is_absent_is_not_fetched(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSEPIPE_MIRROR", server.url)
-    monkeypatch.setattr("posepipe.cli.fetching.find_spec", lambda _: None)
+    monkeypatch.setattr("posepipe.detection.backends.find_spec", lambda _: None)
     monkeypatch.setitem(sys.modules, "detectron2", None)
     blank(tmp_path / "pictures" / "a.jpg")
-    name = "detectron2-faster-rcnn-r-50-fpn-3x"
-    result = posepipe("detect", tmp_path / "pictures", "-o", tmp_path / "b.json", "--model", name)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "recipe.toml").write_text(
+        '[model]\nstage = "detection"\nsummary = "a test"\n'
+        '[detector]\nbackend = "detectron2"\nconfig = "a.yaml"\n'
+        '[weights]\nurls = ["https://example.org/w.pkl"]\n'
+    )
+    model = tmp_path / "theirs"
+    result = posepipe("detect", tmp_path / "pictures", "-o", tmp_path / "b.json", "--model", model)
     assert "needs detectron2, which is not installed" in error_of(result)
     assert server.requests == []
 
