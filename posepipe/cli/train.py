@@ -238,9 +238,9 @@ def _duration(seconds: float) -> str:
 
 
 def _how_to_go_on(run: Path, samples: int) -> str:
-    from posepipe.training.run_folder import CHECKPOINT_FILE
+    from posepipe.training.run_folder import RunFolder
 
-    if not (run / CHECKPOINT_FILE).is_file():
+    if not RunFolder(run).has_checkpoint:
         return ""
     return f" after {samples} samples; the same command with --resume goes on from {run}"
 

@@ -99,7 +99,7 @@ def lines_of_array(items: Iterable[object]) -> Iterator[bytes]:
     yield b"[]" if opening == b"[\n" else b"\n]"
 
 
-def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
+def write_whole(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     """Write a file so that it appears whole or not at all; until then an earlier one stays.
 
     The pieces go to a temporary file in the same folder, which takes the file's name once it is

@@ -1,7 +1,12 @@
-"""Checkpoints: all that a run needs to go on, in one file that is whole or the earlier one."""
+"""Checkpoints: all that a run needs to go on, in files that end with their own checksum.
+
+A run folder keeps the last two, ``checkpoint-N.pt`` after N samples. Of torch's own checks none
+finds a flipped bit among the numbers.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,8 +16,12 @@ import torch
 
 from posepipe.errors import TrainingError
 from posepipe.io.jsonfiles import write_whole
+from posepipe.zoo.weights import damage
 
-FORMAT = 1
+FORMAT = 2
+_MARK = b"\nsha256 "  # and 64 hexadecimal digits: of all that comes before
+_TAIL = len(_MARK) + 64
+_FORMAT_WITHOUT_CHECKSUM = 1
 
 
 @dataclass
@@ -58,11 +67,17 @@ class Checkpoint:
     optimiser: dict[str, Any]
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; the earlier one stays until the new one is whole.
+def checkpoints_of(folder: Path) -> list[Path]:
+    """A run's checkpoints, the latest first."""
+    found = [path for path in folder.glob("checkpoint*.pt") if _samples_of(path) is not None]
+    return sorted(found, key=lambda path: _samples_of(path) or 0, reverse=True)
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; of the others the one before it stays.
 
     Raises:
-        DocumentError: disk full, no permission, no such folder.
+        DocumentError: disk full, no permission, no such folder; the others all stay.
     """
     content = {
         "format": FORMAT,
@@ -73,7 +88,15 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_whole(path, [buffer.getvalue()])
+    digest = hashlib.sha256(buffer.getbuffer()).hexdigest().encode()
+    samples = checkpoint.progress.samples
+    path = folder / f"checkpoint-{samples:012d}.pt"
+    write_whole(path, [buffer.getbuffer(), _MARK, digest])
+    # Later ones are damaged, or this would not go on from an earlier one.
+    before = [other for other in checkpoints_of(folder) if (_samples_of(other) or 0) < samples]
+    for other in checkpoints_of(folder):
+        if other not in (path, *before[:1]):
+            other.unlink()
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -83,9 +106,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
         TrainingError: it cannot be read, is damaged, or of another version.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT:
+        data = path.read_bytes()
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be read: {error.strerror}") from None
+    has_checksum = data[-_TAIL:].startswith(_MARK)
+    saved = memoryview(data)[:-_TAIL] if has_checksum else data
+    if has_checksum and hashlib.sha256(saved).hexdigest().encode() != data[-64:]:
+        raise TrainingError(f"{path} is damaged: it is not what its checksum says")
+    try:
+        content = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
+        version = content["format"]
+        if version not in (FORMAT, _FORMAT_WITHOUT_CHECKSUM):
             raise TrainingError(f"{path} is of another version of posepipe: begin a new run")
+        if version == FORMAT and not has_checksum:
+            raise TrainingError(f"{path} is damaged: its end is missing")
         return Checkpoint(
             Progress(**content["progress"]),
             content["network"],
@@ -94,8 +128,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     except TrainingError:
         raise
-    except OSError as error:
-        raise TrainingError(f"{path} cannot be read: {error.strerror}") from None
     except Exception as error:  # damaged archives raise nearly anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise TrainingError(f"{path} is no checkpoint, or damaged: {reason}") from None
+        raise TrainingError(f"{path} is no checkpoint, or damaged: {damage(error)}") from None
+
+
+def _samples_of(path: Path) -> int | None:
+    """The number of a checkpoint's file; "checkpoint.pt", of earlier versions, comes first."""
+    number = path.stem.removeprefix("checkpoint").removeprefix("-")
+    return -1 if not number else int(number) if number.isdecimal() else None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from posepipe.io.jsonfiles import cannot_write, write_whole
+from posepipe.io.jsonfiles import read_bytes, write_whole
 
 METRICS_FILE = "metrics.csv"
 MINED_FILE = "mined.csv"
@@ -47,11 +47,8 @@ class MetricsLog:
         if not path.exists():
             writer.writerow([SAMPLES, *values])
         writer.writerow([str(samples), *(f"{value:.6g}" for value in values.values())])
-        try:
-            with path.open("a", encoding="utf-8") as stream:
-                stream.write(buffer.getvalue())
-        except OSError as error:
-            raise cannot_write(path, error) from None
+        before = read_bytes(path) if path.exists() else b""
+        write_whole(path, [before, buffer.getvalue().encode()])
 
     def curve(self, name: str, value: float, samples: int) -> None:
         """One more point of a curve."""

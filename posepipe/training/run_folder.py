@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,17 +18,32 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from posepipe.errors import TrainingError
-from posepipe.io.jsonfiles import read_bytes, write_whole
-from posepipe.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from posepipe.errors import DocumentError, TrainingError
+from posepipe.io.jsonfiles import decode, read_bytes, remove_leftovers, write_whole
+from posepipe.io.locks import Lock
+from posepipe.training.checkpoint import (
+    Checkpoint,
+    checkpoints_of,
+    load_checkpoint,
+    save_checkpoint,
+)
 from posepipe.training.tables import TrainingTable
-from posepipe.zoo.recipe import RECIPE_FILE, WEIGHTS_FILE, Recipe, load_recipe, sha256_of
+from posepipe.zoo.recipe import (
+    RECIPE_FILE,
+    WEIGHTS_FILE,
+    WEIGHTS_FILES,
+    Recipe,
+    load_recipe,
+    sha256_of,
+)
 
-CHECKPOINT_FILE = "checkpoint.pt"
 LAST_WEIGHTS_FILE = "last.safetensors"
 RUN_FILE = "run.json"
+LOCK_FILE = ".lock"
 PICTURES_FOLDER = "pictures"
 
+# Written after a checkpoint, never before one.
+_WEIGHTS = (LAST_WEIGHTS_FILE, *WEIGHTS_FILES)
 # What may change from one sitting to the next: it has no say in the weights.
 _FREE = ("model.summary", "training.workers", "training.checkpoint_minutes", "training.cache")
 # What a recipe may say of the weights it came with, or of where it came from.
@@ -114,10 +130,20 @@ class RunFolder:
         """Where drawn results go."""
         return self.path / PICTURES_FOLDER
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return bool(checkpoints_of(self.path))
+
     def holds_a_run(self) -> bool:
-        """Whether there is a run, or a model, in this folder."""
-        names = (RECIPE_FILE, CHECKPOINT_FILE, WEIGHTS_FILE, RUN_FILE)
-        return any((self.path / name).exists() for name in names)
+        """Whether there is a run, or a model, in this folder.
+
+        A run that ended before its first checkpoint, by its ``run.json``, is none: it has come to
+        nothing yet.
+        """
+        if self.has_checkpoint or any((self.path / name).exists() for name in _WEIGHTS):
+            return True
+        return (self.path / RECIPE_FILE).exists() and not self.has_record()
 
     def refusal(self) -> TrainingError:
         """The error of a run that would begin where there is one already."""
@@ -126,20 +152,46 @@ class RunFolder:
             "folder with -o"
         )
 
-    def begin_or_compare(self, recipe: Recipe) -> None:
-        """Make the folder and write its recipe, or see that the one there is the same.
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder and hold it for this process; leftovers of killed ones are removed.
 
         Raises:
-            TrainingError: the run there has another recipe (names the first difference), or the
-                folder cannot be made.
+            TrainingError: another process holds it, or it cannot be made or written to.
         """
-        if not self.holds_a_run():
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise TrainingError(f"{self.path} cannot be made: {error.strerror}") from None
-            write_whole(self.path / RECIPE_FILE, [tomli_w.dumps(recipe.tables).encode()])
-            return
+        busy = TrainingError(
+            f"another training is writing {self.path}: wait for it, or name another folder with -o"
+        )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = Lock(self.path / LOCK_FILE, busy)
+        except OSError as error:
+            raise TrainingError(f"{self.path} cannot be written: {error.strerror}") from None
+        try:
+            remove_leftovers(self.path)
+            yield
+        finally:
+            lock.release()
+
+    def begin(self, recipe: Recipe, record: RunRecord) -> None:
+        """Write what a run is begun with.
+
+        ``run.json`` comes first: a folder with that and nothing else is a start that was
+        interrupted, one with a recipe and nothing else may be somebody's model.
+
+        Raises:
+            DocumentError: disk full or no permission.
+        """
+        self.write_record(record)
+        write_whole(self.path / RECIPE_FILE, [tomli_w.dumps(recipe.tables).encode()])
+
+    def check_same(self, recipe: Recipe) -> None:
+        """Nothing, if the run here was begun with the same recipe.
+
+        Raises:
+            TrainingError: it has another one (names the first difference).
+            RecipeError: it cannot be read.
+        """
         difference = first_difference(load_recipe(self.path).tables, recipe.tables)
         if difference is not None:
             field, was, now = difference
@@ -148,14 +200,33 @@ class RunFolder:
                 "command with --resume added, or begin another run folder"
             )
 
-    def checkpoint(self) -> Checkpoint | None:
-        """The run's checkpoint; None where it has not come to its first.
+    def checkpoint(self, warn: Callable[[str], None] = lambda _: None) -> Checkpoint | None:
+        """The run's latest sound checkpoint; None where it has not come to its first.
+
+        Args:
+            warn: told of damaged ones, a line each.
 
         Raises:
-            TrainingError: it is damaged.
+            TrainingError: there are only damaged ones, or none any more.
         """
-        path = self.path / CHECKPOINT_FILE
-        return load_checkpoint(path) if path.exists() else None
+        errors: list[TrainingError] = []
+        for path in checkpoints_of(self.path):
+            try:
+                checkpoint = load_checkpoint(path)
+            except TrainingError as error:
+                errors.append(error)
+                continue
+            for damaged in errors:
+                warn(f"{damaged}: going on from {path.name}")
+            return checkpoint
+        there_were = [name for name in _WEIGHTS if (self.path / name).exists()]
+        if errors or there_were:
+            what = str(errors[0]) if errors else f"{self.path} has no checkpoint any more"
+            start = f" --start {self.path / there_were[0]}" if there_were else ""
+            raise TrainingError(
+                f"{what}: restore it, or begin another run folder with -o and{start or ' anew'}"
+            )
+        return None
 
     def save(self, checkpoint: Checkpoint, network: nn.Module) -> None:
         """Write the checkpoint, and the weights of this moment.
@@ -165,7 +236,7 @@ class RunFolder:
         Raises:
             DocumentError: disk full or no permission; what was there stays.
         """
-        save_checkpoint(self.path / CHECKPOINT_FILE, checkpoint)
+        save_checkpoint(self.path, checkpoint)
         _write_weights(self.path / LAST_WEIGHTS_FILE, network)
         if checkpoint.progress.best is None:
             self.keep_best(network)
@@ -192,9 +263,9 @@ class RunFolder:
         if not self.has_record():
             raise TrainingError(f"{self.path} is no run folder: it has no {RUN_FILE}")
         try:
-            return msgspec.json.decode(read_bytes(path), type=RunRecord)
-        except msgspec.DecodeError as error:
-            raise TrainingError(f"{path} is damaged: {error}") from None
+            return decode(read_bytes(path), RunRecord, path=path, what="a run's record")
+        except DocumentError as error:
+            raise TrainingError(f"{error}: restore it, or begin another run folder") from None
 
     def write_record(self, record: RunRecord) -> None:
         """Write ``run.json``.

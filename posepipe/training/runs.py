@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -118,7 +118,7 @@ def train(
         run: the folder to write; made if need be.
         options: see `TrainOptions`.
         report: told how the run is doing, after every step or (on GPUs) every tenth.
-        warn: told what may be wrong with the data, a line each.
+        warn: told what may be wrong with the data or the run folder, a line each.
         interruption: entered while steps are made; gives what is asked between them whether to
             stop with a checkpoint.
 
@@ -139,11 +139,13 @@ def train(
     torch.manual_seed(table.seed)
     task = build_task(given, table, device=processes.device, start=options.start)
     task.module = processes.with_synchronised_norms(task.module, frozen_norm=table.frozen_norm)
-    _by_first(processes, lambda: folder.begin_or_compare(given))
-    checkpoint = folder.checkpoint()
-    if processes.is_first:
-        _note_sitting(folder, given, table, options, checkpoint, processes)
-    with interruption() as stop:
+    with ExitStack() as stack:
+        _by_first(processes, lambda: stack.enter_context(folder.held()))
+        _by_first(processes, lambda: _begin_or_compare(folder, given, table, options))
+        checkpoint = folder.checkpoint(warn if processes.is_first else lambda _: None)
+        if processes.is_first:
+            _note_sitting(folder, checkpoint, processes)
+        stop = stack.enter_context(interruption())
         loop = Loop(
             task,
             table,
@@ -255,25 +257,27 @@ def _findings(table: TrainingTable) -> list[Finding]:
     return check_data(table.data, table.validate, skeleton=COCO_PERSON, keypoints=poses)
 
 
-def _note_sitting(
-    folder: RunFolder,
-    recipe: Recipe,
-    table: TrainingTable,
-    options: TrainOptions,
-    checkpoint: Checkpoint | None,
-    processes: Processes,
+def _begin_or_compare(
+    folder: RunFolder, recipe: Recipe, table: TrainingTable, options: TrainOptions
 ) -> None:
-    """Add this start to ``run.json``."""
+    """Write what the run begins with, or see that it goes on with what it began with."""
+    if folder.holds_a_run() and not options.resume:  # somebody was quicker
+        raise folder.refusal()
     data = [*_data_used("train", table.data), *_data_used("validate", table.validate)]
-    samples = 0 if checkpoint is None else checkpoint.progress.samples
-    now = sitting(samples, processes=processes.world, device=processes.device.type)
-    if folder.has_record():
-        record = folder.read_record()
-        check_same_data(record.data, data, folder.path)
-        folder.write_record(replace(record, sittings=[*record.sittings, now]))
+    if folder.holds_a_run():
+        folder.check_same(recipe)
+        check_same_data(folder.read_record().data, data, folder.path)
         return
     start = sha256_by_name([str(options.start or ""), table.imagenet_weights])
-    folder.write_record(RunRecord(recipe.name, table.seed, data, start, [now]))
+    folder.begin(recipe, RunRecord(recipe.name, table.seed, data, start, []))
+
+
+def _note_sitting(folder: RunFolder, checkpoint: Checkpoint | None, processes: Processes) -> None:
+    """Add this start to ``run.json``."""
+    samples = 0 if checkpoint is None else checkpoint.progress.samples
+    now = sitting(samples, processes=processes.world, device=processes.device.type)
+    record = folder.read_record()
+    folder.write_record(replace(record, sittings=[*record.sittings, now]))
 
 
 def _data_used(use: str, tables: Sequence[DataTable]) -> Iterable[DataUsed]:

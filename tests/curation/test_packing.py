@@ -42,7 +42,7 @@ def run(tiny_recipe: Path) -> Path:
     RunFolder(tiny_recipe).write_record(record)
     (tiny_recipe / "metrics.csv").write_text(METRICS)
     progress = Progress(samples=24, steps=6, seconds=120.0)
-    save_checkpoint(tiny_recipe / "checkpoint.pt", Checkpoint(progress, {}, None, {}))
+    save_checkpoint(tiny_recipe, Checkpoint(progress, {}, None, {}))
     return tiny_recipe
 
 

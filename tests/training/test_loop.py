@@ -66,7 +66,7 @@ def test_the_loop_learns_and_tells_how_it_goes(tmp_path: Path) -> None:
     assert sum(sitting.losses[-3:]) < 0.6 * sum(sitting.losses[:3])
     assert [report.samples for report in sitting.reports[:-1]] == list(range(8, 81, 8))
     assert sitting.reports[-1].measured is not None
-    assert (tmp_path / "checkpoint.pt").is_file()
+    assert (tmp_path / "checkpoint-000000000080.pt").is_file()
 
 
 @pytest.mark.parametrize("stops", [(3,), (1, 2, 9)])
@@ -245,11 +245,3 @@ def test_the_iterator_of_batches_is_closed(tmp_path: Path) -> None:
     task.batches = watched  # type: ignore[method-assign]
     Sitting(tmp_path, task, TABLE).loop.run()
     assert closed == [True]
-
-
-def test_a_damaged_checkpoint_is_one_line(tmp_path: Path) -> None:
-    Sitting(tmp_path, Line(), TABLE, minutes=1e-9).loop.run()
-    path = tmp_path / "checkpoint.pt"
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(TrainingError, match=r"checkpoint.pt is no checkpoint, or damaged"):
-        RunFolder(tmp_path).checkpoint()
