@@ -105,8 +105,15 @@ def _detectron2_native() -> Backend:
     return detector
 
 
+def _rtmdet() -> Backend:
+    from posepipe.detection import rtmdet
+
+    return rtmdet
+
+
 BACKENDS: Mapping[str, Registered] = {
     "torchvision": Registered(_torchvision),
+    "rtmdet": Registered(_rtmdet),
     DETECTRON2: Registered(_detectron2, library="detectron2"),
     "detectron2_native": Registered(_detectron2_native),
 }

@@ -42,7 +42,7 @@ class DetectorTable(Table, frozen=True):
             need 0, which its own loader sets as well.
     """
 
-    backend: Literal["torchvision", "detectron2", "detectron2_native"] = "torchvision"
+    backend: Literal["torchvision", "rtmdet", "detectron2", "detectron2_native"] = "torchvision"
     config: str = ""
     category_ids: tuple[int, ...] = ()
     batch_norm_eps: Annotated[float, Meta(ge=0)] | None = None

@@ -16,11 +16,15 @@ from torchvision.models.resnet import Bottleneck
 
 from posepipe.errors import RecipeError
 from posepipe.networks.classifier import load_classifier_weights
+from posepipe.networks.cspnext import CSPNeXt
 from posepipe.networks.lite_hrnet import LiteHRNet
 from posepipe.networks.timm_trunk import TimmTrunk
 from posepipe.networks.trunk import Trunk
 
-TRUNKS: Mapping[str, Callable[[], Trunk]] = {"lite_hrnet_wider_naive_18": LiteHRNet}
+TRUNKS: Mapping[str, Callable[[], Trunk]] = {
+    "cspnext_nano": CSPNeXt,
+    "lite_hrnet_wider_naive_18": LiteHRNet,
+}
 """Trunks that are written here, with random weights."""
 
 _NO_BOTTLENECKS = (

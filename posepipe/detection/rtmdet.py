@@ -1,0 +1,321 @@
+"""RTMDet: a detector of a single stage, which says at every cell of a pyramid what is there.
+
+Lyu et al., "RTMDet: An Empirical Study of Designing Real-Time Object Detectors" (2022), written
+here in plain PyTorch on `posepipe.networks.cspnext`: at strides 8, 16 and 32 each cell gives a
+score for every class and the distances from its corner (x, y) = stride * index to the four sides of
+a box. Every box that scores enough is handed over, as by all detectors here; NMS comes later.
+
+The score of the published weights is trained to be the box's IoU with the truth: it says both
+whether there is something and how well the box fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from msgspec import Meta
+from torch import Tensor, nn
+
+from posepipe.detection.candidates import (
+    Candidates,
+    CandidatesTable,
+    Origin,
+    Prepared,
+    by_shape,
+)
+from posepipe.networks.cspnext import PAFPN, CSPNeXt, SeparableUnit
+from posepipe.networks.precision import run_in_precision
+from posepipe.zoo.recipe import Recipe, Table
+from posepipe.zoo.weights import find_weights, fit_state, read_state
+
+STRIDES = (8, 16, 32)
+_LARGEST_STRIDE = STRIDES[-1]
+_HEAD_UNITS = 2
+_PRIOR = 0.01  # what every score is before any training
+
+Side = Annotated[int, Meta(ge=32, le=8192)]
+Rgb = tuple[float, float, float]
+
+
+class RTMDetTable(Table, frozen=True):
+    """The recipe's table ``[network]`` of a detector of the backend "rtmdet"; the defaults: nano.
+
+    Attributes:
+        classes: background included, as in all detectors here; person is class 1.
+        width: channels of the trunk relative to RTMDet-l's.
+        depth: blocks relative to RTMDet-l's.
+        channels: of the pyramid and the head.
+        norm: batch normalisations; published weights come with theirs folded into convolutions.
+    """
+
+    classes: Annotated[int, Meta(ge=2)] = 2
+    width: Annotated[float, Meta(gt=0)] = 0.25
+    depth: Annotated[float, Meta(gt=0)] = 0.33
+    channels: Annotated[int, Meta(ge=1)] = 64
+    norm: bool = True
+
+
+class RTMDetPreprocessing(Table, frozen=True):
+    """The recipe's table ``[preprocessing]`` of a detector of the backend "rtmdet".
+
+    Attributes:
+        long_side: what the picture's longer side becomes in the network, in pixels.
+        colour_order: of the network's channels.
+        mean: RGB, subtracted from pixels in [0, 1].
+        std: RGB, divides them then.
+        fill: grey level in 0…255 with which pictures are padded at the right and at the bottom.
+    """
+
+    long_side: Side = 512
+    colour_order: Literal["rgb", "bgr"] = "bgr"
+    mean: Rgb = (0.485, 0.456, 0.406)
+    std: Rgb = (0.229, 0.224, 0.225)
+    fill: Annotated[int, Meta(ge=0, le=255)] = 114
+
+
+class RTMDet(nn.Module):
+    """Trunk, pyramid and head.
+
+    Attributes:
+        backbone: a `CSPNeXt`.
+        neck: a `PAFPN`.
+        head: an `RTMDetHead`.
+    """
+
+    def __init__(self, table: RTMDetTable) -> None:
+        super().__init__()
+        self.backbone = CSPNeXt(width=table.width, depth=table.depth, norm=table.norm)
+        self.neck = PAFPN(
+            self.backbone.channels[1:], table.channels, depth=table.depth, norm=table.norm
+        )
+        self.head = RTMDetHead(table.channels, table.classes - 1, norm=table.norm)
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Score logits and distances at every cell.
+
+        Args:
+            images: (B, 3, H, W), normalised, H and W multiples of 32.
+
+        Returns:
+            For each stride (B, classes, h, w) logits, and (B, 4, h, w) pixels from the cell's
+            corner to the left, top, right and bottom of its box; they may be negative.
+        """
+        scores, distances = self.head(self.neck(self.backbone(images)[1:]))
+        return scores, distances
+
+
+class RTMDetHead(nn.Module):
+    """Two convolutions for the scores and two for the boxes, of each level its own.
+
+    The paper's head shares its convolutions among levels and not their normalisations; with the
+    normalisations folded into them, they are different ones.
+    """
+
+    def __init__(self, channels: int, classes: int, *, norm: bool) -> None:
+        super().__init__()
+
+        def units() -> nn.Sequential:
+            return nn.Sequential(
+                *(SeparableUnit(channels, channels, 3, norm=norm) for _ in range(_HEAD_UNITS))
+            )
+
+        self.score_units = nn.ModuleList(units() for _ in STRIDES)
+        self.box_units = nn.ModuleList(units() for _ in STRIDES)
+        self.scores = nn.ModuleList(nn.Conv2d(channels, classes, 1) for _ in STRIDES)
+        self.boxes = nn.ModuleList(nn.Conv2d(channels, 4, 1) for _ in STRIDES)
+        for layer in self.scores:
+            assert isinstance(layer.bias, Tensor)  # noqa: S101
+            nn.init.constant_(layer.bias, float(np.log(_PRIOR / (1 - _PRIOR))))
+
+    def forward(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """See `RTMDet.forward`."""
+        scores = [
+            layer(units(level))
+            for layer, units, level in zip(self.scores, self.score_units, levels, strict=True)
+        ]
+        boxes = [
+            layer(units(level)) * stride
+            for layer, units, level, stride in zip(
+                self.boxes, self.box_units, levels, STRIDES, strict=True
+            )
+        ]
+        return scores, boxes
+
+
+def cell_corners(size_hw: tuple[int, int], device: torch.device | None = None) -> Tensor:
+    """The corners (P, 2) x, y of all cells of an input's levels, in its pixels, row by row.
+
+    >>> cell_corners((32, 32))[[0, 1, 4, -1]].tolist()
+    [[0.0, 0.0], [8.0, 0.0], [0.0, 8.0], [0.0, 0.0]]
+    """
+    levels = []
+    for stride in STRIDES:
+        y, x = torch.meshgrid(
+            torch.arange(size_hw[0] // stride, dtype=torch.float32, device=device) * stride,
+            torch.arange(size_hw[1] // stride, dtype=torch.float32, device=device) * stride,
+            indexing="ij",
+        )
+        levels.append(torch.stack([x, y], dim=-1).flatten(0, 1))
+    return torch.cat(levels)
+
+
+def flat(levels: Sequence[Tensor]) -> Tensor:
+    """(B, C, h, w) of every level as (B, P, C), in the order of `cell_corners`."""
+    return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
+
+
+def decoded(distances: Tensor, corners: Tensor) -> Tensor:
+    """Boxes (B, P, 4) of distances (B, P, 4) from corners (P, 2)."""
+    return torch.cat([corners - distances[..., :2], corners + distances[..., 2:]], dim=-1)
+
+
+class RTMDetDetector:
+    """A `posepipe.detection.candidates.Detector` around an `RTMDet`.
+
+    Attributes:
+        network: in evaluation mode on its device.
+        origin: what it is made of.
+    """
+
+    def __init__(
+        self,
+        network: RTMDet,
+        *,
+        origin: Origin,
+        preprocessing: RTMDetPreprocessing | None = None,
+        min_score: float = 0.05,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Take over a network with its weights.
+
+        Args:
+            network: with its weights.
+            origin: what it is made of.
+            preprocessing: the published models' if None.
+            min_score: boxes that do not score higher are not handed over.
+            device: where it runs; the CPU if None.
+            dtype: of convolutions; box arithmetic stays in float32.
+        """
+        self.origin = origin
+        self._preprocessing = preprocessing or RTMDetPreprocessing()
+        self._min_score = min_score
+        self._device = device or torch.device("cpu")
+        self._normalised = Normalised(self._preprocessing).to(self._device)
+        run_in_precision([network], dtype)
+        self.network = network.eval().requires_grad_(False).to(self._device)
+        self.network.to(memory_format=torch.channels_last)
+
+    def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> Prepared:
+        """The picture at the network's size, not yet padded: see `Detector.prepare`."""
+        height, width = image.shape[:2]
+        factor = scale * self._preprocessing.long_side / max(height, width)
+        size_wh = (max(1, round(width * factor)), max(1, round(height * factor)))
+        if size_wh != (width, height):
+            how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+            image = cv2.resize(image, size_wh, interpolation=how).astype(np.uint8, copy=False)
+        return Prepared(np.ascontiguousarray(image), (width, height))
+
+    def __call__(self, batch: Sequence[Prepared]) -> list[Candidates]:
+        """The candidates of each picture; pictures that pad to the same shape run together."""
+        found: list[Candidates] = [Candidates.none()] * len(batch)
+        for group in by_shape([_padded_shape(ready.pixels) for ready in batch]):
+            members = [batch[position] for position in group]
+            for position, candidates in zip(group, self._run(members), strict=True):
+                found[position] = candidates
+        return found
+
+    @torch.inference_mode()
+    def _run(self, batch: Sequence[Prepared]) -> list[Candidates]:
+        height, width = _padded_shape(batch[0].pixels)
+        pixels = np.full((len(batch), height, width, 3), self._preprocessing.fill, np.uint8)
+        for place, ready in zip(pixels, batch, strict=True):
+            place[: ready.pixels.shape[0], : ready.pixels.shape[1]] = ready.pixels
+        images = self._normalised(torch.from_numpy(pixels).to(self._device))
+        logits, distances = self.network(images)
+        scores = flat(logits).sigmoid()
+        boxes = decoded(flat(distances), cell_corners((height, width), self._device))
+        return [
+            self._candidates(of_picture, at, ready)
+            for of_picture, at, ready in zip(scores, boxes, batch, strict=True)
+        ]
+
+    def _candidates(self, scores: Tensor, boxes: Tensor, ready: Prepared) -> Candidates:
+        solid = (boxes[:, 2:] > boxes[:, :2]).all(dim=1, keepdim=True)
+        cells, classes = torch.nonzero((scores > self._min_score) & solid, as_tuple=True)
+        return Candidates(
+            ready.in_given_pixels(boxes[cells].cpu().numpy()),
+            scores[cells, classes].cpu().numpy(),
+            (classes + 1).cpu().numpy(),
+        )
+
+
+class Normalised(nn.Module):
+    """From (B, H, W, 3) uint8 RGB pixels to the network's (B, 3, H, W) input."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, table: RTMDetPreprocessing) -> None:
+        super().__init__()
+        self._bgr = table.colour_order == "bgr"
+        for name, rgb in (("mean", table.mean), ("std", table.std)):
+            self.register_buffer(name, 255 * torch.tensor(rgb), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """The input, in the memory layout channels_last."""
+        values = (pixels.float() - self.mean) / self.std
+        return (values.flip(-1) if self._bgr else values).permute(0, 3, 1, 2)
+
+
+def _padded_shape(pixels: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    height, width = (-(-side // _LARGEST_STRIDE) * _LARGEST_STRIDE for side in pixels.shape[:2])
+    return height, width
+
+
+def load(
+    recipe: Recipe,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    weights: str | Path | None = None,
+) -> RTMDetDetector:
+    """The detector of a recipe with ``backend = "rtmdet"``: see `Backend.load`.
+
+    ``[network]``, ``[preprocessing]`` and ``[candidates]`` are read.
+    """
+    network = build(recipe)
+    path, digest = find_weights(recipe, weights)
+    fit_state(network, read_state(path), path)
+    origin = Origin(recipe.name, f"torch {torch.__version__}", digest)
+    return detector(network, recipe, origin=origin, device=device, dtype=dtype)
+
+
+def build(recipe: Recipe) -> RTMDet:
+    """The recipe's network with random weights: see `Backend.build`."""
+    return RTMDet(recipe.table("network", RTMDetTable))
+
+
+def detector(
+    network: RTMDet,
+    recipe: Recipe,
+    *,
+    origin: Origin,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> RTMDetDetector:
+    """A detector around a network of `build`: see `Backend.detector`."""
+    return RTMDetDetector(
+        network,
+        origin=origin,
+        preprocessing=recipe.table("preprocessing", RTMDetPreprocessing),
+        min_score=recipe.table("candidates", CandidatesTable).min_score,
+        device=device,
+        dtype=dtype,
+    )
