@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from posepipe.core.shapes import check_same_length, checked
+from posepipe.core.skeleton import COCO_PERSON, Skeleton
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,7 @@ class Poses:
         scores: (N,) float64 pose scores, whatever rule made them (`posepipe.scoring.rescore`).
         boxes_xyxy: (N, 4) float64 pixels, the boxes the poses were looked for in.
         box_scores: (N,) float64 the detector's scores of those boxes.
+        skeleton: what the K keypoints are.
 
     Raises:
         ValueError: a wrong shape, lengths that differ, or a value that is not finite.
@@ -31,10 +33,13 @@ class Poses:
     scores: npt.NDArray[np.float64]
     boxes_xyxy: npt.NDArray[np.float64]
     box_scores: npt.NDArray[np.float64]
+    skeleton: Skeleton = COCO_PERSON
 
     def __post_init__(self) -> None:
         fields = {
-            "keypoints": checked("keypoints", self.keypoints, ("N", "K", 3), np.float64),
+            "keypoints": checked(
+                "keypoints", self.keypoints, ("N", len(self.skeleton), 3), np.float64
+            ),
             "scores": checked("scores", self.scores, ("N",), np.float64),
             "boxes_xyxy": checked("boxes_xyxy", self.boxes_xyxy, ("N", 4), np.float64),
             "box_scores": checked("box_scores", self.box_scores, ("N",), np.float64),

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
+
+Side = Literal["left", "right", "middle"]
+
+DEFAULT_SIGMA = 0.067
+"""The sigma of a keypoint of which none is known: the mean of COCO's 17, to three decimals."""
+
+PERSON = "person"
+"""COCO's name of the category of people."""
+
+_SIDES: dict[str, Side] = {"left": "left", "l": "left", "right": "right", "r": "right"}
+_WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -11,12 +26,20 @@ class Skeleton:
     """The keypoints of one kind of body.
 
     Attributes:
-        name: how recipes refer to it.
+        name: how messages refer to it.
         keypoints: K names, in the order of every `(K, 3)` array.
-        mirror_pairs: index pairs (left, right) that exchange their places in a mirror image.
+        mirror_pairs: index pairs (left, right) that exchange their places in a mirror image; left
+            is the body's own.
         limbs: index pairs that a drawing connects.
         sigmas: K per-keypoint standard deviations of OKS (COCO's keypoint evaluation page);
-            a keypoint's tolerance is 2·sigma times the square root of the person's area.
+            a keypoint's tolerance is 2·sigma times the square root of the body's area.
+        category: what annotation files call what has these keypoints.
+        upper_body: indices of the keypoints of the upper half, for augmentation by half bodies;
+            () where bodies have no halves.
+
+    Raises:
+        ValueError: no keypoints, a name twice, an index that there is not, a keypoint in two
+            mirror pairs, or sigmas that are not K positive numbers.
     """
 
     name: str
@@ -24,6 +47,29 @@ class Skeleton:
     mirror_pairs: tuple[tuple[int, int], ...]
     limbs: tuple[tuple[int, int], ...]
     sigmas: tuple[float, ...]
+    category: str = PERSON
+    upper_body: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.keypoints:
+            raise ValueError("a skeleton needs at least one keypoint")
+        twice = [name for name in self.keypoints if self.keypoints.count(name) > 1]
+        if twice:
+            raise ValueError(f"keypoint {twice[0]!r} is there twice")
+        paired = [index for pair in self.mirror_pairs for index in pair]
+        indices = [*paired, *(end for limb in self.limbs for end in limb), *self.upper_body]
+        if unknown := [index for index in indices if not 0 <= index < len(self.keypoints)]:
+            last = len(self.keypoints) - 1
+            raise ValueError(f"keypoints are numbered 0 to {last}: there is no {unknown[0]}")
+        if len(set(paired)) != len(paired):
+            double = next(index for index in paired if paired.count(index) > 1)
+            raise ValueError(f"keypoint {self.keypoints[double]!r} is in mirror_pairs twice")
+        if len(self.sigmas) != len(self.keypoints):
+            raise ValueError(
+                f"sigmas has {len(self.sigmas)} numbers for {len(self.keypoints)} keypoints"
+            )
+        if not all(0 < sigma < math.inf for sigma in self.sigmas):
+            raise ValueError(f"sigmas must be positive numbers, got {min(self.sigmas)}")
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -40,10 +86,47 @@ class Skeleton:
             order[left], order[right] = right, left
         return tuple(order)
 
-    def side(self, keypoint: int) -> str:
-        """The person's own side that a keypoint is on: "left", "right" or "middle"."""
-        name = self.keypoints[keypoint]
-        return next((side for side in ("left", "right") if name.startswith(side)), "middle")
+    def side(self, keypoint: int) -> Side:
+        """The body's own side that a keypoint is on, as the mirror pairs have it."""
+        for left, right in self.mirror_pairs:
+            if keypoint in (left, right):
+                return "left" if keypoint == left else "right"
+        return "middle"
+
+
+def side_and_part(name: str) -> tuple[Side, str]:
+    """What a keypoint's name says of its side, and the rest of it, which both sides share.
+
+    A side is one word of the name: "left", "right", "L" or "R".
+
+    >>> side_and_part("left_eye"), side_and_part("R_F_Paw"), side_and_part("earLeft")
+    (('left', 'eye'), ('right', 'f_paw'), ('left', 'ear'))
+    >>> side_and_part("nose")
+    ('middle', 'nose')
+    """
+    words = [word.lower() for word in _WORDS.findall(name)]
+    places = [place for place, word in enumerate(words) if word in _SIDES]
+    if len(places) != 1 or len(words) == 1:
+        return "middle", name
+    (place,) = places
+    return _SIDES[words[place]], "_".join(words[:place] + words[place + 1 :])
+
+
+def mirror_pairs_by_name(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """The index pairs (left, right) of keypoints whose names differ in their side alone.
+
+    >>> mirror_pairs_by_name(["nose", "left_eye", "right_eye", "left_horn"])
+    ((1, 2),)
+    """
+    by_part: dict[str, dict[Side, list[int]]] = {}
+    for index, name in enumerate(names):
+        side, part = side_and_part(name)
+        by_part.setdefault(part, {}).setdefault(side, []).append(index)
+    return tuple(
+        (of_side["left"][0], of_side["right"][0])
+        for of_side in by_part.values()
+        if len(of_side.get("left", ())) == len(of_side.get("right", ())) == 1
+    )
 
 
 COCO_PERSON = Skeleton(
@@ -98,4 +181,5 @@ COCO_PERSON = Skeleton(
             *(1.07, 1.07, 0.87, 0.87, 0.89, 0.89),
         )
     ),
+    upper_body=tuple(range(11)),
 )

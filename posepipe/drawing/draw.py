@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from posepipe.core.boxes import Detections, area
 from posepipe.core.poses import Poses
-from posepipe.core.skeleton import COCO_PERSON, Skeleton
+from posepipe.core.skeleton import Skeleton
 from posepipe.drawing.shapes import (
     Canvas,
     Colour,
@@ -30,7 +30,6 @@ def draw_poses(
     image: npt.NDArray[np.uint8],
     poses: Poses,
     *,
-    skeleton: Skeleton = COCO_PERSON,
     style: DrawStyle | None = None,
 ) -> npt.NDArray[np.uint8]:
     """The picture with people's skeletons, boxes and scores.
@@ -41,7 +40,6 @@ def draw_poses(
     Args:
         image: (H, W, 3) uint8 RGB; it stays as it is.
         poses: of this picture, in its pixels; people outside of it are cut off; nobody is legal.
-        skeleton: what the keypoints are.
         style: colours and what to draw; None is the default style.
 
     Returns:
@@ -49,14 +47,9 @@ def draw_poses(
 
     Raises:
         ImageError: the picture is not (H, W, 3) uint8.
-        ValueError: the poses' keypoints are not those of the skeleton.
     """
     style = style or DrawStyle()
     canvas = _copy(image)
-    if len(poses) and poses.keypoints.shape[1] != len(skeleton):
-        raise ValueError(
-            f"{poses.keypoints.shape[1]} keypoints a pose, but {skeleton.name} has {len(skeleton)}"
-        )
     sizes = np.array([_person_size(poses, index, style) for index in range(len(poses))])
     shown = [index for index in np.argsort(-sizes) if poses.scores[index] >= style.min_score]
     if style.boxes:
@@ -65,7 +58,7 @@ def draw_poses(
     if style.skeletons and shown and canvas.size:
         plain = canvas.copy()
         for index in shown:
-            _draw_skeleton(canvas, poses.keypoints[index], sizes[index], skeleton, style)
+            _draw_skeleton(canvas, poses.keypoints[index], sizes[index], poses.skeleton, style)
         cv2.addWeighted(canvas, style.opacity, plain, 1 - style.opacity, 0, dst=canvas)
     if style.scores:
         _draw_scores(canvas, poses.boxes_xyxy[shown], poses.scores[shown], style)

@@ -17,9 +17,9 @@ class DrawStyle:
     eyes and in grey prints (blue and orange as in Okabe and Ito's palette, made brighter).
 
     Attributes:
-        left: of keypoints and limbs on the person's own left side.
+        left: of keypoints and limbs on the body's own left side.
         right: of those on the right side.
-        middle: of the nose, and of limbs from one side to the other.
+        middle: of keypoints without a side, such as the nose, and of limbs between the sides.
         box: of boxes around people.
         min_confidence: keypoints below it, and limbs that end at one, are left out.
         min_score: people whose pose score is below it are left out; 0 draws everybody.

@@ -1,4 +1,4 @@
-"""Which categories of a file are people, and whether its keypoints are the skeleton's."""
+"""Which categories of a file are the skeleton's, and whether its keypoints are."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from posepipe.core.skeleton import Skeleton
 from posepipe.io.entries import CategoryEntry, Entries
 from posepipe.io.findings import EXAMPLES, Finding, noted
 
-PERSON = "person"
 PERSON_ID = 1  # COCO's category id of a person, in every file of its own
 
 
 def person_categories(
     entries: Entries, skeleton: Skeleton, where: str
 ) -> tuple[tuple[CategoryEntry, ...], list[Finding]]:
-    """The categories of people: those named "person", else those with the skeleton's keypoints.
+    """The categories of people: those named as the skeleton's, else those with its keypoints.
 
     A file without categories means COCO's id, or the one id that all its annotations have. Where
     there are categories and none is a person's, the finding is fatal.
@@ -26,31 +25,37 @@ def person_categories(
         skeleton: the people's.
         where: the file's name, for the findings.
     """
-    named = tuple(c for c in entries.categories if _plain(c.name) == PERSON)
+    wanted = skeleton.category
+    named = tuple(c for c in entries.categories if _plain(c.name) == _plain(wanted))
     if len(named) > 1:
         ids = ", ".join(str(category.id) for category in named)
         return named, noted(
-            where, "categories named 'person'", [f"ids {ids}"] * len(named), len(named), "all count"
+            where,
+            f"categories named {wanted!r}",
+            [f"ids {ids}"] * len(named),
+            len(named),
+            "all count",
         )
     if named:
         return named, []
     if not entries.categories:
         used = {entry.category_id for entry in entries.annotations}
         if not used or PERSON_ID in used or len(used) > 1:
-            return (CategoryEntry(PERSON_ID, PERSON),), []
+            return (CategoryEntry(PERSON_ID, wanted),), []
         (only,) = used
         what = "categories that are not listed, while all annotations have one and the same"
-        return (CategoryEntry(only, PERSON),), noted(
-            where, what, [f"id {only}"], 1, "taken for people"
+        return (CategoryEntry(only, wanted),), noted(
+            where, what, [f"id {only}"], 1, f"taken for {wanted!r}"
         )
-    alike = tuple(c for c in entries.categories if _plain_all(c.keypoints) == skeleton.keypoints)
+    plain = _plain_all(skeleton.keypoints)
+    alike = tuple(c for c in entries.categories if _plain_all(c.keypoints) == plain)
     if alike:
         names = [repr(category.name) for category in alike]
         return alike, noted(
-            where, "categories not named 'person'", names, len(alike), "its keypoints are people's"
+            where, f"categories not named {wanted!r}", names, len(alike), "their keypoints are its"
         )
     listed = ", ".join(category.name for category in entries.categories[:5])
-    what = f"no category 'person', only: {listed}"
+    what = f"no category {wanted!r}, only: {listed}"
     return (), [Finding(True, where, what, 0, len(entries.categories))]
 
 
@@ -68,21 +73,20 @@ def keypoint_names(
         fatal: whether the labels' keypoints are needed.
     """
     findings = []
+    plain = _plain_all(skeleton.keypoints)
     for category in categories:
         names = _plain_all(category.keypoints)
-        if not names or all(name.isdigit() for name in names) or names == skeleton.keypoints:
+        if not names or all(name.isdigit() for name in names) or names == plain:
             continue
         if len(names) != len(skeleton):
             differing = [f"{len(names)} in place of {len(skeleton)}"]
         else:
             differing = [
                 f"{place}: {is_named} in place of {wanted}"
-                for place, (is_named, wanted) in enumerate(
-                    zip(names, skeleton.keypoints, strict=True), start=1
-                )
+                for place, (is_named, wanted) in enumerate(zip(names, plain, strict=True), start=1)
                 if is_named != wanted
             ]
-        order = "in another order" if sorted(names) == sorted(skeleton.keypoints) else "others"
+        order = "in another order" if sorted(names) == sorted(plain) else "others"
         findings.append(
             Finding(
                 fatal,

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from posepipe.core.boxes import Detections, area, xywh_to_xyxy
 from posepipe.core.poses import PoseLabels
 from posepipe.core.shapes import check_same_length, checked
-from posepipe.core.skeleton import COCO_PERSON, Skeleton
-from posepipe.io.categories import PERSON, PERSON_ID, person_categories
+from posepipe.core.skeleton import COCO_PERSON, PERSON, Skeleton
+from posepipe.io.categories import PERSON_ID, person_categories
 from posepipe.io.entries import AnnotationEntry, CategoryEntry, Entries, ImageEntry, read_entries
 from posepipe.io.findings import Finding, refuse_fatal
 from posepipe.io.jsonfiles import read_bytes

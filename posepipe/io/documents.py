@@ -10,11 +10,10 @@ import msgspec
 import numpy as np
 
 from posepipe.core.poses import Poses
-from posepipe.core.skeleton import COCO_PERSON
+from posepipe.core.skeleton import COCO_PERSON, PERSON, Skeleton
 from posepipe.errors import DocumentError, ImageError, OptionError
 from posepipe.io.checking import check_boxes
 from posepipe.io.coco import (
-    PERSON,
     PERSON_ID,
     ImageEntry,
     image_files,
@@ -149,15 +148,15 @@ def read_keypoints(path: str | Path, *, images: str | Path | None = None) -> Key
     """The poses of a kps.json, or of another program's COCO keypoint results.
 
     Where another program's results have no file names, they are taken to be COCO's; no boxes: the
-    extent of the keypoints; no box scores: the poses' own.
+    extent of the keypoints; no box scores: the poses' own; no skeleton: COCO's person.
 
     Args:
         path: the JSON file.
         images: the folder of the pictures, where the file does not say it or they have moved.
 
     Raises:
-        DocumentError: not such a list, keypoints of another number than 17, a number that is not
-            finite.
+        DocumentError: not such a list, keypoints of another number than the skeleton's, poses of
+            several skeletons in a picture, a number that is not finite.
         ImageError: no such folder.
     """
     path = Path(path)
@@ -173,15 +172,23 @@ def read_keypoints(path: str | Path, *, images: str | Path | None = None) -> Key
         if record.category_id != PERSON_ID:
             others += 1
             continue
-        if len(record.keypoints) != 3 * len(COCO_PERSON):
+        skeleton = _skeleton(record)
+        if len(record.keypoints) != 3 * len(skeleton):
             raise DocumentError(
-                f"{path}: [{place}].keypoints has {len(record.keypoints)} numbers, "
-                f"{3 * len(COCO_PERSON)} are needed: x, y, confidence of {len(COCO_PERSON)}"
+                f"{path}: [{place}].keypoints has {len(record.keypoints)} numbers, a "
+                f"{skeleton.name} has {3 * len(skeleton)}: x, y, confidence of {len(skeleton)} "
+                "keypoints"
             )
         numbers = (*record.keypoints, *(record.box_xyxy or ()), record.score, record.box_score or 0)
         if not np.isfinite(numbers).all():
             raise DocumentError(f"{path}: [{place}] has a number that is not finite")
-        by_image.setdefault(record.image_id, []).append(record)
+        of_image = by_image.setdefault(record.image_id, [])
+        if of_image and _skeleton(of_image[0]) != skeleton:
+            raise DocumentError(
+                f"{path}: image {record.image_id} has poses of several skeletons "
+                f"({_skeleton(of_image[0]).name}, {skeleton.name}): keep them in separate files"
+            )
+        of_image.append(record)
     files = []
     for image_id, people in by_image.items():
         name = people[0].file_name or coco_file_name(image_id)
@@ -305,7 +312,12 @@ def _poses(image_id: int, people: Sequence[PoseRecord]) -> Poses:
         np.array([person.score for person in people]),
         np.array(boxes),
         np.array(box_scores),
+        _skeleton(people[0]),
     )
+
+
+def _skeleton(record: PoseRecord) -> Skeleton:
+    return COCO_PERSON if isinstance(record.skeleton, msgspec.UnsetType) else record.skeleton
 
 
 def _boxes_json(document: BoxesDocument, path: Path) -> Iterator[bytes]:

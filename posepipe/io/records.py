@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
+from posepipe.core.skeleton import COCO_PERSON, Skeleton
 from posepipe.io.coco import PERSON_ID, Annotations, ImageEntry, image_files, labelled_boxes
 from posepipe.io.images import ImageSet
 
@@ -212,13 +213,14 @@ class PoseRecord(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         image_id: which picture.
-        category_id: 1, person.
+        category_id: 1, person or what the skeleton is of.
         keypoints: x px, y px, confidence of every keypoint in turn.
         score: the pose's score.
         file_name: the picture's, relative to the image root.
         image_root: as in boxes.json.
         box_xyxy: the box the pose was looked for in, pixels.
         box_score: the detector's score of it.
+        skeleton: what the keypoints are; left out where they are those of COCO's person.
     """
 
     image_id: int
@@ -229,6 +231,7 @@ class PoseRecord(msgspec.Struct, frozen=True, gc=False):
     image_root: str | None = None
     box_xyxy: tuple[float, float, float, float] | None = None
     box_score: float | None = None
+    skeleton: Skeleton | msgspec.UnsetType = msgspec.UNSET
 
 
 def box_records(found: Sequence[Detections]) -> Iterator[dict[str, object]]:
@@ -268,6 +271,7 @@ def pose_records(poses: Poses, file_name: str, image_root: str) -> Iterator[Pose
             image_root=image_root,
             box_xyxy=tuple(boxes[person].tolist()),
             box_score=float(box_scores[person]),
+            skeleton=msgspec.UNSET if poses.skeleton == COCO_PERSON else poses.skeleton,
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from posepipe.core.skeleton import COCO_PERSON, Skeleton
+from posepipe.core.skeleton import Skeleton
 from posepipe.errors import RecipeError
 from posepipe.networks.devices import resolve_device, resolve_precision
 from posepipe.pose.crops import PreprocessingTable, network_input
@@ -16,6 +16,7 @@ from posepipe.pose.heatmaps import DecodingTable, mirror_back
 from posepipe.pose.networks.base import PoseNetwork
 from posepipe.pose.networks.build import Head, build_network, network_table, with_head
 from posepipe.zoo.recipe import Recipe, load_recipe
+from posepipe.zoo.skeleton import recipe_skeleton
 from posepipe.zoo.weights import find_weights, fit_state, read_state
 
 
@@ -121,7 +122,7 @@ def pose_model(
         network=network.eval().requires_grad_(False),
         preprocessing=recipe.table("preprocessing", PreprocessingTable),
         decoding=recipe.table("decoding", DecodingTable),
-        skeleton=COCO_PERSON,
+        skeleton=recipe_skeleton(recipe),
         device=where,
         dtype=resolve_precision(precision, where),
         weights_sha256=weights_sha256,
@@ -149,13 +150,8 @@ def build_pose_network(
             f"model {recipe.name!r} is for {recipe.model.stage}, not for poses: "
             "`posepipe models` lists which is which"
         )
-    table = network_table(recipe)
-    if table.keypoints != len(COCO_PERSON):
-        raise RecipeError(
-            f"{recipe.name}: network.keypoints is {table.keypoints}, the COCO person has "
-            f"{len(COCO_PERSON)}"
-        )
-    network = build_network(with_head(table, head), imagenet_weights=imagenet_weights)
+    table = with_head(network_table(recipe), head)
+    network = build_network(table, imagenet_weights=imagenet_weights)
     stride = recipe.table("decoding", DecodingTable).stride
     if stride != network.stride:
         raise RecipeError(

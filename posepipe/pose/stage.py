@@ -98,6 +98,7 @@ class PoseStage:
             _check_compatible(models[0], other)
         self._lock = threading.Lock()
         self.models = tuple(models)
+        self.skeleton = models[0].skeleton
         self.batch_size = batch_size
         self.decoding = (switches or DecodingSwitches()).applied_to(models[0].decoding)
 
@@ -138,6 +139,7 @@ class PoseStage:
                 scores=ready.detections.scores.astype(np.float64),
                 boxes_xyxy=ready.detections.boxes_xyxy.astype(np.float64),
                 box_scores=ready.detections.scores.astype(np.float64),
+                skeleton=self.skeleton,
             )
             for ready, of_picture in zip(batch, np.split(keypoints, ends), strict=True)
         ]

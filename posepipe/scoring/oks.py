@@ -115,17 +115,15 @@ def similarity_of_keypoints(
     return similar
 
 
-def oks_among(poses: Poses, *, sigmas: Sequence[float] = COCO_PERSON.sigmas) -> FloatArray:
+def oks_among(poses: Poses) -> FloatArray:
     """(N, N) OKS of the poses of one picture with each other; 1 on the diagonal.
 
     All K keypoints count. The scale of a pair is the mean area of the two boxes in which the poses
     were looked for: it makes the measure symmetric, and unlike the extent of the keypoints it does
     not shrink to nothing when a network puts all of them onto one spot. A box is about twice as
     large as the outline that `oks` uses, so values here are higher than between pose and label.
-
-    Raises:
-        ValueError: the poses and the sigmas differ in K.
     """
+    sigmas = poses.skeleton.sigmas
     poses_xy = _points(poses.keypoints, len(sigmas))
     areas = area(poses.boxes_xyxy).astype(np.float64)
     offset = poses_xy[:, None] - poses_xy[None]  # (N, N, K, 2)
@@ -134,9 +132,7 @@ def oks_among(poses: Poses, *, sigmas: Sequence[float] = COCO_PERSON.sigmas) -> 
     return similarity
 
 
-def oks_nms(
-    poses: Poses, *, threshold: float, sigmas: Sequence[float] = COCO_PERSON.sigmas
-) -> npt.NDArray[np.intp]:
+def oks_nms(poses: Poses, *, threshold: float) -> npt.NDArray[np.intp]:
     """Which poses stay when the weaker of two too similar ones goes: greedy hard NMS by OKS.
 
     From the best pose score downwards, each pose that is still there removes all others whose OKS
@@ -145,19 +141,18 @@ def oks_nms(
     Args:
         poses: of one picture.
         threshold: OKS in [0, 1]; at 1 all stay.
-        sigmas: K tolerances.
 
     Returns:
         (kept,) indices, the best score first; of equal scores the earlier one wins.
 
     Raises:
-        ValueError: a threshold outside [0, 1], or the poses and the sigmas differ in K.
+        ValueError: a threshold outside [0, 1].
     """
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must lie in [0, 1], got {threshold}")
     if not len(poses):
         return np.zeros(0, np.intp)
-    too_similar = oks_among(poses, sigmas=sigmas) > threshold
+    too_similar = oks_among(poses) > threshold
     alive = np.ones(len(poses), bool)
     kept = []
     for index in np.argsort(-poses.scores, kind="stable"):
@@ -171,7 +166,7 @@ def without_duplicates(poses: Poses, *, threshold: float) -> Poses:
     """The poses that `oks_nms` keeps, in the order in which they were given.
 
     Raises:
-        ValueError: a threshold outside [0, 1], or not COCO's 17 keypoints.
+        ValueError: a threshold outside [0, 1].
     """
     kept = np.sort(oks_nms(poses, threshold=threshold))
     return replace(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from posepipe.core.skeleton import Skeleton
-from posepipe.io.coco import PERSON, PERSON_ID, ImageEntry
+from posepipe.io.coco import PERSON_ID, ImageEntry
 from posepipe.io.entries import WHAT
 from posepipe.io.findings import EXAMPLES, Finding
 from posepipe.io.jsonfiles import decode, read_bytes
@@ -71,7 +71,7 @@ def check_labels(path: Path, *, skeleton: Skeleton, keypoints: bool) -> CheckedL
         DocumentError: it cannot be read, or is no COCO file at all.
     """
     file = decode(read_bytes(path), _File, path=path, what=WHAT)
-    images, ids = file.images, _person_ids(file.categories)
+    images, ids = file.images, _category_ids(file.categories, skeleton.category)
     sizes = {image.id: image.size_wh for image in images}
     people = [person for person in file.annotations if person.category_id in ids]
     strangers = [
@@ -122,8 +122,8 @@ class _File(msgspec.Struct, frozen=True):
     categories: tuple[_Category, ...] = ()
 
 
-def _person_ids(categories: Sequence[_Category]) -> set[int]:
-    return {c.id for c in categories if c.name == PERSON} if categories else {PERSON_ID}
+def _category_ids(categories: Sequence[_Category], wanted: str) -> set[int]:
+    return {c.id for c in categories if c.name == wanted} if categories else {PERSON_ID}
 
 
 def _twice(values: Iterable[int | str]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from msgspec.structs import replace
 
-from posepipe.core.skeleton import COCO_PERSON
+from posepipe.core.skeleton import Skeleton
 from posepipe.errors import PosepipeError, RecipeError, TrainingError
 from posepipe.io.coco import read_annotations
 from posepipe.io.findings import Finding
@@ -40,13 +40,14 @@ from posepipe.training.samples import DataTable
 from posepipe.training.tables import PoseTrainingTable, TrainingTable, with_data
 from posepipe.training.task import Task
 from posepipe.zoo.recipe import Recipe, load_recipe
+from posepipe.zoo.skeleton import recipe_skeleton
 
 T = TypeVar("T")
 
 _TABLES = {
-    "pose": ("model", "network", "preprocessing", "decoding", "training"),
+    "pose": ("model", "skeleton", "network", "preprocessing", "decoding", "training"),
     "detection": (
-        *("model", "detector", "network", "preprocessing", "candidates", "suppression"),
+        *("model", "skeleton", "detector", "network", "preprocessing", "candidates", "suppression"),
         "training",
     ),
 }
@@ -133,7 +134,7 @@ def train(
     processes = join_processes(options.device)
     given, table = prepared(recipe, options, world=processes.world)
     folder = RunFolder(Path(run))
-    findings = _by_first(processes, lambda: _check(folder, table, options))
+    findings = _by_first(processes, lambda: _check(folder, given, table, options))
     for finding in findings:
         warn(finding.line.removeprefix("warning: "))
     torch.manual_seed(table.seed)
@@ -167,7 +168,7 @@ def check_run(recipe: str | Path, options: TrainOptions) -> list[Finding]:
         PosepipeError: as `train`, but for what the findings say.
     """
     given, table = prepared(recipe, options)
-    findings = _findings(table)
+    findings = _findings(given, table)
     if not any(finding.fatal for finding in findings):
         build_task(given, table, device=torch.device("cpu"), start=options.start)
     return findings
@@ -238,13 +239,15 @@ def _by_first(processes: Processes, work: Callable[[], T]) -> T:
     return result
 
 
-def _check(folder: RunFolder, table: TrainingTable, options: TrainOptions) -> list[Finding]:
+def _check(
+    folder: RunFolder, recipe: Recipe, table: TrainingTable, options: TrainOptions
+) -> list[Finding]:
     """Whether the run may begin here, on this data."""
     if folder.holds_a_run():
         if not options.resume:
             raise folder.refusal()
         folder.read_record()  # raises where it is a model's folder
-    findings = _findings(table)
+    findings = _findings(recipe, table)
     fatal = [finding for finding in findings if finding.fatal]
     if fatal:
         more = f" (and {len(fatal) - 1} more: see --check-only)" if len(fatal) > 1 else ""
@@ -252,9 +255,10 @@ def _check(folder: RunFolder, table: TrainingTable, options: TrainOptions) -> li
     return findings
 
 
-def _findings(table: TrainingTable) -> list[Finding]:
+def _findings(recipe: Recipe, table: TrainingTable) -> list[Finding]:
     poses = isinstance(table, PoseTrainingTable)
-    return check_data(table.data, table.validate, skeleton=COCO_PERSON, keypoints=poses)
+    skeleton = recipe_skeleton(recipe)
+    return check_data(table.data, table.validate, skeleton=skeleton, keypoints=poses)
 
 
 def _begin_or_compare(
@@ -263,7 +267,11 @@ def _begin_or_compare(
     """Write what the run begins with, or see that it goes on with what it began with."""
     if folder.holds_a_run() and not options.resume:  # somebody was quicker
         raise folder.refusal()
-    data = [*_data_used("train", table.data), *_data_used("validate", table.validate)]
+    skeleton = recipe_skeleton(recipe)
+    data = [
+        *_data_used("train", table.data, skeleton),
+        *_data_used("validate", table.validate, skeleton),
+    ]
     if folder.holds_a_run():
         folder.check_same(recipe)
         check_same_data(folder.read_record().data, data, folder.path)
@@ -280,9 +288,9 @@ def _note_sitting(folder: RunFolder, checkpoint: Checkpoint | None, processes: P
     folder.write_record(replace(record, sittings=[*record.sittings, now]))
 
 
-def _data_used(use: str, tables: Sequence[DataTable]) -> Iterable[DataUsed]:
+def _data_used(use: str, tables: Sequence[DataTable], skeleton: Skeleton) -> Iterable[DataUsed]:
     for table, print_of in zip(tables, data_fingerprint(tables), strict=True):
-        annotations = read_annotations(table.annotations)
+        annotations = read_annotations(table.annotations, skeleton=skeleton)
         labels = annotations.labels_by_image.values()
         people = sum(int((~one.is_crowd).sum()) for one in labels)
         with_keypoints = sum(

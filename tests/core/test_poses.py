@@ -50,7 +50,7 @@ def test_nobody_can_be_given_as_empty_lists():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"keypoints": np.zeros((2, 17, 2))}, r"keypoints must have shape \(N, K, 3\)"),
+        ({"keypoints": np.zeros((2, 17, 2))}, r"keypoints must have shape \(N, 17, 3\)"),
         ({"keypoints": np.zeros((1, 17, 3))}, "keypoints: 1, scores: 2"),
         ({"keypoints": np.full((2, 17, 3), np.nan)}, "keypoints must be finite"),
         ({"scores": [0.5]}, "lengths differ"),

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import OptionError, RecipeError, WeightsError
 from posepipe.pose.heatmaps import mirror_back
-from posepipe.pose.model import build_pose_network, load_pose_model
+from posepipe.pose.model import build_pose_network, load_pose_model, pose_model
 from posepipe.zoo.recipe import Recipe, list_recipes, load_recipe
 
 RECIPE = """
@@ -154,13 +154,46 @@ def test_a_detector_is_no_pose_model():
         build_pose_network(load_recipe("person-detector-mobilenetv2-fpn"))
 
 
-def test_a_network_of_another_number_of_keypoints_is_refused(tmp_path):
-    tables = {
-        "model": {"stage": "pose", "summary": ""},
-        "network": {"backbone": "mobilenet_v2", "keypoints": 14},
-    }
-    with pytest.raises(RecipeError, match=r"keypoints is 14, the COCO person has 17"):
+HANDS = {
+    "model": {"stage": "pose", "summary": ""},
+    "network": {"backbone": "mobilenet_v2", "channels": 8},
+    "preprocessing": {"input_size_wh": [64, 64]},
+    "skeleton": {"category": "hand", "keypoints": ["wrist", "left_tip", "right_tip"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("network", "stride"),
+    [
+        ({"architecture": "cpn", **HANDS["network"]}, 4),
+        ({"architecture": "globalnet", **HANDS["network"]}, 4),
+        ({"architecture": "hourglass", "channels": 8}, 4),
+        ({"architecture": "resnet", "backbone": "resnet18"}, 32),
+    ],
+)
+def test_a_network_has_as_many_heatmaps_as_the_skeleton_has_keypoints(tmp_path, network, stride):
+    tables = {**HANDS, "network": network, "decoding": {"stride": stride}}
+    made = build_pose_network(Recipe("hands", tmp_path, tables)).eval()
+    assert made(torch.zeros(1, 3, 64, 64)).shape == (1, 3, 64 // stride, 64 // stride)
+
+
+def test_a_model_s_skeleton_is_its_recipe_s_and_decides_what_a_mirror_image_is(tmp_path):
+    recipe = Recipe("hands", tmp_path, HANDS)
+    model = pose_model(recipe, build_pose_network(recipe), device="cpu")
+    assert model.skeleton.keypoints == ("wrist", "left_tip", "right_tip")
+    pixels = crops(1)
+    plain, back = (model.heatmaps(p, flip=False) for p in (pixels, pixels.flip(2)))
+    expected = (plain + back.flip(-1)[:, [0, 2, 1]]) / 2
+    assert torch.allclose(model.heatmaps(pixels, flip=True), expected, atol=1e-5)
+    assert model.heatmaps(pixels[:0], flip=False).shape[:2] == (0, 3)
+
+
+def test_a_number_of_keypoints_that_contradicts_the_skeleton_is_refused(tmp_path):
+    tables = {**HANDS, "network": {"backbone": "mobilenet_v2", "keypoints": 14}}
+    with pytest.raises(RecipeError, match=r"keypoints is 14, but the skeleton 'hand' has 3"):
         build_pose_network(Recipe("odd", tmp_path, tables))
+    tables = {"model": HANDS["model"], "network": {"backbone": "mobilenet_v2", "keypoints": 17}}
+    build_pose_network(Recipe("usual", tmp_path, tables))
 
 
 def test_a_precision_that_the_device_lacks_is_refused(model_folder):

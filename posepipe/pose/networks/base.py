@@ -14,7 +14,7 @@ class PoseNetworkTable(Table, frozen=True):
     """What every architecture's table ``[network]`` has.
 
     Attributes:
-        keypoints: K.
+        keypoints: K, the skeleton's; recipes leave it out.
         batch_norm_eps, batch_norm_momentum: of every batch normalisation, the trunk's too.
     """
 

@@ -13,6 +13,7 @@ from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTa
 from posepipe.pose.networks.hourglass import HourglassTable, StackedHourglass
 from posepipe.pose.networks.resnet import DilatedResNet, ResNetTable
 from posepipe.zoo.recipe import RECIPE_FILE, Recipe
+from posepipe.zoo.skeleton import recipe_skeleton
 
 Head = Literal["final", "global"]
 TABLES: dict[str, type[PoseNetworkTable]] = {
@@ -26,8 +27,11 @@ TABLES: dict[str, type[PoseNetworkTable]] = {
 def network_table(recipe: Recipe) -> PoseNetworkTable:
     """The table ``[network]`` of a pose recipe, as its ``architecture`` ("cpn" by default) has it.
 
+    Its number of keypoints is the skeleton's.
+
     Raises:
-        RecipeError: no such architecture, or a field is unknown, missing or of the wrong type.
+        RecipeError: no such architecture, a field is unknown, missing or of the wrong type, or
+            ``keypoints`` contradicts the skeleton.
     """
     given = recipe.tables.get("network", {})
     name = given.get("architecture", "cpn") if isinstance(given, dict) else "cpn"
@@ -36,7 +40,13 @@ def network_table(recipe: Recipe) -> PoseNetworkTable:
             f"{recipe.folder / RECIPE_FILE}, [network]: no architecture {name!r}; there are: "
             f"{', '.join(TABLES)}"
         )
-    return recipe.table("network", TABLES[name])
+    table, skeleton = recipe.table("network", TABLES[name]), recipe_skeleton(recipe)
+    if "keypoints" in given and table.keypoints != len(skeleton):
+        raise RecipeError(
+            f"{recipe.folder / RECIPE_FILE}: network.keypoints is {table.keypoints}, but the "
+            f"skeleton {skeleton.name!r} has {len(skeleton)}: leave network.keypoints out"
+        )
+    return msgspec.structs.replace(table, keypoints=len(skeleton))
 
 
 def build_network(table: PoseNetworkTable, *, imagenet_weights: Path | None = None) -> PoseNetwork:

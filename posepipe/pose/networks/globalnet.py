@@ -48,7 +48,7 @@ class GlobalNet(nn.Module):
             for _ in in_channels[1:]
         )
         self.heads = nn.ModuleList(
-            nn.Sequential(conv_bn_relu(channels, channels, 1), heatmap_head(channels, keypoints))
+            nn.Sequential(conv_bn_relu(channels, channels, 1), HeatmapHead(channels, keypoints))
             for _ in in_channels
         )
 
@@ -108,8 +108,16 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel: int) -> nn.Sequent
     )
 
 
-def heatmap_head(channels: int, keypoints: int) -> nn.Sequential:
+class HeatmapHead(nn.Sequential):
     """A 3x3 convolution to K heatmaps and the batch normalisation both code bases end with."""
-    return nn.Sequential(
-        nn.Conv2d(channels, keypoints, 3, padding=1, bias=False), nn.BatchNorm2d(keypoints)
-    )
+
+    def __init__(self, channels: int, keypoints: int) -> None:
+        convolution = nn.Conv2d(channels, keypoints, 3, padding=1, bias=False)
+        super().__init__(convolution, nn.BatchNorm2d(keypoints))
+
+    @property
+    def norm(self) -> nn.BatchNorm2d:
+        """The batch normalisation."""
+        _, norm = self
+        assert isinstance(norm, nn.BatchNorm2d)  # noqa: S101  # see the constructor
+        return norm

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from posepipe.pose.networks.globalnet import Upsampling, heatmap_head, upsample
+from posepipe.pose.networks.globalnet import HeatmapHead, Upsampling, upsample
 
 Shortcut = Literal["identity", "projection"]
 ConcatOrder = Literal["C2-C5", "C5-C2"]
@@ -90,7 +90,7 @@ class RefineNet(nn.Module):
             for count in bottlenecks
         )
         self.final = Bottleneck(len(bottlenecks) * channels, channels, shortcut=shortcut)
-        self.head = heatmap_head(channels, keypoints)
+        self.head = HeatmapHead(channels, keypoints)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
         """Heatmaps (B, K, h, w) at P2's size of the pyramid P2…P5."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from posepipe.networks.backbone import build_backbone
 from posepipe.networks.trunk import STRIDES
 from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
-from posepipe.pose.networks.globalnet import conv_bn_relu, heatmap_head
+from posepipe.pose.networks.globalnet import HeatmapHead, conv_bn_relu
 from posepipe.pose.networks.outputs import TrainingHeatmaps
 
 Dilated = Literal["none", "res5", "res4-5", "res3-5"]
@@ -69,7 +69,7 @@ class DilatedResNet(PoseNetwork):
         )
         self.head = nn.Sequential(
             conv_bn_relu(self.backbone.channels[-1], table.channels, 1),
-            heatmap_head(table.channels, table.keypoints),
+            HeatmapHead(table.channels, table.keypoints),
         )
         self.set_batch_norm(table)
 

@@ -11,7 +11,6 @@ same; `crop_pixels` does it on the CPU, `posepipe.training.pose.device_crops` on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -24,8 +23,8 @@ from posepipe.core.skeleton import Skeleton
 from posepipe.training.samples import PoseSample
 from posepipe.zoo.recipe import Table
 
-FEWEST_FOR_HALF = 8  # labelled keypoints that a person must have to be halved,
-FEWEST_IN_HALF = 4  # and that the half must have
+FEWEST_FOR_HALF = 8 / 17  # share of the keypoints that must be labelled for a body to be halved,
+FEWEST_IN_HALF = 4 / 17  # and in the half
 
 
 class AugmentTable(Table, frozen=True):
@@ -37,7 +36,8 @@ class AugmentTable(Table, frozen=True):
         rotation: probability of turning at all.
         scale: smallest and largest size of the person relative to the plain crop.
         shift: largest shift to any side as a share of the crop: boxes of detectors are not exact.
-        half_body: probability of cropping to the upper or lower keypoints alone.
+        half_body: probability of cropping to the upper or lower keypoints alone, where the skeleton
+            says which are which.
         colour: largest relative change of each channel's brightness, and of contrast.
         cutout: probability of covering parts of the crop; the keypoints under them are learnt all
             the same, as those of people behind things.
@@ -259,25 +259,19 @@ def _half_body(
 ) -> npt.NDArray[np.float64]:
     """The person's box, or at times one around the upper or lower half's keypoints alone."""
     drawn, upper_wanted = generator.random(), generator.random() < 0.5
-    if drawn >= table.half_body:
+    if drawn >= table.half_body or not skeleton.upper_body:
         return sample.box_xyxy
-    labelled, upper = sample.weights > 0, _upper(skeleton)
+    labelled, upper = sample.weights > 0, np.zeros(len(skeleton), np.bool_)
+    upper[list(skeleton.upper_body)] = True
     chosen = labelled & (upper if upper_wanted else ~upper)
-    if labelled.sum() < FEWEST_FOR_HALF or chosen.sum() < FEWEST_IN_HALF:
+    shares = labelled.sum() / len(skeleton), chosen.sum() / len(skeleton)
+    if shares[0] < FEWEST_FOR_HALF or shares[1] < FEWEST_IN_HALF:
         return sample.box_xyxy
     points = sample.keypoints_xy[chosen]
     low, high = points.min(axis=0), points.max(axis=0)
     # A box around joints cuts heads and hands: a fifth of its longer side on every side.
     room = 0.2 * max(float((high - low).max()), 8.0)
     return np.concatenate([low - room, high + room])
-
-
-@lru_cache
-def _upper(skeleton: Skeleton) -> npt.NDArray[np.bool_]:
-    """(K,) which keypoints belong to the upper half of the body."""
-    return np.array(
-        [not name.endswith(("hip", "knee", "ankle")) for name in skeleton.keypoints], dtype=bool
-    )
 
 
 def _turn_and_scale(

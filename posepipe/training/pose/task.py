@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import RecipeError
 from posepipe.networks.backbone import build_backbone
 from posepipe.networks.devices import resolve_precision
 from posepipe.pose.crops import PreprocessingTable, network_input
 from posepipe.pose.heatmaps import DecodingTable
 from posepipe.pose.model import PoseModel, build_pose_network
+from posepipe.pose.networks.globalnet import HeatmapHead
 from posepipe.pose.networks.outputs import TrainingHeatmaps
 from posepipe.training.pictures import picture_cache
 from posepipe.training.pose.batches import PoseBatch, PoseBatches
@@ -29,9 +29,8 @@ from posepipe.training.samples import PoseSample, read_pose_sets
 from posepipe.training.tables import PoseTrainingTable
 from posepipe.training.task import freeze
 from posepipe.zoo.recipe import Recipe
+from posepipe.zoo.skeleton import recipe_skeleton
 from posepipe.zoo.weights import fit_state, read_state
-
-SKELETON = COCO_PERSON
 
 
 class PoseTask:
@@ -61,6 +60,7 @@ class PoseTask:
         start: Path | None = None,
     ) -> None:
         self._recipe, self._table, self._device = recipe, table, device
+        self._skeleton = recipe_skeleton(recipe)
         self._given = recipe.table("preprocessing", PreprocessingTable)
         self._decoding = recipe.table("decoding", DecodingTable)
         network: nn.Module = build_pose_network(recipe)
@@ -72,13 +72,16 @@ class PoseTask:
             fit_state(network, read_state(start), start)
         self.network: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module: nn.Module = _PoseLosses(self.network, table, self._given, self._decoding)
-        self.mined_names = SKELETON.keypoints
+        self.mined_names = self._skeleton.keypoints
         self.leaves_some_out = table.loss.levels == "none"  # then GlobalNet's heads
         self._cache = picture_cache(table.cache)
         self._sets = read_pose_sets(
-            table.data, pseudo_weight=table.pseudo_weight, cache=self._cache, skeleton=SKELETON
+            table.data,
+            pseudo_weight=table.pseudo_weight,
+            cache=self._cache,
+            skeleton=self._skeleton,
         )
-        self._validation = read_validation_sets(table.validate)
+        self._validation = read_validation_sets(table.validate, skeleton=self._skeleton)
 
     def train_mode(self) -> None:
         """Put the network into training mode, but for what is frozen."""
@@ -91,7 +94,7 @@ class PoseTask:
             [data.weight for data in self._table.data],
             self._table,
             self._given,
-            SKELETON,
+            self._skeleton,
             device=self._device,
             rank=rank,
             world=world,
@@ -115,7 +118,7 @@ class PoseTask:
             network=network.eval(),
             preprocessing=self._given,
             decoding=self._decoding,
-            skeleton=SKELETON,
+            skeleton=self._skeleton,
             device=self._device,
             dtype=resolve_precision(self._table.precision, self._device),
         )
@@ -125,7 +128,9 @@ class PoseTask:
         return metrics
 
     def _shown(self) -> list[PoseSample]:
-        (people,) = read_pose_sets(self._table.validate[:1], pseudo_weight=1.0, skeleton=SKELETON)
+        (people,) = read_pose_sets(
+            self._table.validate[:1], pseudo_weight=1.0, skeleton=self._skeleton
+        )
         return people
 
 
@@ -175,12 +180,10 @@ def _check_predictions(
 
 
 def _scale_heads(network: nn.Module, scale: float) -> None:
-    """The batch normalisations that heatmap heads end with are those of K channels."""
-    if scale == 1:
-        return
+    """Make the batch normalisations that heatmap heads end with begin with this scale."""
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d) and module.num_features == len(SKELETON):
-            nn.init.constant_(module.weight, scale)
+        if isinstance(module, HeatmapHead):
+            nn.init.constant_(module.norm.weight, scale)
 
 
 def _load_trunk(network: nn.Module, recipe: Recipe, file: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from posepipe.core.affine import Affine
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
+from posepipe.core.skeleton import Skeleton
 from posepipe.drawing.draw import draw_poses
 from posepipe.drawing.save import save_image
 from posepipe.drawing.style import DrawStyle
@@ -47,14 +48,16 @@ class ValidationSet:
     folder: Path
 
 
-def read_validation_sets(tables: Sequence[DataTable]) -> list[ValidationSet]:
-    """The sets of ``[[training.validate]]``.
+def read_validation_sets(tables: Sequence[DataTable], *, skeleton: Skeleton) -> list[ValidationSet]:
+    """The sets of ``[[training.validate]]``, whose keypoints are the skeleton's.
 
     Raises:
         DocumentError: an annotation file is missing or wrong.
     """
     return [
-        ValidationSet(name, read_annotations(table.annotations), Path(table.images))
+        ValidationSet(
+            name, read_annotations(table.annotations, skeleton=skeleton), Path(table.images)
+        )
         for name, table in zip(set_names(tables), tables, strict=True)
     ]
 
@@ -113,8 +116,14 @@ def draw_crops(model: PoseModel, samples: Sequence[PoseSample], path: Path) -> N
                         crops.pixels[0],
                         found.points_xy[0].double().cpu().numpy(),
                         found.confidences[0].double().cpu().numpy(),
+                        model.skeleton,
                     ),
-                    _drawn(crops.pixels[0], true_xy, (sample.visibility > 0).astype(np.float64)),
+                    _drawn(
+                        crops.pixels[0],
+                        true_xy,
+                        (sample.visibility > 0).astype(np.float64),
+                        model.skeleton,
+                    ),
                 ]
             )
         )
@@ -136,6 +145,7 @@ def _drawn(
     pixels: npt.NDArray[np.uint8],
     points_xy: npt.NDArray[np.float64],
     confidences: npt.NDArray[np.float64],
+    skeleton: Skeleton,
 ) -> npt.NDArray[np.uint8]:
     height, width = pixels.shape[:2]
     shown = np.clip(confidences, 0, 1)
@@ -145,6 +155,7 @@ def _drawn(
         scores=np.ones(1),
         boxes_xyxy=np.array([[0.0, 0.0, width, height]]),
         box_scores=np.ones(1),
+        skeleton=skeleton,
     )
     drawn = draw_poses(pixels, poses, style=_STYLE)
     return np.asarray(cv2.copyMakeBorder(drawn, 1, 1, 1, 1, cv2.BORDER_CONSTANT), np.uint8)
