@@ -16,8 +16,21 @@ from PIL import Image
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
+from posepipe.core.skeleton import COCO_PERSON, Skeleton
 
 K = 17  # COCO's keypoints
+DOG = Skeleton(
+    name="dog",
+    keypoints=(
+        *("nose", "left_ear", "right_ear", "withers", "croup", "tail"),
+        *("left_front_paw", "right_front_paw", "left_back_paw", "right_back_paw"),
+    ),
+    mirror_pairs=((1, 2), (6, 7), (8, 9)),
+    limbs=((0, 1), (0, 2), (0, 3), (3, 4), (4, 5), (3, 6), (3, 7), (4, 8), (4, 9)),
+    sigmas=(0.03, 0.04, 0.04, 0.08, 0.08, 0.1, 0.07, 0.07, 0.09, 0.09),
+    category="dog",
+    upper_body=(0, 1, 2, 3, 6, 7),  # the front
+)
 ORIENTATION = 0x0112  # the EXIF tag
 
 
@@ -57,13 +70,13 @@ def detections(
     return Detections(image_id, boxes, np.asarray(scores, np.float32))
 
 
-def poses(image_id: int = 1, people: int = 1) -> Poses:
+def poses(image_id: int = 1, people: int = 1, skeleton: Skeleton = COCO_PERSON) -> Poses:
     """People in one picture whose numbers all differ and are not round."""
-    numbers = np.arange(people * K, dtype=float).reshape(people, K)
+    numbers = np.arange(people * len(skeleton), dtype=float).reshape(people, len(skeleton))
     keypoints = np.stack([10 + numbers / 7, 20 + numbers / 3, 1 / (2 + numbers)], axis=-1)
     scores = 1 / (3 + np.arange(people))
     boxes = np.array([[n, n, 50 + n / 3, 80.5] for n in range(people)]).reshape(-1, 4)
-    return Poses(image_id, keypoints, scores, boxes, scores / 1.5)
+    return Poses(image_id, keypoints, scores, boxes, scores / 1.5, skeleton)
 
 
 def keypoints_xyv(labelled: int = K) -> list[float]:

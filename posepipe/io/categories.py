@@ -29,13 +29,8 @@ def person_categories(
     named = tuple(c for c in entries.categories if _plain(c.name) == _plain(wanted))
     if len(named) > 1:
         ids = ", ".join(str(category.id) for category in named)
-        return named, noted(
-            where,
-            f"categories named {wanted!r}",
-            [f"ids {ids}"] * len(named),
-            len(named),
-            "all count",
-        )
+        what = f"categories named {wanted!r}"
+        return named, noted(where, what, [f"ids {ids}"] * len(named), len(named), "all count")
     if named:
         return named, []
     if not entries.categories:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
-from posepipe.core.skeleton import COCO_PERSON
+from posepipe.core.skeleton import COCO_PERSON, Skeleton
 from posepipe.drawing.draw import draw_detections, draw_poses
 from posepipe.drawing.style import DrawStyle
 from posepipe.errors import ImageError, OptionError
@@ -234,10 +236,17 @@ def test_what_is_no_picture_is_refused(image):
         draw_detections(image, Detections.none(1))
 
 
-def test_poses_of_another_skeleton_are_refused():
-    poses = Poses(1, np.ones((1, 5, 3)), [1.0], [[0, 0, 1, 1]], [1.0])
-    with pytest.raises(ValueError, match="5 keypoints a pose, but coco_person has 17"):
-        draw_poses(picture(), poses)
+def test_poses_are_drawn_as_their_own_skeleton_has_them():
+    skeleton = Skeleton("stick", ("a", "b", "c"), ((1, 2),), ((0, 1),), (0.1,) * 3)
+    points = np.array([[[50, 50, 1], [150, 50, 1], [50, 150, 1]]], float)
+    poses = Poses(1, points, [0.9], [[30, 30, 170, 170]], [0.9], skeleton)
+    image = np.zeros((200, 200, 3), np.uint8)
+    drawn = draw_poses(image, poses, style=dataclasses.replace(BARE, limb_width=4))
+    assert tuple(drawn[50, 150]) == BARE.left
+    assert tuple(drawn[150, 50]) == BARE.right
+    assert tuple(drawn[50, 50]) == BARE.middle
+    assert tuple(drawn[50, 100]) == BARE.left  # the limb from the middle to the left
+    assert tuple(drawn[100, 50]) == (0, 0, 0)  # no limb to the right
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import (
+    DOG,
     annotation,
     annotation_file,
     image_entry,
@@ -173,6 +174,38 @@ def test_a_wrong_file_is_one_line_with_the_file_and_the_place(
         read_annotations(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def dog_file(folder: Path, *categories: dict[str, Any]) -> Path:
+    """One annotation of ten keypoints of each of the categories."""
+    keypoints = [number for k in range(10) for number in (10.0 + k, 20.0 + k, 2)]
+    entries = [
+        annotation(number, category_id=one["id"], keypoints=keypoints, num_keypoints=10)
+        for number, one in enumerate(categories, start=1)
+    ]
+    return annotation_file(folder / "a.json", entries, categories=list(categories))
+
+
+def test_the_category_of_a_skeleton_is_found_by_its_name(tmp_path: Path) -> None:
+    path = dog_file(tmp_path, {"id": 7, "name": "cat"}, {"id": 0, "name": "Dog"})
+    labels = read_annotations(path, skeleton=DOG).labels_by_image[1]
+    assert labels.annotation_ids.tolist() == [2]
+    assert labels.keypoints_xy.shape == (1, 10, 2)
+    assert (labels.visibility == 2).all()
+
+
+def test_else_all_categories_with_its_keypoints_are_it(tmp_path: Path) -> None:
+    names = [name.replace("_", " ").title() for name in DOG.keypoints]
+    alike = [{"id": n, "name": name, "keypoints": names} for n, name in ((3, "wolf"), (4, "fox"))]
+    found = read_annotations(dog_file(tmp_path, *alike, {"id": 1, "name": "person"}), skeleton=DOG)
+    assert found.labels_by_image[1].annotation_ids.tolist() == [1, 2]
+    assert "categories not named 'dog': 2" in " ".join(one.line for one in found.findings)
+
+
+def test_without_its_category_a_file_is_refused(tmp_path: Path) -> None:
+    path = dog_file(tmp_path, {"id": 1, "name": "person", "keypoints": ["nose"]})
+    with pytest.raises(DocumentError, match="no category 'dog', only: person"):
+        read_annotations(path, skeleton=DOG)
 
 
 SHARED = Path(__file__).parents[2] / "../shared/data/annotations/coco_people_val.json"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import (
+    DOG,
     annotation,
     annotation_file,
     detections,
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from posepipe.core.boxes import Detections
+from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import DocumentError, ImageError, OptionError
 from posepipe.io.coco import read_annotations
 from posepipe.io.documents import (
@@ -343,6 +345,37 @@ def test_a_result_has_no_bbox_and_pycocotools_takes_it(tmp_path: Path) -> None:
     assert [len(results.getAnnIds(n)) for n in (1, 2, 3)] == [2, 0, 1]
 
 
+def test_poses_of_another_skeleton_say_so_and_come_back_as_they_were(tmp_path: Path) -> None:
+    of_dogs = (poses(1, 2, DOG), poses(2, 1), poses(3, 0, DOG))
+    write_keypoints(tmp_path / "kps.json", KeypointsDocument(image_set(tmp_path, 3), of_dogs))
+    dog, _, person = json.loads((tmp_path / "kps.json").read_text())
+    assert dog["skeleton"]["keypoints"] == list(DOG.keypoints)
+    assert dog["skeleton"]["sigmas"] == list(DOG.sigmas)
+    assert "skeleton" not in person
+    read = read_keypoints(tmp_path / "kps.json")
+    assert [one.skeleton for one in read.poses] == [DOG, COCO_PERSON]
+    write_keypoints(tmp_path / "again.json", read)
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "kps.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"sigmas": [0.1]}, r"sigmas has 1 numbers for 10 keypoints - at `\[0\].skeleton`"),
+        ({"name": "puppy"}, r"image 1 has poses of several skeletons \(puppy, dog\)"),
+    ],
+)
+def test_skeletons_that_contradict_are_refused(
+    tmp_path: Path, changes: dict[str, object], reason: str
+) -> None:
+    path = tmp_path / "kps.json"
+    write_keypoints(path, KeypointsDocument(image_set(tmp_path, 1), (poses(1, 2, DOG),)))
+    entries = json.loads(path.read_text())
+    entries[0]["skeleton"] |= changes
+    with pytest.raises(DocumentError, match=reason):
+        read_keypoints(save_json(path, entries))
+
+
 def test_nobody_anywhere_is_an_empty_list(tmp_path: Path) -> None:
     write_keypoints(
         tmp_path / "kps.json", KeypointsDocument(image_set(tmp_path, 1), (poses(1, 0),))
@@ -367,7 +400,7 @@ def test_another_programs_results_are_read_as_far_as_they_go(tmp_path: Path) -> 
         ({}, "is no list: .*posepipe pose"),
         ([BOX], "is a list of boxes: .*posepipe pose"),
         ([5], "Expected `object`, got `int`"),
-        ([POSE | {"keypoints": [1, 2, 3]}], r"\[0\].keypoints has 3 numbers, 51 are needed"),
+        ([POSE | {"keypoints": [1, 2, 3]}], r"\[0\].keypoints has 3 numbers, a coco_person has 51"),
         ([POSE | {"keypoints": [float("nan")] * 51}], r"\[0\] has a number that is not finite"),
         ([POSE, POSE | {"score": float("inf")}], r"\[1\] has a number that is not finite"),
         ([POSE | {"keypoints": ["a"] * 51}], r"got `str` - at `\[0\].keypoints\[0\]`"),
