@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,27 @@ class Poses:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def to_coco(self, *, category_id: int = 1) -> list[dict[str, Any]]:
+        """The poses as COCO's keypoint results, plain values for `json.dump`; nobody gives [].
+
+        The entries are those of kps.json, unrounded and without the picture's name. There is no
+        ``bbox``, which pycocotools would take a pose's area from; the box is ``box_xyxy``.
+
+        Args:
+            category_id: of a person in the annotations that they are compared with; COCO's is 1.
+        """
+        return [
+            {
+                "image_id": self.image_id,
+                "category_id": category_id,
+                "keypoints": self.keypoints[person].ravel().tolist(),
+                "score": float(self.scores[person]),
+                "box_xyxy": self.boxes_xyxy[person].tolist(),
+                "box_score": float(self.box_scores[person]),
+            }
+            for person in range(len(self))
+        ]
 
 
 @dataclass(frozen=True, eq=False)

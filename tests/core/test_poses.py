@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -92,3 +93,20 @@ def test_labels_have_the_types_that_they_promise():
     labels = some_labels(1)
     assert labels.visibility.dtype == labels.annotation_ids.dtype == np.int64
     assert labels.is_crowd.dtype == np.bool_
+
+
+def test_poses_become_cocos_results_in_plain_values():
+    poses = some_poses(2, scores=np.array([0.25, 0.75]), box_scores=np.array([0.5, 1.0]))
+    first, second = poses.to_coco()
+    assert first == {
+        "image_id": 3,
+        "category_id": 1,
+        "keypoints": [0.5] * 51,
+        "score": 0.25,
+        "box_xyxy": [0.0, 0.0, 4.0, 4.0],
+        "box_score": 0.5,
+    }
+    assert second["score"] == 0.75
+    assert json.loads(json.dumps(poses.to_coco())) == [first, second]
+    assert poses.to_coco(category_id=4)[0]["category_id"] == 4
+    assert some_poses(0).to_coco() == []

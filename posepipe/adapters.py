@@ -1,0 +1,120 @@
+"""Results for other libraries, each imported when it is asked for.
+
+key_points = posepipe.adapters.to_sv_key_points(poses)       # supervision draws and tracks them
+table = posepipe.adapters.to_pandas(pipeline.stream("photos/"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from posepipe.core.boxes import Detections
+from posepipe.core.poses import Poses
+from posepipe.core.skeleton import COCO_PERSON, Skeleton
+from posepipe.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import supervision as sv
+
+    from posepipe.io.images import ImageFile
+
+
+def to_sv_key_points(poses: Poses) -> sv.KeyPoints:
+    """Poses as `supervision.KeyPoints`: keypoints with their confidences, people with their scores.
+
+    Args:
+        poses: of one picture; nobody gives an empty one.
+
+    Raises:
+        MissingDependencyError: supervision is not installed.
+    """
+    supervision = _imported("supervision")
+    key_points: sv.KeyPoints = supervision.KeyPoints(
+        xy=poses.keypoints[..., :2].astype(np.float32),
+        keypoint_confidence=poses.keypoints[..., 2].astype(np.float32),
+        detection_confidence=poses.scores.astype(np.float32),
+        class_id=np.zeros(len(poses), int),
+        data={"class_name": np.array(["person"] * len(poses), dtype=str)},
+    )
+    return key_points
+
+
+def to_sv_detections(people: Detections | Poses) -> sv.Detections:
+    """People's boxes as `supervision.Detections`, in their order, so that trackers can take them.
+
+    Args:
+        people: of one picture: a detector's boxes with their scores, or the boxes that poses were
+            looked for in, with the poses' scores.
+
+    Raises:
+        MissingDependencyError: supervision is not installed.
+    """
+    supervision = _imported("supervision")
+    detections: sv.Detections = supervision.Detections(
+        xyxy=people.boxes_xyxy.astype(np.float32),
+        confidence=people.scores.astype(np.float32),
+        class_id=np.zeros(len(people), int),
+        data={"class_name": np.array(["person"] * len(people), dtype=str)},
+    )
+    return detections
+
+
+def to_pandas(
+    poses: Poses | Iterable[tuple[ImageFile, Poses]], *, skeleton: Skeleton = COCO_PERSON
+) -> pd.DataFrame:
+    """A row for every keypoint of every person.
+
+    Args:
+        poses: of one picture, or what `Pipeline.stream` gives.
+        skeleton: names the keypoints.
+
+    Returns:
+        The columns image_id, file_name (of a stream alone), person (0, 1, … in each picture),
+        score (the person's), keypoint (its name), x, y (pixels of the picture) and confidence.
+
+    Raises:
+        MissingDependencyError: pandas is not installed.
+        ValueError: keypoints of another number than the skeleton's.
+    """
+    pandas = _imported("pandas")
+    pictures = [("", poses)] if isinstance(poses, Poses) else [(i.file_name, p) for i, p in poses]
+    none = np.zeros(0)
+    nobody = Poses(0, np.zeros((0, len(skeleton), 3)), none, np.zeros((0, 4)), none)
+    tables = [_columns(name, people, skeleton) for name, people in [("", nobody), *pictures]]
+    columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+    if isinstance(poses, Poses):
+        del columns["file_name"]
+    frame: pd.DataFrame = pandas.DataFrame(columns)
+    return frame
+
+
+def _columns(file_name: str, poses: Poses, skeleton: Skeleton) -> dict[str, npt.NDArray[Any]]:
+    people, count, _ = poses.keypoints.shape
+    if people and count != len(skeleton):
+        raise ValueError(f"{count} keypoints a pose, but {skeleton.name} has {len(skeleton)}")
+    x, y, confidence = poses.keypoints.reshape(-1, 3).T
+    return {
+        "image_id": np.full(len(x), poses.image_id),
+        "file_name": np.full(len(x), file_name),
+        "person": np.repeat(np.arange(people), count),
+        "score": np.repeat(poses.scores, count),
+        "keypoint": np.tile(np.array(skeleton.keypoints), people),
+        "x": x,
+        "y": y,
+        "confidence": confidence,
+    }
+
+
+def _imported(library: str) -> Any:
+    try:
+        return import_module(library)
+    except ImportError:
+        raise MissingDependencyError(
+            f"this needs {library}: pip install 'posepipe[{library}]', or pip install {library}"
+        ) from None

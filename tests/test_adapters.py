@@ -1,0 +1,109 @@
+"""Results for other libraries, checked with the libraries themselves."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import K, detections, picture, poses
+
+from posepipe import adapters
+from posepipe.core.skeleton import COCO_PERSON, Skeleton
+from posepipe.errors import MissingDependencyError
+from posepipe.io.images import ImageFile
+
+
+@pytest.mark.parametrize("people", [0, 1, 3])
+def test_key_points_for_supervision_keep_all_numbers(people: int) -> None:
+    sv = pytest.importorskip("supervision")
+    given = poses(people=people)
+    result = adapters.to_sv_key_points(given)
+    assert isinstance(result, sv.KeyPoints)
+    assert len(result) == people
+    assert result.is_empty() == (people == 0)
+    np.testing.assert_allclose(result.xy, given.keypoints[..., :2], rtol=1e-6)
+    np.testing.assert_allclose(result.keypoint_confidence, given.keypoints[..., 2], rtol=1e-6)
+    np.testing.assert_allclose(result.detection_confidence, given.scores, rtol=1e-6)
+
+
+@pytest.mark.parametrize("people", [0, 1, 3])
+def test_boxes_for_supervision_keep_all_numbers(people: int) -> None:
+    sv = pytest.importorskip("supervision")
+    for given in (poses(people=people), detections(boxes_xyxy=poses(people=people).boxes_xyxy)):
+        result = adapters.to_sv_detections(given)
+        assert isinstance(result, sv.Detections)
+        assert len(result) == people
+        np.testing.assert_allclose(result.xyxy, given.boxes_xyxy, rtol=1e-6)
+        np.testing.assert_allclose(result.confidence, given.scores, rtol=1e-6)
+        assert result.class_id.tolist() == [0] * people
+        assert result["class_name"].tolist() == ["person"] * people
+
+
+def test_supervision_draws_what_it_is_given() -> None:
+    sv = pytest.importorskip("supervision")
+    plain = picture(120, 90)
+    drawn = sv.VertexAnnotator(color=sv.Color.WHITE, radius=2).annotate(
+        plain.copy(), adapters.to_sv_key_points(poses())
+    )
+    boxed = sv.BoxAnnotator().annotate(plain.copy(), adapters.to_sv_detections(poses()))
+    assert (drawn != plain).any()
+    assert (boxed != plain).any()
+    x, y = np.round(poses().keypoints[0, 0, :2]).astype(int)
+    assert drawn[y, x].tolist() == [255, 255, 255]
+
+
+def test_a_table_has_a_row_for_every_keypoint() -> None:
+    pandas = pytest.importorskip("pandas")
+    given = poses(image_id=7, people=2)
+    table = adapters.to_pandas(given)
+    assert isinstance(table, pandas.DataFrame)
+    assert len(table) == 2 * K
+    assert "file_name" not in table
+    second = table[(table.person == 1) & (table.keypoint == "left_eye")].iloc[0]
+    assert [second.x, second.y, second.confidence] == given.keypoints[1, 1].tolist()
+    assert (second.image_id, second.score) == (7, given.scores[1])
+
+
+def test_a_table_of_a_stream_names_the_pictures() -> None:
+    pytest.importorskip("pandas")
+    stream = [(ImageFile(n, Path(f"{n}.jpg"), f"{n}.jpg"), poses(n, people=n)) for n in range(3)]
+    table = adapters.to_pandas(iter(stream))
+    assert len(table) == (1 + 2) * K
+    assert table.groupby("file_name").person.nunique().to_dict() == {"1.jpg": 1, "2.jpg": 2}
+    assert table.index.tolist() == list(range(3 * K))
+
+
+def test_nobody_gives_a_table_with_the_same_columns() -> None:
+    pytest.importorskip("pandas")
+    for nothing, some in (
+        (poses(people=0), poses()),
+        ([], [(ImageFile(1, Path("a"), "a"), poses())]),
+    ):
+        empty, table = adapters.to_pandas(nothing), adapters.to_pandas(some)
+        assert len(empty) == 0
+        assert empty.dtypes.to_dict() == table.dtypes.to_dict()
+
+
+def test_keypoints_of_another_skeleton_are_refused() -> None:
+    pytest.importorskip("pandas")
+    other = Skeleton("two", COCO_PERSON.keypoints[:2], (), (), (0.1, 0.1))
+    with pytest.raises(ValueError, match="17 keypoints a pose, but two has 2"):
+        adapters.to_pandas(poses(), skeleton=other)
+
+
+@pytest.mark.parametrize(
+    ("library", "function"),
+    [
+        ("supervision", adapters.to_sv_key_points),
+        ("supervision", adapters.to_sv_detections),
+        ("pandas", adapters.to_pandas),
+    ],
+)
+def test_a_library_that_is_missing_is_named(
+    library: str, function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingDependencyError, match=rf"pip install 'posepipe\[{library}\]'"):
+        function(poses())
