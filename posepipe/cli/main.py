@@ -19,6 +19,7 @@ from posepipe.cli.options import speak_up, verbose_option
 from posepipe.cli.pose import pose
 from posepipe.cli.run import run
 from posepipe.cli.train import train
+from posepipe.cli.view import view
 from posepipe.errors import PosepipeError
 
 # Beside MemoryError: torch has RuntimeErrors of its own, for the CPU and for GPUs.
@@ -78,6 +79,7 @@ def main(ctx: click.Context) -> None:
     posepipe detect photos/ -o boxes.json     the same in two steps
     posepipe pose boxes.json -o kps.json
     posepipe draw kps.json -o drawn/          look at the result
+    posepipe view kps.json                    … in a browser
     posepipe eval kps.json --split minival    score it on COCO
     posepipe train RECIPE -o runs/mine        train a network of your own
     """  # noqa: D301  # click reads the backspace: keep these lines
@@ -85,5 +87,5 @@ def main(ctx: click.Context) -> None:
     speak_up(verbose=bool(ctx.obj))
 
 
-for command in (run, detect, pose, evaluate, draw, models, train):
+for command in (run, detect, pose, evaluate, draw, view, models, train):
     main.add_command(command)

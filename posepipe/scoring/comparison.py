@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from posepipe.core.boxes import xywh_to_xyxy
+from posepipe.core.poses import PoseLabels, Poses
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
 from posepipe.scoring.matching import (
     BoolArray,
@@ -74,6 +77,35 @@ class PoseComparison:
             boxes_xyxy=xywh_to_xyxy(boxes_xywh).astype(np.float64, copy=False),
         )
 
+    @classmethod
+    def of_pictures(
+        cls, poses: Sequence[Poses], labels: Sequence[PoseLabels], *, skeleton: Skeleton
+    ) -> PoseComparison:
+        """The comparison of the poses of pictures with the labels of the same pictures."""
+        count = len(skeleton)
+        points = _joined([of.keypoints for of in poses], (0, count, 3))
+        extent = np.ptp(points[..., :2], axis=1)
+        visible = _joined([of.visibility for of in labels], (0, count)) > 0
+        crowd = _joined([of.is_crowd for of in labels], (0,)).astype(bool)
+        return cls(
+            skeleton=skeleton,
+            found=Found(
+                np.repeat(np.arange(len(poses)), [len(of) for of in poses]),
+                _joined([of.scores for of in poses], (0,)),
+                extent[:, 0] * extent[:, 1],
+            ),
+            keypoints_xy=points[..., :2],
+            labelled=Labelled(
+                np.repeat(np.arange(len(labels)), [len(of) for of in labels]),
+                _joined([of.areas for of in labels], (0,)),
+                crowd | ~visible.any(axis=1),
+                crowd,
+            ),
+            labels_xy=_joined([of.keypoints_xy for of in labels], (0, count, 2)),
+            visible=visible,
+            boxes_xyxy=_joined([of.boxes_xyxy for of in labels], (0, 4)),
+        )
+
     def oks(self, found: IntArray, labels: IntArray) -> FloatArray:
         """(P,) OKS of P pairs of a pose and a person, by index."""
         return oks_of_pairs(
@@ -123,6 +155,11 @@ def areas_of(truth: GroundTruth, boxes_xywh: FloatArray) -> FloatArray:
     given = [np.nan if label.area is None else label.area for label in truth.people]
     areas = np.array(given, np.float64)
     return np.where(np.isnan(areas), boxes_xywh[:, 2] * boxes_xywh[:, 3], areas)
+
+
+def _joined(arrays: Sequence[npt.NDArray[Any]], nothing: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Arrays one after another; none are an empty one."""
+    return np.concatenate([np.zeros(nothing), *arrays]) if arrays else np.zeros(nothing)
 
 
 def as_array(rows: Sequence[object], shape: tuple[int, ...]) -> FloatArray:
