@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -27,6 +27,8 @@ class FileServer:
             - "whole": the whole file whatever range was asked for
             - "other length": as if the file had a byte more
             - "no length": the end of the connection is the end of the file
+            - "absurd length": one of 5,000 digits
+            - "endless": the file again and again, a thousand times
             - anything else: a redirect to it
         weak: whether the server names its versions in a way that ranges cannot rely on.
     """
@@ -104,7 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        if fault != "no length":
+        if fault == "absurd length":
+            self.send_header("Content-Length", "9" * 5000)
+        elif fault not in ("no length", "endless"):
             self.send_header("Content-Length", str(len(content) - start))
         self.send_header("ETag", f"W/{tag}" if files.weak else tag)
         self.end_headers()
@@ -117,6 +121,10 @@ class _Handler(BaseHTTPRequestHandler):
             for piece in range(10):
                 self.wfile.write(body[len(body) * piece // 10 : len(body) * (piece + 1) // 10])
                 files.closing.wait(0.05)
+        elif fault == "endless":
+            with suppress(OSError):  # until nobody listens any more
+                for _ in range(1000):
+                    self.wfile.write(body)
         else:
             self.wfile.write(body)
 

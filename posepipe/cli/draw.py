@@ -9,6 +9,7 @@ import click
 
 from posepipe.cli.options import PATH, SHARE, WORKERS, verbose_option
 from posepipe.cli.progress import check_some_done, count_of, progress_bar, report_left_out, say
+from posepipe.cli.terminal import echo
 from posepipe.errors import DocumentError, ImageError, OptionError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
         drawn = prefetch(draw_one, items, workers=workers, ahead=2 * workers)
         for (image, found), path in zip(items, drawn, strict=True):
             if not isinstance(path, ImageError):
-                click.echo(path)
+                echo(path)
             elif options["strict"]:
                 raise path
             else:
@@ -95,7 +96,7 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
     count = len(items) - len(skipped)
     check_some_done(count, skipped, "nothing was drawn")
     if not items:
-        click.echo(f"posepipe: {results} names no picture: nothing was drawn", err=True)
+        echo(f"posepipe: {results} names no picture: nothing was drawn", err=True)
     say(f"{count_of(count, 'picture')} drawn in {output}", verbose=verbose)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from posepipe.cli.options import PATH, check_output, verbose_option
+from posepipe.cli.terminal import echo
 
 
 @click.command("eval")
@@ -57,8 +58,8 @@ def evaluate(
     else:
         card = evaluation.evaluate(results, annotations, split=name, per_keypoint=per_keypoint)
     for warning in card.warnings:
-        click.echo(f"posepipe: warning: {warning}", err=True)
-    click.echo(card.as_table())
+        echo(f"posepipe: warning: {warning}", err=True)
+    echo(card.as_table())
     if json_file is not None:
         encoded = msgspec.json.format(msgspec.json.encode(card.as_json()), indent=2)
         write_whole(json_file, [encoded, b"\n"])

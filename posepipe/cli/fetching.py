@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 from tqdm import tqdm
 
 from posepipe.cli.interruption import INTERRUPTED
+from posepipe.cli.terminal import echo, visible
 
 if TYPE_CHECKING:
     from posepipe.zoo.cache import CachedWeights
@@ -36,10 +36,12 @@ class TransferBar:
             self._announced = True
             terms = self._weights.recipe.model.licence or "licence unknown"
             size = f", {total / 1e6:.0f} MB" if total else ""
-            click.echo(f"posepipe: fetching {self._weights.key}{size} ({terms})", err=True)
+            recipe = self._weights.recipe
+            named = f"{recipe.name}/{recipe.weights.file_name}"
+            echo(f"posepipe: fetching {named}{size} ({terms})", err=True)
         if self._bar is None:
             self._bar = tqdm(
-                desc=self._weights.recipe.name,
+                desc=visible(self._weights.recipe.name),
                 total=total,
                 initial=done,
                 unit="B",
@@ -52,7 +54,7 @@ class TransferBar:
     def notice(self, line: str) -> None:
         """A line of its own; a transfer that goes on after it has a new bar."""
         self.close()
-        click.echo(f"posepipe: {line}", err=True)
+        echo(f"posepipe: {line}", err=True)
 
     def close(self) -> None:
         """Leave the bar as it is and go to the next line."""
@@ -74,7 +76,7 @@ def transfer_bar(weights: CachedWeights) -> Iterator[TransferBar]:
     except KeyboardInterrupt:
         bar.close()
         kept = f"; what has arrived is kept in {weights.part}: the same command goes on from it"
-        click.echo(f"posepipe: interrupted{kept if weights.part.is_file() else ''}", err=True)
+        echo(f"posepipe: interrupted{kept if weights.part.is_file() else ''}", err=True)
         sys.exit(INTERRUPTED)
     finally:
         bar.close()

@@ -18,6 +18,7 @@ from posepipe.cli.models import models
 from posepipe.cli.options import speak_up, verbose_option
 from posepipe.cli.pose import pose
 from posepipe.cli.run import run
+from posepipe.cli.terminal import echo
 from posepipe.cli.train import train
 from posepipe.cli.view import view
 from posepipe.errors import PosepipeError
@@ -39,21 +40,21 @@ class Program(click.Group):
             try:
                 return super().invoke(ctx)
             except PosepipeError as error:
-                click.echo(f"posepipe: {error}", err=True)
+                echo(f"posepipe: {error}", err=True)
             except KeyboardInterrupt:
-                click.echo("posepipe: interrupted", err=True)
+                echo("posepipe: interrupted", err=True)
                 sys.exit(INTERRUPTED)
             except OSError as error:  # what libraries did not turn into an error of ours
                 if error.errno == errno.EPIPE:  # `| head` has read enough; click knows what to do
                     raise
                 where = f"{error.filename}: " if error.filename else ""
-                click.echo(f"posepipe: {where}{error.strerror or error}", err=True)
+                echo(f"posepipe: {where}{error.strerror or error}", err=True)
                 _drop_stdout()
             except (MemoryError, RuntimeError) as error:
                 text = str(error).lower()
                 if isinstance(error, RuntimeError) and not any(s in text for s in _OUT_OF_MEMORY):
                     raise
-                click.echo(
+                echo(
                     "posepipe: out of memory: use a smaller --batch-size (in training --set "
                     "training.batch), fewer --workers or smaller --scales",
                     err=True,

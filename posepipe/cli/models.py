@@ -12,6 +12,7 @@ from posepipe.cli.models_fetch import fetch
 from posepipe.cli.models_import import import_
 from posepipe.cli.models_pack import pack
 from posepipe.cli.models_verify import verify
+from posepipe.cli.terminal import echo
 
 if TYPE_CHECKING:
     from posepipe.zoo.recipe import Recipe
@@ -29,13 +30,13 @@ def models(ctx: click.Context, as_json: bool) -> None:
 
     recipes = list_recipes()
     if as_json:
-        click.echo(_json_of(recipes))
+        echo(_json_of(recipes))
         return
     width = max((len(recipe.name) for recipe in recipes), default=0)
     for recipe in recipes:
         model = recipe.model
         licence = f" [{model.licence}]" if model.licence else ""
-        click.echo(
+        echo(
             f"{recipe.name:{width}}  {model.stage:9}  {state_of(recipe):14}  "
             f"{model.summary}{licence}"
         )
@@ -74,20 +75,20 @@ def show(name: str) -> None:
     from posepipe.zoo.recipe import WEIGHTS_FILE, load_recipe
 
     recipe = load_recipe(name)
-    click.echo(recipe.text.rstrip() + "\n")
+    echo(recipe.text.rstrip() + "\n")
     weights = weights_at(recipe)
     if weights is not None:
-        click.echo(f"weights       {weights} ({weights.stat().st_size / 2**20:.1f} MB)")
+        echo(f"weights       {weights} ({weights.stat().st_size / 2**20:.1f} MB)")
     elif recipe.weights.urls:
         size = f" ({recipe.weights.megabytes:.0f} MB)" if recipe.weights.megabytes else ""
-        click.echo(f"weights       can be fetched{size}: posepipe models fetch {recipe.name}")
+        echo(f"weights       can be fetched{size}: posepipe models fetch {recipe.name}")
     else:
-        click.echo(f"weights       none: put {WEIGHTS_FILE} into {recipe.folder}")
+        echo(f"weights       none: put {WEIGHTS_FILE} into {recipe.folder}")
     cost = model_cost(recipe)
     if cost is not None:
-        click.echo(f"parameters    {cost.parameters_mb:.1f} MB as fp32")
+        echo(f"parameters    {cost.parameters_mb:.1f} MB as fp32")
         size = "x".join(map(str, cost.input_wh))
-        click.echo(f"multiply-adds {cost.multiply_adds_g:.2f} G (2^30) for {size}")
+        echo(f"multiply-adds {cost.multiply_adds_g:.2f} G (2^30) for {size}")
 
 
 models.add_command(compare)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from posepipe.cli.terminal import echo
+
 if TYPE_CHECKING:
     from posepipe.curation.paper import Comparison
 
@@ -32,14 +34,14 @@ def compare(stride_in_1x1: bool) -> None:
     from posepipe.zoo.recipe import list_recipes
 
     rows = compare_with_paper(list_recipes("pose"), stride_in_1x1=stride_in_1x1)
-    click.echo(_HEAD)
+    echo(_HEAD)
     for table in sorted({table for row in rows for table in row.paper.tables}):
-        click.echo(f"table {table}")
+        echo(f"table {table}")
         for row in sorted(
             (row for row in rows if table in row.paper.tables),
             key=lambda row: (math.inf if row.paper.ap is None else row.paper.ap, row.name),
         ):
-            click.echo(_line(row).rstrip())
+            echo(_line(row).rstrip())
 
 
 def _line(row: Comparison) -> str:

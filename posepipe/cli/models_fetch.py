@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from posepipe.cli.fetching import transfer_bar
+from posepipe.cli.terminal import echo
 from posepipe.errors import OptionError, PosepipeError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def fetch(names: tuple[str, ...], everything: bool, pin: bool, offline: bool) ->
         try:
             _fetch_one(recipe, pin=pin, offline=offline)
         except PosepipeError as error:  # the others may well be had
-            click.echo(f"posepipe: {error}", err=True)
+            echo(f"posepipe: {error}", err=True)
             failed += 1
     if failed:
         sys.exit(1)
@@ -49,7 +50,7 @@ def _fetch_one(recipe: Recipe, *, pin: bool, offline: bool) -> None:
 
     if recipe.has_weights or not recipe.weights.urls:  # beside the recipe, or nowhere
         path, digest = recipe.verified_weights()
-        click.echo(f"{digest}  {path}")
+        echo(f"{digest}  {path}")
         if pin:
             raise OptionError(f"model {recipe.name!r} has weights of its own: nothing is pinned")
         return
@@ -58,6 +59,6 @@ def _fetch_one(recipe: Recipe, *, pin: bool, offline: bool) -> None:
         weights_by_name(recipe, offline=True)  # raises, and says what to do
     with transfer_bar(cached) as bar:
         digest = cached.fetched(watcher=bar)
-    click.echo(f"{digest}  {cached.path}")
+    echo(f"{digest}  {cached.path}")
     if pin:
-        click.echo(f"posepipe: pinned in {cached.pin(digest)}", err=True)
+        echo(f"posepipe: pinned in {cached.pin(digest)}", err=True)

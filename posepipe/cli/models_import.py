@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from posepipe.cli.options import PATH
+from posepipe.cli.terminal import echo
 from posepipe.errors import OptionError
 
 _SIZES = {"256x192": (192, 256), "384x288": (288, 384)}
@@ -42,13 +43,13 @@ def import_(file: Path, output: Path, input_size: str | None, batch_norm_eps: fl
     )
     found = made.recognised
     backbone = found.network.backbone.replace("resnet", "ResNet-")
-    click.echo(f"{file}: {found.code_base}, {backbone}")
+    echo(f"{file}: {found.code_base}, {backbone}")
     for reason in found.because:
-        click.echo(f"- {reason}")
+        echo(f"- {reason}")
     if input_size is None:
-        click.echo(
+        echo(
             f"- input size: weights do not tell; {size} is assumed (--input-size 384x288 if they "
             "were trained so)"
         )
     megabytes = made.weights_bytes / 2**20
-    click.echo(f"{output}: written, with {megabytes:.1f} MB of weights and golden numbers")
+    echo(f"{output}: written, with {megabytes:.1f} MB of weights and golden numbers")

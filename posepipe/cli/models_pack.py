@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from posepipe.cli.options import PATH
+from posepipe.cli.terminal import echo
 
 
 @click.command()
@@ -40,4 +41,4 @@ def pack(run: Path, model: Path, **options: Any) -> None:
     from posepipe.curation.packing import PackOptions, pack_run
 
     packed = pack_run(run, model, options=PackOptions(**options))
-    click.echo(f"{packed.folder}: {packed.bytes / 1e6:.1f} MB, SHA-256 {packed.sha256}")
+    echo(f"{packed.folder}: {packed.bytes / 1e6:.1f} MB, SHA-256 {packed.sha256}")

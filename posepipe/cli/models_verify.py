@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from posepipe.cli.terminal import echo
 from posepipe.errors import WeightsError
 
 
@@ -26,13 +27,13 @@ def verify(models: tuple[str, ...], update: bool, device: str) -> None:
     ]
     if update:
         for recipe in recipes:
-            click.echo(f"{recipe.name}: stored {write_golden(recipe)}")
+            echo(f"{recipe.name}: stored {write_golden(recipe)}")
         return
     failed = None
     for recipe in recipes:
         found = verify_model(recipe, device=device)
         verdict = "ok" if found.passed else "FAILED"
-        click.echo(
+        echo(
             f"{recipe.name}: {verdict}: largest difference {found.largest:.1e}, tolerance "
             f"{found.tolerance:.0e} ({found.what})"
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from posepipe.cli.terminal import echo
 from posepipe.errors import OptionError
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ def run_options(
         strict=options["strict"],
         workers=options["workers"],
         progress=progress,
-        warn=lambda line: click.echo(f"posepipe: warning: {line}", err=True),
+        warn=lambda line: echo(f"posepipe: warning: {line}", err=True),
     )
 
 

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 from tqdm import tqdm
 
 from posepipe.cli.interruption import INTERRUPTED
+from posepipe.cli.terminal import echo
 from posepipe.errors import ImageError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def progress_bar(total: int, what: str, output: Path) -> Iterator[Bar]:
         yield bar
     except KeyboardInterrupt:
         bar.close()
-        click.echo(f"posepipe: interrupted{_how_to_go_on(output)}", err=True)
+        echo(f"posepipe: interrupted{_how_to_go_on(output)}", err=True)
         sys.exit(INTERRUPTED)
     finally:
         bar.close()
@@ -76,7 +76,7 @@ def progress_bar(total: int, what: str, output: Path) -> Iterator[Bar]:
 def say(message: str, *, verbose: bool) -> None:
     """A line for a person who is watching: on a terminal, or when asked for with -v."""
     if verbose or sys.stderr.isatty():
-        click.echo(message, err=True)
+        echo(message, err=True)
 
 
 def report_left_out(
@@ -92,16 +92,16 @@ def report_left_out(
     _list_and_count([f"skipped: {skip.why}" for skip in skipped], count_of(len(skipped), "input"))
     _list_and_count([f"left out: {problem}" for problem in problems], _boxes(len(problems)))
     if others:
-        click.echo(f"posepipe: {_boxes(others)} of other categories than person left out", err=True)
+        echo(f"posepipe: {_boxes(others)} of other categories than person left out", err=True)
 
 
 def _list_and_count(lines: Sequence[str], count: str) -> None:
     for line in lines[:MOST_LINES]:
-        click.echo(f"posepipe: {line}", err=True)
+        echo(f"posepipe: {line}", err=True)
     if len(lines) > MOST_LINES:
-        click.echo(f"posepipe: … and {len(lines) - MOST_LINES} more", err=True)
+        echo(f"posepipe: … and {len(lines) - MOST_LINES} more", err=True)
     if lines:
-        click.echo(f"posepipe: {count} {lines[0].partition(':')[0]}", err=True)
+        echo(f"posepipe: {count} {lines[0].partition(':')[0]}", err=True)
 
 
 def _boxes(number: int) -> str:
@@ -128,7 +128,7 @@ def report_people(found: Sequence[Sized], output: Path, *, verbose: bool) -> Non
     """
     people, pictures = sum(map(len, found)), count_of(len(found), "picture")
     if not people:
-        click.echo(f"posepipe: no people found in {pictures}", err=True)
+        echo(f"posepipe: no people found in {pictures}", err=True)
     say(f"{pictures}, {count_of(people, 'person', 'people')}: {output}", verbose=verbose)
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from posepipe.cli.interruption import INTERRUPTED, noted_interruption
 from posepipe.cli.options import PATH, verbose_option
+from posepipe.cli.terminal import echo, visible
 from posepipe.errors import PosepipeError
 
 if TYPE_CHECKING:
@@ -107,19 +108,19 @@ def _train(recipe: str, run: Path, options: TrainOptions, *, first: bool) -> Non
         except KeyboardInterrupt:
             bar.close()
             if first:
-                click.echo(f"posepipe: interrupted{_how_to_go_on(run, bar.samples)}", err=True)
+                echo(f"posepipe: interrupted{_how_to_go_on(run, bar.samples)}", err=True)
             sys.exit(INTERRUPTED)
     if not first:
         return
     if not result.finished:
-        click.echo(
+        echo(
             f"posepipe: stopped after {result.samples} of {result.of} samples: the same command "
             "with --resume goes on",
             err=True,
         )
     else:
         best = "" if result.best is None else f", best {result.best:.4f}"
-        click.echo(f"{result.samples} samples{best}: {run}", err=True)
+        echo(f"{result.samples} samples{best}: {run}", err=True)
 
 
 def _check(recipe: str, options: TrainOptions) -> None:
@@ -127,10 +128,10 @@ def _check(recipe: str, options: TrainOptions) -> None:
 
     findings = check_run(recipe, options)
     for finding in findings:
-        click.echo(f"posepipe: {finding.line}", err=True)
+        echo(f"posepipe: {finding.line}", err=True)
     if any(finding.fatal for finding in findings):
         sys.exit(1)
-    click.echo("posepipe: the network can be built and the data can be learnt from", err=True)
+    echo("posepipe: the network can be built and the data can be learnt from", err=True)
 
 
 def _chosen(options: dict[str, Any]) -> TrainOptions:
@@ -195,7 +196,7 @@ class TrainingBar:
             )
         if report.measured is not None:
             line = f"{report.samples} samples: {_measured(report.measured)}"
-            tqdm.write(line, file=sys.stderr)
+            tqdm.write(visible(line), file=sys.stderr)
             return
         losses = " ".join(f"{name} {value:.4g}" for name, value in report.losses.items())
         state = (
@@ -207,12 +208,12 @@ class TrainingBar:
             self._bar.update(report.samples - self._bar.n)
         elif report.samples_per_second and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
-            click.echo(f"{report.samples} of {report.of} samples: {state}", err=True)
+            echo(f"{report.samples} of {report.of} samples: {state}", err=True)
 
     def warn(self, line: str) -> None:
         """Say what may be wrong."""
         if self._shown:
-            click.echo(f"posepipe: warning: {line}", err=True)
+            echo(f"posepipe: warning: {line}", err=True)
 
     def close(self) -> None:
         """Leave the line as it is and go to the next one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ class TimmTrunk(Trunk):
             raise MissingDependencyError(
                 f"backbone {name!r} is not torchvision's; for timm's: pip install 'posepipe[timm]'"
             ) from None
+        # Of create_model's names "hf-hub:…" opens a connection, "local-dir:…" reads any folder.
+        if not re.fullmatch(r"\w+(\.\w+)?", name, re.ASCII) or not timm.is_model(name):
+            raise RecipeError(f"no backbone {name[:100]!r} in torchvision or timm")
         try:
             with torch.device("meta"):  # for its shapes alone: no numbers are drawn
                 levels: Any = timm.create_model(name, features_only=True, pretrained=False)

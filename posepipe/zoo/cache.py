@@ -3,7 +3,8 @@
 Four environment variables have a say:
 
 - ``POSEPIPE_CACHE``: the folder of fetched files; default ``$XDG_CACHE_HOME/posepipe``, else
-  ``~/.cache/posepipe``. A model's file lies there as ``NAME/FILE``.
+  ``~/.cache/posepipe``. A model's file lies there as ``NAME/SLOT/FILE``; the slot is a digest of
+  the URLs and checksums that its recipe states, so that no recipe fills that of another one.
 - ``POSEPIPE_MIRROR``: a URL or folder laid out like a cache, which is tried before all others.
 - ``POSEPIPE_OFFLINE``: anything but "", 0, false or no: nothing is ever fetched.
 - ``POSEPIPE_PINS``: the file of pinned checksums; default ``$XDG_CONFIG_HOME/posepipe/pins.txt``,
@@ -17,6 +18,7 @@ file (``FILE.sha256``) and holds from then on. Pins and that record have the for
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from contextlib import suppress
@@ -64,7 +66,10 @@ class CachedWeights:
     @property
     def key(self) -> str:
         """The file's place below the cache folder, and what pins call it."""
-        return f"{self.recipe.name}/{self.recipe.weights.file_name}"
+        table = self.recipe.weights
+        stated = (self.recipe.model.weights_sha256, table.sha256_prefix, table.md5_prefix)
+        slot = hashlib.sha256("\n".join([*stated, *table.urls]).encode()).hexdigest()[:32]
+        return f"{self.recipe.name}/{slot}/{table.file_name}"
 
     @property
     def path(self) -> Path:
@@ -162,6 +167,8 @@ class CachedWeights:
             sha256_from=f"{whose} so" if whose else "",
             sha256_prefix=table.sha256_prefix,
             md5_prefix=table.md5_prefix,
+            # What is said to have 100 MB may have 111; what is not said anything of, 8 GB.
+            max_bytes=int(table.megabytes * 1.1e6 + 1e6) if table.megabytes else 8 * 10**9,
         )
 
     def _known_sums(self) -> list[tuple[str, str]]:

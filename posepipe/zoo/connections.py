@@ -63,6 +63,11 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
+def is_open_to_forgery(url: str) -> bool:
+    """Whether anybody between here and the server can change what it sends."""
+    return re.match(r"http:(?!//(localhost|127\.0\.0\.1|\[::1\])([:/]|$))", url) is not None
+
+
 @contextmanager
 def opened(url: str, headers: dict[str, str], patience: Patience) -> Iterator[Any]:
     """The server's answer to a request.
@@ -76,8 +81,8 @@ def opened(url: str, headers: dict[str, str], patience: Patience) -> Iterator[An
         Failed: it has no such file, nobody answers, or the certificate is not trusted.
     """
     opener = urllib.request.build_opener(_SafeRedirects)
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310  # schemes are checked
     try:
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310  # schemes are checked
         response = opener.open(request, timeout=patience.timeout_s)
     except urllib.error.HTTPError as error:
         error.close()
@@ -85,7 +90,7 @@ def opened(url: str, headers: dict[str, str], patience: Patience) -> Iterator[An
             raise NoSuchRange("the part that was here is longer than the file") from None
         kind = Broken if error.code in _TRY_AGAIN or error.code >= 500 else Failed
         raise kind(f"HTTP {error.code}, {error.reason}") from None
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a URL's parts
         raise _unanswered(error, patience) from None
     with response:
         yield response
@@ -134,10 +139,12 @@ def total_bytes(response: Any, start: int) -> int | None:
         start: -1 comes back for a range that does not begin there.
     """
     if response.status == 206:
-        stated = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        stated = re.fullmatch(
+            r"bytes (\d{1,15})-\d{1,15}/(\d{1,15})", response.headers.get("Content-Range", "")
+        )
         return int(stated[2]) if stated and int(stated[1]) == start else -1
     length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
+    return int(length) if re.fullmatch(r"[0-9]{1,15}", length) else None
 
 
 def validator(response: Any) -> str:

@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import msgspec
 from filelock import FileLock, Timeout
@@ -35,6 +34,7 @@ from posepipe.zoo.connections import (
     NoSuchRange,
     Patience,
     chunks,
+    is_open_to_forgery,
     opened,
     total_bytes,
     validator,
@@ -72,12 +72,14 @@ class Checks:
         sha256_from: who says so, for messages.
         sha256_prefix: the beginning of its SHA-256.
         md5_prefix: the beginning of its MD5; finds damage, does not stop a forger.
+        max_bytes: of a longer file no more is fetched.
     """
 
     sha256: str = ""
     sha256_from: str = ""
     sha256_prefix: str = ""
     md5_prefix: str = ""
+    max_bytes: int = 8 * 10**9
 
     def __bool__(self) -> bool:
         return bool(self.sha256 or self.sha256_prefix or self.md5_prefix)
@@ -131,7 +133,7 @@ def fetch(
         DownloadError: no place has it, it is not the right file, or it cannot be written; what has
             arrived is kept.
     """
-    checks, watcher = checks or Checks(), watcher or Silent()
+    checks, watcher = Checks() if checks is None else checks, watcher or Silent()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(target, watcher):
@@ -197,14 +199,19 @@ def _fetch_from(
     url: str, target: Path, checks: Checks, patience: Patience, watcher: Watcher
 ) -> str:
     """Fetch from one place, with as many attempts as it deserves; the file's SHA-256."""
-    if urlsplit(url).scheme not in SCHEMES:
+    if url.partition(":")[0] not in SCHEMES:
         raise Failed(f"is not one of {', '.join(SCHEMES)}")
+    if not checks.sha256 and is_open_to_forgery(url) and target.suffix != ".safetensors":
+        raise Failed(
+            "is not https, and no full SHA-256 is known that would tell a forged pickle: pin it "
+            "(`posepipe models fetch --pin`) where it is known to be right"
+        )
     part = _Part(target)
     failures, ever_gained = 0, False
     while True:
         before = part.size
         try:
-            digests, resumed = _transfer(url, part, bool(checks), patience, watcher)
+            digests, resumed = _transfer(url, part, checks, patience, watcher)
         except Broken as failure:
             if isinstance(failure, NoSuchRange):
                 part.remove()
@@ -227,7 +234,7 @@ def _fetch_from(
 
 
 def _transfer(
-    url: str, part: _Part, verified: bool, patience: Patience, watcher: Watcher
+    url: str, part: _Part, checks: Checks, patience: Patience, watcher: Watcher
 ) -> tuple[Digests, bool]:
     """The rest of a file into its part; its digests, and whether a part was gone on with.
 
@@ -236,7 +243,7 @@ def _transfer(
     """
     origin, start = part.origin, part.size
     condition = origin.validator if origin and origin.url == url else ""
-    if not (origin and start and (condition or verified)):
+    if not (origin and start and (condition or checks)):
         start = 0
     if origin and start and start == origin.length:  # all is here but the checksum
         return _Digester.of_file(part.path).digests, True
@@ -252,6 +259,8 @@ def _transfer(
         elif start and origin and total != origin.length:
             part.remove()
             raise Broken("the file has another length there")
+        if total is not None and total > checks.max_bytes:
+            raise _too_long(part, checks)
         part.check_room(total, start)
         digester = _Digester.of_file(part.path) if start else _Digester()
         if not start:
@@ -260,15 +269,25 @@ def _transfer(
         watcher.transferred(done, total)
         with part.path.open("ab" if start else "wb") as file:
             for chunk in chunks(response, patience):
+                done += len(chunk)
+                if done > checks.max_bytes:
+                    raise _too_long(part, checks)
                 file.write(chunk)
                 digester.update(chunk)
-                done += len(chunk)
                 watcher.transferred(done, total)
             file.flush()
             os.fsync(file.fileno())
     if total is not None and done != total:
         raise Broken(f"ended after {done} of {total} bytes")
     return digester.digests, start > 0
+
+
+def _too_long(part: _Part, checks: Checks) -> Failed:
+    part.remove()
+    return Failed(
+        f"it is longer there than the {checks.max_bytes / 1e6:.0f} MB that its recipe allows "
+        "([weights] megabytes)"
+    )
 
 
 class _Origin(msgspec.Struct, frozen=True):

@@ -79,13 +79,15 @@ class WeightsTable(Table, frozen=True):
         ValueError: a URL that names no weights file.
     """
 
-    urls: tuple[str, ...] = ()
+    urls: Annotated[tuple[str, ...], msgspec.Meta(max_length=20)] = ()
     sha256_prefix: Hex = ""
     md5_prefix: Hex = ""
-    megabytes: Annotated[float, msgspec.Meta(ge=0)] = 0
+    megabytes: Annotated[float, msgspec.Meta(ge=0, le=100_000)] = 0
 
     def __post_init__(self) -> None:
         for url in self.urls:
+            if not (url.isascii() and url.isprintable() and " " not in url):
+                raise ValueError(f"{url!r} is no URL: write what is not ASCII as %XX")
             if PurePosixPath(_file_of(url)).suffix not in SUFFIXES:
                 raise ValueError(f"{url} names no weights file: {', '.join(SUFFIXES)}")
 
@@ -367,7 +369,8 @@ def _find_folder(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if path.name == RECIPE_FILE and path.is_file():
         return path.resolve().parent
-    looks_like_path = isinstance(name_or_path, Path) or len(path.parts) > 1
+    # "./NAME" is a folder, though its only part is a name.
+    looks_like_path = isinstance(name_or_path, Path) or path.name != name_or_path
     if looks_like_path:
         if path.is_dir():
             return path.resolve()

@@ -19,6 +19,7 @@ from fileserver import FileServer, file_server
 from torchvision.models import get_model
 
 from posepipe.zoo import recipe as recipes
+from posepipe.zoo.cache import CachedWeights
 from posepipe.zoo.recipe import Recipe, load_recipe
 
 SMALLEST = "fasterrcnn-mobilenet-v3-large-320-fpn"
@@ -120,21 +121,22 @@ def test_the_listing_tells_states_and_licences(zoo: Recipe) -> None:
 
 
 def test_a_wrong_file_on_a_mirror_is_passed_over_and_one_everywhere_refused(
-    zoo: Recipe, server: FileServer, monkeypatch: pytest.MonkeyPatch, cache: Path
+    zoo: Recipe, server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mirrored = f"/mirror/{SMALLEST}/{zoo.weights.file_name}"
+    cached = CachedWeights(zoo)
+    mirrored = f"/mirror/{cached.key}"
     server.files[mirrored] = b"not these numbers"
     monkeypatch.setenv("POSEPIPE_MIRROR", f"{server.url}/mirror")
     good = posepipe("models", "fetch", SMALLEST)
     assert good.exit_code == 0
     assert "damaged there, or another file: its SHA-256 is" in lines(good)[1]
-    (cache / SMALLEST / zoo.weights.file_name).unlink()
+    cached.path.unlink()
     for path in list(server.files):
         server.files[path] = b"not these numbers"
     bad = posepipe("models", "fetch", SMALLEST)
     assert (bad.exit_code, bad.stdout) == (1, "")
     assert f"{zoo.weights.file_name} cannot be fetched" in lines(bad)[-1]
-    assert not (cache / SMALLEST / zoo.weights.file_name).exists()
+    assert not cached.path.exists()
 
 
 @pytest.mark.parametrize("command", ["detect", "run"])
@@ -178,15 +180,13 @@ def test_a_model_whose_library_is_absent_is_not_fetched(
     assert server.requests == []
 
 
-def test_several_are_fetched_even_if_one_cannot_be(
-    server: FileServer, tmp_path: Path, cache: Path
-) -> None:
+def test_several_are_fetched_even_if_one_cannot_be(server: FileServer, tmp_path: Path) -> None:
     good = weights_folder(tmp_path, server, b"numbers")
     result = posepipe("models", "fetch", "cpn-resnet50-256x192", good)
     assert result.exit_code == 1
     assert "'cpn-resnet50-256x192' comes without weights" in lines(result)[0]
     digest = hashlib.sha256(b"numbers").hexdigest()
-    assert result.stdout == f"{digest}  {cache / 'small' / 'w.pth'}\n"
+    assert result.stdout == f"{digest}  {CachedWeights(load_recipe(good)).path}\n"
 
 
 def test_what_comes_with_a_model_is_checked_and_not_pinned(tmp_path: Path) -> None:
@@ -202,15 +202,18 @@ def test_a_pin_is_written_where_it_is_said(server: FileServer, tmp_path: Path) -
     result = posepipe("models", "fetch", folder, "--pin")
     assert lines(result)[-1] == f"posepipe: pinned in {tmp_path / 'pins.txt'}"
     digest = hashlib.sha256(b"numbers").hexdigest()
-    assert (tmp_path / "pins.txt").read_text() == f"{digest}  small/w.pth\n"
+    assert (
+        tmp_path / "pins.txt"
+    ).read_text() == f"{digest}  {CachedWeights(load_recipe(folder)).key}\n"
 
 
 def test_an_interrupted_fetch_keeps_its_part_and_goes_on(
-    server: FileServer, tmp_path: Path, cache: Path
+    server: FileServer, tmp_path: Path
 ) -> None:
     payload = b"numbers" * 30_000
     folder = weights_folder(tmp_path, server, payload)
-    part = cache / "small" / "w.pth.part"
+    cached = CachedWeights(load_recipe(folder))
+    part = cached.part
     server.faults = ["stall"]
     process = start("models", "fetch", folder)
     limit = time.monotonic() + 20
@@ -226,4 +229,4 @@ def test_an_interrupted_fetch_keeps_its_part_and_goes_on(
     assert part.stat().st_size == len(payload) // 2
     assert posepipe("models", "fetch", folder).exit_code == 0
     assert server.ranges == [None, f"bytes={len(payload) // 2}-"]
-    assert (cache / "small" / "w.pth").read_bytes() == payload
+    assert cached.path.read_bytes() == payload

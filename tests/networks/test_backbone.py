@@ -108,6 +108,16 @@ def test_an_unknown_trunk_is_named(name):
         build_backbone(name)
 
 
+@pytest.mark.parametrize(
+    "name", ["hf-hub:someone/resnet18", "hf_hub:someone/resnet18", "local-dir:/tmp", "../resnet18"]
+)
+def test_a_trunk_is_one_of_a_list_and_nothing_is_asked_for(name, monkeypatch):
+    timm = pytest.importorskip("timm")
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: pytest.fail("asked timm to make it"))
+    with pytest.raises(RecipeError, match=f"no backbone '{name}' in torchvision or timm"):
+        build_backbone(name)
+
+
 def test_a_trunk_without_the_four_strides_is_refused():
     pytest.importorskip("timm")
     with pytest.raises(RecipeError, match=r"'test_vit' has strides|no backbone 'test_vit'"):

@@ -53,9 +53,9 @@ def model(server: FileServer, tmp_path: Path) -> Callable[..., Recipe]:
     return make
 
 
-def cached_file(cache: Path, content: bytes = CONTENT) -> Path:
+def cached_file(recipe: Recipe, content: bytes = CONTENT) -> Path:
     """A file brought into the cache by hand."""
-    file = cache / "small" / "w-1.pth"
+    file = CachedWeights(recipe).path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     return file
@@ -70,16 +70,15 @@ def test_first_use_fetches_into_the_cache_and_later_ones_do_not(
     recipe = model()
     assert state_of(recipe) == "can be fetched"
     for _ in range(2):
-        assert find_weights(recipe) == (cache / "small" / "w-1.pth", SHA256)
+        path, digest = find_weights(recipe)
+        assert (path.parents[1], path.name, digest) == (cache / "small", "w-1.pth", SHA256)
     assert len(server.requests) == 1
     assert state_of(recipe) == "cached"
 
 
-def test_a_file_beside_the_recipe_wins_over_the_cache(
-    model, server: FileServer, cache: Path
-) -> None:
+def test_a_file_beside_the_recipe_wins_over_the_cache(model, server: FileServer) -> None:
     recipe = model()
-    cached_file(cache)
+    cached_file(recipe)
     (recipe.folder / "weights.pth").write_bytes(OTHER)
     digest = hashlib.sha256(OTHER).hexdigest()
     assert find_weights(recipe) == (recipe.folder / "weights.pth", digest)
@@ -106,23 +105,21 @@ def test_a_named_file_or_folder_wins_over_everything(
     assert server.requests == []
 
 
-def test_a_file_brought_by_hand_is_taken_and_remembered(
-    model, server: FileServer, cache: Path
-) -> None:
-    file = cached_file(cache)
+def test_a_file_brought_by_hand_is_taken_and_remembered(model, server: FileServer) -> None:
+    file = cached_file(model())
     assert weights_by_name(model(), offline=True) == (file, SHA256)
     assert CachedWeights(model()).fetched() == SHA256
     assert server.requests == []
     assert file.with_name("w-1.pth.sha256").read_text() == f"{SHA256}  w-1.pth\n"
 
 
-def test_a_file_brought_by_hand_is_checked_like_any_other(model, cache: Path) -> None:
+def test_a_file_brought_by_hand_is_checked_like_any_other(model) -> None:
     md5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
     recipe = model(f'md5_prefix = "{md5[:6]}"')
-    cached_file(cache, OTHER)
+    cached_file(recipe, OTHER)
     with pytest.raises(WeightsError, match=rf"its MD5 is .*, not {md5[:6]}…; remove it"):
         find_weights(recipe)
-    cached_file(cache)
+    cached_file(recipe)
     assert find_weights(recipe)[1] == SHA256
 
 
@@ -132,11 +129,11 @@ def test_the_cache_is_where_the_system_keeps_such_things(
     cached = CachedWeights(model())
     monkeypatch.setenv("POSEPIPE_CACHE", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cached.path == tmp_path / "xdg" / "posepipe" / "small" / "w-1.pth"
+    assert cached.path == tmp_path / "xdg" / "posepipe" / cached.key
     monkeypatch.setenv("XDG_CACHE_HOME", "")
-    assert cached.path == Path.home() / ".cache" / "posepipe" / "small" / "w-1.pth"
+    assert cached.path == Path.home() / ".cache" / "posepipe" / cached.key
     monkeypatch.setenv("POSEPIPE_CACHE", "~/models")
-    assert cached.path == Path.home() / "models" / "small" / "w-1.pth"
+    assert cached.path == Path.home() / "models" / cached.key
 
 
 @pytest.mark.parametrize(
@@ -163,7 +160,8 @@ def test_offline_nothing_is_fetched_and_the_way_by_hand_is_told(
     with pytest.raises(DownloadError) as caught:
         find_weights(model())
     message = str(caught.value)
-    assert f"bring {server.url}/v1/w-1.pth by hand and put it at {cache}/small/w-1.pth" in message
+    place = cache / CachedWeights(model()).key
+    assert f"bring {server.url}/v1/w-1.pth by hand and put it at {place}" in message
     assert server.requests == []
     monkeypatch.setenv("POSEPIPE_OFFLINE", "0")
     assert find_weights(model())[1] == SHA256
@@ -172,10 +170,11 @@ def test_offline_nothing_is_fetched_and_the_way_by_hand_is_told(
 def test_a_mirror_is_tried_first_and_has_the_layout_of_a_cache(
     model, server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.files["/mirror/small/w-1.pth"] = CONTENT
+    place = f"/mirror/{CachedWeights(model()).key}"
+    server.files[place] = CONTENT
     monkeypatch.setenv("POSEPIPE_MIRROR", f"{server.url}/mirror/")
     find_weights(model())
-    assert [path for path, _ in server.requests] == ["/mirror/small/w-1.pth"]
+    assert [path for path, _ in server.requests] == [place]
 
 
 def test_another_cache_serves_as_a_mirror(
@@ -202,51 +201,51 @@ def test_a_mirror_without_the_file_is_passed_over(
 @pytest.mark.parametrize(
     "line", ['sha256_prefix = "00000000"', f'md5_prefix = "{"0" * 6}"'], ids=["sha256", "md5"]
 )
-def test_a_file_with_another_checksum_than_the_recipes_is_not_taken(
-    line: str, model, cache: Path
-) -> None:
+def test_a_file_with_another_checksum_than_the_recipes_is_not_taken(line: str, model) -> None:
     with pytest.raises(DownloadError, match="not 000000"):
         CachedWeights(model(line)).fetched(patience=HURRIED)
-    assert not (cache / "small" / "w-1.pth").exists()
+    assert not CachedWeights(model(line)).path.exists()
 
 
-def test_a_cached_file_is_checked_whenever_it_is_used(model, cache: Path) -> None:
+def test_a_cached_file_is_checked_whenever_it_is_used(model) -> None:
     find_weights(model())
-    file = cached_file(cache, OTHER)
+    file = cached_file(model(), OTHER)
     with pytest.raises(WeightsError, match=r"has SHA-256 .*, .*w-1\.pth\.sha256 says .*remove it"):
         find_weights(model())
     file.unlink()
     assert find_weights(model()) == (file, SHA256)
 
 
-def test_what_was_fetched_once_must_not_change(model, server: FileServer, cache: Path) -> None:
+def test_what_was_fetched_once_must_not_change(model, server: FileServer) -> None:
     find_weights(model())
-    (cache / "small" / "w-1.pth").unlink()
+    cached = CachedWeights(model())
+    cached.path.unlink()
     server.files["/v1/w-1.pth"] = OTHER
     with pytest.raises(DownloadError, match=r"not .*w-1\.pth\.sha256 says so"):
         CachedWeights(model()).fetched(patience=HURRIED)
-    (cache / "small" / "w-1.pth.sha256").unlink()
+    cached.record.unlink()
     assert find_weights(model())[1] == hashlib.sha256(OTHER).hexdigest()
 
 
 def test_a_pin_outlives_the_cache(model, server: FileServer, cache: Path) -> None:
     cached = CachedWeights(model())
     assert cached.pin(cached.fetched()) == pins_file()
-    assert pins_file().read_text() == f"{SHA256}  small/w-1.pth\n"
+    assert pins_file().read_text() == f"{SHA256}  {cached.key}\n"
     shutil.rmtree(cache)
     server.files["/v1/w-1.pth"] = OTHER
     with pytest.raises(DownloadError, match=r"not .*pins\.txt says so"):
         cached.fetched(patience=HURRIED)
-    cached_file(cache, OTHER)
+    cached_file(model(), OTHER)
     with pytest.raises(WeightsError, match=r"pins\.txt says"):
         find_weights(model())
 
 
 def test_a_pin_leaves_others_alone(model) -> None:
     pins_file().parent.mkdir()
-    pins_file().write_text(f"# ours\n{'a' * 64}  other/w.pth\n{'b' * 64} *small/w-1.pth\n")
-    CachedWeights(model()).pin(SHA256)
-    assert pins_file().read_text() == f"{'a' * 64}  other/w.pth\n{SHA256}  small/w-1.pth\n"
+    cached = CachedWeights(model())
+    pins_file().write_text(f"# ours\n{'a' * 64}  other/w.pth\n{'b' * 64} *{cached.key}\n")
+    cached.pin(SHA256)
+    assert pins_file().read_text() == f"{'a' * 64}  other/w.pth\n{SHA256}  {cached.key}\n"
 
 
 @pytest.mark.parametrize("content", [b"abc  small/w-1.pth\n", b"\xff\xfe"])
@@ -255,6 +254,37 @@ def test_pins_that_cannot_be_read_stop_everything(content: bytes, model) -> None
     pins_file().write_bytes(content)
     with pytest.raises(WeightsError, match=r"pins\.txt(, line 1 is no checksum| cannot be read)"):
         find_weights(model())
+
+
+def test_a_recipe_of_the_same_name_has_a_place_of_its_own(
+    model, server: FileServer, tmp_path: Path
+) -> None:
+    path, _ = find_weights(model())
+    others = [
+        model('sha256_prefix = "00"'),
+        model('md5_prefix = "00"'),
+        model(model=f'weights_sha256 = "{"0" * 64}"'),
+    ]
+    (tmp_path / "small" / "recipe.toml").write_text(
+        '[model]\nstage = "pose"\nsummary = "another server"\n'
+        f'[weights]\nurls = ["{server.url}/v1/w-1.pth", "https://forged.example/w-1.pth"]\n'
+    )
+    others.append(load_recipe(tmp_path / "small"))
+    assert all(state_of(recipe) == "can be fetched" for recipe in others)
+    assert len({CachedWeights(recipe).path for recipe in [model(), *others]}) == 5
+    assert state_of(model()) == "cached"
+    assert find_weights(model())[0] == path
+
+
+def test_a_pickle_over_http_needs_more_than_a_few_digits(model) -> None:
+    file = model().folder / "recipe.toml"
+    file.write_text(file.read_text().replace("127.0.0.1", "models.invalid"))
+    recipe = load_recipe(file)
+    with pytest.raises(DownloadError, match=r"models\.invalid.* is not https, and no full SHA-256"):
+        find_weights(recipe)
+    CachedWeights(recipe).pin(SHA256)
+    with pytest.raises(DownloadError, match="no connection"):  # it is asked for now
+        CachedWeights(recipe).fetched(patience=HURRIED)
 
 
 # --- recipes

@@ -439,3 +439,48 @@ def test_who_waits_for_another_one_is_told(server: FileServer, target: Path) -> 
     first.join()
     assert ear.lines == ["another process is fetching w.pth: waiting for it"]
     assert len(server.requests) == 1
+
+
+# --- hostile servers
+
+
+def test_an_endless_file_is_given_up_where_its_recipe_ends(
+    server: FileServer, target: Path
+) -> None:
+    server.faults = ["endless"]
+    assert "longer there than the 1 MB that its recipe allows" in error(
+        server, target, max_bytes=1_000_000
+    )
+    assert leavings(target) <= {"w.pth.lock"}
+
+
+def test_a_file_that_is_said_to_be_too_long_is_not_begun(server: FileServer, target: Path) -> None:
+    assert "longer there than the 0 MB" in error(server, target, max_bytes=len(CONTENT) - 1)
+    assert leavings(target) <= {"w.pth.lock"}
+    assert get(server, target, max_bytes=len(CONTENT)) == SHA256
+
+
+def test_a_length_of_thousands_of_digits_is_no_length(server: FileServer, target: Path) -> None:
+    server.faults = ["absurd length"]
+    assert get(server, target) == SHA256
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://models.example/modèle.pth",
+        "https://models.example/a b.pth",
+        "https://models.example/a\x1bb.pth",
+        "https://[::1/w.pth",
+        "https://models.example:port/w.pth",
+        "https://models.example:99999999/w.pth",
+        f"https://{'x' * 300}.example/w.pth",
+        "https://./w.pth",
+        "https:///w.pth",
+        "w.pth",
+    ],
+)
+def test_a_url_that_is_none_is_one_line(url: str, target: Path) -> None:
+    with pytest.raises(DownloadError) as caught:
+        fetch([url], target, patience=HURRIED)
+    assert len(str(caught.value).splitlines()) == 1
