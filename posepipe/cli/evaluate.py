@@ -22,6 +22,10 @@ from posepipe.cli.terminal import echo
     show_default=True,
     help="The AP of every keypoint alone, which takes longest.",
 )
+@click.option(
+    "--model",
+    help="Whose skeleton the poses have, where they are another program's and not of COCO's.",
+)
 @verbose_option
 def evaluate(
     results: Path,
@@ -30,6 +34,7 @@ def evaluate(
     annotations: Path | None,
     json_file: Path | None,
     per_keypoint: bool,
+    model: str | None,
 ) -> None:
     """Score poses (or a boxes.json) by COCO's metrics, as pycocotools computes them."""
     if split is None and annotations is None:
@@ -45,6 +50,8 @@ def evaluate(
     from posepipe.scoring import evaluation
     from posepipe.scoring.results import holds_boxes
     from posepipe.scoring.scorecard import BoxScoreCard, ScoreCard
+    from posepipe.zoo.recipe import load_recipe
+    from posepipe.zoo.skeleton import recipe_skeleton
 
     if split is not None:
         annotations = find_split(split, data, images_needed=False).annotations
@@ -56,7 +63,13 @@ def evaluate(
     if holds_boxes(results):
         card = evaluation.evaluate_boxes(results, annotations, split=name)
     else:
-        card = evaluation.evaluate(results, annotations, split=name, per_keypoint=per_keypoint)
+        card = evaluation.evaluate(
+            results,
+            annotations,
+            split=name,
+            per_keypoint=per_keypoint,
+            skeleton=None if model is None else recipe_skeleton(load_recipe(model)),
+        )
     for warning in card.warnings:
         echo(f"posepipe: warning: {warning}", err=True)
     echo(card.as_table())

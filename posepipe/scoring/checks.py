@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from posepipe.core.skeleton import COCO_PERSON
+from posepipe.core.skeleton import COCO_PERSON, Skeleton
 from posepipe.errors import EvaluationError
 from posepipe.scoring.results import GroundTruth, Label, Result
 
@@ -33,14 +33,35 @@ def check_image_ids(results: Sequence[Result], truth: GroundTruth) -> list[Resul
     return [result for result in results if result.image_id in truth.image_ids]
 
 
-def check_pose_results(results: Sequence[Result]) -> None:
+def skeleton_of(results: Sequence[Result], wanted: Skeleton | None) -> Skeleton:
+    """What the keypoints of results are: what was asked for, else what they say, else COCO's.
+
+    Raises:
+        EvaluationError: they have several skeletons, or other keypoints than was asked for.
+    """
+    own = list(dict.fromkeys(one.skeleton for one in results if one.skeleton is not None))
+    if len(own) > 1:
+        names = " and ".join(skeleton.name for skeleton in own[:2])
+        raise EvaluationError(
+            f"the results have poses of several skeletons ({names}): score them one by one"
+        )
+    if wanted is None:
+        return own[0] if own else COCO_PERSON
+    if own and own[0].keypoints != wanted.keypoints:
+        raise EvaluationError(
+            f"the results' keypoints are those of {own[0].name!r}, not of {wanted.name!r}"
+        )
+    return wanted
+
+
+def check_pose_results(results: Sequence[Result], skeleton: Skeleton) -> None:
     """Nothing, if every entry is a pose in pixels with a score.
 
     Raises:
         EvaluationError: keypoints are missing, of another number, or normalised; no score; or a
             number that is not finite.
     """
-    numbers = 3 * len(COCO_PERSON)
+    numbers = 3 * len(skeleton)
     for index, result in enumerate(results):
         where = f"result {index} (image {result.image_id})"
         if result.keypoints is None:
@@ -48,8 +69,9 @@ def check_pose_results(results: Sequence[Result]) -> None:
             raise EvaluationError(f"{where} has no keypoints{boxes}")
         if len(result.keypoints) != numbers:
             raise EvaluationError(
-                f"{where} has {len(result.keypoints)} numbers as keypoints: {numbers} are needed, "
-                f"x, y, confidence for each of the {len(COCO_PERSON)}"
+                f"{where} has {len(result.keypoints)} numbers as keypoints, a {skeleton.name} has "
+                f"{numbers}: x, y, confidence for each of the {len(skeleton)}; name the model of "
+                "another skeleton (--model)"
             )
         _check_finite(where, result.keypoints)
         _check_score(result, where)
@@ -89,13 +111,13 @@ def check_box_results(results: Sequence[Result]) -> None:
         _check_score(result, where)
 
 
-def check_pose_labels(truth: GroundTruth) -> None:
+def check_pose_labels(truth: GroundTruth, skeleton: Skeleton) -> None:
     """Nothing, if OKS can be computed with every person that counts.
 
     Raises:
-        EvaluationError: no keypoints at all, not 17 of them, or no area.
+        EvaluationError: no keypoints at all, another number of them, or no area.
     """
-    numbers = 3 * len(COCO_PERSON)
+    numbers = 3 * len(skeleton)
     if truth.people and not any(label.keypoints for label in truth.people):
         raise EvaluationError(
             f"{truth.path} labels people but no keypoints: COCO's are in person_keypoints_*.json, "

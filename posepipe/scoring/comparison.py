@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from posepipe.core.boxes import xywh_to_xyxy
 from posepipe.core.poses import PoseLabels, Poses
-from posepipe.core.skeleton import COCO_PERSON, Skeleton
+from posepipe.core.skeleton import Skeleton
 from posepipe.scoring.matching import (
     BoolArray,
     FloatArray,
@@ -48,7 +48,7 @@ class PoseComparison:
 
     @classmethod
     def of(
-        cls, results: Sequence[Result], truth: GroundTruth, skeleton: Skeleton = COCO_PERSON
+        cls, results: Sequence[Result], truth: GroundTruth, skeleton: Skeleton
     ) -> PoseComparison:
         """The comparison of a result list with an annotation file's people."""
         count = len(skeleton)

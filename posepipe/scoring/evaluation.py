@@ -11,13 +11,14 @@ from pathlib import Path
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
-from posepipe.core.skeleton import COCO_PERSON
+from posepipe.core.skeleton import Skeleton
 from posepipe.scoring.checks import (
     areas_are_estimates,
     check_box_results,
     check_image_ids,
     check_pose_labels,
     check_pose_results,
+    skeleton_of,
     warnings_about,
 )
 from posepipe.scoring.coco import Stats, box_stats, keypoint_aps, pose_stats
@@ -41,6 +42,7 @@ def evaluate(
     split: str = "",
     image_ids: Collection[int] | None = None,
     per_keypoint: bool = True,
+    skeleton: Skeleton | None = None,
 ) -> ScoreCard:
     """The COCO keypoint numbers of a kps.json, or of poses in memory.
 
@@ -49,11 +51,13 @@ def evaluate(
     labelled counts neither way, nor does a pose that puts the keypoint near such a person.
 
     Args:
-        results: a plain COCO keypoint result list (17 times x, y, confidence), or poses.
-        annotations_path: a COCO annotation file with person keypoints.
+        results: a plain COCO keypoint result list (x, y, confidence of each keypoint), or poses.
+        annotations_path: a COCO annotation file with keypoints of the skeleton's category.
         split: how the card names the pictures.
         image_ids: evaluate on these pictures alone; None takes all of the annotation file.
         per_keypoint: also compute the AP of each keypoint.
+        skeleton: what the keypoints are, and their sigmas; None takes what the results say, or
+            COCO's person where they do not.
 
     Returns:
         The card; without any pose, numbers are 0 and a warning says so.
@@ -63,13 +67,14 @@ def evaluate(
         EvaluationError: results and annotations do not fit together, or the results are no poses
             in pixels.
     """
-    truth = read_ground_truth(annotations_path, image_ids)
-    check_pose_labels(truth)
     given = _given_poses(results)
-    check_pose_results(given)
+    skeleton = skeleton_of(given, skeleton)
+    check_pose_results(given, skeleton)
+    truth = read_ground_truth(annotations_path, image_ids, category=skeleton.category)
+    check_pose_labels(truth, skeleton)
     counted = _of_persons(check_image_ids(given, truth), truth)
     people = [label for label in truth.people if label.labelled_keypoints and not label.iscrowd]
-    comparison = PoseComparison.of(counted, truth)
+    comparison = PoseComparison.of(counted, truth, skeleton)
     stats = pose_stats(comparison)
     if areas_are_estimates(people):
         stats = _without(stats, by_size=(3, 4, 8, 9))
@@ -154,13 +159,18 @@ def _given_boxes(results: str | Path | Iterable[Detections]) -> list[Result]:
 
 
 def _of_persons(results: list[Result], truth: GroundTruth) -> list[Result]:
-    return [result for result in results if result.category_id in (None, truth.person_id)]
+    """The results on people; one that names its skeleton is of its category, whatever the id."""
+    return [
+        result
+        for result in results
+        if result.skeleton is not None or result.category_id in (None, truth.person_id)
+    ]
 
 
 def _keypoint_scores(comparison: PoseComparison) -> tuple[KeypointScore, ...]:
     return tuple(
         KeypointScore(name, ap)
-        for name, ap in zip(COCO_PERSON.keypoints, keypoint_aps(comparison), strict=True)
+        for name, ap in zip(comparison.skeleton.keypoints, keypoint_aps(comparison), strict=True)
     )
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from posepipe.core.boxes import Detections, xyxy_to_xywh
 from posepipe.core.poses import Poses
+from posepipe.core.skeleton import PERSON, Skeleton
 from posepipe.errors import DocumentError, EvaluationError
 from posepipe.io.jsonfiles import decode, read_bytes
 
@@ -64,13 +65,14 @@ class AnnotationFile(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One entry of a result list: a pose, a box, or both."""
+    """One entry of a result list: a pose, a box, or both; kps.json names other skeletons."""
 
     image_id: int
     category_id: int | None = None
     score: float | None = None
     keypoints: tuple[float, ...] | None = None
     bbox: Box | None = None
+    skeleton: Skeleton | None = None
 
 
 class BoxDocument(msgspec.Struct, frozen=True):
@@ -85,7 +87,7 @@ class GroundTruth:
 
     Attributes:
         path: the annotation file.
-        person_id: its id of the category "person".
+        person_id: its id of the category "person", or of what was asked for.
         image_ids: pictures that count, with and without people.
         other_image_ids: pictures of the file that were not asked for.
         people: of the pictures that count; other categories are left out.
@@ -98,12 +100,19 @@ class GroundTruth:
     people: tuple[Label, ...]
 
 
-def read_ground_truth(path: str | Path, image_ids: Collection[int] | None = None) -> GroundTruth:
+def read_ground_truth(
+    path: str | Path, image_ids: Collection[int] | None = None, *, category: str = PERSON
+) -> GroundTruth:
     """The people of an annotation file, of all its pictures or of those named.
+
+    Args:
+        path: the file.
+        image_ids: of the pictures that count; None for all.
+        category: what counts as people.
 
     Raises:
         DocumentError: the file is missing or no COCO annotation file.
-        EvaluationError: it has no pictures, no category "person", or lacks pictures asked for.
+        EvaluationError: it has no pictures, no such category, or lacks pictures asked for.
     """
     path = Path(path)
     file = decode(read_bytes(path), AnnotationFile, path=path, what="a COCO annotation file")
@@ -116,9 +125,9 @@ def read_ground_truth(path: str | Path, image_ids: Collection[int] | None = None
         )
     if not wanted:
         raise EvaluationError(f"{path} has no images: there is nothing to evaluate on")
-    persons = [category.id for category in file.categories if category.name == "person"]
+    persons = [one.id for one in file.categories if one.name == category]
     if not persons:
-        raise EvaluationError(f"{path} has no category named 'person'")
+        raise EvaluationError(f"{path} has no category named {category!r}")
     people = tuple(
         label
         for label in file.annotations
@@ -171,6 +180,7 @@ def pose_results(poses: Iterable[Poses]) -> list[Result]:
             image_id=of_image.image_id,
             score=float(score),
             keypoints=tuple(keypoints.reshape(-1).tolist()),
+            skeleton=of_image.skeleton,
         )
         for of_image in poses
         for keypoints, score in zip(of_image.keypoints, of_image.scores, strict=True)

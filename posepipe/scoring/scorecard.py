@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from posepipe.core.skeleton import mirror_pairs_by_name, side_and_part
+
 MISSING = "–"
 
 
@@ -171,15 +173,17 @@ def _row_table(numbers: Sequence[tuple[str, float | None]]) -> str:
 
 def _keypoint_table(scores: Sequence[KeypointScore]) -> str:
     """One line a keypoint or pair of them: left and right side by side."""
-    values = {score.name: _percent(score.ap) for score in scores}
-    lines = [f"{'AP of':<10}{'left':>6}{'right':>7}"]
-    for name, value in values.items():
-        if name.startswith("left_"):
-            part = name.removeprefix("left_")
-            lines.append(f"{part:<10}{value:>6}{values.get(f'right_{part}', MISSING):>7}")
-        elif not name.startswith("right_"):
-            lines.append(f"{name:<10}{value:>6}")
-    return "\n".join(lines)
+    paired = mirror_pairs_by_name([score.name for score in scores])
+    partner, rights = dict(paired), {right for _, right in paired}
+    rows = [("AP of", "left", "right" if paired else "")]
+    for index, score in enumerate(scores):
+        if index in partner:
+            part, right = side_and_part(score.name)[1], scores[partner[index]]
+            rows.append((part, _percent(score.ap), _percent(right.ap)))
+        elif index not in rights:
+            rows.append((score.name, _percent(score.ap), ""))
+    width = max(9, *(len(name) for name, _, _ in rows)) + 1
+    return "\n".join(f"{a:<{width}}{b:>6}{c:>7}".rstrip() for a, b, c in rows)
 
 
 def _percent(share: float | None) -> str:

@@ -294,7 +294,7 @@ def test_a_detection_list_needs_the_folder_of_its_pictures(tmp_path: Path) -> No
     ("changes", "says"),
     [
         ({"image_id": 99}, "lacks for example 99"),
-        ({"keypoints": [1.0, 2.0, 0.5]}, "51 are needed"),
+        ({"keypoints": [1.0, 2.0, 0.5]}, "a coco_person has 51"),
         ({"keypoints": [0.5] * 51}, "they are normalised"),
         ({"score": None}, "has no score"),
         ({"keypoints": [float("nan")] * 51}, "not finite"),

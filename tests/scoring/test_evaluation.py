@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import io
 import json
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import DOG
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -25,7 +27,7 @@ REAL = Path(__file__).parents[2] / "../shared/data/annotations/coco_people_val.j
 ESTIMATED = REAL.with_name("lspet_val.json")
 
 
-def world(seed=0, images=12, people=4):
+def world(seed=0, images=12, people=4, skeleton=COCO_PERSON, category_id=1):
     """A small annotation file as COCO writes them: all sizes, crowds, people without keypoints."""
     random = np.random.default_rng(seed)
     annotations = []
@@ -33,16 +35,16 @@ def world(seed=0, images=12, people=4):
         for _ in range(int(random.integers(0, people + 1))):
             x, y = random.integers(0, 300, 2).tolist()
             w, h = random.integers(12, 260, 2).tolist()
-            visibility = random.integers(0, 3, 17)
+            visibility = random.integers(0, 3, len(skeleton))
             if random.random() < 0.2:
                 visibility[:] = 0
-            xy = [x, y] + random.uniform(0, 1, (17, 2)) * [w, h]
+            xy = [x, y] + random.uniform(0, 1, (len(skeleton), 2)) * [w, h]
             points = np.column_stack([np.round(xy), visibility]) * (visibility > 0)[:, None]
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": image * 10,
-                    "category_id": 1,
+                    "category_id": category_id,
                     "bbox": [x, y, w, h],
                     "area": round(0.6 * w * h + float(random.random()), 3),
                     "iscrowd": int(random.random() < 0.1),
@@ -50,9 +52,10 @@ def world(seed=0, images=12, people=4):
                     "num_keypoints": int((visibility > 0).sum()),
                 }
             )
+    names = list(skeleton.keypoints)
     return {
         "images": [{"id": image * 10} for image in range(1, images + 1)],
-        "categories": [{"id": 1, "name": "person", "keypoints": list(COCO_PERSON.keypoints)}],
+        "categories": [{"id": category_id, "name": skeleton.category, "keypoints": names}],
         "annotations": annotations,
     }
 
@@ -63,16 +66,16 @@ def guesses(truth, seed=1, noise=0.05, **extra):
     results = []
     for label in truth["annotations"]:
         for _ in range(int(random.integers(1, 3))):
-            points = np.array(label["keypoints"], float).reshape(17, 3)
+            points = np.array(label["keypoints"], float).reshape(-1, 3)
             spread = random.uniform(0, 2 * noise) * label["area"] ** 0.5
-            points[:, :2] = points[:, :2] + random.normal(0, spread, (17, 2))
+            points[:, :2] = points[:, :2] + random.normal(0, spread, (len(points), 2))
             if not label["num_keypoints"] or random.random() < 0.1:
-                points[:, :2] = random.uniform(0, 400, (17, 2))
+                points[:, :2] = random.uniform(0, 400, (len(points), 2))
             points[:, 2] = 0.5
             results.append(
                 {
                     "image_id": label["image_id"],
-                    "category_id": 1,
+                    "category_id": label["category_id"],
                     "keypoints": np.round(points, 2).reshape(-1).tolist(),
                     "score": round(float(random.uniform(0.1, 1)), 3),
                     **extra,
@@ -110,11 +113,13 @@ def annotations(write):
     return write("annotations.json", world())
 
 
-def stats_of_pycocotools(results, annotations, kind="keypoints", image_ids=None):
+def stats_of_pycocotools(results, annotations, kind="keypoints", image_ids=None, sigmas=None):
     """What somebody gets who follows pycocotools' own example."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations))
         evaluator = COCOeval(truth, truth.loadRes(str(results)), kind)
+        if sigmas is not None:
+            evaluator.params.kpt_oks_sigmas = np.array(sigmas)
         if image_ids is not None:
             evaluator.params.imgIds = list(image_ids)
         evaluator.evaluate()
@@ -238,6 +243,56 @@ def test_the_ap_of_a_keypoint_is_pycocotools_ap_on_files_with_this_keypoint_alon
     assert 0 < evaluator.stats[0] < 1
     assert card.per_keypoint[keypoint].name == COCO_PERSON.keypoints[keypoint]
     assert card.per_keypoint[keypoint].ap == evaluator.stats[0]
+
+
+def test_numbers_of_any_skeleton_equal_pycocotools_with_its_sigmas(write):
+    truth = world(2, skeleton=DOG, category_id=7)
+    annotations = write("annotations.json", truth)
+    results = write("results.json", guesses(truth))
+    card = evaluate(results, annotations, skeleton=DOG)
+    assert 0 < card.ap < 1
+    assert numbers_of(card) == stats_of_pycocotools(results, annotations, sigmas=DOG.sigmas)
+    assert [one.name for one in card.per_keypoint] == list(DOG.keypoints)
+    own = dataclasses.replace(DOG, sigmas=(0.03,) * 10)
+    assert evaluate(results, annotations, skeleton=own).ap < card.ap
+
+
+def test_results_that_name_their_skeleton_are_scored_by_it_whatever_their_category_id(write):
+    truth = world(2, skeleton=DOG, category_id=7)
+    annotations = write("annotations.json", truth)
+    results = guesses(truth)
+    expected = evaluate(write("results.json", results), annotations, skeleton=DOG)
+    named = [{**one, "category_id": 1, "skeleton": dataclasses.asdict(DOG)} for one in results]
+    assert evaluate(write("kps.json", named), annotations) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted", "message"),
+    [
+        ({}, None, r"has 30 numbers as keypoints, a coco_person has 51: .*\(--model\)"),
+        (
+            {"skeleton": dataclasses.asdict(DOG)},
+            COCO_PERSON,
+            "those of 'dog', not of 'coco_person'",
+        ),
+    ],
+)
+def test_results_of_another_skeleton_than_asked_for_are_refused(write, changes, wanted, message):
+    truth = world(2, skeleton=DOG)
+    results = write("results.json", guesses(truth, **changes))
+    with pytest.raises(EvaluationError, match=message):
+        evaluate(results, write("annotations.json", truth), skeleton=wanted)
+
+
+def test_results_of_several_skeletons_are_refused(write):
+    puppy = dataclasses.replace(DOG, name="puppy")
+    results = [
+        {**one, "skeleton": dataclasses.asdict(skeleton)}
+        for one in guesses(world(2, skeleton=DOG))[:1]
+        for skeleton in (puppy, DOG)
+    ]
+    with pytest.raises(EvaluationError, match=r"several skeletons \(puppy and dog\)"):
+        evaluate(write("kps.json", results), write("annotations.json", world(2, skeleton=DOG)))
 
 
 def test_a_keypoint_that_is_always_wrong_spoils_no_other_keypoint_s_ap(write):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 from posepipe.scoring.scorecard import BoxScoreCard, KeypointScore, ScoreCard
@@ -66,3 +67,16 @@ def test_a_box_card_shows_sizes_and_counts():
     assert table[2].split("  ")[-1] == " AR L"
     assert table[3].split() == ["50.0"] * 6 + ["25.0"] * 4
     assert card.as_json()["ar_small"] == 0.25
+
+
+def test_keypoints_of_any_names_are_paired_by_their_sides():
+    names = ("nose", "L_F_Paw", "R_F_Paw", "the_root_of_the_tail", "left_horn")
+    scores = tuple(KeypointScore(name, n / 10) for n, name in enumerate(names))
+    table = dataclasses.replace(CARD, per_keypoint=scores).as_table()
+    assert table.splitlines()[-5:] == [
+        "AP of                  left  right",
+        "nose                    0.0",
+        "f_paw                  10.0   20.0",
+        "the_root_of_the_tail   30.0",
+        "left_horn              40.0",
+    ]

@@ -80,7 +80,7 @@ def pose_metrics(
     metrics: dict[str, float] = {}
     for one in sets:
         poses = list(_poses(PoseStage([model]), one, workers))
-        card = evaluate(poses, one.annotations.path, per_keypoint=False)
+        card = evaluate(poses, one.annotations.path, per_keypoint=False, skeleton=model.skeleton)
         metrics |= {
             f"{one.name}/AP": card.ap or 0.0,
             f"{one.name}/AP50": card.ap50 or 0.0,
