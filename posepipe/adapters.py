@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
-from posepipe.core.skeleton import COCO_PERSON, Skeleton
+from posepipe.core.skeleton import COCO_PERSON, PERSON
 from posepipe.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def to_sv_key_points(poses: Poses) -> sv.KeyPoints:
         keypoint_confidence=poses.keypoints[..., 2].astype(np.float32),
         detection_confidence=poses.scores.astype(np.float32),
         class_id=np.zeros(len(poses), int),
-        data={"class_name": np.array(["person"] * len(poses), dtype=str)},
+        data={"class_name": np.array([poses.skeleton.category] * len(poses), dtype=str)},
     )
     return key_points
 
@@ -56,23 +56,21 @@ def to_sv_detections(people: Detections | Poses) -> sv.Detections:
         MissingDependencyError: supervision is not installed.
     """
     supervision = _imported("supervision")
+    name = people.skeleton.category if isinstance(people, Poses) else PERSON
     detections: sv.Detections = supervision.Detections(
         xyxy=people.boxes_xyxy.astype(np.float32),
         confidence=people.scores.astype(np.float32),
         class_id=np.zeros(len(people), int),
-        data={"class_name": np.array(["person"] * len(people), dtype=str)},
+        data={"class_name": np.array([name] * len(people), dtype=str)},
     )
     return detections
 
 
-def to_pandas(
-    poses: Poses | Iterable[tuple[ImageFile, Poses]], *, skeleton: Skeleton = COCO_PERSON
-) -> pd.DataFrame:
+def to_pandas(poses: Poses | Iterable[tuple[ImageFile, Poses]]) -> pd.DataFrame:
     """A row for every keypoint of every person.
 
     Args:
         poses: of one picture, or what `Pipeline.stream` gives.
-        skeleton: names the keypoints.
 
     Returns:
         The columns image_id, file_name (of a stream alone), person (0, 1, … in each picture),
@@ -80,13 +78,12 @@ def to_pandas(
 
     Raises:
         MissingDependencyError: pandas is not installed.
-        ValueError: keypoints of another number than the skeleton's.
     """
     pandas = _imported("pandas")
     pictures = [("", poses)] if isinstance(poses, Poses) else [(i.file_name, p) for i, p in poses]
     none = np.zeros(0)
-    nobody = Poses(0, np.zeros((0, len(skeleton), 3)), none, np.zeros((0, 4)), none)
-    tables = [_columns(name, people, skeleton) for name, people in [("", nobody), *pictures]]
+    nobody = Poses(0, np.zeros((0, len(COCO_PERSON), 3)), none, np.zeros((0, 4)), none)
+    tables = [_columns(name, people) for name, people in [("", nobody), *pictures]]
     columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     if isinstance(poses, Poses):
         del columns["file_name"]
@@ -94,17 +91,15 @@ def to_pandas(
     return frame
 
 
-def _columns(file_name: str, poses: Poses, skeleton: Skeleton) -> dict[str, npt.NDArray[Any]]:
+def _columns(file_name: str, poses: Poses) -> dict[str, npt.NDArray[Any]]:
     people, count, _ = poses.keypoints.shape
-    if people and count != len(skeleton):
-        raise ValueError(f"{count} keypoints a pose, but {skeleton.name} has {len(skeleton)}")
     x, y, confidence = poses.keypoints.reshape(-1, 3).T
     return {
         "image_id": np.full(len(x), poses.image_id),
         "file_name": np.full(len(x), file_name),
         "person": np.repeat(np.arange(people), count),
         "score": np.repeat(poses.scores, count),
-        "keypoint": np.tile(np.array(skeleton.keypoints), people),
+        "keypoint": np.tile(np.array(poses.skeleton.keypoints), people),
         "x": x,
         "y": y,
         "confidence": confidence,

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import K, detections, picture, poses
+from builders import DOG, K, detections, picture, poses
 
 from posepipe import adapters
-from posepipe.core.skeleton import COCO_PERSON, Skeleton
 from posepipe.errors import MissingDependencyError
 from posepipe.io.images import ImageFile
 
@@ -86,11 +85,17 @@ def test_nobody_gives_a_table_with_the_same_columns() -> None:
         assert empty.dtypes.to_dict() == table.dtypes.to_dict()
 
 
-def test_keypoints_of_another_skeleton_are_refused() -> None:
+def test_poses_of_another_skeleton_keep_its_names() -> None:
     pytest.importorskip("pandas")
-    other = Skeleton("two", COCO_PERSON.keypoints[:2], (), (), (0.1, 0.1))
-    with pytest.raises(ValueError, match="17 keypoints a pose, but two has 2"):
-        adapters.to_pandas(poses(), skeleton=other)
+    table = adapters.to_pandas([(ImageFile(1, Path("a"), "a"), poses(1, 2, DOG))])
+    assert table["keypoint"].tolist() == 2 * list(DOG.keypoints)
+    assert table["person"].tolist() == [0] * 10 + [1] * 10
+
+
+def test_what_is_found_has_the_skeletons_category() -> None:
+    pytest.importorskip("supervision")
+    for convert in (adapters.to_sv_key_points, adapters.to_sv_detections):
+        assert convert(poses(1, 2, DOG)).data["class_name"].tolist() == ["dog", "dog"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,7 @@ class Poses:
                 "score": float(self.scores[person]),
                 "box_xyxy": self.boxes_xyxy[person].tolist(),
                 "box_score": float(self.box_scores[person]),
+                **({} if self.skeleton == COCO_PERSON else {"skeleton": asdict(self.skeleton)}),
             }
             for person in range(len(self))
         ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
-from posepipe.core.skeleton import COCO_PERSON
+from posepipe.core.skeleton import COCO_PERSON, Skeleton
 from posepipe.errors import DocumentError
 from posepipe.io.coco import Annotations, read_annotations
 from posepipe.io.documents import read_boxes, read_keypoints
@@ -44,11 +44,13 @@ def load_content(
         keypoints = read_keypoints(results, images=images)
         root = keypoints.images.root
         found = list(zip(keypoints.images, keypoints.poses, strict=True))
+    skeleton = found[0][1].skeleton if found else COCO_PERSON
     if annotations is None:
         if not found:
             raise DocumentError(f"{results} names no picture: there is nothing to look at")
-        return Content(results.name, [image for image, _ in found], [poses for _, poses in found])
-    labels = read_annotations(annotations)
+        poses = [poses for _, poses in found]
+        return Content(results.name, [image for image, _ in found], poses, skeleton=skeleton)
+    labels = read_annotations(annotations, skeleton=skeleton)
     poses_by_id = _by_id_of(labels, found)
     if found and not poses_by_id:
         raise DocumentError(
@@ -62,9 +64,9 @@ def load_content(
             entry.id, root / entry.file_name, entry.file_name
         )
         shown_images.append(image)
-        shown_poses.append(poses_by_id.get(entry.id) or _nobody(entry.id))
+        shown_poses.append(poses_by_id.get(entry.id) or _nobody(entry.id, skeleton))
         shown_labels.append(labels.labels_by_image[entry.id])
-    return Content(results.name, shown_images, shown_poses, shown_labels)
+    return Content(results.name, shown_images, shown_poses, shown_labels, skeleton)
 
 
 def _by_id_of(labels: Annotations, found: list[tuple[ImageFile, Poses]]) -> dict[int, Poses]:
@@ -87,6 +89,7 @@ def _without_keypoints(detections: Detections) -> Poses:
     return Poses(detections.image_id, keypoints, scores, boxes, scores)
 
 
-def _nobody(image_id: int) -> Poses:
-    nothing = np.zeros(0)
-    return Poses(image_id, np.zeros((0, len(COCO_PERSON), 3)), nothing, np.zeros((0, 4)), nothing)
+def _nobody(image_id: int, skeleton: Skeleton) -> Poses:
+    none = np.zeros(0)
+    points = np.zeros((0, len(skeleton), 3))
+    return Poses(image_id, points, none, np.zeros((0, 4)), none, skeleton)
