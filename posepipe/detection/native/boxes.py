@@ -34,7 +34,7 @@ def cell_anchors(sizes: Sequence[float]) -> Tensor:
     for size, ratio in itertools.product(sizes, RATIOS):
         width = math.sqrt(size**2 / ratio)
         halves.append((width / 2, ratio * width / 2))
-    return torch.tensor([(-w, -h, w, h) for w, h in halves], dtype=torch.float32)
+    return torch.tensor([(-w, -h, w, h) for w, h in halves], device="cpu")
 
 
 def level_anchors(cell: Tensor, shape_hw: Sequence[int], stride: int) -> Tensor:
@@ -59,7 +59,8 @@ def decode_boxes(
     """
     sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
     centres = boxes_xyxy[:, :2] + 0.5 * sides
-    coded = deltas.float().reshape(len(deltas), -1, 2, 2) / deltas.new_tensor(weights).view(2, 2)
+    by_box = deltas.float().reshape(len(deltas), deltas.shape[1] // 4, 2, 2)
+    coded = by_box / by_box.new_tensor(weights).view(2, 2)
     moved = coded[:, :, 0] * sides[:, None] + centres[:, None]
     grown = torch.exp(coded[:, :, 1].clamp(max=_LARGEST_LOG)) * sides[:, None]
     return torch.cat([moved - 0.5 * grown, moved + 0.5 * grown], dim=-1)

@@ -146,6 +146,7 @@ def load(
     ``[detector]``, ``[network]``, ``[preprocessing]`` and ``[candidates]`` are read.
     """
     table = recipe.table("network", NetworkTable)
+    _category_ids(recipe)  # refused before anything is fetched
     network = build_network(table)
     path, digest = find_weights(recipe, weights)
     fit_weights(network, table, read_state(path), path)
@@ -167,16 +168,21 @@ def detector(
     dtype: torch.dtype,
 ) -> NativeDetector:
     """A detector around a network of `build`: see `Backend.detector`."""
-    classes = recipe.table("network", NetworkTable).classes
-    ids = recipe.table("detector", DetectorTable).category_ids
     return NativeDetector(
         network,
         origin=origin,
-        category_ids=category_ids_of(ids, classes, recipe.name),
+        category_ids=_category_ids(recipe),
         preprocessing=recipe.table("preprocessing", PreprocessingTable),
         min_score=recipe.table("candidates", CandidatesTable).min_score,
         device=device,
         dtype=dtype,
+    )
+
+
+def _category_ids(recipe: Recipe) -> tuple[int, ...]:
+    classes = recipe.table("network", NetworkTable).classes
+    return category_ids_of(
+        recipe.table("detector", DetectorTable).category_ids, classes, recipe.name
     )
 
 
