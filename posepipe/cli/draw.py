@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from posepipe.cli.options import PATH, SHARE, WORKERS, verbose_option
-from posepipe.cli.progress import check_some_done, count_of, progress_bar, report_left_out, say
+from posepipe.cli.progress import (
+    check_some_done,
+    count_of,
+    progress_bar,
+    report_findings,
+    report_left_out,
+    say,
+)
 from posepipe.cli.terminal import echo
 from posepipe.errors import DocumentError, ImageError, OptionError
 
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
 
     from posepipe.core.boxes import Detections
     from posepipe.core.poses import Poses
+    from posepipe.io.findings import Finding
     from posepipe.io.images import ImageFile
 
 
@@ -63,7 +71,8 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
         boxes=options["boxes"],
         scores=options["scores"],
     )
-    items, problems, others = _items(results, options["images"])
+    items, problems, others, findings = _items(results, options["images"])
+    report_findings(findings)
     if options["strict"] and problems:
         raise DocumentError(f"{results}: {problems[0]}")
     _check_folder(output, [image for image, _ in items])
@@ -102,21 +111,23 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
 
 def _items(
     results: Path, images: Path | None
-) -> tuple[list[tuple[ImageFile, Detections | Poses]], tuple[str, ...], int]:
-    """The pictures with what was found in them; unsound boxes; how many of other categories."""
+) -> tuple[list[tuple[ImageFile, Detections | Poses]], tuple[str, ...], int, tuple[Finding, ...]]:
+    """The pictures with what was found in them; unsound boxes; how many of others; findings."""
     from posepipe.io.documents import read_boxes, read_keypoints
-    from posepipe.scoring.results import holds_boxes
+    from posepipe.io.result_list import read_results
 
-    if holds_boxes(results):
-        boxes = read_boxes(results, images=images)
+    given = read_results(results)
+    if given.holds_boxes:
+        boxes = read_boxes(given, images=images)
         return (
             list(zip(boxes.images, boxes.detections, strict=True)),
             boxes.problems,
             boxes.other_categories,
+            boxes.findings,
         )
-    keypoints = read_keypoints(results, images=images)
+    keypoints = read_keypoints(given, images=images)
     people = zip(keypoints.images, keypoints.poses, strict=True)
-    return list(people), (), keypoints.other_categories
+    return list(people), (), keypoints.other_categories, keypoints.findings
 
 
 def _check_folder(output: Path, images: Sequence[ImageFile]) -> None:

@@ -46,9 +46,9 @@ def evaluate(
     import msgspec
 
     from posepipe.io.jsonfiles import write_whole
+    from posepipe.io.result_list import read_results
     from posepipe.io.splits import find_split
     from posepipe.scoring import evaluation
-    from posepipe.scoring.results import holds_boxes
     from posepipe.scoring.scorecard import BoxScoreCard, ScoreCard
     from posepipe.zoo.recipe import load_recipe
     from posepipe.zoo.skeleton import recipe_skeleton
@@ -60,11 +60,12 @@ def evaluate(
         check_output(json_file, [results, annotations])
     name = split or annotations.name
     card: ScoreCard | BoxScoreCard
-    if holds_boxes(results):
-        card = evaluation.evaluate_boxes(results, annotations, split=name)
+    given = read_results(results)
+    if given.holds_boxes:
+        card = evaluation.evaluate_boxes(given, annotations, split=name)
     else:
         card = evaluation.evaluate(
-            results,
+            given,
             annotations,
             split=name,
             per_keypoint=per_keypoint,

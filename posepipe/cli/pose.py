@@ -21,6 +21,7 @@ from posepipe.cli.options import (
 from posepipe.cli.progress import (
     check_some_done,
     progress_bar,
+    report_findings,
     report_left_out,
     report_people,
 )
@@ -49,6 +50,7 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
     BOXES.JSON is what `posepipe detect` writes, or a plain COCO detection list.
     """
     document, source = _boxes(boxes, options)
+    report_findings(document.findings)
     document = replace(document, images=limited(document.images, options))
     if options["strict"] and document.problems:
         raise DocumentError(f"{source}: {document.problems[0]}")
@@ -75,7 +77,7 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
 
 def _boxes(boxes: Path | None, options: dict[str, Any]) -> tuple[BoxesDocument, Path]:
     """The boxes to work on, and the file they come from."""
-    from posepipe.io.coco import read_annotations
+    from posepipe.io.coco import read_coco
     from posepipe.io.documents import labelled_document, read_boxes
 
     ground_truth, images = options["ground_truth"], options["images"]
@@ -86,7 +88,7 @@ def _boxes(boxes: Path | None, options: dict[str, Any]) -> tuple[BoxesDocument, 
             raise click.UsageError("give either --annotations or --ground-truth")
         if images is None:
             raise click.UsageError("--ground-truth needs the pictures' folder: --images DIR")
-        return labelled_document(read_annotations(ground_truth), images), ground_truth
+        return labelled_document(read_coco(ground_truth).people(), images), ground_truth
     if boxes is None:
         raise click.UsageError("name a BOXES.JSON (`posepipe detect` writes one) or --ground-truth")
     return read_boxes(boxes, images=images, annotations=options["annotations"]), boxes

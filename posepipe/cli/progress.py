@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +14,11 @@ from tqdm import tqdm
 from posepipe.cli.interruption import INTERRUPTED
 from posepipe.cli.terminal import echo
 from posepipe.errors import ImageError
+from posepipe.io.findings import mostly_lost
 
 if TYPE_CHECKING:
     from posepipe.io.documents import Skipped
+    from posepipe.io.findings import Finding
 
 MOST_LINES = 20
 
@@ -108,14 +110,23 @@ def _boxes(number: int) -> str:
     return count_of(number, "box", "boxes")
 
 
+def report_findings(findings: Iterable[Finding]) -> None:
+    """What was odd about the files that were read, one line each."""
+    for finding in findings:
+        echo(f"posepipe: {finding.line}", err=True)
+
+
 def check_some_done(done: int, skipped: Sequence[Skipped], consequence: str) -> None:
-    """Nothing, unless every picture had to be skipped: then a script should not go on.
+    """Nothing, unless most pictures had to be skipped: then a script should not go on.
 
     Raises:
-        ImageError: pictures were skipped and none was worked on.
+        ImageError: more pictures were skipped than were worked on.
     """
     if skipped and not done:
         raise ImageError(f"no picture could be read: {consequence}")
+    if mostly_lost(len(skipped), done + len(skipped)):
+        count = f"{len(skipped)} of {done + len(skipped)} pictures were skipped"
+        raise ImageError(f"{count}: what was done of the others is written all the same")
 
 
 def report_people(found: Sequence[Sized], output: Path, *, verbose: bool) -> None:

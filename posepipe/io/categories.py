@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 
 from posepipe.core.skeleton import Skeleton
-from posepipe.io.entries import CategoryEntry, Entries
+from posepipe.io.entries import Entries
 from posepipe.io.findings import EXAMPLES, Finding, noted
+from posepipe.io.schema import CategoryEntry
 
 PERSON_ID = 1  # COCO's category id of a person, in every file of its own
 
@@ -49,9 +50,9 @@ def person_categories(
         return alike, noted(
             where, f"categories not named {wanted!r}", names, len(alike), "their keypoints are its"
         )
-    listed = ", ".join(category.name for category in entries.categories[:5])
-    what = f"no category {wanted!r}, only: {listed}"
-    return (), [Finding(True, where, what, 0, len(entries.categories))]
+    others = tuple(category.name for category in entries.categories[:5])
+    count = len(entries.categories)
+    return (), [Finding(True, where, f"categories named {wanted!r}", 0, count, others)]
 
 
 def keypoint_names(

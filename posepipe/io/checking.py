@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from posepipe.core.boxes import Detections, xywh_to_xyxy
-from posepipe.io.coco import PERSON_ID
-from posepipe.io.records import BoxRecord
+from posepipe.io.result_list import ResultEntry
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +28,11 @@ class CheckedBoxes:
 
 
 def check_boxes(
-    records: Sequence[BoxRecord],
+    entries: Sequence[ResultEntry],
     file_names: Mapping[int, str],
     sizes_wh: Mapping[int, tuple[int, int]],
+    *,
+    is_person: Callable[[ResultEntry], bool] = lambda _: True,
 ) -> CheckedBoxes:
     """The sound boxes of people, by picture.
 
@@ -40,31 +41,34 @@ def check_boxes(
     its picture in part is sound.
 
     Args:
-        records: the file's boxes, in any order; those of one picture keep theirs.
+        entries: the file's boxes, in any order; those of one picture keep theirs.
         file_names: of the pictures, by id; one Detections for each, in this order.
         sizes_wh: of the pictures, by id, where known; elsewhere a box that lies to the right of or
             below its picture is not noticed.
+        is_person: of an entry; others are left out and counted.
     """
     sound: dict[int, tuple[list[tuple[float, ...]], list[float]]] = {}
     problems = []
     others = 0
-    for place, (record, corners) in enumerate(zip(records, _corners(records), strict=True)):
-        if record.category_id != PERSON_ID:
+    boxes_xyxy = _corners(entries)
+    for place, (record, corners) in enumerate(zip(entries, boxes_xyxy, strict=True)):
+        if not is_person(record):
             others += 1
             continue
-        name = file_names.get(record.image_id)
+        image_id = record.image_id
+        name = file_names.get(image_id) if isinstance(image_id, int) else None
         score = math.nan if record.score is None else record.score
         why = (
             "image id unknown"
             if name is None
-            else _unsound(corners, score, sizes_wh.get(record.image_id))
+            else _unsound(corners, score, sizes_wh.get(int(image_id)))
         )
-        if why:
+        if why or name is None:
             where = f"image {record.image_id}" + (f" ({name})" if name else "")
-            box = ", ".join(f"{number:g}" for number in record.bbox)
+            box = ", ".join(f"{number:g}" for number in record.bbox or ())
             problems.append(f"{where}: box [{box}], entry {place + 1}, score {score:g}: {why}")
             continue
-        boxes, scores = sound.setdefault(record.image_id, ([], []))
+        boxes, scores = sound.setdefault(int(image_id), ([], []))
         boxes.append(corners)
         scores.append(score)
     detections = tuple(
@@ -75,8 +79,8 @@ def check_boxes(
     return CheckedBoxes(detections, tuple(problems), others)
 
 
-def _corners(records: Sequence[BoxRecord]) -> list[tuple[float, ...]]:
-    bboxes = np.array([record.bbox for record in records], np.float64).reshape(-1, 4)
+def _corners(entries: Sequence[ResultEntry]) -> list[tuple[float, ...]]:
+    bboxes = np.array([entry.bbox for entry in entries], np.float64).reshape(-1, 4)
     with np.errstate(over="ignore", invalid="ignore"):
         # In float32, as Detections has them: a very thin box has no area there.
         corners = xywh_to_xyxy(bboxes).astype(np.float32)

@@ -113,6 +113,21 @@ class ImageFile:
             except Exception as error:
                 raise _explained(error, self.path) from None
 
+    @property
+    def is_turned(self) -> bool:
+        """Whether EXIF data exchange width and height: the file's rows are the picture's columns.
+
+        Raises:
+            ImageError: as `size_wh`.
+        """
+        if self.pixels is not None:
+            return False
+        with _opened(self) as picture:
+            try:
+                return _orientation(picture) >= 5
+            except Exception as error:
+                raise _explained(error, self.path) from None
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ImageSet:

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from posepipe.core.skeleton import Skeleton
-from posepipe.io.entries import AnnotationEntry, ImageEntry
 from posepipe.io.findings import Finding, lost, noted
 from posepipe.io.lenient import numbers
+from posepipe.io.schema import AnnotationEntry, ImageEntry
 
 FAR_OUTSIDE = 0.1  # of the picture's longer side for keypoints, of the box's side for boxes
 # No picture is as large; the square of its double still is an ordinary number.
@@ -42,6 +42,23 @@ class People:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def chosen(self, which: npt.NDArray[np.bool_]) -> People:
+        """Some of them.
+
+        Args:
+            which: (N,), True for those.
+        """
+        entries = tuple(
+            entry for entry, wanted in zip(self.entries, which.tolist(), strict=True) if wanted
+        )
+        return People(
+            entries,
+            self.boxes_xywh[which],
+            self.keypoints[which],
+            self.areas[which],
+            self.area_is_estimate[which],
+        )
 
     @property
     def visibility(self) -> npt.NDArray[np.int64]:
@@ -180,13 +197,13 @@ def _areas(
     nothing = ~absent & ((given <= 0) | (given > LARGEST_COORDINATE**2)) & (of_boxes > 0)
     areas = np.where(absent | nothing, of_boxes, given)
     estimated = absent | nothing | np.array([e.area_is_estimate for e in entries], np.bool_)
-    matters = nothing & (keypoints[..., 2] > 0).any(axis=1)
+    matters = (nothing | absent) & (keypoints[..., 2] > 0).any(axis=1)
     return (
         areas,
         estimated,
         noted(
             where,
-            "people with labelled keypoints and an area of 0",
+            "people with labelled keypoints whose area is 0 or not there",
             _ids(entries, matters),
             len(entries),
             "their boxes' areas stand in for it",

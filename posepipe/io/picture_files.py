@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from posepipe.errors import ImageError
-from posepipe.io.entries import ImageEntry
 from posepipe.io.images import ImageFile, ImageSet
+from posepipe.io.schema import ImageEntry
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _DRIVE = re.compile(r"[A-Za-z]:/")

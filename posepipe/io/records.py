@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,15 +18,16 @@ import numpy.typing as npt
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
-from posepipe.io.coco import PERSON_ID, Annotations, ImageEntry, image_files, labelled_boxes
+from posepipe.io.categories import PERSON_ID
+from posepipe.io.findings import Finding
 from posepipe.io.images import ImageSet
+from posepipe.io.result_list import TOOL, Skipped
 
 # A thousandth of a pixel is far below what a detector or a pose network can tell; a score keeps
 # nearly all that a float32 has.
 COORDINATE_DECIMALS = 3
 SCORE_DECIMALS = 6
 
-TOOL = "posepipe"
 # What determines results besides posepipe itself; what is not installed is left out.
 _LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "torch", "torchvision", "detectron2")
 
@@ -64,18 +64,6 @@ class MadeBy(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = {}
 
 
-class Skipped(msgspec.Struct, frozen=True):
-    """A picture that could not be worked on.
-
-    Attributes:
-        file_name: as in `ImageFile`.
-        why: one line.
-    """
-
-    file_name: str
-    why: str
-
-
 @dataclass(frozen=True, eq=False)
 class BoxesDocument:
     """The people found in a set of pictures: what boxes.json and detection lists hold.
@@ -88,6 +76,7 @@ class BoxesDocument:
         made_by: None for documents that posepipe did not make.
         problems: what was left out on reading, a line each.
         other_categories: how many boxes of other categories than person were left out on reading.
+        findings: what was odd about the file that it was read from.
 
     Raises:
         ValueError: detections that are not those of the pictures.
@@ -100,6 +89,7 @@ class BoxesDocument:
     made_by: MadeBy | None = None
     problems: tuple[str, ...] = ()
     other_categories: int = 0
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         _check_same_images(self.images, self.detections)
@@ -113,6 +103,7 @@ class KeypointsDocument:
         images: the pictures; as read back, those with somebody in them.
         poses: one per picture, in the same order.
         other_categories: how many poses of other categories than person were left out on reading.
+        findings: what was odd about the file that it was read from.
 
     Raises:
         ValueError: poses that are not those of the pictures.
@@ -121,6 +112,7 @@ class KeypointsDocument:
     images: ImageSet
     poses: tuple[Poses, ...]
     other_categories: int = 0
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         _check_same_images(self.images, self.poses)
@@ -141,26 +133,6 @@ def made_by(
     )
 
 
-def labelled_document(
-    annotations: Annotations, folder: str | Path, *, everybody: bool = False
-) -> BoxesDocument:
-    """The labelled boxes of an annotation file in place of a detector's, with score 1.
-
-    Args:
-        annotations: the labels.
-        folder: where the pictures lie.
-        everybody: also people without a labelled keypoint; COCO's evaluation ignores those.
-
-    Raises:
-        ImageError: no such folder.
-    """
-    return BoxesDocument(
-        images=image_files(annotations, folder),
-        detections=tuple(labelled_boxes(annotations, everybody=everybody)),
-        sizes_wh={image.id: image.size_wh for image in annotations.images},
-    )
-
-
 def as_written(detections: Detections) -> Detections:
     """Detections as they come back from boxes.json: rounded to what is written there.
 
@@ -178,38 +150,8 @@ def as_written(detections: Detections) -> Detections:
     )
 
 
-class BoxRecord(msgspec.Struct, frozen=True, gc=False):
-    """A box of boxes.json, or an entry of a COCO detection list.
-
-    Attributes:
-        image_id: which picture.
-        bbox: x, y, width, height in pixels.
-        score: the detector's, in [0, 1]; None in COCO's annotation files.
-        category_id: 1, person; detection lists may have others.
-        id: 1…n; detection lists have none.
-        keypoints: None; not None in a keypoint result that was taken for boxes.
-    """
-
-    image_id: int
-    bbox: tuple[float, float, float, float]
-    score: float | None = None
-    category_id: int = PERSON_ID
-    id: int = 0
-    keypoints: Any = None
-
-
-class BoxesFile(msgspec.Struct, frozen=True, kw_only=True):
-    """boxes.json; `info` is a `MadeBy` if posepipe made the file."""
-
-    info: dict[str, Any] = {}
-    image_root: str | None = None
-    images: tuple[ImageEntry, ...]
-    annotations: tuple[BoxRecord, ...]
-    skipped: tuple[Skipped, ...] = ()
-
-
 class PoseRecord(msgspec.Struct, frozen=True, gc=False):
-    """An entry of kps.json, or of another program's COCO keypoint results.
+    """An entry of kps.json, as it is written.
 
     Attributes:
         image_id: which picture.
@@ -227,10 +169,10 @@ class PoseRecord(msgspec.Struct, frozen=True, gc=False):
     category_id: int
     keypoints: tuple[float, ...]
     score: float
-    file_name: str | None = None
-    image_root: str | None = None
-    box_xyxy: tuple[float, float, float, float] | None = None
-    box_score: float | None = None
+    file_name: str
+    image_root: str
+    box_xyxy: tuple[float, float, float, float]
+    box_score: float
     skeleton: Skeleton | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -2,38 +2,88 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import structs
 
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
 from posepipe.errors import EvaluationError
-from posepipe.scoring.results import GroundTruth, Label, Result
+from posepipe.io.categories import keypoint_names
+from posepipe.io.findings import refuse_fatal
+from posepipe.io.identity import identify, is_person
+from posepipe.io.people import LARGEST_COORDINATE, People
+from posepipe.io.result_list import ResultEntry, ResultFile
+from posepipe.scoring.results import GroundTruth
 
 Kind = Literal["pose", "box"]
 PER_IMAGE: dict[Kind, int] = {"pose": 20, "box": 100}  # COCO's evaluation looks at no more
 
 
-def check_image_ids(results: Sequence[Result], truth: GroundTruth) -> list[Result]:
-    """The results on pictures that count, without those on other pictures of the file.
+@dataclass(frozen=True)
+class Counted:
+    """What is left of results beside an annotation file.
+
+    Attributes:
+        entries: of people in pictures that count, with the annotation file's ids.
+        elsewhere: how many others there were in pictures that do not count.
+        others: how many were of other categories.
+        lines: what was met on the way.
+    """
+
+    entries: tuple[ResultEntry, ...]
+    elsewhere: int
+    others: int
+    lines: tuple[str, ...]
+
+
+def counted_results(results: ResultFile, truth: GroundTruth, kind: Kind) -> Counted:
+    """The results that the numbers are of; pictures are told by id and name, people by category.
 
     Raises:
-        EvaluationError: results on pictures that the annotation file does not have.
+        EvaluationError: results on pictures that the annotation file does not have, or none of them
+            of a person.
     """
-    seen = {result.image_id for result in results}
-    unknown = sorted(seen - truth.image_ids - truth.other_image_ids)
-    if unknown:
-        known = len(seen) - len(unknown)
-        share = f"only {known} are" if known else "none is"
+    found = identify(results, truth.annotations)
+    count = len(found.ids) + len(found.named_elsewhere) + len(found.unknown)
+    example = next(iter((*found.unknown, *found.named_elsewhere)), None)
+    if found.unknown or (results.entries and not found.ids):
+        share = f"only {len(found.ids)} are" if found.ids else "none is"
         raise EvaluationError(
-            f"of the results' {len(seen)} image ids {share} known to {truth.path}, which lacks for "
-            f"example {unknown[0]}: the two belong to different image sets"
+            f"of the results' {count} pictures {share} known to {truth.path}, which lacks for "
+            f"example {example}: the two belong to different image sets, or number them in "
+            "different ways without saying file names"
         )
-    return [result for result in results if result.image_id in truth.image_ids]
+    entries, elsewhere, others = [], 0, 0
+    by_posepipe = results.by_posepipe
+    for entry in results.entries:
+        image_id = found.ids.get((entry.image_id, results.file_name(entry)))
+        if image_id is None or image_id not in truth.image_ids:
+            elsewhere += 1
+        elif by_posepipe or entry.skeleton is not None or is_person(entry, truth.annotations):
+            entries.append(structs.replace(entry, image_id=image_id))
+        else:
+            others += 1
+    if others and not entries:
+        raise EvaluationError(_of_no_person(results, truth, kind))
+    lines = [finding.message for finding in (*results.findings, *found.findings)]
+    return Counted(tuple(entries), elsewhere, others, tuple(lines))
 
 
-def skeleton_of(results: Sequence[Result], wanted: Skeleton | None) -> Skeleton:
+def _of_no_person(results: ResultFile, truth: GroundTruth, kind: Kind) -> str:
+    ids = sorted({entry.category_id for entry in results.entries if entry.category_id is not None})
+    plural = {"pose": "poses", "box": "boxes"}[kind]
+    given = ", ".join(map(str, ids[:5])) + (", …" if len(ids) > 5 else "")
+    persons = ", ".join(map(str, sorted(truth.annotations.person_ids)))
+    return (
+        f"none of the {len(results.entries)} {plural} of {results.path} is of a person: their "
+        f"category_id is {given}, a person's is {persons} in {truth.path}: give them that one"
+    )
+
+
+def skeleton_of(results: Sequence[ResultEntry], wanted: Skeleton | None) -> Skeleton:
     """What the keypoints of results are: what was asked for, else what they say, else COCO's.
 
     Raises:
@@ -54,7 +104,7 @@ def skeleton_of(results: Sequence[Result], wanted: Skeleton | None) -> Skeleton:
     return wanted
 
 
-def check_pose_results(results: Sequence[Result], skeleton: Skeleton) -> None:
+def check_pose_results(results: Sequence[ResultEntry], skeleton: Skeleton) -> None:
     """Nothing, if every entry is a pose in pixels with a score.
 
     Raises:
@@ -91,7 +141,7 @@ def check_pose_results(results: Sequence[Result], skeleton: Skeleton) -> None:
         )
 
 
-def check_box_results(results: Sequence[Result]) -> None:
+def check_box_results(results: Sequence[ResultEntry]) -> None:
     """Nothing, if every entry is a box with a score.
 
     Raises:
@@ -112,35 +162,26 @@ def check_box_results(results: Sequence[Result]) -> None:
 
 
 def check_pose_labels(truth: GroundTruth, skeleton: Skeleton) -> None:
-    """Nothing, if OKS can be computed with every person that counts.
+    """Nothing, if OKS can be computed with the people that count.
 
     Raises:
-        EvaluationError: no keypoints at all, another number of them, or no area.
+        DocumentError: the file says that its keypoints are others than the skeleton's.
+        EvaluationError: there are people, but no keypoints at all.
     """
-    numbers = 3 * len(skeleton)
-    if truth.people and not any(label.keypoints for label in truth.people):
+    file = truth.annotations
+    refuse_fatal(keypoint_names(file.person_categories, skeleton, str(file.path), fatal=True))
+    if len(file.people) and not any(bytes(e.keypoints) != b"null" for e in file.people.entries):
         raise EvaluationError(
             f"{truth.path} labels people but no keypoints: COCO's are in person_keypoints_*.json, "
             "not in instances_*.json"
         )
-    for label in truth.people:
-        if label.keypoints and len(label.keypoints) != numbers:
-            raise EvaluationError(
-                f"{truth.path}: annotation {label.id} has {len(label.keypoints)} numbers as "
-                f"keypoints: {numbers} are needed"
-            )
-        if label.labelled_keypoints and label.area is None:
-            raise EvaluationError(
-                f"{truth.path}: annotation {label.id} has keypoints but no area, which OKS needs "
-                "as its scale"
-            )
 
 
 def warnings_about(
-    given: Sequence[Result],
-    counted: Sequence[Result],
+    given: Sequence[ResultEntry],
+    counted: Counted,
     truth: GroundTruth,
-    people: Sequence[Label],
+    people: People,
     kind: Kind,
 ) -> list[str]:
     """What may mislead in the numbers, one line each.
@@ -153,26 +194,27 @@ def warnings_about(
         kind: what the results are.
     """
     plural = {"pose": "poses", "box": "boxes"}[kind]
-    lines = []
-    if not people:
+    lines = [finding.message for finding in truth.annotations.findings] + list(counted.lines)
+    entries = counted.entries
+    if not len(people):
         lines.append("the annotations have no people that count: there are no numbers")
     if not given:
         lines.append(f"the results hold no {plural}: every number is 0")
-    if elsewhere := sum(result.image_id not in truth.image_ids for result in given):
-        lines.append(f"left out: {elsewhere} {plural} on images outside of this split")
-    if others := len(given) - elsewhere - len(counted):
-        lines.append(f"left out: {others} {plural} of other categories than person")
-    per_image = Counter(result.image_id for result in counted)
+    if counted.elsewhere:
+        lines.append(f"left out: {counted.elsewhere} {plural} on images outside of this split")
+    if counted.others:
+        lines.append(f"left out: {counted.others} {plural} of other categories than person")
+    per_image = Counter(result.image_id for result in entries)
     empty = truth.image_ids - per_image.keys()
-    missed = empty & {label.image_id for label in people}
+    missed = empty & {label.image_id for label in people.entries}
     if given and missed:
         lines.append(
             f"images without any {kind}: {len(empty)} of {len(truth.image_ids)}, {len(missed)} of "
             "them with labelled people, who count as missed"
         )
-    if len(counted) > 1 and len({result.score for result in counted}) == 1:
+    if len(entries) > 1 and len({result.score for result in entries}) == 1:
         lines.append(
-            f"all {len(counted)} scores are {counted[0].score}: AP ranks by score and means little"
+            f"all {len(entries)} scores are {entries[0].score}: AP ranks by score and means little"
         )
     most = PER_IMAGE[kind]
     if crowded := [number for number in per_image.values() if number > most]:
@@ -194,17 +236,19 @@ def warnings_about(
     return lines
 
 
-def areas_are_estimates(people: Sequence[Label]) -> bool:
+def areas_are_estimates(people: People) -> bool:
     """Whether the areas of the people that count, or of some of them, are not known."""
-    return any(label.area_is_estimate or label.area is None for label in people)
+    return bool(people.area_is_estimate.any())
 
 
-def _check_score(result: Result, where: str) -> None:
+def _check_score(result: ResultEntry, where: str) -> None:
     if result.score is None:
         raise EvaluationError(f"{where} has no score: results are ranked by it")
     _check_finite(where, [result.score])
 
 
 def _check_finite(where: str, numbers: Sequence[float]) -> None:
-    if not all(map(math.isfinite, numbers)):
-        raise EvaluationError(f"{where} has a number that is not finite (NaN or infinity)")
+    if not all(abs(number) < LARGEST_COORDINATE for number in numbers):  # nor is NaN
+        raise EvaluationError(
+            f"{where} has a number that is not finite (NaN or infinity), or beyond any picture"
+        )

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from posepipe.io.result_list import ResultEntry
 from posepipe.scoring.comparison import (
     PoseComparison,
-    areas_of,
     as_array,
     picture_numbers,
     scores_of,
@@ -28,7 +28,7 @@ from posepipe.scoring.matching import (
     match,
 )
 from posepipe.scoring.precision import PrecisionRecall, precision_recall
-from posepipe.scoring.results import GroundTruth, Result
+from posepipe.scoring.results import GroundTruth
 
 Stats = tuple[float | None, ...]
 
@@ -86,19 +86,19 @@ def average_precision(comparison: PoseComparison) -> float | None:
     return _mean(precision[0])
 
 
-def box_stats(results: Sequence[Result], truth: GroundTruth) -> Stats:
+def box_stats(results: Sequence[ResultEntry], truth: GroundTruth) -> Stats:
     """The numbers of `COCOeval.stats` for boxes that look at 100 boxes a picture: 6 AP, 4 AR."""
-    number = {image_id: index for index, image_id in enumerate(sorted(truth.image_ids))}
+    number = truth.picture_numbers
     boxes = as_array([result.bbox for result in results], (-1, 4))
-    labels = as_array([label.bbox for label in truth.people], (-1, 4))
-    crowd = np.array([bool(label.iscrowd) for label in truth.people], bool)
+    people = truth.people
+    labels, crowd = people.boxes_xywh, people.is_crowd
 
-    def similarity(found: IntArray, people: IntArray) -> FloatArray:
-        return _coco_iou(boxes[found], labels[people], crowd[people])
+    def similarity(found: IntArray, labelled: IntArray) -> FloatArray:
+        return _coco_iou(boxes[found], labels[labelled], crowd[labelled])
 
     precision, recall = _curves(
         Found(picture_numbers(results, number), scores_of(results), boxes[:, 2] * boxes[:, 3]),
-        Labelled(picture_numbers(truth.people, number), areas_of(truth, labels), crowd, crowd),
+        Labelled(picture_numbers(people.entries, number), people.areas, crowd, crowd),
         similarity,
         area_ranges=(_ANY, _SMALL, _MEDIUM, _LARGE),
         most=BOXES_PER_PICTURE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy.typing as npt
 from posepipe.core.boxes import xywh_to_xyxy
 from posepipe.core.poses import PoseLabels, Poses
 from posepipe.core.skeleton import Skeleton
+from posepipe.io.result_list import ResultEntry
+from posepipe.io.schema import AnnotationEntry
 from posepipe.scoring.matching import (
     BoolArray,
     FloatArray,
@@ -21,7 +23,7 @@ from posepipe.scoring.matching import (
     Similarity,
 )
 from posepipe.scoring.oks import oks_of_pairs, similarity_of_keypoints
-from posepipe.scoring.results import GroundTruth, Label, Result
+from posepipe.scoring.results import GroundTruth
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,18 +50,14 @@ class PoseComparison:
 
     @classmethod
     def of(
-        cls, results: Sequence[Result], truth: GroundTruth, skeleton: Skeleton
+        cls, results: Sequence[ResultEntry], truth: GroundTruth, skeleton: Skeleton
     ) -> PoseComparison:
         """The comparison of a result list with an annotation file's people."""
         count = len(skeleton)
-        number = {image_id: index for index, image_id in enumerate(sorted(truth.image_ids))}
+        number, people = truth.picture_numbers, truth.people
         points = as_array([result.keypoints for result in results], (-1, count, 3))
         extent = points[..., :2].max(axis=1) - points[..., :2].min(axis=1)
-        nothing = (0.0,) * (3 * count)
-        labels = as_array([label.keypoints or nothing for label in truth.people], (-1, count, 3))
-        boxes_xywh = as_array([label.bbox for label in truth.people], (-1, 4))
-        crowd = np.array([bool(label.iscrowd) for label in truth.people], bool)
-        counted = np.array([label.labelled_keypoints > 0 for label in truth.people], bool)
+        visible, crowd = people.keypoints[..., 2] > 0, people.is_crowd
         return cls(
             skeleton=skeleton,
             found=Found(
@@ -67,14 +65,14 @@ class PoseComparison:
             ),
             keypoints_xy=points[..., :2],
             labelled=Labelled(
-                picture_numbers(truth.people, number),
-                areas_of(truth, boxes_xywh),
-                crowd | ~counted,
+                picture_numbers(people.entries, number),
+                people.areas,
+                crowd | ~visible.any(axis=1),
                 crowd,
             ),
-            labels_xy=labels[..., :2],
-            visible=labels[..., 2] > 0,
-            boxes_xyxy=xywh_to_xyxy(boxes_xywh).astype(np.float64, copy=False),
+            labels_xy=people.keypoints[..., :2],
+            visible=visible,
+            boxes_xyxy=xywh_to_xyxy(people.boxes_xywh).astype(np.float64, copy=False),
         )
 
     @classmethod
@@ -139,22 +137,15 @@ class PoseComparison:
 
 
 def picture_numbers(
-    entries: Sequence[Result] | Sequence[Label], number: dict[int, int]
+    entries: Sequence[ResultEntry] | Sequence[AnnotationEntry], number: Mapping[int | str, int]
 ) -> IntArray:
     """(n,) the number of each entry's picture."""
     return np.array([number[entry.image_id] for entry in entries], np.intp)
 
 
-def scores_of(results: Sequence[Result]) -> FloatArray:
+def scores_of(results: Sequence[ResultEntry]) -> FloatArray:
     """(N,) scores."""
     return np.array([result.score for result in results], np.float64)
-
-
-def areas_of(truth: GroundTruth, boxes_xywh: FloatArray) -> FloatArray:
-    """(M,) the people's areas in square pixels; an unknown one is the box's."""
-    given = [np.nan if label.area is None else label.area for label in truth.people]
-    areas = np.array(given, np.float64)
-    return np.where(np.isnan(areas), boxes_xywh[:, 2] * boxes_xywh[:, 3], areas)
 
 
 def _joined(arrays: Sequence[npt.NDArray[Any]], nothing: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -12,32 +12,26 @@ from pathlib import Path
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.core.skeleton import Skeleton
+from posepipe.io.coco import Annotations
+from posepipe.io.result_list import ResultFile
 from posepipe.scoring.checks import (
     areas_are_estimates,
     check_box_results,
-    check_image_ids,
     check_pose_labels,
     check_pose_results,
+    counted_results,
     skeleton_of,
     warnings_about,
 )
 from posepipe.scoring.coco import Stats, box_stats, keypoint_aps, pose_stats
 from posepipe.scoring.comparison import PoseComparison
-from posepipe.scoring.results import (
-    GroundTruth,
-    Result,
-    box_results,
-    pose_results,
-    read_box_results,
-    read_ground_truth,
-    read_pose_results,
-)
+from posepipe.scoring.results import given_boxes, given_poses, ground_truth
 from posepipe.scoring.scorecard import BoxScoreCard, KeypointScore, ScoreCard
 
 
 def evaluate(
-    results: str | Path | Iterable[Poses],
-    annotations_path: str | Path,
+    results: str | Path | ResultFile | Iterable[Poses],
+    annotations: str | Path | Annotations,
     *,
     split: str = "",
     image_ids: Collection[int] | None = None,
@@ -52,7 +46,8 @@ def evaluate(
 
     Args:
         results: a plain COCO keypoint result list (x, y, confidence of each keypoint), or poses.
-        annotations_path: a COCO annotation file with keypoints of the skeleton's category.
+        annotations: a COCO annotation file with keypoints of the skeleton's category, or what was
+            read of it.
         split: how the card names the pictures.
         image_ids: evaluate on these pictures alone; None takes all of the annotation file.
         per_keypoint: also compute the AP of each keypoint.
@@ -67,14 +62,15 @@ def evaluate(
         EvaluationError: results and annotations do not fit together, or the results are no poses
             in pixels.
     """
-    given = _given_poses(results)
-    skeleton = skeleton_of(given, skeleton)
-    check_pose_results(given, skeleton)
-    truth = read_ground_truth(annotations_path, image_ids, category=skeleton.category)
+    given = given_poses(results)
+    skeleton = skeleton_of(given.entries, skeleton)
+    check_pose_results(given.entries, skeleton)
+    truth = ground_truth(annotations, image_ids, skeleton=skeleton)
     check_pose_labels(truth, skeleton)
-    counted = _of_persons(check_image_ids(given, truth), truth)
-    people = [label for label in truth.people if label.labelled_keypoints and not label.iscrowd]
-    comparison = PoseComparison.of(counted, truth, skeleton)
+    counted = counted_results(given, truth, "pose")
+    labelled = (truth.people.visibility > 0).any(axis=1)
+    people = truth.people.chosen(labelled & ~truth.people.is_crowd)
+    comparison = PoseComparison.of(counted.entries, truth, skeleton)
     stats = pose_stats(comparison)
     if areas_are_estimates(people):
         stats = _without(stats, by_size=(3, 4, 8, 9))
@@ -93,15 +89,15 @@ def evaluate(
         split=split,
         images=len(truth.image_ids),
         people=len(people),
-        poses=len(counted),
+        poses=len(counted.entries),
         per_keypoint=_keypoint_scores(comparison) if per_keypoint else (),
-        warnings=tuple(warnings_about(given, counted, truth, people, "pose")),
+        warnings=tuple(warnings_about(given.entries, counted, truth, people, "pose")),
     )
 
 
 def evaluate_boxes(
-    results: str | Path | Iterable[Detections],
-    annotations_path: str | Path,
+    results: str | Path | ResultFile | Iterable[Detections],
+    annotations: str | Path | Annotations,
     *,
     split: str = "",
     image_ids: Collection[int] | None = None,
@@ -111,7 +107,7 @@ def evaluate_boxes(
     Args:
         results: a boxes.json, a plain COCO detection list (other categories are left out, with a
             warning), or detections.
-        annotations_path: a COCO annotation file with the category person.
+        annotations: a COCO annotation file with the category person, or what was read of it.
         split: how the card names the pictures.
         image_ids: evaluate on these pictures alone; None takes all of the annotation file.
 
@@ -122,12 +118,12 @@ def evaluate_boxes(
         DocumentError: a file is missing or has the wrong shape.
         EvaluationError: results and annotations do not fit together.
     """
-    truth = read_ground_truth(annotations_path, image_ids)
-    given = _given_boxes(results)
-    check_box_results(given)
-    counted = _of_persons(check_image_ids(given, truth), truth)
-    people = [label for label in truth.people if not label.iscrowd]
-    stats = box_stats(counted, truth)
+    truth = ground_truth(annotations, image_ids)
+    given = given_boxes(results)
+    check_box_results(given.entries)
+    counted = counted_results(given, truth, "box")
+    people = truth.people.chosen(~truth.people.is_crowd)
+    stats = box_stats(counted.entries, truth)
     if areas_are_estimates(people):
         stats = _without(stats, by_size=(3, 4, 5, 7, 8, 9))
     ap, ap50, ap75, ap_small, ap_medium, ap_large, ar, ar_small, ar_medium, ar_large = stats
@@ -145,26 +141,9 @@ def evaluate_boxes(
         split=split,
         images=len(truth.image_ids),
         people=len(people),
-        boxes=len(counted),
-        warnings=tuple(warnings_about(given, counted, truth, people, "box")),
+        boxes=len(counted.entries),
+        warnings=tuple(warnings_about(given.entries, counted, truth, people, "box")),
     )
-
-
-def _given_poses(results: str | Path | Iterable[Poses]) -> list[Result]:
-    return read_pose_results(results) if isinstance(results, str | Path) else pose_results(results)
-
-
-def _given_boxes(results: str | Path | Iterable[Detections]) -> list[Result]:
-    return read_box_results(results) if isinstance(results, str | Path) else box_results(results)
-
-
-def _of_persons(results: list[Result], truth: GroundTruth) -> list[Result]:
-    """The results on people; one that names its skeleton is of its category, whatever the id."""
-    return [
-        result
-        for result in results
-        if result.skeleton is not None or result.category_id in (None, truth.person_id)
-    ]
 
 
 def _keypoint_scores(comparison: PoseComparison) -> tuple[KeypointScore, ...]:

@@ -1,9 +1,4 @@
-"""What an evaluation compares: an annotation file, and the poses or boxes of a pipeline.
-
-Files are read leniently, since result lists come from many programs: unknown keys are passed over,
-and only what pycocotools needs is kept. What would make a score misleading is an `EvaluationError`
-or a line in `warnings`.
-"""
+"""What an evaluation compares: an annotation file, and the poses or boxes of a pipeline."""
 
 from __future__ import annotations
 
@@ -11,112 +6,70 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
+import numpy as np
 
 from posepipe.core.boxes import Detections, xyxy_to_xywh
 from posepipe.core.poses import Poses
-from posepipe.core.skeleton import PERSON, Skeleton
-from posepipe.errors import DocumentError, EvaluationError
-from posepipe.io.jsonfiles import decode, read_bytes
+from posepipe.core.skeleton import COCO_PERSON, Skeleton
+from posepipe.errors import EvaluationError
+from posepipe.io.coco import Annotations, read_coco
+from posepipe.io.findings import refuse_fatal
+from posepipe.io.people import People
+from posepipe.io.result_list import ResultEntry, ResultFile, read_results
 
-Box = tuple[float, float, float, float]
-
-
-class Image(msgspec.Struct, frozen=True):
-    """A picture of an annotation file."""
-
-    id: int
+IN_MEMORY = Path("the results")
 
 
-class Category(msgspec.Struct, frozen=True):
-    """A category of an annotation file."""
-
-    id: int
-    name: str = ""
-
-
-class Label(msgspec.Struct, frozen=True):
-    """A labelled object of an annotation file; `bbox` is left, top, width, height in pixels."""
-
-    id: int
-    image_id: int
-    category_id: int
-    bbox: Box
-    area: float | None = None
-    iscrowd: int | bool = 0
-    keypoints: tuple[float, ...] | None = None
-    num_keypoints: int | None = None
-    area_is_estimate: bool = False
-
-    @property
-    def labelled_keypoints(self) -> int:
-        """How many keypoints the file says are labelled; counted where it does not say."""
-        if self.num_keypoints is not None:
-            return self.num_keypoints
-        return sum(visibility > 0 for visibility in (self.keypoints or ())[2::3])
-
-
-class AnnotationFile(msgspec.Struct, frozen=True):
-    """The parts of a COCO annotation file that an evaluation reads."""
-
-    images: list[Image]
-    annotations: list[Label]
-    categories: list[Category]
-
-
-class Result(msgspec.Struct, frozen=True):
-    """One entry of a result list: a pose, a box, or both; kps.json names other skeletons."""
-
-    image_id: int
-    category_id: int | None = None
-    score: float | None = None
-    keypoints: tuple[float, ...] | None = None
-    bbox: Box | None = None
-    skeleton: Skeleton | None = None
-
-
-class BoxDocument(msgspec.Struct, frozen=True):
-    """The part of a boxes.json that an evaluation reads."""
-
-    annotations: list[Result]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GroundTruth:
     """The labelled people of the pictures that count.
 
     Attributes:
-        path: the annotation file.
-        person_id: its id of the category "person", or of what was asked for.
+        annotations: what the file says.
         image_ids: pictures that count, with and without people.
         other_image_ids: pictures of the file that were not asked for.
         people: of the pictures that count; other categories are left out.
     """
 
-    path: Path
-    person_id: int
+    annotations: Annotations
     image_ids: frozenset[int]
     other_image_ids: frozenset[int]
-    people: tuple[Label, ...]
+    people: People
+
+    @property
+    def picture_numbers(self) -> dict[int | str, int]:
+        """The place of every picture that counts in the order of ids, which is pycocotools'."""
+        return {image_id: place for place, image_id in enumerate(sorted(self.image_ids))}
+
+    @property
+    def path(self) -> Path:
+        """The annotation file."""
+        return self.annotations.path
 
 
-def read_ground_truth(
-    path: str | Path, image_ids: Collection[int] | None = None, *, category: str = PERSON
+def ground_truth(
+    annotations: str | Path | Annotations,
+    image_ids: Collection[int] | None = None,
+    *,
+    skeleton: Skeleton = COCO_PERSON,
 ) -> GroundTruth:
     """The people of an annotation file, of all its pictures or of those named.
 
     Args:
-        path: the file.
+        annotations: the file, or what was read of it.
         image_ids: of the pictures that count; None for all.
-        category: what counts as people.
+        skeleton: of its keypoints; its category is what counts as people.
 
     Raises:
-        DocumentError: the file is missing or no COCO annotation file.
-        EvaluationError: it has no pictures, no such category, or lacks pictures asked for.
+        DocumentError: the file is missing, no COCO annotation file, or one whose labels mostly
+            cannot be used.
+        EvaluationError: it has no pictures, or lacks pictures asked for.
     """
-    path = Path(path)
-    file = decode(read_bytes(path), AnnotationFile, path=path, what="a COCO annotation file")
-    known = frozenset(image.id for image in file.images)
+    if not isinstance(annotations, Annotations):
+        annotations = read_coco(annotations).people(skeleton=skeleton)
+    refuse_fatal(annotations.findings)
+    path = annotations.path
+    known = frozenset(image.id for image in annotations.images)
     wanted = known if image_ids is None else frozenset(image_ids)
     if unknown := sorted(wanted - known):
         raise EvaluationError(
@@ -125,87 +78,68 @@ def read_ground_truth(
         )
     if not wanted:
         raise EvaluationError(f"{path} has no images: there is nothing to evaluate on")
-    persons = [one.id for one in file.categories if one.name == category]
-    if not persons:
-        raise EvaluationError(f"{path} has no category named {category!r}")
-    people = tuple(
-        label
-        for label in file.annotations
-        if label.category_id == persons[0] and label.image_id in wanted
-    )
-    return GroundTruth(path, persons[0], wanted, known - wanted, people)
+    people = annotations.people
+    chosen = np.array([entry.image_id in wanted for entry in people.entries], np.bool_)
+    return GroundTruth(annotations, wanted, known - wanted, people.chosen(chosen))
 
 
-def read_pose_results(path: str | Path) -> list[Result]:
-    """The poses of a plain COCO keypoint result list, such as kps.json.
+def given_poses(results: str | Path | ResultFile | Iterable[Poses]) -> ResultFile:
+    """Poses as a result list, of a file or in memory.
 
     Raises:
         DocumentError: the file is missing or no such list.
         EvaluationError: it holds boxes.
     """
-    path = Path(path)
-    entries, boxes = _read_results(path)
-    if boxes:
+    found = _given(results)
+    if found is None:
+        return ResultFile(IN_MEMORY, tuple(_of_poses(results)))  # type: ignore[arg-type]  # what is left of the union
+    if found.holds_boxes:
         raise EvaluationError(
-            f"{path} holds boxes, not keypoints: estimate poses from them first, or evaluate them "
-            "as boxes (evaluate_boxes)"
+            f"{found.path} holds boxes, not keypoints: estimate poses from them first, or evaluate "
+            "them as boxes (evaluate_boxes)"
         )
-    return entries
+    return found
 
 
-def read_box_results(path: str | Path) -> list[Result]:
-    """The boxes of a boxes.json, or of a plain COCO detection list.
-
-    Raises:
-        DocumentError: the file is missing or neither of the two.
-    """
-    return _read_results(Path(path))[0]
-
-
-def holds_boxes(path: str | Path) -> bool:
-    """Whether a result file is a boxes.json or a detection list, rather than a list of poses.
-
-    An empty list counts as a list of poses.
+def given_boxes(results: str | Path | ResultFile | Iterable[Detections]) -> ResultFile:
+    """Boxes as a result list, of a file or in memory.
 
     Raises:
-        DocumentError: the file is missing, no JSON, or of another shape.
+        DocumentError: the file is missing or no such list.
     """
-    return _read_results(Path(path))[1]
+    found = _given(results)
+    if found is None:
+        return ResultFile(IN_MEMORY, tuple(_of_detections(results)))  # type: ignore[arg-type]  # what is left of the union
+    return found
 
 
-def pose_results(poses: Iterable[Poses]) -> list[Result]:
-    """Poses as the entries of a result list."""
-    return [
-        Result(
-            image_id=of_image.image_id,
+def _given(results: object) -> ResultFile | None:
+    if isinstance(results, str | Path):
+        results = read_results(results)
+    if not isinstance(results, ResultFile):
+        return None
+    refuse_fatal(results.findings)
+    return results
+
+
+def _of_poses(poses: Iterable[Poses]) -> Iterable[ResultEntry]:
+    return (
+        ResultEntry(
+            of_image.image_id,
             score=float(score),
             keypoints=tuple(keypoints.reshape(-1).tolist()),
             skeleton=of_image.skeleton,
         )
         for of_image in poses
         for keypoints, score in zip(of_image.keypoints, of_image.scores, strict=True)
-    ]
+    )
 
 
-def box_results(detections: Iterable[Detections]) -> list[Result]:
-    """Detections as the entries of a result list."""
-    return [
-        Result(image_id=of_image.image_id, score=float(score), bbox=tuple(box))
+def _of_detections(detections: Iterable[Detections]) -> Iterable[ResultEntry]:
+    return (
+        ResultEntry(of_image.image_id, score=float(score), bbox=tuple(box))
         for of_image in detections
         for box, score in zip(
             xyxy_to_xywh(of_image.boxes_xyxy.astype(float)).tolist(), of_image.scores, strict=True
         )
-    ]
-
-
-def _read_results(path: Path) -> tuple[list[Result], bool]:
-    """The entries of a result file, and whether they are boxes."""
-    data = read_bytes(path)
-    if data.lstrip()[:1] != b"{":
-        entries = decode(data, list[Result], path=path, what="a COCO result list", nan=True)
-        poses = any(entry.keypoints is not None for entry in entries)
-        return entries, not poses and any(entry.bbox is not None for entry in entries)
-    document = decode(data, BoxDocument, path=path, what="a boxes.json or a result list")
-    if any(entry.keypoints is not None for entry in document.annotations):
-        raise DocumentError(f"{path} is an annotation file: a list of results is needed")
-    return document.annotations, True
+    )

@@ -15,10 +15,10 @@ import msgspec
 from posepipe.core.skeleton import Skeleton
 from posepipe.errors import DocumentError, ImageError
 from posepipe.io.coco import ImageEntry
-from posepipe.io.entries import WHAT
 from posepipe.io.findings import Finding
 from posepipe.io.images import ImageFile
 from posepipe.io.jsonfiles import decode, read_bytes
+from posepipe.io.schema import WHAT
 from posepipe.training.labelcheck import check_labels, findings_about
 from posepipe.training.samples import DataTable
 

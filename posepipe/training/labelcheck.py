@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from posepipe.core.skeleton import Skeleton
 from posepipe.io.coco import PERSON_ID, ImageEntry
-from posepipe.io.entries import WHAT
 from posepipe.io.findings import EXAMPLES, Finding
 from posepipe.io.jsonfiles import decode, read_bytes
+from posepipe.io.schema import WHAT
 
 FAR_OUTSIDE = 0.1  # of the picture's longer side for keypoints, of the box's side for boxes
 

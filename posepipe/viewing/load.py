@@ -13,7 +13,7 @@ from posepipe.errors import DocumentError
 from posepipe.io.coco import Annotations, read_annotations
 from posepipe.io.documents import read_boxes, read_keypoints
 from posepipe.io.images import ImageFile
-from posepipe.scoring.results import holds_boxes
+from posepipe.io.result_list import read_results
 from posepipe.viewing.content import Content
 
 
@@ -35,13 +35,14 @@ def load_content(
         ImageError: no such folder.
     """
     found: list[tuple[ImageFile, Poses]]
-    if holds_boxes(results):
-        boxes = read_boxes(results, images=images)
+    given = read_results(results)
+    if given.holds_boxes:
+        boxes = read_boxes(given, images=images)
         root = boxes.images.root
         people = [_without_keypoints(detections) for detections in boxes.detections]
         found = list(zip(boxes.images, people, strict=True))
     else:
-        keypoints = read_keypoints(results, images=images)
+        keypoints = read_keypoints(given, images=images)
         root = keypoints.images.root
         found = list(zip(keypoints.images, keypoints.poses, strict=True))
     skeleton = found[0][1].skeleton if found else COCO_PERSON

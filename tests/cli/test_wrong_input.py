@@ -69,10 +69,11 @@ def test_pictures_that_cannot_be_read_are_listed_and_the_others_done(
     result = posepipe(
         "detect", folder, folder / "gone.jpg", "-o", output, "--model", detector, "--min-score", 0
     )
-    assert result.exit_code == 0
+    assert result.exit_code == 1, "most of them were"
     assert result.stdout == ""
-    *skipped, count = lines(result)
+    *skipped, count, lost = lines(result)
     assert count == "posepipe: 4 inputs skipped"
+    assert lost.startswith("posepipe: 4 of 5 pictures were skipped: what was done")
     for line, (name, why) in zip(
         skipped,
         [
@@ -201,13 +202,20 @@ def test_strict_stops_at_an_input_that_leads_nowhere_before_anything_else(tmp_pa
 def test_boxes_of_other_categories_are_left_out_and_counted(tmp_path: Path) -> None:
     photo(tmp_path / "pictures" / "a.jpg")
     dog = {"image_id": 1, "category_id": 18, "bbox": [30, 5, 130, 190], "score": 0.9}
-    boxes = boxes_file(tmp_path / "boxes.json", annotations=[dog])
+    boxes = boxes_file(tmp_path / "boxes.json", annotations=[dog, dog | {"category_id": 1}])
     result = posepipe("pose", boxes, "-o", tmp_path / "kps.json")
     assert result.exit_code == 0
-    assert lines(result) == [
-        "posepipe: 1 box of other categories than person left out",
-        "posepipe: no people found in 1 picture",
-    ]
+    assert lines(result) == ["posepipe: 1 box of other categories than person left out"]
+    assert len(content(tmp_path / "kps.json")) == 1
+
+
+def test_boxes_of_other_categories_alone_are_an_error(tmp_path: Path) -> None:
+    photo(tmp_path / "pictures" / "a.jpg")
+    dog = {"image_id": 1, "category_id": 18, "bbox": [30, 5, 130, 190], "score": 0.9}
+    boxes = boxes_file(tmp_path / "boxes.json", annotations=[dog])
+    line = error_of(posepipe("pose", boxes, "-o", tmp_path / "kps.json"))
+    assert "no box of 1 is of a person: their category_id is 18, a person's is 1" in line
+    assert not (tmp_path / "kps.json").exists()
 
 
 def test_that_there_are_no_people_anywhere_is_said(detector: Path, tmp_path: Path) -> None:
@@ -240,7 +248,7 @@ BOXES_LIKE = [
     ("17", "is not"),
     ('{"a": 1}', "is not"),
     ('[{"image_id": 1}]', "is not"),
-    ('[[[["deep"]]]]', "is not"),
+    ('[[[["deep"]]]]', "entries that cannot be read: 1 of 1"),
     ("\x00\x01", "is not JSON"),
 ]
 
@@ -268,11 +276,11 @@ def test_files_that_hold_something_else_than_asked_for_are_recognised(
     output = tmp_path / "out"
     for arguments, says in [
         (("pose", keypoints, "-o", output), "holds keypoints, not boxes"),
-        (("pose", labels, "-o", output), "give labelled boxes with --ground-truth"),
+        (("pose", labels, "-o", output), "with --ground-truth"),
         (("draw", labels, "-o", output), "is an annotation file"),
         (("eval", labels, "--annotations", labels), "is an annotation file"),
         (("eval", keypoints, "--annotations", keypoints), "is not a COCO annotation file"),
-        (("eval", keypoints, "--annotations", person), "is not a COCO annotation file"),
+        (("eval", keypoints, "--annotations", person), "labels people but no keypoints"),
         (("pose", "--ground-truth", keypoints, "--images", tmp_path, "-o", output), "is not"),
         (("pose", person, "--annotations", labels, "-o", output), "leave out --annotations"),
         (("pose", tmp_path, "-o", output), "is a folder: name a JSON file"),
@@ -293,7 +301,8 @@ def test_a_detection_list_needs_the_folder_of_its_pictures(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"image_id": 99}, "lacks for example 99"),
+        ({"image_id": 99, "file_name": None}, "lacks for example 99"),
+        ({"file_name": "other.jpg"}, "lacks for example other.jpg"),
         ({"keypoints": [1.0, 2.0, 0.5]}, "a coco_person has 51"),
         ({"keypoints": [0.5] * 51}, "they are normalised"),
         ({"score": None}, "has no score"),
@@ -304,7 +313,9 @@ def test_results_that_cannot_be_scored_are_refused(
     changes: dict[str, object], says: str, tmp_path: Path
 ) -> None:
     keypoints = save_json(tmp_path / "kps.json", [pose_entry(**changes)])
-    labels = annotation_file(tmp_path / "labels.json", [annotation()])
+    labels = annotation_file(
+        tmp_path / "labels.json", [annotation()], [image_entry(1, file_name="a.jpg")]
+    )
     assert says in error_of(posepipe("eval", keypoints, "--annotations", labels))
 
 
@@ -376,7 +387,9 @@ def test_a_model_of_detectron2_says_how_to_get_it(
 def commands_with_output(person: Path, output: Path) -> dict[str, list[object]]:
     """Every command that writes a file, on input which is sound."""
     keypoints = save_json(person.parent / "in_kps.json", [pose_entry()])
-    labels = annotation_file(person.parent / "labels.json", [annotation()])
+    labels = annotation_file(
+        person.parent / "labels.json", [annotation()], [image_entry(1, file_name="a.jpg")]
+    )
     return {
         "detect": ["detect", person.parent / "pictures", "-o", output],
         "run": ["run", person.parent / "pictures", "-o", output],
@@ -473,7 +486,9 @@ def overwriting(person: Path, keypoints: Path, labels: Path) -> list[tuple[list[
 def test_an_input_is_never_overwritten(person: Path, tmp_path: Path) -> None:
     keypoints = save_json(tmp_path / "kps.json", [pose_entry()])
     labels = annotation_file(
-        tmp_path / "labels.json", [annotation()], [image_entry(1, file_name="a.jpg")]
+        tmp_path / "labels.json",
+        [annotation()],
+        [image_entry(1, file_name="a.jpg", width=200, height=200)],
     )
     for arguments, file in overwriting(person, keypoints, labels):
         before = file.read_bytes()

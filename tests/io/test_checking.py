@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from posepipe.io.checking import check_boxes
-from posepipe.io.records import BoxRecord
+from posepipe.io.result_list import ResultEntry
 
 
 def test_no_boxes_give_nobody_in_every_picture() -> None:
@@ -13,14 +13,14 @@ def test_no_boxes_give_nobody_in_every_picture() -> None:
 
 
 def test_boxes_are_sorted_by_picture_and_keep_their_order_there() -> None:
-    records = [BoxRecord(n, (n, k, 5, 5), 0.1 * k) for k in (1, 2) for n in (2, 1)]
+    records = [ResultEntry(n, score=0.1 * k, bbox=(n, k, 5, 5)) for k in (1, 2) for n in (2, 1)]
     first, second = check_boxes(records, {1: "a.jpg", 2: "b.jpg"}, {}).detections
     assert first.boxes_xyxy.tolist() == [[1, 1, 6, 6], [1, 2, 6, 7]]
     assert second.scores.tolist() == pytest.approx([0.1, 0.2])
 
 
 def test_where_the_size_is_not_known_only_left_and_top_can_be_outside() -> None:
-    records = [BoxRecord(1, (900, 5, 5, 5), 1), BoxRecord(1, (-9, 5, 5, 5), 1)]
+    records = [ResultEntry(1, score=1, bbox=(x, 5, 5, 5)) for x in (900, -9)]
     checked = check_boxes(records, {1: "a.jpg"}, {})
     assert len(checked.detections[0]) == 1
     (problem,) = checked.problems

@@ -162,7 +162,7 @@ def test_pictures_keep_the_annotations_ids_and_order(tmp_path: Path) -> None:
             r"people without x, y, v of 17 keypoints: 1 of 1 \(annotation 1 has 3 numbers\)",
         ),
         ({"annotations": [annotation(keypoints=["a"])]}, "annotation 1 has something else than"),
-        ({"categories": [{"id": 1, "name": "dog"}]}, "no category 'person', only: dog"),
+        ({"categories": [{"id": 1, "name": "dog"}]}, r"categories named 'person': 0 of 1 \(dog\)"),
     ],
 )
 def test_a_wrong_file_is_one_line_with_the_file_and_the_place(
@@ -204,7 +204,7 @@ def test_else_all_categories_with_its_keypoints_are_it(tmp_path: Path) -> None:
 
 def test_without_its_category_a_file_is_refused(tmp_path: Path) -> None:
     path = dog_file(tmp_path, {"id": 1, "name": "person", "keypoints": ["nose"]})
-    with pytest.raises(DocumentError, match="no category 'dog', only: person"):
+    with pytest.raises(DocumentError, match=r"categories named 'dog': 0 of 1 \(person\)"):
         read_annotations(path, skeleton=DOG)
 
 
