@@ -7,6 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -33,6 +34,7 @@ from posepipe.zoo.recipe import (
     ReportedTable,
     Table,
     WeightsTable,
+    list_experiments,
     list_recipes,
     load_recipe,
     sha256_of,
@@ -40,7 +42,9 @@ from posepipe.zoo.recipe import (
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "posepipe").rglob("*.py"))
-RECIPES = sorted(path.parent.name for path in (ROOT / "models").glob("*/recipe.toml"))
+MODELS = sorted(path.parent.name for path in (ROOT / "models").glob("*/recipe.toml"))
+EXPERIMENTS = list(tomllib.loads((ROOT / "experiments" / "cpn.toml").read_text(encoding="utf-8")))
+RECIPES = [*MODELS, *EXPERIMENTS]
 SHIPPED = sorted(path.parent.name for path in (ROOT / "models").glob("*/weights.safetensors"))
 FETCHABLE = [name for name in RECIPES if load_recipe(name).weights.urls]
 MOST_BYTES = 16_000_000
@@ -163,7 +167,9 @@ def test_imports_point_right_only() -> None:
 
 
 def test_the_models_of_the_folder_are_the_models_there_are() -> None:
-    assert [recipe.name for recipe in list_recipes()] == RECIPES
+    assert [recipe.name for recipe in list_recipes()] == MODELS
+    assert [recipe.name for recipe in list_experiments()] == EXPERIMENTS
+    assert not set(MODELS) & set(EXPERIMENTS)
     assert set(SHIPPED) >= {
         "cpn-mobilenetv2-256x192",
         "cpn-mobilenetv2-small-256x192",
@@ -204,7 +210,8 @@ def test_a_models_name_says_what_it_is(name: str) -> None:
             assert backbone.replace("_", "") in name.split("-")
             assert name.startswith(backbone if kind == "resnet" else f"{kind}-")
         assert name.endswith(f"-{input_size(recipe)}")
-        assert input_size(recipe) in recipe.model.summary
+        if name in MODELS:
+            assert input_size(recipe) in recipe.model.summary
     elif recipe.table("detector", DetectorTable).backend == "detectron2_native":
         assert name.startswith("detectron2-")  # the rest is tests/detection/test_published.py's
     else:
@@ -221,7 +228,7 @@ def test_shipped_weights_are_small_and_those_of_the_recipe(name: str) -> None:
     assert recipe.model.licence
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", MODELS)
 def test_a_model_has_a_card_or_extends_one_that_has(name: str) -> None:
     folder = ROOT / "models" / name
     text = (folder / "recipe.toml").read_text(encoding="utf-8")

@@ -73,7 +73,12 @@ def files_on_disk() -> set[str]:
         for name in ("__init__.py", *(f"*/{file}" for file in DATA_OF_MODELS))
         for path in (ROOT / "models").glob(name)
     }
-    return modules | models | {"posepipe/py.typed"}
+    experiments = {
+        f"posepipe/experiments/{path.name}"
+        for path in (ROOT / "experiments").iterdir()
+        if path.suffix in (".py", ".toml")
+    }
+    return modules | models | experiments | {"posepipe/py.typed"}
 
 
 def test_setup_cfg_lists_every_package() -> None:
@@ -82,7 +87,7 @@ def test_setup_cfg_lists_every_package() -> None:
     listed = set(config["options"]["packages"].split())
     folders = {path.parent for path in (ROOT / "posepipe").rglob("__init__.py")}
     found = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
-    assert listed == found | {"posepipe.models"}
+    assert listed == found | {"posepipe.models", "posepipe.experiments"}
 
 
 def test_the_wheel_has_every_module_and_every_model(wheel: Path) -> None:
@@ -141,5 +146,7 @@ def test_an_unpacked_wheel_runs_away_from_its_source(wheel: Path, tmp_path: Path
 
     place = said("-c", "import posepipe.models; print(posepipe.models.__file__)")
     assert place.startswith(str(installed))
-    listed = {line.split()[0] for line in said("-m", "posepipe", "models").splitlines()}
-    assert listed == {path.parent.name for path in (ROOT / "models").glob("*/recipe.toml")}
+    listed = {line.split()[0] for line in said("-m", "posepipe", "models").splitlines()[1:]}
+    assert listed >= {path.parent.name for path in (ROOT / "models").glob("*/recipe.toml")}
+    paper = said("-m", "posepipe", "models", "show", "cpn-c2-resnet50-256x192")
+    assert "refine_bottlenecks" in paper

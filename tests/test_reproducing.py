@@ -17,7 +17,7 @@ from posepipe.pose.networks.base import PoseNetworkTable
 from posepipe.pose.networks.build import build_network, network_table
 from posepipe.training.pose.losses import check_loss
 from posepipe.training.tables import PoseTrainingTable
-from posepipe.zoo.recipe import list_recipes, load_recipe
+from posepipe.zoo.recipe import list_experiments, list_recipes, load_recipe
 
 PAGE = Path(__file__).parents[1] / "docs" / "reproducing.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -91,6 +91,15 @@ def test_a_row_is_a_recipe_whose_fields_exist_and_whose_losses_fit_its_network(t
     check_loss(table.loss, levels=levels, refined=refined)
 
 
+def test_the_pages_figures_are_those_of_the_experiments():
+    rows = re.findall(r"^\|.*\| ([\d.]+) \| `(train .*)` \|$", TEXT, re.MULTILINE)
+    assert len(rows) == 25
+    for ap, line in rows:
+        recipe = load_recipe(words(line)[1]).with_changes(changes_in(line))
+        if not changes_in(line)[1:]:  # M = 17 is a change of another row
+            assert recipe.tables["paper"]["ap"] == float(ap), line
+
+
 @pytest.mark.parametrize("aside", asides())
 def test_settings_that_the_text_mentions_are_fields_of_a_recipe(aside):
     recipe = load_recipe("cpn-resnet50-256x192").with_changes([*PAPER, *changes_in(aside)])
@@ -100,7 +109,7 @@ def test_settings_that_the_text_mentions_are_fields_of_a_recipe(aside):
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_commands_have_options_that_exist_and_models_that_exist_or_were_trained(command):
     assert {word for word in command if word.startswith("-")} <= options_of(command[1])
-    names = {recipe.name for recipe in list_recipes()}
+    names = {recipe.name for recipe in (*list_recipes(), *list_experiments())}
     runs = {f"runs/{training.run}" for training in trainings()} | {"runs/$1"}
     for option, value in zip(command, command[1:], strict=False):
         if option == "--model":

@@ -17,29 +17,89 @@ from posepipe.cli.terminal import echo
 if TYPE_CHECKING:
     from posepipe.zoo.recipe import Recipe
 
+# What a state of the cache means for whoever reads the list, in the list's order.
+_GROUPS = {
+    "ready": "ready",
+    "cached": "fetched before",
+    "can be fetched": "fetched on first use, or by `posepipe models fetch NAME`",
+    "no weights": "without weights: train them, or bring some with --weights",
+}
+_LINE = "  {:43} {:9} {:>5}  {:12} {}"
+
 
 @click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON, with all there is.")
+@click.option("--paper", is_flag=True, help="List the paper's networks instead, with its OKS AP.")
 @click.pass_context
-def models(ctx: click.Context, as_json: bool) -> None:
+def models(ctx: click.Context, as_json: bool, paper: bool) -> None:
     """List the models, or show one: `posepipe models show NAME`."""
     if ctx.invoked_subcommand is not None:
         return
-    from posepipe.zoo.cache import state_of
-    from posepipe.zoo.recipe import list_recipes
+    from posepipe.zoo.recipe import list_experiments, list_recipes
 
-    recipes = list_recipes()
+    recipes = list_experiments() if paper else list_recipes()
     if as_json:
         echo(_json_of(recipes))
-        return
-    width = max((len(recipe.name) for recipe in recipes), default=0)
+    elif paper:
+        _list_paper(recipes)
+    else:
+        _list_models(recipes)
+
+
+def _list_models(recipes: Sequence[Recipe]) -> None:
+    """A table of what can be used, by what it takes to use it."""
+    from posepipe.zoo.cache import state_of
+
+    groups: dict[str, list[Recipe]] = {state: [] for state in _GROUPS}
     for recipe in recipes:
-        model = recipe.model
-        licence = f" [{model.licence}]" if model.licence else ""
-        echo(
-            f"{recipe.name:{width}}  {model.stage:9}  {state_of(recipe):14}  "
-            f"{model.summary}{licence}"
-        )
+        groups[state_of(recipe)].append(recipe)
+    echo(_LINE.format("", "stage", "MB", "AP", "licence of the weights"))
+    for state, members in groups.items():
+        if members:
+            echo(_GROUPS[state])
+        for recipe in members:
+            echo(
+                _LINE.format(
+                    recipe.name, recipe.model.stage, _megabytes(recipe), _ap(recipe), _word(recipe)
+                ).rstrip()
+            )
+    echo("AP in per cent as reported: of whom and on what says `posepipe models show NAME`.")
+    echo("The paper's networks, to be trained: `posepipe models --paper`.")
+
+
+def _list_paper(recipes: Sequence[Recipe]) -> None:
+    """A table of the experiments, with the accuracy that the paper states."""
+    line = "  {:40} {:>5}  {}"
+    echo(line.format("", "AP", "in the paper; none of it was measured here"))
+    for recipe in recipes:
+        ap = recipe.tables.get("paper", {}).get("ap")
+        echo(line.format(recipe.name, "–" if ap is None else ap, recipe.model.summary))
+    echo("They have no weights: docs/reproducing.md trains them. Sizes beside the paper's:")
+    echo("`posepipe models compare`.")
+
+
+def _megabytes(recipe: Recipe) -> str:
+    from posepipe.zoo.cache import weights_at
+
+    path = weights_at(recipe)
+    megabytes = recipe.weights.megabytes if path is None else path.stat().st_size / 1e6
+    return f"{megabytes:.0f}" if megabytes else "–"
+
+
+def _ap(recipe: Recipe) -> str:
+    reported = recipe.reported
+    kinds = {
+        "keypoints": reported.keypoint_ap,
+        "person": reported.person_ap,
+        "boxes": reported.box_ap,
+    }
+    return next((f"{ap:.1f} {kind}" for kind, ap in kinds.items() if ap is not None), "–")
+
+
+def _word(recipe: Recipe) -> str:
+    """The terms of the weights alone, of all that the recipe says of its licence."""
+    weights = recipe.model.licence.partition(";")[0].partition("(")[0]
+    return weights.removeprefix("weights:").strip() or "unknown"
 
 
 def _json_of(recipes: Sequence[Recipe]) -> str:
@@ -61,6 +121,7 @@ def _json_of(recipes: Sequence[Recipe]) -> str:
                 "urls": recipe.weights.urls,
                 "megabytes": recipe.weights.megabytes or None,
                 "reported": recipe.reported,
+                "paper": recipe.tables.get("paper"),
             }
         )
     return msgspec.json.format(msgspec.json.encode(entries), indent=2).decode()
@@ -68,9 +129,9 @@ def _json_of(recipes: Sequence[Recipe]) -> str:
 
 @models.command()
 @click.argument("name")
-def show(name: str) -> None:
-    """Show a model's recipe, size and multiply-adds."""
-    from posepipe.curation.cost import model_cost
+@click.option("--cost", is_flag=True, help="Count parameters and multiply-adds; takes seconds.")
+def show(name: str, cost: bool) -> None:
+    """Show a model's recipe and where its weights are."""
     from posepipe.zoo.cache import weights_at
     from posepipe.zoo.recipe import WEIGHTS_FILE, load_recipe
 
@@ -78,17 +139,28 @@ def show(name: str) -> None:
     echo(recipe.text.rstrip() + "\n")
     weights = weights_at(recipe)
     if weights is not None:
-        echo(f"weights       {weights} ({weights.stat().st_size / 2**20:.1f} MB)")
+        echo(f"weights       {weights} ({weights.stat().st_size / 1e6:.1f} MB)")
     elif recipe.weights.urls:
         size = f" ({recipe.weights.megabytes:.0f} MB)" if recipe.weights.megabytes else ""
         echo(f"weights       can be fetched{size}: posepipe models fetch {recipe.name}")
+    elif recipe.experiments is not None:
+        echo(f"weights       none: train it (posepipe train {recipe.name})")
     else:
         echo(f"weights       none: put {WEIGHTS_FILE} into {recipe.folder}")
-    cost = model_cost(recipe)
-    if cost is not None:
-        echo(f"parameters    {cost.parameters_mb:.1f} MB as fp32")
-        size = "x".join(map(str, cost.input_wh))
-        echo(f"multiply-adds {cost.multiply_adds_g:.2f} G (2^30) for {size}")
+    if cost:
+        _show_cost(recipe)
+
+
+def _show_cost(recipe: Recipe) -> None:
+    from posepipe.curation.cost import model_cost
+
+    found = model_cost(recipe)
+    if found is None:
+        echo(f"parameters    not known: {recipe.name} is another library's network")
+        return
+    echo(f"parameters    {found.parameters_mb:.1f} MB as fp32")
+    size = "x".join(map(str, found.input_wh))
+    echo(f"multiply-adds {found.multiply_adds_g:.2f} G (2^30) for {size}")
 
 
 models.add_command(compare)

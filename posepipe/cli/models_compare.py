@@ -31,9 +31,9 @@ def compare(stride_in_1x1: bool) -> None:
     Accuracy is the paper's alone. docs/networks.md explains the differences.
     """
     from posepipe.curation.paper import compare_with_paper
-    from posepipe.zoo.recipe import list_recipes
+    from posepipe.zoo.recipe import list_experiments
 
-    rows = compare_with_paper(list_recipes("pose"), stride_in_1x1=stride_in_1x1)
+    rows = compare_with_paper(list_experiments(), stride_in_1x1=stride_in_1x1)
     echo(_HEAD)
     for table in sorted({table for row in rows for table in row.paper.tables}):
         echo(f"table {table}")

@@ -17,7 +17,8 @@ from posepipe.io.jsonfiles import write_whole
 from posepipe.training.checkpoint import Progress
 from posepipe.training.metrics import METRICS_FILE, SAMPLES, read_rows
 from posepipe.training.run_folder import DataUsed, RunFolder, RunRecord
-from posepipe.zoo.recipe import RECIPE_FILE, WEIGHTS_FILE, Recipe, load_recipe, sha256_of
+from posepipe.zoo.recipe import WEIGHTS_FILE, Recipe, load_recipe, sha256_of
+from posepipe.zoo.sources import RECIPE_FILE
 from posepipe.zoo.weights import State, read_state
 
 CARD_FILE = "README.md"

@@ -6,7 +6,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,14 +28,8 @@ from posepipe.training.checkpoint import (
     save_checkpoint,
 )
 from posepipe.training.tables import TrainingTable
-from posepipe.zoo.recipe import (
-    RECIPE_FILE,
-    WEIGHTS_FILE,
-    WEIGHTS_FILES,
-    Recipe,
-    load_recipe,
-    sha256_of,
-)
+from posepipe.zoo.recipe import WEIGHTS_FILE, WEIGHTS_FILES, Recipe, load_recipe, sha256_of
+from posepipe.zoo.sources import RECIPE_FILE
 
 LAST_WEIGHTS_FILE = "last.safetensors"
 RUN_FILE = "run.json"
@@ -288,7 +282,7 @@ def resolved(recipe: Recipe, table: TrainingTable) -> Recipe:
         one |= {key: str(Path(one[key]).resolve()) for key in ("annotations", "images")}
     if table.imagenet_weights:
         training["imagenet_weights"] = str(Path(table.imagenet_weights).resolve())
-    return Recipe(recipe.name, recipe.folder, tables, recipe.changes)
+    return replace(recipe, tables=tables)
 
 
 def first_difference(

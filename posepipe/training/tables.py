@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from posepipe.training.pose.augment import AugmentTable
@@ -118,4 +119,4 @@ def with_data(
                 for one in sets
             ]
     tables["training"] = training
-    return Recipe(recipe.name, recipe.folder, tables, recipe.changes)
+    return replace(recipe, tables=tables)

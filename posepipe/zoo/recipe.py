@@ -2,21 +2,20 @@
 
 A model is a folder ``models/<name>/`` with a ``recipe.toml``, a model card ``README.md`` and,
 where small enough to ship, ``weights.safetensors``. A recipe that begins with
-``extends = "other-model"`` says only what differs from that one, and needs no card. This file
-finds, reads and checks recipes; it does not know what the tables mean. Each stage describes its own
-tables as a `Table` and asks for them: ``recipe.table("network", CPNTable)``.
+``extends = "other-model"`` says only what differs from that one, and needs no card. Recipes of
+networks that nobody has weights for are rows of a table in ``experiments/``. This file checks
+recipes; `posepipe.zoo.sources` finds and reads them. Neither knows what the tables mean: each stage
+describes its own as a `Table` and asks for them: ``recipe.table("network", CPNTable)``.
 """
 
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -25,6 +24,14 @@ import msgspec
 import tomli_w
 
 from posepipe.errors import RecipeError, WeightsError
+from posepipe.zoo.sources import (
+    EXTENDS,
+    RECIPE_FILE,
+    Source,
+    experiment_sources,
+    find_source,
+    model_sources,
+)
 
 Stage = Literal["detection", "pose"]
 Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]*$", max_length=64)]
@@ -33,12 +40,6 @@ WEIGHTS_FILE = "weights.safetensors"
 # Other programs' files, in the order in which they are looked for; read by `posepipe.zoo.weights`.
 WEIGHTS_FILES = (WEIGHTS_FILE, "weights.pth", "weights.pkl")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
-RECIPE_FILE = "recipe.toml"
-EXTENDS = "extends"
-_MOST_NAMES = 8
-# What is said of one model alone: its own weights, and numbers measured with them or of its rows in
-# the paper. Of [model] the stage alone is inherited.
-_NOT_INHERITED = ("paper", "reported", "weights")
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -103,11 +104,13 @@ class ReportedTable(Table, frozen=True):
     Attributes:
         box_ap: COCO's AP of boxes over all classes.
         person_ap: the same of the class person alone.
+        keypoint_ap: COCO's OKS AP.
         source: who states it, and of which pictures.
     """
 
     box_ap: Share | None = None
     person_ap: Share | None = None
+    keypoint_ap: Share | None = None
     source: str = ""
 
 
@@ -117,15 +120,26 @@ class Recipe:
 
     Attributes:
         name: the folder's name.
-        folder: where `recipe.toml` lies.
+        folder: where `recipe.toml` and the weights lie; of an experiment one that does not exist.
         tables: the parsed TOML, with what it inherits.
         changes: what of it was set anew, see `with_changes`.
+        experiments: the file that has it as a row, if it is one.
     """
 
     name: str
     folder: Path
     tables: Mapping[str, Any]
     changes: tuple[str, ...] = ()
+    experiments: Path | None = None
+
+    @property
+    def place(self) -> str:
+        """What error messages call the recipe: its file."""
+        return self._source.place
+
+    @property
+    def _source(self) -> Source:
+        return Source(self.folder, self.experiments)
 
     @property
     def model(self) -> ModelTable:
@@ -155,9 +169,7 @@ class Recipe:
             own = [change for change in self.changes if change.startswith(f"{name}.")]
             guilty = [change for change in own if _field(change) in message] or own
             changed = "".join(f" with --set {change}" for change in guilty)
-            raise RecipeError(
-                f"{self.folder / RECIPE_FILE}{changed}, [{name}]: {message}"
-            ) from None
+            raise RecipeError(f"{self.place}{changed}, [{name}]: {message}") from None
 
     def with_changes(self, changes: Sequence[str]) -> Recipe:
         """The recipe with fields set anew; whether they exist is found out when a table is asked.
@@ -183,18 +195,16 @@ class Recipe:
                 if not isinstance(table, dict):
                     raise RecipeError(f"--set {change}: {parent!r} is no table of {self.name}")
             table[field] = _toml_value(value)
-        return Recipe(self.name, self.folder, tables, (*self.changes, *changes))
+        return replace(self, tables=tables, changes=(*self.changes, *changes))
 
     @property
     def text(self) -> str:
-        """The recipe as TOML: the file's own text, or where it extends others, all it comes to."""
-        written = (self.folder / RECIPE_FILE).read_text(encoding="utf-8")
-        parent = tomllib.loads(written).get(EXTENDS)
-        if parent is None:
-            return written
-        return f"# what {self.name} comes to, which extends {parent}\n\n" + tomli_w.dumps(
-            self.tables
-        )
+        """The recipe as TOML: the file's own text, or with what it inherits, or as a row."""
+        parent = self._source.read().get(EXTENDS)
+        if parent is None and self.experiments is None:
+            return (self.folder / RECIPE_FILE).read_text(encoding="utf-8")
+        extends = "" if parent is None else f", which extends {parent}, with all that it inherits"
+        return f"# {self.name}{extends}\n\n" + tomli_w.dumps(self.tables)
 
     @property
     def has_weights(self) -> bool:
@@ -211,9 +221,10 @@ class Recipe:
         beside = (self.folder / name for name in WEIGHTS_FILES)
         path = next((path for path in beside if path.is_file()), None)
         if path is None:
+            own = f"put {WEIGHTS_FILE} into {self.folder}"
             raise WeightsError(
                 f"model {self.name!r} comes without weights: name a file (.safetensors, .pth) with "
-                f"--weights, or put {WEIGHTS_FILE} into {self.folder}"
+                f"--weights, or {'train it' if self.experiments else own}"
             )
         return path
 
@@ -259,22 +270,18 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         RecipeError: no such model (the message lists those there are), no valid TOML, or it extends
             a model that is not there or, in the end, itself.
     """
-    folder = _find_folder(name_or_path)
-    recipe = Recipe(name=folder.name, folder=folder, tables=_resolved(folder))
-    recipe.model  # noqa: B018  # checks the one table that every recipe has
-    return recipe
+    return _recipe(find_source(name_or_path))
 
 
 def list_recipes(stage: Stage | None = None) -> list[Recipe]:
-    """All recipes of the zoo, of one stage or of both, sorted by name."""
-    folders = sorted(file.parent for file in zoo_folder().glob(f"*/{RECIPE_FILE}"))
-    recipes = [load_recipe(folder) for folder in folders]
+    """All models of the zoo, of one stage or of both, sorted by name."""
+    recipes = [_recipe(source) for source in model_sources()]
     return [recipe for recipe in recipes if stage in (None, recipe.model.stage)]
 
 
-def zoo_folder() -> Path:
-    """The folder of the models that come with posepipe."""
-    return Path(str(resources.files("posepipe.models")))
+def list_experiments() -> list[Recipe]:
+    """All rows of the tables of experiments, in their files' order."""
+    return [_recipe(source) for source in experiment_sources()]
 
 
 def sha256_of(path: Path) -> str:
@@ -283,73 +290,10 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    file = folder / RECIPE_FILE
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"{folder} has no {RECIPE_FILE}: not a model folder") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{file} is not valid TOML: {error}") from None
-    except OSError as error:
-        raise RecipeError(f"{file} cannot be read: {error.strerror}") from None
-
-
-def _resolved(folder: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A recipe's tables with all that it inherits; `children` are the recipes that extend it."""
-    tables = _read(folder)
-    parent = tables.pop(EXTENDS, None)
-    if parent is None:
-        return tables
-    line = (*children, folder)
-    above = _resolved(_find_parent(parent, line), line)
-    kept = {name: table for name, table in above.items() if name not in _NOT_INHERITED}
-    if isinstance(kept.get("model"), dict):
-        kept["model"] = {key: value for key, value in kept["model"].items() if key == "stage"}
-    return _merged(kept, tables)
-
-
-def _find_parent(name: object, line: tuple[Path, ...]) -> Path:
-    """The folder of the model that the last recipe of a line of inheritance extends."""
-    file = line[-1] / RECIPE_FILE
-    if not isinstance(name, str) or not name:
-        raise RecipeError(f"{file}: {EXTENDS} takes a model's name, got {name!r}")
-    places = [folder / name for folder in (line[-1].parent, zoo_folder())]
-    found = [place.resolve() for place in places if (place / RECIPE_FILE).is_file()]
-    if not found:
-        raise RecipeError(
-            f"{file} {EXTENDS} {name!r}, but there is no such model beside its folder or in the "
-            f"zoo; there are: {_known_names(name)}"
-        )
-    # A changed copy of a zoo's model may keep its name and extend it.
-    new = [place for place in found if not any(place.samefile(folder) for folder in line)]
-    if not new:
-        chain = " -> ".join([*(folder.name for folder in line), name])
-        raise RecipeError(f"{line[0] / RECIPE_FILE} {EXTENDS} itself in the end: {chain}")
-    return new[0]
-
-
-def _merged(above: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """One table over another, tables inside them likewise; both stay as they are."""
-    result = dict(above)
-    for key, value in own.items():
-        inherited = result.get(key)
-        if isinstance(inherited, Mapping) and isinstance(value, Mapping):
-            value = _merged(inherited, value)
-        result[key] = value
-    return result
-
-
-def _known_names(wanted: str) -> str:
-    """The zoo's models for an error's line, those with the most similar names first."""
-    names = [file.parent.name for file in zoo_folder().glob(f"*/{RECIPE_FILE}")]
-    if not names:
-        return "none"
-    likeness = {name: difflib.SequenceMatcher(None, wanted, name).ratio() for name in names}
-    names.sort(key=lambda name: (-likeness[name], name))
-    others = len(names) - len(names[:_MOST_NAMES])
-    more = f" and {others} more (`posepipe models` lists them)" if others else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
+def _recipe(source: Source) -> Recipe:
+    recipe = Recipe(source.name, source.folder, source.resolved(), experiments=source.experiments)
+    recipe.model  # noqa: B018  # checks the one table that every recipe has
+    return recipe
 
 
 def _field(change: str) -> str:
@@ -363,24 +307,6 @@ def _toml_value(text: str) -> Any:
     except tomllib.TOMLDecodeError:
         return text
     return parsed["value"] if set(parsed) == {"value"} else text
-
-
-def _find_folder(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
-    if path.name == RECIPE_FILE and path.is_file():
-        return path.resolve().parent
-    # "./NAME" is a folder, though its only part is a name.
-    looks_like_path = isinstance(name_or_path, Path) or path.name != name_or_path
-    if looks_like_path:
-        if path.is_dir():
-            return path.resolve()
-        raise RecipeError(f"no model folder {path}: name a folder that has a {RECIPE_FILE}")
-    in_zoo = zoo_folder() / path.name
-    if (in_zoo / RECIPE_FILE).is_file():
-        return in_zoo
-    if (path / RECIPE_FILE).is_file():
-        return path.resolve()
-    raise RecipeError(f"no model {str(name_or_path)!r}; there are: {_known_names(path.name)}")
 
 
 def _file_of(url: str) -> str:

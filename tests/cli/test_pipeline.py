@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from builders import annotation_file, image_entry, save_json
 from commands import boxes_file, content, lines, photo, posepipe
 from PIL import Image
 
-from posepipe.zoo.recipe import list_recipes
+from posepipe.zoo.recipe import list_experiments, list_recipes
 
 
 def test_people_in_photographs_get_boxes_and_poses(work: Path) -> None:
@@ -167,13 +168,28 @@ def test_a_name_that_leads_elsewhere_is_drawn_inside_the_folder(tmp_path: Path) 
 def test_the_models_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     result = posepipe("models")
     assert (result.exit_code, result.stderr) == (0, "")
-    listed = {line.split()[0]: line.split()[1] for line in result.stdout.splitlines()}
+    said = result.stdout.splitlines()
+    listed = {line.split()[0]: line.split()[1] for line in said[1:] if line.startswith("  ")}
     assert listed == {recipe.name: recipe.model.stage for recipe in list_recipes()}
+    assert max(map(len, said)) <= 100
+    groups = [line for line in said[1:-2] if not line.startswith("  ")]
+    assert groups[0] == "ready"
+    assert any(re.fullmatch(r"  cpn-mobilenetv2-256x192 +pose .* MIT", line) for line in said)
+
+
+def test_the_papers_networks_are_listed_on_request() -> None:
+    result = posepipe("models", "--paper")
+    assert (result.exit_code, result.stderr) == (0, "")
+    said = result.stdout.splitlines()
+    listed = {line.split()[0]: line.split()[1] for line in said[1:] if line.startswith("  ")}
+    assert list(listed) == [recipe.name for recipe in list_experiments()]
+    assert listed["cpn-resnet50-256x192"] == "69.4"
+    assert max(map(len, said)) <= 100
 
 
 @pytest.mark.parametrize("name", ["cpn-mobilenetv2-256x192", "person-detector-mobilenetv2-fpn"])
 def test_a_model_is_shown_with_its_cost(name: str) -> None:
-    result = posepipe("models", "show", name)
+    result = posepipe("models", "show", name, "--cost")
     assert (result.exit_code, result.stderr) == (0, "")
     assert "[network]" in result.stdout
     for figure in ("weights ", "parameters ", "multiply-adds "):

@@ -7,7 +7,7 @@ import pytest
 from posepipe.curation.cost import Cost
 from posepipe.curation.paper import Comparison, PaperTable, compare_with_paper
 from posepipe.errors import RecipeError
-from posepipe.zoo.recipe import Recipe, list_recipes, load_recipe
+from posepipe.zoo.recipe import Recipe, list_experiments, load_recipe
 
 # docs/networks.md says why: the paper's row lacks what its CPN rows have.
 FAR_OFF = {"globalnet-resnet50-256x192"}
@@ -15,12 +15,12 @@ FAR_OFF = {"globalnet-resnet50-256x192"}
 
 @pytest.fixture(scope="module")
 def as_written() -> dict[str, Comparison]:
-    return {row.name: row for row in compare_with_paper(list_recipes("pose"))}
+    return {row.name: row for row in compare_with_paper(list_experiments())}
 
 
 @pytest.fixture(scope="module")
 def as_the_paper_counts() -> dict[str, Comparison]:
-    resnets = [recipe for recipe in list_recipes("pose") if "resnet50" in recipe.name]
+    resnets = [recipe for recipe in list_experiments() if "resnet50" in recipe.name]
     return {row.name: row for row in compare_with_paper(resnets, stride_in_1x1=True)}
 
 

@@ -9,7 +9,8 @@ from typing import Literal
 import pytest
 
 from posepipe.errors import RecipeError, WeightsError
-from posepipe.zoo.recipe import Table, list_recipes, load_recipe, sha256_of, zoo_folder
+from posepipe.zoo.recipe import Table, list_experiments, list_recipes, load_recipe, sha256_of
+from posepipe.zoo.sources import experiments_folder, zoo_folder
 
 MODEL = """
 [model]
@@ -59,9 +60,36 @@ def test_every_form_of_a_path_leads_to_the_same_recipe(model_folder, monkeypatch
 
 
 def test_a_model_of_the_zoo_is_found_by_its_name():
-    recipe = load_recipe("cpn-resnet50-256x192")
-    assert recipe.folder == zoo_folder() / "cpn-resnet50-256x192"
+    recipe = load_recipe("cpn-mobilenetv2-256x192")
+    assert recipe.folder.samefile(zoo_folder() / "cpn-mobilenetv2-256x192")
     assert recipe.model.stage == "pose"
+
+
+def test_an_experiment_is_found_by_its_name_and_has_no_weights():
+    recipe = load_recipe("cpn-c2-resnet50-256x192")
+    assert recipe.tables["network"]["backbone"] == "resnet50"  # inherited from another row
+    assert recipe.tables["paper"]["ap"] == 68.3
+    assert tomllib.loads(recipe.text) == recipe.tables
+    with pytest.raises(WeightsError, match=r"comes without weights: .* --weights, or train it"):
+        _ = recipe.weights_path
+
+
+def test_a_wrong_field_of_an_experiment_is_named_with_file_and_row():
+    recipe = load_recipe("cpn-c2-resnet50-256x192").with_changes(["shape.widht=3"])
+    with pytest.raises(RecipeError, match=r"cpn\.toml, cpn-c2-resnet50-256x192 with --set shape"):
+        recipe.table("shape", ShapeTable)
+
+
+def test_what_is_done_to_an_experiments_tables_stays_with_that_recipe():
+    load_recipe("cpn-resnet50-256x192").tables["network"]["backbone"] = "other"
+    assert load_recipe("cpn-c2-resnet50-256x192").tables["network"]["backbone"] == "resnet50"
+
+
+def test_the_experiments_are_listed_in_their_files_order():
+    names = [recipe.name for recipe in list_experiments()]
+    text = (experiments_folder() / "cpn.toml").read_text(encoding="utf-8")
+    assert names == list(tomllib.loads(text))
+    assert not set(names) & {recipe.name for recipe in list_recipes()}
 
 
 def test_the_zoos_models_are_listed_by_stage_and_sorted():
@@ -82,7 +110,7 @@ def test_an_unknown_model_is_answered_with_those_like_it(name, nearest, tmp_path
     with pytest.raises(RecipeError) as caught:
         load_recipe(name)
     assert f"no model '{name}'; there are: {nearest}" in str(caught.value)
-    assert " more (`posepipe models` lists them)" in str(caught.value)
+    assert " more (`posepipe models` and `posepipe models --paper` list them)" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -274,7 +302,7 @@ def test_the_text_of_a_recipe_is_its_own_or_all_that_it_comes_to(model_folder):
     parent = load_recipe(model_folder(PARENT, "parent"))
     child = load_recipe(model_folder(extends("parent", "[shape]\nwidth = 9"), "child"))
     assert parent.text == PARENT
-    assert child.text.startswith("# what child comes to, which extends parent\n")
+    assert child.text.startswith("# child, which extends parent, with all")
     assert tomllib.loads(child.text) == child.tables
 
 

@@ -20,7 +20,8 @@ from posepipe.errors import WeightsError
 from posepipe.io.folders import check_new_folder, write_folder_whole
 from posepipe.pose.model import pose_model
 from posepipe.pose.networks.cpn import CPN
-from posepipe.zoo.recipe import RECIPE_FILE, WEIGHTS_FILE, ModelTable, Recipe, Table, sha256_of
+from posepipe.zoo.recipe import WEIGHTS_FILE, ModelTable, Recipe, Table, sha256_of
+from posepipe.zoo.sources import RECIPE_FILE
 from posepipe.zoo.weights import State, fit_state
 
 CARD_FILE = "README.md"

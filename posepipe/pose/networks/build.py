@@ -12,7 +12,7 @@ from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
 from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable
 from posepipe.pose.networks.hourglass import HourglassTable, StackedHourglass
 from posepipe.pose.networks.resnet import DilatedResNet, ResNetTable
-from posepipe.zoo.recipe import RECIPE_FILE, Recipe
+from posepipe.zoo.recipe import Recipe
 from posepipe.zoo.skeleton import recipe_skeleton
 
 Head = Literal["final", "global"]
@@ -37,13 +37,12 @@ def network_table(recipe: Recipe) -> PoseNetworkTable:
     name = given.get("architecture", "cpn") if isinstance(given, dict) else "cpn"
     if not isinstance(name, str) or name not in TABLES:
         raise RecipeError(
-            f"{recipe.folder / RECIPE_FILE}, [network]: no architecture {name!r}; there are: "
-            f"{', '.join(TABLES)}"
+            f"{recipe.place}, [network]: no architecture {name!r}; there are: {', '.join(TABLES)}"
         )
     table, skeleton = recipe.table("network", TABLES[name]), recipe_skeleton(recipe)
     if "keypoints" in given and table.keypoints != len(skeleton):
         raise RecipeError(
-            f"{recipe.folder / RECIPE_FILE}: network.keypoints is {table.keypoints}, but the "
+            f"{recipe.place}: network.keypoints is {table.keypoints}, but the "
             f"skeleton {skeleton.name!r} has {len(skeleton)}: leave network.keypoints out"
         )
     return msgspec.structs.replace(table, keypoints=len(skeleton))

@@ -24,7 +24,7 @@ from posepipe.training.detector.table import DetectorTrainingTable
 from posepipe.training.detector.validation import person_box_metrics
 from posepipe.training.pictures import picture_cache
 from posepipe.training.samples import read_detection_sets
-from posepipe.zoo.recipe import RECIPE_FILE, Recipe
+from posepipe.zoo.recipe import Recipe
 from posepipe.zoo.weights import fit_state, read_state
 
 __all__ = ["DetectorTask", "DetectorTrainingTable"]
@@ -69,12 +69,11 @@ class DetectorTask:
             RecipeError: another kind of recipe, or a wrong field.
             WeightsError: no such weights, damaged ones, or those of another network.
         """
-        file = recipe.folder / RECIPE_FILE
         detector = check_trainable(recipe)
         if detector.batch_norm_eps == 0 and not table.frozen_norm:
             raise RecipeError(
-                f"{file}: batch_norm_eps = 0 divides by zero where a channel is constant in a "
-                "batch: set training.frozen_norm = true, or leave out detector.batch_norm_eps"
+                f"{recipe.place}: batch_norm_eps = 0 divides by zero where a channel is constant "
+                "in a batch: set training.frozen_norm = true, or leave out detector.batch_norm_eps"
             )
         self._recipe, self._table, self._device = recipe, table, device
         self._preprocessing = recipe.table("preprocessing", Preprocessing)
@@ -152,7 +151,7 @@ def check_trainable(recipe: Recipe) -> DetectorTable:
     detector = recipe.table("detector", DetectorTable)
     if recipe.model.stage != "detection" or detector.backend != "torchvision":
         raise RecipeError(
-            f"{recipe.folder / RECIPE_FILE}: only detectors of the torchvision backend can be "
+            f"{recipe.place}: only detectors of the torchvision backend can be "
             "trained here; train detectron2's networks with detectron2 and use their weights"
         )
     return detector

@@ -14,7 +14,7 @@ from posepipe.pose.networks.build import build_network, network_table, with_head
 from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable
 from posepipe.pose.networks.hourglass import HourglassTable
 from posepipe.pose.networks.resnet import ResNetTable
-from posepipe.zoo.recipe import Recipe, list_recipes
+from posepipe.zoo.recipe import Recipe, list_experiments, list_recipes
 
 SIDE = 64
 
@@ -22,7 +22,7 @@ SIDE = 64
 def by_structure() -> dict[str, list[Recipe]]:
     """The zoo's pose recipes; those that differ in input or training alone share a network."""
     found: dict[object, list[Recipe]] = {}
-    for recipe in list_recipes("pose"):
+    for recipe in (*list_recipes("pose"), *list_experiments()):
         found.setdefault(network_table(recipe), []).append(recipe)
     return {recipes[0].name: recipes for recipes in found.values()}
 

@@ -1,0 +1,203 @@
+"""Where recipes are written, and what they inherit.
+
+A recipe is the file ``recipe.toml`` of a model's folder, or a row of a table of experiments
+(``experiments/*.toml``): of such a file every table is the recipe of the model it is named after.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from posepipe.errors import RecipeError
+
+RECIPE_FILE = "recipe.toml"
+EXTENDS = "extends"
+_MOST_NAMES = 8
+# What is said of one model alone: its own weights, and numbers measured with them or of its rows in
+# the paper. Of [model] the stage alone is inherited.
+_NOT_INHERITED = ("paper", "reported", "weights")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one recipe is written.
+
+    Attributes:
+        folder: the model's folder; of a row one that does not exist.
+        experiments: the file that has it as a row; None for a folder's own file.
+    """
+
+    folder: Path
+    experiments: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.folder.name
+
+    @property
+    def place(self) -> str:
+        """What error messages call it."""
+        if self.experiments is not None:
+            return f"{self.experiments}, {self.name}"
+        return str(self.folder / RECIPE_FILE)
+
+    def read(self) -> dict[str, Any]:
+        """The recipe as it is written, without what it inherits.
+
+        Raises:
+            RecipeError: no such file, or no valid TOML.
+        """
+        if self.experiments is not None:
+            return copy.deepcopy(dict(_rows(self.experiments)[self.name]))
+        return _parsed(self.folder / RECIPE_FILE)
+
+    def resolved(self, children: tuple[Source, ...] = ()) -> dict[str, Any]:
+        """A recipe's tables with all that it inherits.
+
+        Args:
+            children: the recipes that extend it.
+
+        Raises:
+            RecipeError: it or one that it extends cannot be read, or is not there.
+        """
+        tables = self.read()
+        parent = tables.pop(EXTENDS, None)
+        if parent is None:
+            return tables
+        line = (*children, self)
+        above = _find_parent(parent, line).resolved(line)
+        kept = {name: table for name, table in above.items() if name not in _NOT_INHERITED}
+        if isinstance(kept.get("model"), dict):
+            kept["model"] = {key: value for key, value in kept["model"].items() if key == "stage"}
+        return _merged(kept, tables)
+
+
+def find_source(name_or_path: str | Path) -> Source:
+    """Where the recipe of a model is, by its name or by the path of its folder or file.
+
+    Raises:
+        RecipeError: there is none; the message lists the names that are most like it.
+    """
+    path = Path(name_or_path)
+    if path.name == RECIPE_FILE and path.is_file():
+        return Source(path.resolve().parent)
+    # "./NAME" is a folder, though its only part is a name.
+    looks_like_path = isinstance(name_or_path, Path) or path.name != name_or_path
+    if looks_like_path:
+        if path.is_dir():
+            return Source(path.resolve())
+        raise RecipeError(f"no model folder {path}: name a folder that has a {RECIPE_FILE}")
+    known = _of_posepipe(path.name)
+    if known is not None:
+        return known
+    if (path / RECIPE_FILE).is_file():
+        return Source(path.resolve())
+    raise RecipeError(f"no model {str(name_or_path)!r}; there are: {_known_names(path.name)}")
+
+
+def model_sources() -> list[Source]:
+    """The zoo's models, sorted by name."""
+    return [Source(file.parent) for file in sorted(zoo_folder().glob(f"*/{RECIPE_FILE}"))]
+
+
+def experiment_sources() -> list[Source]:
+    """The rows of all tables of experiments, in their files' order."""
+    files = sorted(experiments_folder().glob("*.toml"))
+    return [Source(file.with_name(name), file) for file in files for name in _rows(file)]
+
+
+def zoo_folder() -> Path:
+    """The folder of the models that come with posepipe."""
+    return Path(str(resources.files("posepipe.models")))
+
+
+def experiments_folder() -> Path:
+    """The folder of the tables of experiments that come with posepipe."""
+    return zoo_folder().with_name("experiments")
+
+
+def _of_posepipe(name: str) -> Source | None:
+    """The zoo's model of this name, or else the experiment."""
+    folder = zoo_folder() / name
+    if name and (folder / RECIPE_FILE).is_file():
+        return Source(folder.resolve())
+    return next((source for source in experiment_sources() if source.name == name), None)
+
+
+def _find_parent(name: object, line: tuple[Source, ...]) -> Source:
+    """The recipe that the last one of a line of inheritance extends."""
+    last = line[-1]
+    if not isinstance(name, str) or not name:
+        raise RecipeError(f"{last.place}: {EXTENDS} takes a model's name, got {name!r}")
+    beside = last.folder.parent / name
+    found = [Source(beside.resolve())] if (beside / RECIPE_FILE).is_file() else []
+    known = _of_posepipe(name)
+    found += [known] if known is not None else []
+    if not found:
+        raise RecipeError(
+            f"{last.place} {EXTENDS} {name!r}, but there is no such model beside its folder or in "
+            f"the zoo; there are: {_known_names(name)}"
+        )
+    # A changed copy of a zoo's model may keep its name and extend it.
+    new = [source for source in found if source not in line]
+    if not new:
+        chain = " -> ".join([*(source.name for source in line), name])
+        raise RecipeError(f"{line[0].place} {EXTENDS} itself in the end: {chain}")
+    return new[0]
+
+
+def _rows(file: Path) -> Mapping[str, Any]:
+    """The tables of a file of experiments by their names; not to be changed."""
+    return _parsed_once(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _parsed_once(file: Path, _modified: int) -> Mapping[str, Any]:
+    return _parsed(file)
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{file.parent} has no {file.name}: not a model folder") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{file} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise RecipeError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _merged(above: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """One table over another, tables inside them likewise; both stay as they are."""
+    result = dict(above)
+    for key, value in own.items():
+        inherited = result.get(key)
+        if isinstance(inherited, Mapping) and isinstance(value, Mapping):
+            value = _merged(inherited, value)
+        result[key] = value
+    return result
+
+
+def _known_names(wanted: str) -> str:
+    """Models and experiments for an error's line, those with the most similar names first."""
+    names = [source.name for source in (*model_sources(), *experiment_sources())]
+    if not names:
+        return "none"
+    likeness = {name: difflib.SequenceMatcher(None, wanted, name).ratio() for name in names}
+    names.sort(key=lambda name: (-likeness[name], name))
+    others = len(names) - len(names[:_MOST_NAMES])
+    more = (
+        f" and {others} more (`posepipe models` and `posepipe models --paper` list them)"
+        if others
+        else ""
+    )
+    return ", ".join(names[:_MOST_NAMES]) + more
