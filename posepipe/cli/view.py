@@ -8,6 +8,7 @@ import click
 
 from posepipe.cli.options import PATH, verbose_option
 from posepipe.cli.progress import progress_bar, say
+from posepipe.cli.terminal import echo
 
 
 @click.command()
@@ -49,12 +50,12 @@ def view(
     if export is not None:
         with progress_bar(len(site.routes()), "view", export) as bar:
             write_site(site, export, progress=bar)
-        click.echo(export / "index.html")
+        echo(export / "index.html")
         say(f"{len(content.images)} pictures in {export}", verbose=verbose)
         return
     server = make_server(site, host=host, port=port)
     address = f"http://{host}:{server.server_port}/"
-    click.echo(address)
+    echo(address)
     if open_page:
         webbrowser.open(address)
     try:
