@@ -24,6 +24,8 @@ class Poses:
         boxes_xyxy: (N, 4) float64 pixels, the boxes the poses were looked for in.
         box_scores: (N,) float64 the detector's scores of those boxes.
         skeleton: what the K keypoints are.
+        track_ids: (N,) int64 whose pose it is in a film (`posepipe.tracking`), -1 for people who
+            are not followed; None where nobody is.
 
     Raises:
         ValueError: a wrong shape, lengths that differ, or a value that is not finite.
@@ -35,6 +37,7 @@ class Poses:
     boxes_xyxy: npt.NDArray[np.float64]
     box_scores: npt.NDArray[np.float64]
     skeleton: Skeleton = COCO_PERSON
+    track_ids: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         fields = {
@@ -45,6 +48,8 @@ class Poses:
             "boxes_xyxy": checked("boxes_xyxy", self.boxes_xyxy, ("N", 4), np.float64),
             "box_scores": checked("box_scores", self.box_scores, ("N",), np.float64),
         }
+        if self.track_ids is not None:
+            fields["track_ids"] = checked("track_ids", self.track_ids, ("N",), np.int64)
         check_same_length(**fields)
         for name, array in fields.items():
             object.__setattr__(self, name, array)
