@@ -4,8 +4,8 @@ Every person gets a number and keeps it. A track predicts where its box and keyp
 people are assigned to tracks so that the sum of likenesses is largest (the Hungarian method): first
 those of whom the detector is sure, then, as in ByteTrack (Zhang et al. 2022), the doubtful ones to
 tracks that are still free. A track that finds nobody is kept for a while, in case the person comes
-back. Likeness is the mean of the boxes' IoU and of the poses' OKS: boxes alone exchange people who pass
-each other, keypoints alone fail where few are seen.
+back. Likeness is the mean of the boxes' IoU and of the poses' OKS: boxes alone exchange people who
+pass each other, keypoints alone fail where few are seen.
 """
 
 from __future__ import annotations

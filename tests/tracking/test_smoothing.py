@@ -30,12 +30,8 @@ def pose(points, *, confidence=0.9, track=1):
 def smoothed(points, times, **options):
     """(n, K, 2) what comes out for positions (n, K, 2) at times (n,)."""
     smoother = Smoother(SmoothingOptions(**options))
-    return np.array(
-        [
-            smoother(pose(at), float(t)).keypoints[0, :, :2]
-            for at, t in zip(points, times, strict=True)
-        ]
-    )
+    frames = zip(points, times, strict=True)
+    return np.array([smoother(pose(at), float(t)).keypoints[0, :, :2] for at, t in frames])
 
 
 def still(frames=100, noise=2.0):
@@ -115,7 +111,7 @@ def test_confidences_scores_and_boxes_are_not_touched():
     given = pose(still()[1])
     after = smoother(given, 0.04)
     assert np.array_equal(after.keypoints[..., 2], given.keypoints[..., 2])
-    assert after.boxes_xyxy is given.boxes_xyxy
+    assert np.array_equal(after.boxes_xyxy, given.boxes_xyxy)
 
 
 def test_time_does_not_run_backwards():

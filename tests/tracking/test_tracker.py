@@ -23,7 +23,7 @@ def frame(*places, scores=None, spread=0.0, seed=0):
     random = np.random.default_rng(seed)
     corners = np.array(places, float).reshape(-1, 2)
     points = corners[:, None] + SHAPE + random.normal(0, 1, (len(corners), K, 2)) * spread
-    boxes = np.concatenate([corners, corners + [60, 160]], axis=1)
+    boxes = np.concatenate([corners, corners + np.array([60, 160])], axis=1)
     boxes += random.normal(0, 1, boxes.shape) * spread
     given_scores = np.full(len(corners), 0.9) if scores is None else np.array(scores, float)
     keypoints = np.concatenate([points, np.full((len(corners), K, 1), 0.8)], axis=2)
