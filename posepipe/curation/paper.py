@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Annotated
+
+from msgspec import Meta
 
 from posepipe.curation.cost import Cost, model_cost
 from posepipe.errors import RecipeError
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.networks.base import PoseNetworkTable
 from posepipe.pose.networks.build import network_table
+from posepipe.zoo.bounds import Number, Whole
 from posepipe.zoo.recipe import Recipe, Table
 
 
@@ -23,10 +27,10 @@ class PaperTable(Table, frozen=True):
         parameters_mb: fp32 parameters.
     """
 
-    tables: tuple[int, ...]
-    ap: float | None = None
-    multiply_adds_g: float | None = None
-    parameters_mb: float | None = None
+    tables: Annotated[tuple[Whole, ...], Meta(max_length=20)]
+    ap: Number | None = None
+    multiply_adds_g: Number | None = None
+    parameters_mb: Number | None = None
 
 
 @dataclass(frozen=True)

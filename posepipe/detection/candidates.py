@@ -20,6 +20,7 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from posepipe.core.shapes import check_same_length, checked
+from posepipe.zoo.bounds import Boxes
 from posepipe.zoo.recipe import Table
 
 PERSON = 1
@@ -44,8 +45,8 @@ class DetectorTable(Table, frozen=True):
 
     backend: Literal["torchvision", "rtmdet", "detectron2", "detectron2_native"] = "torchvision"
     config: str = ""
-    category_ids: tuple[int, ...] = ()
-    batch_norm_eps: Annotated[float, Meta(ge=0)] | None = None
+    category_ids: Annotated[tuple[Boxes, ...], Meta(max_length=10_000)] = ()
+    batch_norm_eps: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
 class CandidatesTable(Table, frozen=True):

@@ -23,6 +23,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from posepipe.detection.cascade import BoxPredictor, CascadeRoIHeads, LaterStage
 from posepipe.errors import WeightsError
 from posepipe.networks.backbone import build_backbone
+from posepipe.zoo.bounds import Boxes, Channels, Classes, Number
 from posepipe.zoo.recipe import Table
 from posepipe.zoo.weights import fit_state, read_state
 
@@ -57,10 +58,10 @@ class NetworkTable(Table, frozen=True):
     """
 
     architecture: Architecture
-    classes: Annotated[int, Meta(ge=2)] = 91
-    channels: Annotated[int, Meta(ge=1)] = 128
-    proposals: Annotated[int, Meta(ge=1)] = 300
-    cascade: tuple[float, ...] = ()
+    classes: Classes = 91
+    channels: Channels = 128
+    proposals: Boxes = 300
+    cascade: Annotated[tuple[Number, ...], Meta(max_length=10)] = ()
 
     def __post_init__(self) -> None:
         if self.cascade and self.architecture != _COMPACT:

@@ -31,6 +31,7 @@ from posepipe.detection.candidates import (
 )
 from posepipe.networks.cspnext import PAFPN, CSPNeXt, SeparableUnit
 from posepipe.networks.precision import run_in_precision
+from posepipe.zoo.bounds import Channels, Classes, Deviation, Number
 from posepipe.zoo.recipe import Recipe, Table
 from posepipe.zoo.weights import find_weights, fit_state, read_state
 
@@ -40,7 +41,8 @@ _HEAD_UNITS = 2
 _PRIOR = 0.01  # what every score is before any training
 
 Side = Annotated[int, Meta(ge=32, le=8192)]
-Rgb = tuple[float, float, float]
+Rgb = tuple[Number, Number, Number]
+RgbDeviation = tuple[Deviation, Deviation, Deviation]
 
 
 class RTMDetTable(Table, frozen=True):
@@ -54,10 +56,10 @@ class RTMDetTable(Table, frozen=True):
         norm: batch normalisations; published weights come with theirs folded into convolutions.
     """
 
-    classes: Annotated[int, Meta(ge=2)] = 2
-    width: Annotated[float, Meta(gt=0)] = 0.25
-    depth: Annotated[float, Meta(gt=0)] = 0.33
-    channels: Annotated[int, Meta(ge=1)] = 64
+    classes: Classes = 2
+    width: Annotated[float, Meta(gt=0, le=10)] = 0.25
+    depth: Annotated[float, Meta(gt=0, le=10)] = 0.33
+    channels: Channels = 64
     norm: bool = True
 
 
@@ -75,7 +77,7 @@ class RTMDetPreprocessing(Table, frozen=True):
     long_side: Side = 512
     colour_order: Literal["rgb", "bgr"] = "bgr"
     mean: Rgb = (0.485, 0.456, 0.406)
-    std: Rgb = (0.229, 0.224, 0.225)
+    std: RgbDeviation = (0.229, 0.224, 0.225)
     fill: Annotated[int, Meta(ge=0, le=255)] = 114
 
 

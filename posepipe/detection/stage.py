@@ -11,10 +11,9 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from msgspec import Meta
 
 from posepipe.core.boxes import Detections, area, clip
 from posepipe.core.suppression import Method, Suppression, suppress
@@ -23,9 +22,8 @@ from posepipe.detection.candidates import PERSON, Candidates, Detector, Origin, 
 from posepipe.errors import OptionError, RecipeError
 from posepipe.io.images import ImageFile
 from posepipe.networks.devices import resolve_device, resolve_precision
+from posepipe.zoo.bounds import Boxes, Factor, Share
 from posepipe.zoo.recipe import Recipe, Table, load_recipe
-
-Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class SuppressionTable(Table, frozen=True):
@@ -33,9 +31,9 @@ class SuppressionTable(Table, frozen=True):
 
     method: Method = Suppression.method
     threshold: Share = Suppression.threshold
-    sigma: Annotated[float, Meta(gt=0)] = Suppression.sigma
+    sigma: Factor = Suppression.sigma
     min_score: Share = Suppression.min_score
-    top_k: Annotated[int, Meta(ge=1)] = Suppression.top_k
+    top_k: Boxes = Suppression.top_k
 
     @property
     def settings(self) -> Suppression:

@@ -39,11 +39,13 @@ from posepipe.detection.candidates import (
 from posepipe.detection.cascade import box_stages
 from posepipe.detection.networks import NetworkTable, build_network
 from posepipe.networks.precision import run_in_precision
+from posepipe.zoo.bounds import Deviation, Number
 from posepipe.zoo.recipe import Recipe, Table
 from posepipe.zoo.weights import find_weights, fit_state, read_state
 
 Side = Annotated[int, Meta(ge=32, le=8192)]
-Rgb = tuple[float, float, float]
+Rgb = tuple[Number, Number, Number]
+RgbDeviation = tuple[Deviation, Deviation, Deviation]
 
 # Beginnings of keys that weights of networks with other heads have.
 UNUSED_HEADS = ("roi_heads.mask_", "roi_heads.keypoint_")
@@ -63,7 +65,7 @@ class Preprocessing(Table, frozen=True):
     short_side: Side = 800
     long_side: Side = 1333
     mean: Rgb = (0.485, 0.456, 0.406)
-    std: Rgb = (0.229, 0.224, 0.225)
+    std: RgbDeviation = (0.229, 0.224, 0.225)
 
 
 class TorchvisionDetector:

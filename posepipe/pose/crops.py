@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from posepipe.core.affine import Affine
 from posepipe.core.boxes import Detections, extend, grow_to_aspect
+from posepipe.zoo.bounds import Deviation, Level, Number
 from posepipe.zoo.recipe import Table
+
+CropSide = Annotated[int, Meta(ge=-2048, le=2048)]
+Margin = Annotated[float, Meta(ge=-0.4, le=10)]
 
 
 class PreprocessingTable(Table, frozen=True):
@@ -35,12 +40,12 @@ class PreprocessingTable(Table, frozen=True):
             bases, whose keypoints so have half a pixel more in x and y.
     """
 
-    input_size_wh: tuple[int, int]
-    margins_xy: tuple[float, float] = (0.1, 0.15)
-    fill: tuple[int, int, int] = (123, 116, 103)
+    input_size_wh: tuple[CropSide, CropSide]
+    margins_xy: tuple[Margin, Margin] = (0.1, 0.15)
+    fill: tuple[Level, Level, Level] = (123, 116, 103)
     colour_order: Literal["rgb", "bgr"] = "rgb"
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    mean: tuple[Number, Number, Number] = (123.675, 116.28, 103.53)
+    std: tuple[Deviation, Deviation, Deviation] = (58.395, 57.12, 57.375)
     antialias: bool = True
     window: Literal["exact", "whole_pixels"] = "exact"
     keypoint_origin: Literal["pixel_centre", "pixel_corner"] = "pixel_centre"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from posepipe.zoo.bounds import Count, Factor, Number, Whole
 from posepipe.zoo.recipe import Table
 
 
@@ -30,12 +31,12 @@ class DecodingTable(Table, frozen=True):
         clamp_confidence: keep confidences in [0, 1]; the public CPN code bases do not.
     """
 
-    stride: int = 4
-    amplitude: float = 1.0
+    stride: Count = 4
+    amplitude: Factor = 1.0
     flip: bool = True
-    blur_kernel: int = 21
+    blur_kernel: Whole = 21
     quarter_offset: bool = True
-    confidence_offset: float = 0.0
+    confidence_offset: Number = 0.0
     clamp_confidence: bool = True
 
     def __post_init__(self) -> None:

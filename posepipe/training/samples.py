@@ -24,6 +24,7 @@ from posepipe.io.coco import (
     read_instances,
 )
 from posepipe.training.pictures import Picture, PictureCache, Pixels
+from posepipe.zoo.bounds import Number
 from posepipe.zoo.recipe import Table
 
 Sample = TypeVar("Sample")
@@ -40,7 +41,7 @@ class DataTable(Table, frozen=True):
 
     annotations: str
     images: str
-    weight: float = 1.0
+    weight: Number = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < float("inf"):

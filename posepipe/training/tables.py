@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from posepipe.training.pose.augment import AugmentTable
 from posepipe.training.pose.losses import PoseLossTable
 from posepipe.training.samples import DataTable
+from posepipe.zoo.bounds import Large, Number, Samples, Share, Whole
 from posepipe.zoo.recipe import Recipe, Table
+
+DataTables = Annotated[tuple[DataTable, ...], Meta(max_length=1_000)]
 
 
 class TrainingTable(Table, frozen=True):
@@ -45,27 +50,27 @@ class TrainingTable(Table, frozen=True):
             weights.
     """
 
-    samples: int
-    data: tuple[DataTable, ...] = ()
-    validate: tuple[DataTable, ...] = ()
-    batch: int = 32
-    accumulate: int = 1
+    samples: Samples
+    data: DataTables = ()
+    validate: DataTables = ()
+    batch: Large = 32
+    accumulate: Large = 1
     optimiser: Literal["adam", "adamw"] = "adam"
-    learning_rate: float = 5e-4
-    weight_decay: float = 1e-5
+    learning_rate: Number = 5e-4
+    weight_decay: Number = 1e-5
     schedule: Literal["step", "cosine"] = "step"
-    step_every: int = 3_600_000
-    step_factor: float = 0.5
-    warm_up: int = 0
-    average: float = 0.0
-    clip: float = 0.0
+    step_every: Samples = 3_600_000
+    step_factor: Share = 0.5
+    warm_up: Samples = 0
+    average: Number = 0.0
+    clip: Number = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    seed: int = 0
-    workers: int = 2
-    frozen_stages: int = 0
+    seed: Samples = 0
+    workers: Whole = 2
+    frozen_stages: Whole = 0
     frozen_norm: bool = False
-    validate_every: int = 0
-    checkpoint_minutes: float = 10.0
+    validate_every: Samples = 0
+    checkpoint_minutes: Number = 10.0
     imagenet_weights: str = ""
 
     def __post_init__(self) -> None:
@@ -101,8 +106,8 @@ class PoseTrainingTable(TrainingTable, frozen=True):
     augment: AugmentTable = AugmentTable()
     engine: Literal["cpu", "device"] = "cpu"
     cache: Literal["memory", "none"] = "memory"
-    pseudo_weight: float = 0.3
-    head_scale: float = 1.0
+    pseudo_weight: Share = 0.3
+    head_scale: Number = 1.0
 
 
 def with_data(

@@ -28,6 +28,7 @@ from posepipe.zoo.sources import (
     EXTENDS,
     RECIPE_FILE,
     Source,
+    check_depth,
     experiment_sources,
     find_source,
     model_sources,
@@ -195,6 +196,7 @@ class Recipe:
                 if not isinstance(table, dict):
                     raise RecipeError(f"--set {change}: {parent!r} is no table of {self.name}")
             table[field] = _toml_value(value)
+            check_depth(tables, f"--set {change[:60]}")
         return replace(self, tables=tables, changes=(*self.changes, *changes))
 
     @property
@@ -304,7 +306,7 @@ def _field(change: str) -> str:
 def _toml_value(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
     return parsed["value"] if set(parsed) == {"value"} else text
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Annotated
+
+from msgspec import Meta
 
 from posepipe.core.skeleton import (
     COCO_PERSON,
@@ -12,7 +15,11 @@ from posepipe.core.skeleton import (
     Skeleton,
     mirror_pairs_by_name,
 )
+from posepipe.zoo.bounds import Number
 from posepipe.zoo.recipe import Recipe, Table
+
+Names = Annotated[tuple[str, ...], Meta(max_length=1_000)]
+Pairs = Annotated[tuple[tuple[str, str], ...], Meta(max_length=10_000)]
 
 
 class SkeletonTable(Table, frozen=True):
@@ -38,11 +45,11 @@ class SkeletonTable(Table, frozen=True):
 
     name: str = ""
     category: str = PERSON
-    keypoints: tuple[str, ...] = ()
-    mirror_pairs: tuple[tuple[str, str], ...] | None = None
-    limbs: tuple[tuple[str, str], ...] = ()
-    sigmas: tuple[float, ...] = ()
-    upper_body: tuple[str, ...] = ()
+    keypoints: Names = ()
+    mirror_pairs: Pairs | None = None
+    limbs: Pairs = ()
+    sigmas: Annotated[tuple[Number, ...], Meta(max_length=1_000)] = ()
+    upper_body: Names = ()
 
     def __post_init__(self) -> None:
         self.skeleton()

@@ -21,6 +21,8 @@ from posepipe.errors import RecipeError
 RECIPE_FILE = "recipe.toml"
 EXTENDS = "extends"
 _MOST_NAMES = 8
+_MOST_BYTES = 1_000_000
+_DEEPEST = 12
 # What is said of one model alone: its own weights, and numbers measured with them or of its rows in
 # the paper. Of [model] the stage alone is inherited.
 _NOT_INHERITED = ("paper", "reported", "weights")
@@ -125,6 +127,25 @@ def experiments_folder() -> Path:
     return zoo_folder().with_name("experiments")
 
 
+def check_depth(tables: Mapping[str, Any], what: str) -> None:
+    """Nothing, if tables and lists lie no deeper in each other than any recipe needs.
+
+    Raises:
+        RecipeError: they do.
+    """
+    level: list[Any] = [tables]
+    for _ in range(_DEEPEST):
+        level = [
+            inside
+            for one in level
+            for inside in (one.values() if isinstance(one, Mapping) else one)
+            if isinstance(inside, Mapping | list)
+        ]
+        if not level:
+            return
+    raise RecipeError(f"{what} is nested too deeply")
+
+
 def _of_posepipe(name: str) -> Source | None:
     """The zoo's model of this name, or else the experiment."""
     folder = zoo_folder() / name
@@ -167,11 +188,17 @@ def _parsed_once(file: Path, _modified: int) -> Mapping[str, Any]:
 
 def _parsed(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        if file.stat().st_size > _MOST_BYTES:
+            raise RecipeError(f"{file} is longer than any recipe: {_MOST_BYTES} bytes are allowed")
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+        check_depth(tables, str(file))
+        return tables
     except FileNotFoundError:
         raise RecipeError(f"{file.parent} has no {file.name}: not a model folder") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # TOML, UTF-8, numbers of thousands of digits
         raise RecipeError(f"{file} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise RecipeError(f"{file} is nested too deeply") from None
     except OSError as error:
         raise RecipeError(f"{file} cannot be read: {error.strerror}") from None
 

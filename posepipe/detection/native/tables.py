@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from posepipe.zoo.bounds import Channels, Deviation, Number
 from posepipe.zoo.recipe import Table
 
-Positive = Annotated[int, Meta(ge=1)]
+Positive = Channels
 Side = Annotated[int, Meta(ge=32, le=8192)]
-PerChannel = tuple[float, float, float]
+PerChannel = tuple[Number, Number, Number]
+PerChannelDeviation = tuple[Deviation, Deviation, Deviation]
 
 
 class NetworkTable(Table, frozen=True):
@@ -70,4 +72,4 @@ class PreprocessingTable(Table, frozen=True):
     long_side: Side = 1333
     colour_order: Literal["bgr", "rgb"] = "bgr"
     mean: PerChannel = (103.53, 116.28, 123.675)
-    std: PerChannel = (1.0, 1.0, 1.0)
+    std: PerChannelDeviation = (1.0, 1.0, 1.0)

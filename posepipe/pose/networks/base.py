@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from posepipe.pose.networks.outputs import TrainingHeatmaps
+from posepipe.zoo.bounds import Count, Epsilon, Share
 from posepipe.zoo.recipe import Table
 
 
@@ -18,9 +19,9 @@ class PoseNetworkTable(Table, frozen=True):
         batch_norm_eps, batch_norm_momentum: of every batch normalisation, the trunk's too.
     """
 
-    keypoints: int = 17
-    batch_norm_eps: float = 1e-5
-    batch_norm_momentum: float = 0.1
+    keypoints: Count = 17
+    batch_norm_eps: Epsilon = 1e-5
+    batch_norm_momentum: Share = 0.1
 
 
 class PoseNetwork(nn.Module, ABC):

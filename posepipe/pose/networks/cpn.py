@@ -13,6 +13,7 @@ from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
 from posepipe.pose.networks.globalnet import GlobalNet, Merge, Upsampling
 from posepipe.pose.networks.outputs import TrainingHeatmaps
 from posepipe.pose.networks.refinenet import ConcatOrder, RefineNet, Shortcut
+from posepipe.zoo.bounds import Channels, Whole
 
 LEVELS = 4
 
@@ -32,7 +33,7 @@ class PyramidTable(PoseNetworkTable, frozen=True, kw_only=True):
 
     backbone: str
     stride_in_1x1: bool = False
-    channels: Annotated[int, Meta(ge=1)] = 256
+    channels: Channels = 256
     merge: Merge = "batch_norm"
     upsampling: Upsampling = "half_pixel"
 
@@ -54,7 +55,7 @@ class CPNTable(PyramidTable, frozen=True, kw_only=True):
     """
 
     architecture: Literal["cpn"] = "cpn"
-    refine_bottlenecks: tuple[int, ...] = (0, 1, 2, 3)
+    refine_bottlenecks: Annotated[tuple[Whole, ...], Meta(max_length=LEVELS)] = (0, 1, 2, 3)
     shortcut: Shortcut = "projection"
     concat_order: ConcatOrder = "C5-C2"
 

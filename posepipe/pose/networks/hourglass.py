@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,6 +13,7 @@ from posepipe.errors import WeightsError
 from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
 from posepipe.pose.networks.globalnet import conv_bn_relu
 from posepipe.pose.networks.outputs import TrainingHeatmaps
+from posepipe.zoo.bounds import Large, Whole
 
 
 class HourglassTable(PoseNetworkTable, frozen=True, kw_only=True):
@@ -26,10 +28,10 @@ class HourglassTable(PoseNetworkTable, frozen=True, kw_only=True):
     """
 
     architecture: Literal["hourglass"] = "hourglass"
-    stages: int = 8
-    channels: int = 256
-    depth: int = 4
-    bottom: int = 2
+    stages: Whole = 8
+    channels: Large = 256
+    depth: Annotated[int, Meta(ge=-8, le=8)] = 4
+    bottom: Whole = 2
 
     def __post_init__(self) -> None:
         for name in ("stages", "channels", "depth", "bottom"):

@@ -12,6 +12,7 @@ from posepipe.networks.trunk import STRIDES
 from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
 from posepipe.pose.networks.globalnet import HeatmapHead, conv_bn_relu
 from posepipe.pose.networks.outputs import TrainingHeatmaps
+from posepipe.zoo.bounds import Channels
 
 Dilated = Literal["none", "res5", "res4-5", "res3-5"]
 DILATED_STAGES: dict[Dilated, int] = {"none": 0, "res5": 1, "res4-5": 2, "res3-5": 3}
@@ -32,7 +33,7 @@ class ResNetTable(PoseNetworkTable, frozen=True, kw_only=True):
     backbone: str = "resnet50"
     dilated: Dilated = "none"
     stride_in_1x1: bool = False
-    channels: int = 256
+    channels: Channels = 256
 
     @property
     def stride(self) -> int:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from posepipe.core.affine import Affine
 from posepipe.core.boxes import area, clip
 from posepipe.detection.torchvision import Preprocessing, final_size_wh
 from posepipe.training.samples import DetectionSample
+from posepipe.zoo.bounds import Number, Whole
 from posepipe.zoo.recipe import Table
+
+Size = Annotated[float, Meta(ge=-100, le=100)]
 
 Boxes = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
@@ -35,9 +39,9 @@ class MosaicTable(Table, frozen=True):
         zoom: smallest and largest size of a picture relative to filling its tile.
     """
 
-    side: int = 384
-    four: float = 0.6
-    zoom: tuple[float, float] = (0.8, 2.0)
+    side: Annotated[int, Meta(ge=-8192, le=8192)] = 384
+    four: Number = 0.6
+    zoom: tuple[Size, Size] = (0.8, 2.0)
 
     def __post_init__(self) -> None:
         if self.side < 32 or not 0 <= self.four <= 1 or not 0 < self.zoom[0] <= self.zoom[1]:
@@ -62,13 +66,13 @@ class DetectorAugmentTable(Table, frozen=True):
         fill: RGB outside pictures and of blots.
     """
 
-    flip: float = 0.5
-    brightness: float = 0.3
-    saturation: float = 0.0
-    grey: float = 0.0
-    smallest: float = 1.0
+    flip: Number = 0.5
+    brightness: Number = 0.3
+    saturation: Number = 0.0
+    grey: Number = 0.0
+    smallest: Number = 1.0
     ignored: Literal["match", "blot"] = "match"
-    fill: tuple[int, int, int] = (123, 116, 103)
+    fill: tuple[Whole, Whole, Whole] = (123, 116, 103)
 
     def __post_init__(self) -> None:
         for name in ("flip", "saturation", "grey"):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from posepipe.training.detector.mosaic import DetectorAugmentTable, MosaicTable
 from posepipe.training.pictures import CacheKind
 from posepipe.training.tables import TrainingTable
+from posepipe.zoo.bounds import Large, Number
 
 BoxLoss = Literal["smooth_l1", "giou"]
 
@@ -34,14 +37,14 @@ class DetectorTrainingTable(TrainingTable, frozen=True):
     """
 
     pictures: Literal["whole", "mosaic"] = "whole"
-    sizes: tuple[int, ...] = ()
+    sizes: Annotated[tuple[Large, ...], Meta(max_length=100)] = ()
     mosaic: MosaicTable = MosaicTable()
     augment: DetectorAugmentTable = DetectorAugmentTable()
-    ignore_overlap: float = 0.5
+    ignore_overlap: Number = 0.5
     box_loss: BoxLoss = "smooth_l1"
-    box_weight: float = 1.0
+    box_weight: Number = 1.0
     ohem: bool = False
-    ohem_nms: float = 0.7
+    ohem_nms: Number = 0.7
     cache: CacheKind = "memory"
 
     def __post_init__(self) -> None:

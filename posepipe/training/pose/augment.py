@@ -11,17 +11,22 @@ same; `crop_pixels` does it on the CPU, `posepipe.training.pose.device_crops` on
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from posepipe.core.affine import Affine
 from posepipe.core.boxes import extend, grow_to_aspect
 from posepipe.core.shapes import checked
 from posepipe.core.skeleton import Skeleton
 from posepipe.training.samples import PoseSample
+from posepipe.zoo.bounds import Number, Whole
 from posepipe.zoo.recipe import Table
+
+Size = Annotated[float, Meta(ge=-100, le=100)]
 
 FEWEST_FOR_HALF = 8 / 17  # share of the keypoints that must be labelled for a body to be halved,
 FEWEST_IN_HALF = 4 / 17  # and in the half
@@ -45,16 +50,16 @@ class AugmentTable(Table, frozen=True):
         cutout_side: shortest and longest side of a rectangle as a share of the crop's.
     """
 
-    flip: float = 0.5
-    rotation_deg: float = 45.0
-    rotation: float = 0.6
-    scale: tuple[float, float] = (0.7, 1.35)
-    shift: float = 0.05
-    half_body: float = 0.2
-    colour: float = 0.3
-    cutout: float = 0.0
-    cutouts: int = 2
-    cutout_side: tuple[float, float] = (0.1, 0.3)
+    flip: Number = 0.5
+    rotation_deg: Number = 45.0
+    rotation: Number = 0.6
+    scale: tuple[Size, Size] = (0.7, 1.35)
+    shift: Number = 0.05
+    half_body: Number = 0.2
+    colour: Number = 0.3
+    cutout: Number = 0.0
+    cutouts: Whole = 2
+    cutout_side: tuple[Number, Number] = (0.1, 0.3)
 
     def __post_init__(self) -> None:
         for name in ("flip", "rotation", "half_body", "cutout"):

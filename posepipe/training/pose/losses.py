@@ -7,15 +7,17 @@ on other processes or one after the other, add up to what the whole batch gives.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 from torch.nn import functional as F
 
 from posepipe.errors import RecipeError
 from posepipe.pose.heatmaps import encode, encode_blurred_cell
 from posepipe.pose.networks.outputs import TrainingHeatmaps
+from posepipe.zoo.bounds import Number, Whole
 from posepipe.zoo.recipe import Table
 
 
@@ -55,19 +57,19 @@ class PoseLossTable(Table, frozen=True):
 
     levels: Literal["none", "l2", "l2*"] = "l2"
     refine: Literal["none", "l2", "l2*"] = "l2*"
-    hardest: int = 8
+    hardest: Whole = 8
     target: Literal["gaussian", "blurred_cell"] = "gaussian"
-    sigmas: tuple[float, ...] = (1.4, 1.7, 2.0, 2.6)
-    kernels: tuple[int, ...] = ()
-    refine_sigma: float = 0.0
-    refine_kernel: int = 0
+    sigmas: Annotated[tuple[Number, ...], Meta(max_length=100)] = (1.4, 1.7, 2.0, 2.6)
+    kernels: Annotated[tuple[Whole, ...], Meta(max_length=100)] = ()
+    refine_sigma: Number = 0.0
+    refine_kernel: Whole = 0
     occluded_levels: Literal["learn", "zero", "ignore"] = "learn"
     unlabelled_levels: Literal["ignore", "zero"] = "ignore"
     divide_by: Literal["counted", "hardest"] = "counted"
-    levels_weight: float = 1.0
-    scale: float = 1.0
-    localisation: float = 0.0
-    sharpness: float = 10.0
+    levels_weight: Number = 1.0
+    scale: Number = 1.0
+    localisation: Number = 0.0
+    sharpness: Number = 10.0
 
     def __post_init__(self) -> None:
         if self.hardest < 1:
