@@ -62,7 +62,7 @@ def test_the_example_of_kps_json_is_read_and_written_again(
 
 def test_the_example_of_a_journal_is_resumed(examples: dict[str, Path], tmp_path: Path) -> None:
     header, *_ = examples["boxes.json.journal"].read_bytes().splitlines()
-    fingerprint = msgspec.json.decode(header)["fingerprint"]
+    fingerprint = msgspec.json.decode(header[9:])["fingerprint"]
     with Journal.resume(tmp_path / "boxes.json", fingerprint, Found) as journal:
         first, second = journal.finished.values()
     assert first.result is not None
