@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Self
 
 from posepipe.core.suppression import Method, Suppression
 from posepipe.errors import OptionError
@@ -11,6 +12,8 @@ from posepipe.pose.networks.build import Head
 
 DEFAULT_DETECTOR = "person-detector-mobilenetv2-fpn"
 DEFAULT_POSE_MODEL = "cpn-mobilenetv2-256x192"
+FAST_POSE_MODEL = "cpn-mobilenetv2-small-256x192"
+FAST_SCALES = (0.65,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,17 @@ class DetectionOptions:
 
     def __post_init__(self) -> None:
         _check_models(self.models, self.weights)
+
+    @classmethod
+    def fast(cls, **changes: Any) -> Self:
+        """Options that are quicker and less exact: the pictures at 0.65 of the recipe's size.
+
+        What it gains and costs is measured in docs/speed.md.
+
+        Args:
+            changes: any of the attributes; they have precedence.
+        """
+        return cls(**{"scales": FAST_SCALES, **changes})
 
     def suppression(self, of_recipe: Suppression) -> Suppression:
         """The recipe's suppression with these options' changes.
@@ -103,6 +117,17 @@ class PoseOptions:
         _check_models(self.models, self.weights)
         if self.oks_nms is not None and not 0 <= self.oks_nms <= 1:
             raise OptionError(f"the OKS of NMS must lie in [0, 1], got {self.oks_nms}")
+
+    @classmethod
+    def fast(cls, **changes: Any) -> Self:
+        """Options that are quicker and less exact: a smaller model, without mirror images.
+
+        What it gains and costs is measured in docs/speed.md.
+
+        Args:
+            changes: any of the attributes; they have precedence.
+        """
+        return cls(**{"models": (FAST_POSE_MODEL,), "flip": False, **changes})
 
 
 def _check_models(models: object, weights: str | Path | None) -> None:

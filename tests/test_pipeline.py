@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from builders import picture, save_picture
+from PIL import Image
 
 import posepipe
 from posepipe import pipeline as module
@@ -82,6 +86,10 @@ def folder(tmp_path):
     return tmp_path / "pictures"
 
 
+def working_threads():
+    return [t for t in threading.enumerate() if t.name.startswith("posepipe-prefetch")]
+
+
 def names(stream):
     return [image.file_name for image, _ in stream]
 
@@ -111,13 +119,190 @@ def test_arrays_of_every_form_are_taken(function, fake_stages):
     assert ids_and_widths(array for array in arrays) == [(1, 8), (2, 9), (3, 10)]
 
 
-def test_an_endless_stream_of_arrays_is_worked_on_as_it_comes(fake_stages):
-    taken = itertools.count(1)
-    stream = posepipe.estimate_poses(picture(10 + next(taken), 6) for _ in itertools.repeat(None))
-    widths = [poses.boxes_xyxy[0, 2] for _, poses in itertools.islice(stream, 5)]
-    assert widths == [11, 12, 13, 14, 15]
-    assert next(taken) < 40
+# --- streams
+
+
+class Camera:
+    """Frames without end; knows how many were asked for."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def __iter__(self):
+        while True:
+            self.asked += 1
+            yield picture(10 + self.asked, 6)
+
+
+@pytest.mark.parametrize("method", ["stream", "stream_detections"])
+@pytest.mark.parametrize("wrap", [lambda camera: camera, iter])
+def test_a_live_source_gives_each_result_before_the_next_picture_is_asked_for(
+    method, wrap, fake_stages
+):
+    camera = Camera()
+    stream = getattr(Pipeline(), method)(wrap(camera))
+    assert camera.asked == 0
+    for n, (image, people) in enumerate(itertools.islice(stream, 5), start=1):
+        assert camera.asked == n
+        assert image.id == n
+        assert people.boxes_xyxy[0, 2] == 10 + n
+    assert working_threads() == []
+
+
+def test_a_slow_source_is_not_waited_for_to_fill_a_batch(fake_stages):
+    first_is_there = threading.Event()
+
+    def slow():
+        yield picture()
+        assert first_is_there.wait(timeout=30)
+        yield picture()
+
+    count = 0
+    for _ in Pipeline().stream(slow()):
+        first_is_there.set()
+        count += 1
+    assert count == 2
+
+
+@pytest.mark.parametrize("together", [2, 7])
+def test_so_many_pictures_are_taken_together_as_is_asked(together, fake_stages):
+    camera = Camera()
+    stream = Pipeline().stream(camera, together=together)
+    for n, _ in enumerate(itertools.islice(stream, 20)):
+        assert camera.asked == (n // together + 1) * together
     stream.close()
+    assert working_threads() == []
+
+
+def test_a_list_is_worked_on_ahead_and_closing_stops_the_threads(fake_stages):
+    stream = Pipeline().stream([picture()] * 50)
+    next(stream)
+    assert working_threads() != []
+    stream.close()
+    assert working_threads() == []
+
+
+def test_a_camera_that_gives_nothing_is_named_and_may_be_passed_over(fake_stages):
+    frames = [picture(), None, picture()]
+    with pytest.raises(ImageError, match=r"^picture-2: None, no picture: the camera or film"):
+        list(Pipeline().stream(iter(frames)))
+    passed = list(Pipeline().stream(iter(frames), unreadable="skip"))
+    assert [image.id for image, _ in passed] == [1, 3]
+    with pytest.raises(ImageError, match="None, no picture"):
+        Pipeline()(None)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"together": 0}, "at least 1 picture must be taken together, got 0"),
+        ({"unreadable": "ignore"}, "unreadable takes 'raise' or 'skip', got 'ignore'"),
+        ({"colour": "BGR"}, "colour takes 'rgb' or 'bgr', got 'BGR'"),
+    ],
+)
+def test_options_of_a_stream_are_checked_before_any_work(option, message, fake_stages):
+    with pytest.raises(OptionError, match=message):
+        Pipeline().stream([picture()], **option)
+
+
+# --- one picture
+
+
+def test_one_picture_gives_the_poses_that_a_stream_gives(folder, fake_stages):
+    pipeline = Pipeline()
+    path = folder / "b2.jpg"
+    [(image, of_stream)] = pipeline.stream(path)
+    for given in (path, str(path), image, image.read(), Image.open(path)):
+        poses = pipeline(given)
+        np.testing.assert_array_equal(poses.keypoints, of_stream.keypoints)
+        np.testing.assert_array_equal(poses.scores, of_stream.scores)
+    bgr = np.ascontiguousarray(image.read()[:, :, ::-1])
+    np.testing.assert_array_equal(pipeline(bgr, colour="bgr").keypoints, of_stream.keypoints)
+
+
+def test_the_pipelines_parts_give_what_the_whole_gives(fake_stages):
+    pipeline = Pipeline()
+    found = pipeline.detect(picture(20, 10))
+    assert found.boxes_xyxy.tolist() == [[0, 0, 20, 10]]
+    assert found.size_wh == (20, 10)
+    by_hand = pipeline.poses(picture(20, 10), found.boxes_xyxy, scores=found.scores)
+    whole = pipeline(picture(20, 10))
+    np.testing.assert_array_equal(by_hand.keypoints, whole.keypoints)
+    assert by_hand.scores.tolist() == whole.scores.tolist() == [0.25]
+
+
+def test_boxes_of_ones_own_keep_their_order_and_need_no_scores(fake_stages):
+    boxes = [[5, 5, 9, 9], [0, 0, 4, 4]]
+    poses = Pipeline().poses(picture(), boxes)
+    assert poses.boxes_xyxy.tolist() == boxes
+    assert poses.box_scores.tolist() == [1, 1]
+    assert len(Pipeline().poses(picture(), [])) == 0
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "message"),
+    [
+        ([[5, 5, 4, 9]], None, "x1 <= x2"),
+        ([5, 5, 9, 9], None, r"boxes_xyxy must have shape \(N, 4\)"),
+        ([[0, 0, 4, 4]], [2], r"scores must lie in \[0, 1\]"),
+        ([[0, 0, 4, 4]], [0.5, 0.5], "scores"),
+        ([[0, 0, 4, np.nan]], None, "finite"),
+    ],
+)
+def test_boxes_that_are_none_are_refused(boxes, scores, message, fake_stages):
+    with pytest.raises(OptionError, match=message):
+        Pipeline().poses(picture(), boxes, scores=scores)
+
+
+def test_a_folder_is_no_single_picture(folder, fake_stages):
+    with pytest.raises(ImageError, match="is a folder, not a picture"):
+        Pipeline()(folder)
+
+
+# --- loaded once
+
+
+def test_models_are_loaded_once_and_only_those_that_are_needed(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(module, "_load_detection", lambda *_, **__: loaded.append(1) or OnePerson())
+    monkeypatch.setattr(module, "_load_pose", lambda *_, **__: loaded.append(2) or Centred())
+    pipeline = Pipeline()
+    assert loaded == []
+    pipeline.poses(picture(), [[0, 0, 4, 4]])
+    assert loaded == [2]
+    for _ in range(3):
+        pipeline(picture())
+        list(pipeline.stream([picture()]))
+    assert loaded == [2, 1]
+    assert pipeline.load() is pipeline
+    assert loaded == [2, 1]
+
+
+def test_threads_that_need_the_models_at_once_load_them_once(monkeypatch):
+    loaded = []
+
+    def load(*_, **__):
+        loaded.append(1)
+        time.sleep(0.05)  # the others come meanwhile
+        return OnePerson()
+
+    monkeypatch.setattr(module, "_load_detection", load)
+    pipeline = Pipeline()
+    with ThreadPoolExecutor(8) as pool:
+        stages = set(pool.map(lambda _: pipeline.detection_stage, range(8)))
+    assert len(stages) == len(loaded) == 1
+
+
+def test_the_functions_load_the_default_models_once(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(module, "_load_detection", lambda *_, **__: loaded.append(1) or OnePerson())
+    module._default_pipeline.cache_clear()
+    for _ in range(3):
+        list(posepipe.detect(picture()))
+    assert loaded == [1]
+    list(posepipe.detect(picture(), options=DetectionOptions(min_score=0.5)))
+    assert loaded == [1, 1]
+    module._default_pipeline.cache_clear()
 
 
 def test_paths_and_arrays_in_one_list_are_pictures_in_their_order(folder, fake_stages):
@@ -220,17 +405,33 @@ def test_what_can_be_known_before_loading_is_refused_before_loading(make, messag
 # --- the whole way, with the models that ship
 
 
-@pytest.mark.skipif(not EXAMPLES.is_dir(), reason="no examples/ beside the tests")
-@pytest.mark.skipif(
-    any(
-        not (load_recipe(name).folder / "weights.safetensors").is_file()
-        for name in (DEFAULT_DETECTOR, DEFAULT_POSE_MODEL)
-    ),
-    reason="the default models' weights are not there",
-)
-def test_the_shipped_models_find_the_astronaut():
-    image = EXAMPLES / "astronaut.jpg"
-    [(found, poses)] = Pipeline(device="cpu", precision="fp32").stream(image)
+@pytest.fixture(scope="module")
+def shipped():
+    """The default models, loaded once."""
+    if not EXAMPLES.is_dir():
+        pytest.skip("no examples/ beside the tests")
+    for name in (DEFAULT_DETECTOR, DEFAULT_POSE_MODEL):
+        if not (load_recipe(name).folder / "weights.safetensors").is_file():
+            pytest.skip("the default models' weights are not there")
+    return Pipeline(device="cpu", precision="fp32").load()
+
+
+def test_several_threads_get_what_one_gets(shipped):
+    pictures = [
+        np.asarray(Image.open(path).convert("RGB").resize((200, 150 + 10 * n)))
+        for n, path in enumerate(sorted(EXAMPLES.glob("*.jpg"))[:3])
+    ]
+    alone = [shipped(image) for image in pictures]
+    assert any(len(poses) for poses in alone)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(shipped, pictures * 3))
+    for poses, expected in zip(together, alone * 3, strict=True):
+        np.testing.assert_array_equal(poses.keypoints, expected.keypoints)
+        np.testing.assert_array_equal(poses.scores, expected.scores)
+
+
+def test_the_shipped_models_find_the_astronaut(shipped):
+    [(found, poses)] = shipped.stream(EXAMPLES / "astronaut.jpg")
     assert found.file_name == "astronaut.jpg"
     width, height = found.size_wh
     best = poses.keypoints[poses.scores.argmax()]

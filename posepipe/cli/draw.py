@@ -17,6 +17,7 @@ from posepipe.cli.progress import (
     say,
 )
 from posepipe.cli.terminal import echo
+from posepipe.drawing.style import DrawStyle
 from posepipe.errors import DocumentError, ImageError, OptionError
 
 if TYPE_CHECKING:
@@ -35,16 +36,16 @@ if TYPE_CHECKING:
 @click.option(
     "--min-confidence",
     type=SHARE,
-    default=0.2,
+    default=DrawStyle.min_confidence,
     show_default=True,
     help="Leave out keypoints with a lower confidence.",
 )
 @click.option(
     "--min-score",
     type=SHARE,
-    default=0.2,
+    default=DrawStyle.min_score,
     show_default=True,
-    help="Leave out people with a lower score.",
+    help="Leave out people with a lower score; 0 draws everybody.",
 )
 @click.option("--boxes/--no-boxes", default=True, help="Draw boxes.")
 @click.option("--scores/--no-scores", default=True, help="Write scores.")
@@ -61,7 +62,6 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
     from posepipe.core.poses import Poses
     from posepipe.drawing.draw import draw_detections, draw_poses
     from posepipe.drawing.save import save_image
-    from posepipe.drawing.style import DrawStyle
     from posepipe.io.documents import Skipped
     from posepipe.runtime.streams import prefetch
 
