@@ -43,6 +43,7 @@ from posepipe.runtime.both import run_through_both
 from posepipe.runtime.local import Outcome, run
 from posepipe.scoring.oks import without_duplicates
 from posepipe.scoring.rescore import rescored
+from posepipe.zoo.skeleton import recipe_skeleton
 
 T = TypeVar("T")
 Trouble: TypeAlias = Literal["raise", "skip"]
@@ -96,9 +97,9 @@ class Pipeline:
         """The same pipeline, both stages loaded.
 
         Raises:
-            PosepipeError: a model cannot be loaded.
+            PosepipeError: a model cannot be loaded, or the two do not go together.
         """
-        self.detection_stage, self.pose_stage  # noqa: B018
+        self.both_stages  # noqa: B018
         return self
 
     @property
@@ -141,6 +142,7 @@ class Pipeline:
         Raises:
             PosepipeError: a model cannot be loaded, or the picture cannot be read.
         """
+        self.both_stages  # noqa: B018  # they go together
         item = _read(image, colour)
         return self._poses(item, self._detections(item))
 
@@ -217,7 +219,7 @@ class Pipeline:
             PosepipeError: a model cannot be loaded, an input leads nowhere, a picture cannot be
                 read.
         """
-        first, second = self.detection_stage, self.pose_stage
+        first, second = self.both_stages
         parts = _parts(images, colour=colour, recursive=recursive, together=together)
         outcomes = (
             outcome
@@ -272,6 +274,24 @@ class Pipeline:
     def _detections(self, image: ImageFile) -> Detections:
         [found] = self.detection_stage([self.detection_stage.prepare(image)])
         return as_written(found)
+
+    @property
+    def both_stages(self) -> tuple[DetectionStage, PoseStage]:
+        """Both stages, the first of which finds what the second one is for.
+
+        Raises:
+            OptionError: it finds something else.
+            PosepipeError: a model cannot be loaded.
+        """
+        first, second = self.detection_stage, self.pose_stage
+        found, wanted = first.settings.category, second.skeleton.category
+        if found != wanted:
+            raise OptionError(
+                f"the detector finds {found!r}, but the pose model {second.models[0].name} is for "
+                f"{wanted!r}: name a detector whose recipe has [skeleton] category = "
+                f"{wanted!r}, or give boxes"
+            )
+        return first, second
 
     def _poses(self, image: ImageFile, found: Detections) -> Poses:
         [poses] = self.pose_stage([self.pose_stage.prepare((image, found))])
@@ -362,7 +382,11 @@ def _load_detection(options: DetectionOptions, *, device: str, precision: str) -
         )
         for model in options.models
     ]
-    first = detector_recipe(options.models[0], config=config_of(options.models[0]))
+    recipes = [detector_recipe(model, config=config_of(model)) for model in options.models]
+    first = recipes[0]
+    categories = list(dict.fromkeys(recipe_skeleton(recipe).category for recipe in recipes))
+    if len(categories) > 1:
+        raise OptionError(f"detectors of {' and '.join(categories)} cannot be pooled: name one")
     by_recipe = recipe_min_score(first)
     settings = DetectionSettings(
         suppression=options.suppression(recipe_suppression(first)),
@@ -370,6 +394,7 @@ def _load_detection(options: DetectionOptions, *, device: str, precision: str) -
         flip=options.flip,
         min_score=by_recipe if options.min_score is None else options.min_score,
         batch_size=options.batch_size,
+        category=categories[0],
     )
     return DetectionStage(detectors, settings)
 

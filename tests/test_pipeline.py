@@ -18,7 +18,9 @@ import posepipe
 from posepipe import pipeline as module
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
+from posepipe.core.skeleton import COCO_PERSON
 from posepipe.core.suppression import Suppression
+from posepipe.detection.stage import DetectionSettings
 from posepipe.errors import ImageError, OptionError, PosepipeError
 from posepipe.options import (
     DEFAULT_DETECTOR,
@@ -37,6 +39,7 @@ class OnePerson:
     """Finds one person that fills the picture."""
 
     batch_size = 2
+    settings = DetectionSettings()
 
     def prepare(self, image):
         return image.id, image.read().shape
@@ -52,6 +55,7 @@ class Centred:
     """Puts every keypoint into the middle of its box, half sure."""
 
     batch_size = 2
+    skeleton = COCO_PERSON
 
     def prepare(self, item):
         return item[1]
@@ -77,6 +81,18 @@ def fake_stages(monkeypatch):
     module._default_pipeline.cache_clear()
     yield
     module._default_pipeline.cache_clear()
+
+
+def test_a_detector_of_something_else_than_the_poses_is_refused(folder, monkeypatch, fake_stages):
+    monkeypatch.setattr(OnePerson, "settings", DetectionSettings(category="dog"))
+    monkeypatch.setattr(Centred, "models", [load_recipe(DEFAULT_POSE_MODEL)], raising=False)
+    pipeline = Pipeline()
+    expected = f"finds 'dog', but the pose model {DEFAULT_POSE_MODEL} is for 'person'"
+    for work in (pipeline.load, lambda: pipeline(picture()), lambda: pipeline.stream(folder)):
+        with pytest.raises(OptionError, match=expected):
+            work()
+    assert len(pipeline.detect(picture())) == 1
+    assert len(pipeline.poses(picture(), [[0, 0, 5, 5]])) == 1
 
 
 @pytest.fixture

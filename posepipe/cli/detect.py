@@ -43,6 +43,7 @@ def detect(verbose: bool, /, output: Path, **options: Any) -> None:
             pipeline.detection_stage,
             images,
             run_options(options, output=output, made_by=made, progress=bar),
+            category=pipeline.detection_stage.settings.category,
         )
     report_left_out(document.skipped)
     check_some_done(len(document.images), document.skipped, f"{output} has nobody in it")

@@ -24,7 +24,8 @@ from posepipe.cli.terminal import echo
 )
 @click.option(
     "--model",
-    help="Whose skeleton the poses have, where they are another program's and not of COCO's.",
+    help="Whose [skeleton] the results have: for boxes, and for poses of another program, that are "
+    "not of COCO's person.",
 )
 @verbose_option
 def evaluate(
@@ -45,6 +46,7 @@ def evaluate(
         raise click.UsageError("--data is the folder of a --split")
     import msgspec
 
+    from posepipe.core.skeleton import COCO_PERSON
     from posepipe.io.jsonfiles import write_whole
     from posepipe.io.result_list import read_results
     from posepipe.io.splits import find_split
@@ -61,15 +63,18 @@ def evaluate(
     name = split or annotations.name
     card: ScoreCard | BoxScoreCard
     given = read_results(results)
+    skeleton = None if model is None else recipe_skeleton(load_recipe(model))
     if given.holds_boxes:
-        card = evaluation.evaluate_boxes(given, annotations, split=name)
+        card = evaluation.evaluate_boxes(
+            given, annotations, split=name, skeleton=skeleton or COCO_PERSON
+        )
     else:
         card = evaluation.evaluate(
             given,
             annotations,
             split=name,
             per_keypoint=per_keypoint,
-            skeleton=None if model is None else recipe_skeleton(load_recipe(model)),
+            skeleton=skeleton,
         )
     for warning in card.warnings:
         echo(f"posepipe: warning: {warning}", err=True)

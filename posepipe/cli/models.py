@@ -10,6 +10,7 @@ import click
 from posepipe.cli.models_compare import compare
 from posepipe.cli.models_fetch import fetch
 from posepipe.cli.models_import import import_
+from posepipe.cli.models_new import new
 from posepipe.cli.models_pack import pack
 from posepipe.cli.models_verify import verify
 from posepipe.cli.terminal import echo
@@ -168,3 +169,4 @@ models.add_command(import_)
 models.add_command(verify)
 models.add_command(fetch)
 models.add_command(pack)
+models.add_command(new)

@@ -28,6 +28,7 @@ from posepipe.cli.progress import (
 from posepipe.errors import DocumentError
 
 if TYPE_CHECKING:
+    from posepipe.core.skeleton import Skeleton
     from posepipe.io.documents import BoxesDocument
 
 
@@ -49,7 +50,11 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
 
     BOXES.JSON is what `posepipe detect` writes, or a plain COCO detection list.
     """
-    document, source = _boxes(boxes, options)
+    from posepipe.zoo.recipe import load_recipe, sha256_of
+    from posepipe.zoo.skeleton import recipe_skeleton
+
+    chosen = chosen_pose(options)
+    document, source = _boxes(boxes, options, recipe_skeleton(load_recipe(chosen.models[0])))
     report_findings(document.findings)
     document = replace(document, images=limited(document.images, options))
     if options["strict"] and document.problems:
@@ -57,9 +62,8 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
     given = (boxes, options["annotations"], options["ground_truth"])
     check_output(output, [*given, *(image.path for image in document.images)])
     from posepipe.runtime.runs import run_poses
-    from posepipe.zoo.recipe import sha256_of
 
-    pipeline = pipeline_of(options, pose=chosen_pose(options))
+    pipeline = pipeline_of(options, pose=chosen)
     made = pipeline.made_by("pose")
     with progress_bar(len(document.images), "pose", output) as bar:
         written, skipped = run_poses(
@@ -75,8 +79,10 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
     report_people(written.poses, output, verbose=verbose)
 
 
-def _boxes(boxes: Path | None, options: dict[str, Any]) -> tuple[BoxesDocument, Path]:
-    """The boxes to work on, and the file they come from."""
+def _boxes(
+    boxes: Path | None, options: dict[str, Any], skeleton: Skeleton
+) -> tuple[BoxesDocument, Path]:
+    """The boxes of what the model is for, and the file they come from."""
     from posepipe.io.coco import read_coco
     from posepipe.io.documents import labelled_document, read_boxes
 
@@ -88,7 +94,10 @@ def _boxes(boxes: Path | None, options: dict[str, Any]) -> tuple[BoxesDocument, 
             raise click.UsageError("give either --annotations or --ground-truth")
         if images is None:
             raise click.UsageError("--ground-truth needs the pictures' folder: --images DIR")
-        return labelled_document(read_coco(ground_truth).people(), images), ground_truth
+        labels = read_coco(ground_truth).people(skeleton=skeleton)
+        return labelled_document(labels, images, skeleton=skeleton), ground_truth
     if boxes is None:
         raise click.UsageError("name a BOXES.JSON (`posepipe detect` writes one) or --ground-truth")
-    return read_boxes(boxes, images=images, annotations=options["annotations"]), boxes
+    annotations = options["annotations"]
+    document = read_boxes(boxes, images=images, annotations=annotations, skeleton=skeleton)
+    return document, boxes

@@ -43,8 +43,7 @@ def run(verbose: bool, /, output: Path, **options: Any) -> None:
     made = pipeline.made_by("run")
     with progress_bar(len(images), "run", output) as bar:
         written, skipped = run_both(
-            pipeline.detection_stage,
-            pipeline.pose_stage,
+            *pipeline.both_stages,
             images,
             run_options(options, output=output, made_by=made, progress=bar),
             finish=pipeline.finish,

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from posepipe.cli.interruption import INTERRUPTED, noted_interruption
 from posepipe.cli.options import PATH, verbose_option
 from posepipe.cli.terminal import echo, visible
-from posepipe.errors import PosepipeError
+from posepipe.errors import PosepipeError, WeightsError
 
 if TYPE_CHECKING:
     from posepipe.training.reports import Measured, Report
@@ -63,7 +63,11 @@ class _TrainCommand(click.Command):
     metavar="TABLE.FIELD=VALUE",
     help="A field of the recipe, like training.learning_rate=1e-4; may be repeated.",
 )
-@click.option("--start", type=PATH, help="Weights of the whole network to begin with.")
+@click.option(
+    "--start",
+    help="Weights of the whole network to begin with: a file, or a model's name or folder. Of a "
+    "model with other keypoints all but the heads.",
+)
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
@@ -134,6 +138,18 @@ def _check(recipe: str, options: TrainOptions) -> None:
     echo("posepipe: the network can be built and the data can be learnt from", err=True)
 
 
+def _start_weights(start: str | None) -> Path | None:
+    """The weights file that a file's, model's or folder's name leads to."""
+    from posepipe.zoo.recipe import SUFFIXES, load_recipe
+    from posepipe.zoo.weights import find_weights
+
+    if start is None or Path(start).is_file():
+        return None if start is None else Path(start)
+    if Path(start).suffix in SUFFIXES:
+        raise WeightsError(f"no weights file {start}")
+    return find_weights(load_recipe(start))[0]
+
+
 def _chosen(options: dict[str, Any]) -> TrainOptions:
     """The library's options of the command line's."""
     from posepipe.training.runs import TrainOptions
@@ -152,7 +168,7 @@ def _chosen(options: dict[str, Any]) -> TrainOptions:
         validate=tuple(
             DataTable(annotations=file, images=folder) for file, folder in options["validate"]
         ),
-        start=options["start"],
+        start=_start_weights(options["start"]),
         minutes=options["minutes"],
         resume=options["resume"],
         device=options["device"],

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from posepipe.core.boxes import Detections, area, clip
+from posepipe.core.skeleton import PERSON as PERSON_CATEGORY
 from posepipe.core.suppression import Method, Suppression, suppress
 from posepipe.detection.backends import DETECTRON2, backend_of
 from posepipe.detection.candidates import PERSON, Candidates, Detector, Origin, pooled
@@ -67,6 +68,7 @@ class DetectionSettings:
         flip: look at its mirror image, too.
         min_score: people with a lower score are left out, after everything else; in [0, 1].
         batch_size: pictures that go through a network together.
+        category: what the class of people is called, where it is something else.
 
     Raises:
         OptionError: a value outside its range.
@@ -77,6 +79,7 @@ class DetectionSettings:
     flip: bool = False
     min_score: float = 0.0
     batch_size: int = 4
+    category: str = PERSON_CATEGORY
 
     def __post_init__(self) -> None:
         if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):

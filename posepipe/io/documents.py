@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 
-from posepipe.core.skeleton import PERSON
 from posepipe.io.categories import PERSON_ID
 from posepipe.io.jsonfiles import lines_of_array, write_whole
 from posepipe.io.reading import coco_file_name, labelled_document, read_boxes, read_keypoints
@@ -89,7 +88,8 @@ def _stored_root(root: Path, document: Path) -> str:
 
 
 def _boxes_json(document: BoxesDocument, path: Path) -> Iterator[bytes]:
-    category = {"id": PERSON_ID, "name": PERSON, "supercategory": PERSON}
+    name = document.category
+    category = {"id": PERSON_ID, "name": name, "supercategory": name}
     entries = (
         ImageEntry(image.id, image.file_name, *document.sizes_wh[image.id])
         for image in document.images

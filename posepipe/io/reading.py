@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import structs
 
 from posepipe.core.poses import Poses
-from posepipe.core.skeleton import COCO_PERSON, Skeleton
+from posepipe.core.skeleton import COCO_PERSON, PERSON, Skeleton
 from posepipe.errors import DocumentError, ImageError, OptionError
 from posepipe.io.categories import PERSON_ID, keypoint_names
 from posepipe.io.checking import check_boxes
@@ -36,6 +36,7 @@ def read_boxes(
     *,
     images: str | Path | None = None,
     annotations: str | Path | Annotations | None = None,
+    skeleton: Skeleton | None = None,
 ) -> BoxesDocument:
     """The people of a boxes.json, or of a plain COCO detection list; the content tells which.
 
@@ -48,10 +49,11 @@ def read_boxes(
         annotations: for a list: an annotation file that has the pictures' names and the ids of
             categories. All of its pictures are taken. Without it, those in the list are, by their
             COCO file names.
+        skeleton: whose category is wanted; None takes people, or what a boxes.json is of.
 
     Raises:
         DocumentError: neither of the two, most of its boxes cannot be used, or none is of a person;
-            says what is wrong and where.
+            a boxes.json of another category; says what is wrong and where.
         ImageError: no such folder.
         OptionError: a list without `images`, or one whose pictures are not named as COCO's, without
             `annotations`; or a boxes.json with `annotations`.
@@ -69,7 +71,13 @@ def read_boxes(
             lacks = "bbox" if entry.bbox is None else "score"
             raise DocumentError(f"{path} is not {WHAT_BOXES}: [{place}] has no {lacks}")
     if results.is_list:
-        return _detection_list(results, images, annotations)
+        return _detection_list(results, images, annotations, skeleton or COCO_PERSON)
+    category = results.category or PERSON
+    if skeleton is not None and skeleton.category != category:
+        raise DocumentError(
+            f"{path} has boxes of {category!r}, but the model is for {skeleton.category!r}: detect "
+            "with a model of that category, or give labelled boxes with --ground-truth"
+        )
     if annotations is not None:
         raise OptionError(f"{path} has file names of its own: leave out --annotations")
     _refuse_nobody(results, None)
@@ -77,10 +85,13 @@ def read_boxes(
     sizes_wh = {image.id: image.size_wh for image in results.images if image.has_size}
     image_set = _image_set(root, {image.id: image.file_name for image in results.images})
     document = _boxes_document(results, results.entries, image_set, sizes_wh, None)
-    return replace(document, skipped=results.skipped, made_by=_origin(results))
+    made = _origin(results)
+    return replace(document, skipped=results.skipped, made_by=made, category=category)
 
 
-def labelled_document(annotations: Annotations, folder: str | Path) -> BoxesDocument:
+def labelled_document(
+    annotations: Annotations, folder: str | Path, *, skeleton: Skeleton = COCO_PERSON
+) -> BoxesDocument:
     """The labelled boxes of an annotation file in place of a detector's, with score 1.
 
     People without a labelled keypoint are left out, as COCO's evaluation does; but where nobody has
@@ -90,6 +101,7 @@ def labelled_document(annotations: Annotations, folder: str | Path) -> BoxesDocu
     Args:
         annotations: the labels.
         folder: where the pictures lie.
+        skeleton: of the labels.
 
     Raises:
         DocumentError: a fatal finding.
@@ -106,7 +118,7 @@ def labelled_document(annotations: Annotations, folder: str | Path) -> BoxesDocu
     then = "nobody has any: all boxes are taken" if everybody else "left out"
     findings = [
         *annotations.findings,
-        *keypoint_names(annotations.person_categories, COCO_PERSON, where, fatal=False),
+        *keypoint_names(annotations.person_categories, skeleton, where, fatal=False),
         *noted(where, "people without labelled keypoints", unlabelled, len(people), then),
         *sizes.findings,
     ]
@@ -116,6 +128,7 @@ def labelled_document(annotations: Annotations, folder: str | Path) -> BoxesDocu
         detections=tuple(labelled_boxes(annotations, everybody=everybody)),
         sizes_wh=sizes.sizes_wh,
         findings=tuple(findings),
+        category=skeleton.category,
     )
 
 
@@ -185,7 +198,10 @@ def coco_file_name(image_id: int) -> str:
 
 
 def _detection_list(
-    results: ResultFile, images: str | Path | None, annotations: str | Path | Annotations | None
+    results: ResultFile,
+    images: str | Path | None,
+    annotations: str | Path | Annotations | None,
+    skeleton: Skeleton,
 ) -> BoxesDocument:
     path = results.path
     if images is None:
@@ -200,7 +216,7 @@ def _detection_list(
         entries = tuple(structs.replace(e, image_id=numbers[e.image_id]) for e in results.entries)
         return _boxes_document(results, entries, image_set, sizes_of(image_set), None)
     if not isinstance(annotations, Annotations):
-        annotations = read_coco(annotations).people()
+        annotations = read_coco(annotations).people(skeleton=skeleton)
     refuse_fatal(annotations.findings)
     _refuse_nobody(results, annotations)
     where = str(annotations.path)
@@ -213,7 +229,7 @@ def _detection_list(
     document = _boxes_document(results, entries, sizes.images, sizes.sizes_wh, annotations)
     findings = (*annotations.findings, *sizes.findings, *found.findings, *document.findings)
     refuse_fatal(findings)
-    return replace(document, findings=findings)
+    return replace(document, findings=findings, category=skeleton.category)
 
 
 def _boxes_document(

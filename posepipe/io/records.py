@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
-from posepipe.core.skeleton import COCO_PERSON, Skeleton
+from posepipe.core.skeleton import COCO_PERSON, PERSON, Skeleton
 from posepipe.io.categories import PERSON_ID
 from posepipe.io.findings import Finding
 from posepipe.io.images import ImageSet
@@ -77,6 +77,7 @@ class BoxesDocument:
         problems: what was left out on reading, a line each.
         other_categories: how many boxes of other categories than person were left out on reading.
         findings: what was odd about the file that it was read from.
+        category: what was looked for.
 
     Raises:
         ValueError: detections that are not those of the pictures.
@@ -90,6 +91,7 @@ class BoxesDocument:
     problems: tuple[str, ...] = ()
     other_categories: int = 0
     findings: tuple[Finding, ...] = ()
+    category: str = PERSON
 
     def __post_init__(self) -> None:
         _check_same_images(self.images, self.detections)

@@ -83,6 +83,7 @@ class ResultFile:
         skipped: the pictures that a document says were left out.
         info: what a document says of its origin.
         findings: what was met in reading.
+        category: what a document's boxes are of, where it names one thing alone; else "".
     """
 
     path: Path
@@ -93,6 +94,7 @@ class ResultFile:
     skipped: tuple[Skipped, ...] = ()
     info: Mapping[str, Any] | None = None
     findings: tuple[Finding, ...] = ()
+    category: str = ""
 
     @property
     def holds_boxes(self) -> bool:
@@ -104,7 +106,7 @@ class ResultFile:
 
     @property
     def by_posepipe(self) -> bool:
-        """Whether posepipe made it: then everything in it is a person."""
+        """Whether posepipe made it: then everything in it is a person, or of its category."""
         if not self.is_list:
             return (self.info or {}).get("tool") == TOOL
         return bool(self.entries) and all(e.box_xyxy and e.file_name for e in self.entries)
@@ -156,6 +158,10 @@ def numbers_for(image_ids: Iterable[int | str]) -> dict[int | str, int]:
     return numbers | {key: fresh() for key in keys if key not in numbers}
 
 
+class _Category(msgspec.Struct, frozen=True):
+    name: str = ""
+
+
 class _Document(msgspec.Struct, frozen=True, kw_only=True):
     """A boxes.json, or a document like it."""
 
@@ -163,6 +169,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     image_root: str | None = None
     images: tuple[ImageEntry, ...] = ()
     annotations: tuple[ResultEntry, ...]
+    categories: tuple[_Category, ...] = ()
     skipped: tuple[Skipped, ...] = ()
 
 
@@ -177,6 +184,7 @@ def _read_document(data: bytes, path: Path) -> ResultFile:
             "boxes to `posepipe pose` with --ground-truth"
         )
     images, about_images = distinct_images(typed.images, str(path))
+    names = {category.name for category in typed.categories}
     return ResultFile(
         path,
         typed.annotations,
@@ -186,6 +194,7 @@ def _read_document(data: bytes, path: Path) -> ResultFile:
         skipped=typed.skipped,
         info=typed.info,
         findings=(*findings, *about_images),
+        category=names.pop() if len(names) == 1 else "",
     )
 
 
@@ -209,12 +218,18 @@ def _document_leniently(document: Any, path: Path) -> tuple[_Document, list[Find
         for entry in document.get("skipped") or ()
         if isinstance(entry, dict)
     ]
+    categories = [
+        _Category(str(entry.get("name", "")))
+        for entry in document.get("categories") or ()
+        if isinstance(entry, dict)
+    ]
     info, root = document.get("info"), document.get("image_root")
     read = _Document(
         info=info if isinstance(info, dict) else {},
         image_root=root if isinstance(root, str) else None,
         images=tuple(images),
         annotations=entries,
+        categories=tuple(categories),
         skipped=tuple(skipped),
     )
     return read, [*findings, *about_entries]

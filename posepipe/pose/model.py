@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -159,3 +160,19 @@ def build_pose_network(
             f"{network.stride}"
         )
     return network
+
+
+def keys_of_keypoints(recipe: Recipe) -> set[str]:
+    """The weights of a pose network whose shapes its number of keypoints decides: its heads.
+
+    Raises:
+        RecipeError: the recipe has a wrong field.
+    """
+    table = network_table(recipe)
+    one_more = msgspec.structs.replace(table, keypoints=table.keypoints + 1)
+    with torch.device("meta"):  # shapes alone
+        shapes, others = (
+            {key: weight.shape for key, weight in build_network(one).state_dict().items()}
+            for one in (table, one_more)
+        )
+    return {key for key, shape in shapes.items() if others[key] != shape}

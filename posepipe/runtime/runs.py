@@ -15,6 +15,7 @@ import msgspec
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
+from posepipe.core.skeleton import PERSON
 from posepipe.errors import PosepipeError
 from posepipe.io.documents import (
     BoxesDocument,
@@ -66,8 +67,16 @@ class RunOptions:
         return {**made, "inputs": inputs_digest(images), "boxes": extra}
 
 
-def run_detection(stage: DetectionStage, images: ImageSet, options: RunOptions) -> BoxesDocument:
+def run_detection(
+    stage: DetectionStage, images: ImageSet, options: RunOptions, *, category: str = PERSON
+) -> BoxesDocument:
     """Detect in every picture and write boxes.json.
+
+    Args:
+        stage: the detection stage.
+        images: the pictures.
+        options: see `RunOptions`.
+        category: what the stage finds.
 
     Raises:
         PosepipeError: the output or its journal cannot be written; in strict mode, the first
@@ -88,6 +97,7 @@ def run_detection(stage: DetectionStage, images: ImageSet, options: RunOptions) 
             sizes_wh={found.image_id: found.size_wh for found in results if found.size_wh},
             skipped=_skipped(images, entries),
             made_by=options.made_by,
+            category=category,
         )
         write_boxes(options.output, document)
         journal.finish()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
-from posepipe.core.skeleton import Skeleton
+from posepipe.core.skeleton import COCO_PERSON, Skeleton
 from posepipe.io.coco import Annotations
 from posepipe.io.result_list import ResultFile
 from posepipe.scoring.checks import (
@@ -101,6 +101,7 @@ def evaluate_boxes(
     *,
     split: str = "",
     image_ids: Collection[int] | None = None,
+    skeleton: Skeleton = COCO_PERSON,
 ) -> BoxScoreCard:
     """The COCO detection numbers, of persons alone, of a boxes.json or detections in memory.
 
@@ -110,6 +111,7 @@ def evaluate_boxes(
         annotations: a COCO annotation file with the category person, or what was read of it.
         split: how the card names the pictures.
         image_ids: evaluate on these pictures alone; None takes all of the annotation file.
+        skeleton: of what counts as persons.
 
     Returns:
         The card; without any box, numbers are 0 and a warning says so.
@@ -118,7 +120,7 @@ def evaluate_boxes(
         DocumentError: a file is missing or has the wrong shape.
         EvaluationError: results and annotations do not fit together.
     """
-    truth = ground_truth(annotations, image_ids)
+    truth = ground_truth(annotations, image_ids, skeleton=skeleton)
     given = given_boxes(results)
     check_box_results(given.entries)
     counted = counted_results(given, truth, "box")

@@ -270,15 +270,20 @@ def read_pose_sets(
 
 
 def read_detection_sets(
-    tables: Sequence[DataTable], *, classes: int = 2, cache: PictureCache | None = None
+    tables: Sequence[DataTable],
+    *,
+    classes: int = 2,
+    cache: PictureCache | None = None,
+    skeleton: Skeleton = COCO_PERSON,
 ) -> list[list[DetectionSample]]:
     """The pictures of every set of a recipe; see `detection_samples` and `instance_samples`.
 
     Args:
         tables: the sets.
-        classes: of the detector, background included; 2 learns people alone, whatever other
-            categories the files have.
+        classes: of the detector, background included; 2 learns people alone, or what the
+            skeleton's category names, whatever other categories the files have.
         cache: keeps pictures once they are read; None decodes them each time.
+        skeleton: of what is learnt alone; its category counts, and no keypoint.
 
     Raises:
         DocumentError: an annotation file is missing or wrong, or has other classes.
@@ -286,7 +291,11 @@ def read_detection_sets(
     """
     if classes == 2:
         return [
-            detection_samples(read_annotations(table.annotations), Path(table.images), cache=cache)
+            detection_samples(
+                read_annotations(table.annotations, skeleton=skeleton),
+                Path(table.images),
+                cache=cache,
+            )
             for table in tables
         ]
     return [

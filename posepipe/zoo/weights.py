@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,12 @@ def named_tensors(content: Any, path: Path, *, within: str) -> State:
 
 
 def fit_state(
-    network: nn.Module, state: State, source: Path, *, ignored: Iterable[str] = ()
+    network: nn.Module,
+    state: State,
+    source: Path,
+    *,
+    ignored: Iterable[str] = (),
+    kept: Collection[str] = (),
 ) -> None:
     """Put weights into a network, in place; half precision ones become the network's own.
 
@@ -138,6 +143,7 @@ def fit_state(
         state: as `read_state` gives them.
         source: for the error message.
         ignored: beginnings of keys that the file may have and the network has no use for.
+        kept: keys that stay as they are in the network where the file's have another shape.
 
     Raises:
         WeightsError: a key is missing, unknown or of another shape; names the first.
@@ -147,6 +153,8 @@ def fit_state(
         for key, tensor in network.state_dict().items()
         if key in state or not key.endswith(_COUNTER)
     }
+    at_random = {key for key in kept if key in state and state[key].shape != wanted[key].shape}
+    wanted = {key: tensor for key, tensor in wanted.items() if key not in at_random}
     for key, tensor in wanted.items():
         if key not in state:
             raise WeightsError(f"{source} is of another network: it has no {key!r}")
@@ -156,7 +164,8 @@ def fit_state(
                 f"{tuple(tensor.shape)} is needed"
             )
     for key in state:
-        if not (key in wanted or key.endswith(_COUNTER) or key.startswith(tuple(ignored))):
+        known = key in wanted or key in at_random or key.endswith(_COUNTER)
+        if not (known or key.startswith(tuple(ignored))):
             raise WeightsError(f"{source} is of another network: {key!r} is unknown to it")
     fitting = {key: state[key].to(tensor.dtype) for key, tensor in wanted.items()}
     network.load_state_dict(fitting, strict=False)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from posepipe.core.boxes import Detections
-from posepipe.core.skeleton import COCO_PERSON
+from posepipe.core.skeleton import COCO_PERSON, Skeleton
 from posepipe.errors import DocumentError, ImageError, OptionError
 from posepipe.io.coco import read_annotations
 from posepipe.io.documents import (
@@ -445,3 +445,42 @@ def test_results_must_be_those_of_the_pictures(tmp_path: Path) -> None:
             BoxesDocument(image_set(tmp_path, 1), (detections(1),), {}),
         )
     assert not (tmp_path / "boxes.json").exists()
+
+
+@pytest.fixture
+def boxes_of_dogs(tmp_path: Path) -> Path:
+    """A boxes.json of a detector of dogs."""
+    save_picture(tmp_path / "1.png")
+    document = BoxesDocument(image_set(tmp_path, 1), (detections(1),), {1: (8, 6)}, category="dog")
+    write_boxes(tmp_path / "boxes.json", document)
+    return tmp_path / "boxes.json"
+
+
+@pytest.mark.parametrize("wanted", [None, DOG])
+def test_boxes_of_another_category_are_those_of_its_skeleton(
+    boxes_of_dogs: Path, wanted: Skeleton | None
+) -> None:
+    read = read_boxes(boxes_of_dogs, skeleton=wanted)
+    assert read.category == "dog"
+    assert [len(found) for found in read.detections] == [1]
+    written = boxes_of_dogs.read_bytes()
+    write_boxes(boxes_of_dogs, read)
+    assert boxes_of_dogs.read_bytes() == written
+
+
+def test_boxes_of_another_category_than_the_model_s_are_refused(boxes_of_dogs: Path) -> None:
+    with pytest.raises(DocumentError, match="boxes of 'dog', but 'person' is what the model is"):
+        read_boxes(boxes_of_dogs, skeleton=COCO_PERSON)
+
+
+def test_a_detection_list_has_the_category_ids_of_the_annotations(tmp_path: Path) -> None:
+    save_picture(tmp_path / "000000000001.jpg")
+    entries = [
+        {"image_id": 1, "category_id": n, "bbox": [1, 2, 3, 4], "score": 0.5} for n in (1, 7)
+    ]
+    boxes = save_json(tmp_path / "list.json", entries)
+    categories = [{"id": 1, "name": "person"}, {"id": 7, "name": "dog"}]
+    names = annotation_file(tmp_path / "a.json", [], [image_entry(1)], categories=categories)
+    read = read_boxes(boxes, images=tmp_path, annotations=names, skeleton=DOG)
+    assert len(read.detections[0]) == 1
+    assert read.other_categories == 1

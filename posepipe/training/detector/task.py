@@ -25,6 +25,7 @@ from posepipe.training.detector.validation import person_box_metrics
 from posepipe.training.pictures import picture_cache
 from posepipe.training.samples import read_detection_sets
 from posepipe.zoo.recipe import Recipe
+from posepipe.zoo.skeleton import recipe_skeleton
 from posepipe.zoo.weights import fit_state, read_state
 
 __all__ = ["DetectorTask", "DetectorTrainingTable"]
@@ -117,6 +118,7 @@ class DetectorTask:
                 tables,
                 classes=self._classes,
                 cache=picture_cache(self._table.cache, processes=world),
+                skeleton=recipe_skeleton(self._recipe),
             ),
             [table.weight for table in tables],
             self._table,

@@ -28,6 +28,7 @@ from posepipe.runtime.streams import batched, prefetch
 from posepipe.scoring.evaluation import evaluate_boxes
 from posepipe.training.samples import DataTable, set_names
 from posepipe.zoo.recipe import Recipe
+from posepipe.zoo.skeleton import recipe_skeleton
 
 _SHEET_COLUMNS, _SHEET_ROWS, _SHEET_SIDE = 4, 2, 400
 _TRUE_STYLE = DrawStyle(box=(90, 235, 90), scores=False)
@@ -46,7 +47,8 @@ def person_box_metrics(
 
     Args:
         network: the detector; a copy of it is run, it stays as it is.
-        recipe: its ``[preprocessing]``, ``[candidates]`` and ``[suppression]`` are used.
+        recipe: its ``[preprocessing]``, ``[candidates]``, ``[suppression]`` and the category of its
+            ``[skeleton]`` are used.
         tables: annotation files and folders.
         device: where it runs.
         folder: for every set a picture goes there, ``boxes_<set>.jpg``: true boxes green, those
@@ -61,16 +63,16 @@ def person_box_metrics(
     """
     if not tables:
         return {}
-    stage = _stage(network, recipe, device)
+    stage, skeleton = _stage(network, recipe, device), recipe_skeleton(recipe)
     metrics: dict[str, float] = {}
     for name, table in zip(set_names(tables), tables, strict=True):
-        annotations = read_annotations(table.annotations)
+        annotations = read_annotations(table.annotations, skeleton=skeleton)
         images = [
             ImageFile(image.id, Path(table.images) / image.file_name, image.file_name)
             for image in annotations.images
         ]
         found = _detected(stage, images)
-        card = evaluate_boxes(found, table.annotations, split=name)
+        card = evaluate_boxes(found, table.annotations, split=name, skeleton=skeleton)
         numbers = {"AP": card.ap, "AP50": card.ap50, "AR": card.ar}
         metrics |= {f"{name}/{key}": value or 0.0 for key, value in numbers.items()}
         if folder is not None and images:

@@ -13,7 +13,7 @@ from posepipe.networks.backbone import build_backbone
 from posepipe.networks.devices import resolve_precision
 from posepipe.pose.crops import PreprocessingTable, network_input
 from posepipe.pose.heatmaps import DecodingTable
-from posepipe.pose.model import PoseModel, build_pose_network
+from posepipe.pose.model import PoseModel, build_pose_network, keys_of_keypoints
 from posepipe.pose.networks.globalnet import HeatmapHead
 from posepipe.pose.networks.outputs import TrainingHeatmaps
 from posepipe.training.pictures import picture_cache
@@ -40,7 +40,8 @@ class PoseTask:
         recipe: of the network.
         table: its ``[training]``.
         device: where to train.
-        start: weights to begin with, of the whole network.
+        start: weights to begin with, of the whole network; its heads begin at random where the
+            weights are for another number of keypoints.
 
     Raises:
         RecipeError: a wrong field, or losses that the network has no predictions for.
@@ -69,7 +70,8 @@ class PoseTask:
         if table.imagenet_weights:
             _load_trunk(network, recipe, Path(table.imagenet_weights))
         if start is not None:
-            fit_state(network, read_state(start), start)
+            kept = keys_of_keypoints(recipe)
+            fit_state(network, read_state(start), start, kept=kept)
         self.network: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module: nn.Module = _PoseLosses(self.network, table, self._given, self._decoding)
         self.mined_names = self._skeleton.keypoints

@@ -1,0 +1,152 @@
+"""A recipe for a skeleton of one's own, from the categories of an annotation file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from msgspec import structs
+
+from posepipe.core.skeleton import COCO_PERSON, DEFAULT_SIGMA, Skeleton, mirror_pairs_by_name
+from posepipe.errors import DocumentError, OptionError, RecipeError
+from posepipe.io.coco import CategoryEntry, read_coco
+from posepipe.io.jsonfiles import write_whole
+from posepipe.training.tables import PoseTrainingTable
+from posepipe.zoo.recipe import Recipe, load_recipe
+from posepipe.zoo.sources import RECIPE_FILE
+
+
+@dataclass(frozen=True)
+class NewModel:
+    """A recipe that was written.
+
+    Attributes:
+        folder: of the model.
+        skeleton: what it is for.
+        notes: what was guessed or is not known, a line each.
+    """
+
+    folder: Path
+    skeleton: Skeleton
+    notes: tuple[str, ...]
+
+
+def new_model(
+    folder: str | Path, annotations: str | Path, *, base: str | Path, category: str | None = None
+) -> NewModel:
+    """Write a recipe for the keypoints of an annotation file: a pose model's, with its skeleton.
+
+    Keypoint names and limbs are the file's. Mirror pairs are the names that differ in "left" and
+    "right" alone. Sigmas are COCO's where the keypoints are those of COCO's person, else one
+    default. Half bodies are not known. As large a share of the keypoints is mined as of the base's.
+    Several categories with the same keypoints are learnt as one, under the folder's name.
+
+    Args:
+        folder: the model folder to make; its name is the model's.
+        annotations: a COCO file whose ``categories`` name their keypoints.
+        base: the pose model whose network, crops and training are taken.
+        category: the category's name, where several have keypoints and one is wanted.
+
+    Raises:
+        DocumentError: no such file, or no category with keypoints.
+        OptionError: categories of different keypoints and none named, or the folder has a recipe.
+        RecipeError: no such base, one for another stage, or keypoints that contradict themselves.
+    """
+    folder, recipe = Path(folder), load_recipe(base)
+    if recipe.model.stage != "pose":
+        raise RecipeError(f"{recipe.name} is for {recipe.model.stage}: --base takes a pose model")
+    if (folder / RECIPE_FILE).exists():
+        raise OptionError(f"{folder} has a {RECIPE_FILE} already: name another folder")
+    entry = _chosen(Path(annotations), category, all_of_them=folder.name)
+    try:
+        skeleton, notes = _skeleton(entry)
+    except ValueError as error:
+        raise RecipeError(f"{annotations}, category {entry.name!r}: {error}") from None
+    text = f"# {len(skeleton)} keypoints of {entry.name!r}; all else as in {recipe.name}\n"
+    text += "".join(f"# {note}\n" for note in notes)
+    tables = _tables(recipe, skeleton, entry.name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"{folder} cannot be made: {error.strerror}") from None
+    write_whole(folder / RECIPE_FILE, [f"{text}\n{tomli_w.dumps(tables)}".encode()])
+    return NewModel(folder, skeleton, tuple(notes))
+
+
+def _chosen(path: Path, name: str | None, *, all_of_them: str) -> CategoryEntry:
+    """The category to learn; where several have the same keypoints, all of them by one name."""
+    categories = read_coco(path).entries.categories
+    with_keypoints = [category for category in categories if category.keypoints]
+    if not with_keypoints:
+        raise DocumentError(
+            f'{path}: no category names its keypoints: add "keypoints": [names] to its entry in '
+            '"categories"'
+        )
+    names = ", ".join(repr(category.name) for category in with_keypoints[:8])
+    if name is not None:
+        found = [category for category in with_keypoints if category.name == name]
+        if not found:
+            raise OptionError(f"{path}: no category {name!r} has keypoints, but {names}")
+        return found[0]
+    if len(with_keypoints) == 1:
+        return with_keypoints[0]
+    if len({category.keypoints for category in with_keypoints}) > 1:
+        raise OptionError(
+            f"{path}: several categories have keypoints, of different names: name one with "
+            f"--category, of {names}"
+        )
+    return structs.replace(with_keypoints[0], name=all_of_them)
+
+
+def _skeleton(entry: CategoryEntry) -> tuple[Skeleton, list[str]]:
+    """The skeleton, and what of it was guessed or is not known."""
+    names = entry.keypoints
+    if names == COCO_PERSON.keypoints:
+        return replace(COCO_PERSON, category=entry.name), []
+    pairs = mirror_pairs_by_name(names)
+    limbs = tuple((start - 1, end - 1) for start, end in entry.skeleton)  # COCO counts from 1
+    notes = [
+        f"mirror_pairs: {len(pairs)} by left and right in the names; check them, for what is "
+        "missing here is learnt wrongly from mirror images",
+        f"sigmas: {DEFAULT_SIGMA} for all, the mean of COCO's: not known, so that OKS and AP "
+        "compare models on this data, and with nobody else's",
+        "upper_body: not known; name the keypoints of the upper half for augmentation by halves",
+    ]
+    if not limbs:
+        notes.append("limbs: none in the file; name the pairs that drawings connect")
+    sigmas = (DEFAULT_SIGMA,) * len(names)
+    return Skeleton(entry.name, names, pairs, limbs, sigmas, entry.name), notes
+
+
+def _tables(recipe: Recipe, skeleton: Skeleton, category: str) -> dict[str, Any]:
+    """The base's network, crops and training, with this skeleton."""
+    names = skeleton.keypoints
+    tables = {
+        name: table
+        for name, table in recipe.tables.items()
+        if name in ("network", "preprocessing", "decoding", "training")
+    }
+    network = {k: v for k, v in tables.get("network", {}).items() if k != "keypoints"}
+    hardest = recipe.table("training", PoseTrainingTable).loss.hardest
+    share = min(1.0, hardest / len(COCO_PERSON))
+    training = dict(tables.get("training", {}))
+    training["loss"] = {**training.get("loss", {}), "hardest": max(1, round(share * len(names)))}
+    return {
+        "model": {
+            "stage": "pose",
+            "summary": f"{len(names)} keypoints of {category}, from {recipe.name}",
+        },
+        "skeleton": {
+            "category": category,
+            "keypoints": list(names),
+            "mirror_pairs": [[names[a], names[b]] for a, b in skeleton.mirror_pairs],
+            "limbs": [[names[a], names[b]] for a, b in skeleton.limbs],
+            "sigmas": list(skeleton.sigmas),
+            "upper_body": [names[index] for index in skeleton.upper_body],
+        },
+        **tables,
+        "network": network,
+        "training": training,
+    }
