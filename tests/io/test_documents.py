@@ -469,7 +469,7 @@ def test_boxes_of_another_category_are_those_of_its_skeleton(
 
 
 def test_boxes_of_another_category_than_the_model_s_are_refused(boxes_of_dogs: Path) -> None:
-    with pytest.raises(DocumentError, match="boxes of 'dog', but 'person' is what the model is"):
+    with pytest.raises(DocumentError, match="boxes of 'dog', but the model is for 'person'"):
         read_boxes(boxes_of_dogs, skeleton=COCO_PERSON)
 
 
@@ -480,7 +480,8 @@ def test_a_detection_list_has_the_category_ids_of_the_annotations(tmp_path: Path
     ]
     boxes = save_json(tmp_path / "list.json", entries)
     categories = [{"id": 1, "name": "person"}, {"id": 7, "name": "dog"}]
-    names = annotation_file(tmp_path / "a.json", [], [image_entry(1)], categories=categories)
+    images = [image_entry(1, width=8, height=6)]
+    names = annotation_file(tmp_path / "a.json", [], images, categories=categories)
     read = read_boxes(boxes, images=tmp_path, annotations=names, skeleton=DOG)
     assert len(read.detections[0]) == 1
     assert read.other_categories == 1
