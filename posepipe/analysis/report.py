@@ -1,4 +1,4 @@
-"""An explanation as a table and as JSON."""
+"""Explanations and comparisons as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 
 from posepipe.analysis.errors import KeypointError
 from posepipe.analysis.explain import Explanation
+from posepipe.analysis.resampling import Difference, PictureChange
 
 KINDS = tuple(kind.name.lower() for kind in KeypointError if kind != KeypointError.UNLABELLED)
 
@@ -56,6 +57,38 @@ def as_table(explanation: Explanation) -> str:
             + _columns([["", "people", "found", "OKS", *heads], *groups]),
         ]
     )
+
+
+def change_table(changes: Sequence[Difference]) -> str:
+    """Plain text: both runs' numbers in per cent, the change, its interval, whether it is real."""
+    rows = [
+        [
+            change.name,
+            _percent(change.first),
+            _percent(change.second),
+            "–" if change.change is None else f"{100 * change.change:+.1f}",
+            ""
+            if change.low is None or change.high is None
+            else f"{100 * change.low:+.1f} … {100 * change.high:+.1f}",
+            "real" if change.is_real else "",
+        ]
+        for change in changes
+    ]
+    return _columns([["", "first", "second", "change", "by chance", ""], *rows])
+
+
+def picture_table(changes: Sequence[PictureChange], file_names: Sequence[str]) -> str:
+    """Plain text: mean OKS of the people in some pictures in both runs, in per cent."""
+    rows = [
+        [
+            file_names[change.picture],
+            _percent(change.first),
+            _percent(change.second),
+            f"{100 * (change.second - change.first):+.1f}",
+        ]
+        for change in changes
+    ]
+    return _columns([["mean OKS in", "first", "second", "change"], *rows])
 
 
 def as_json(explanation: Explanation) -> dict[str, Any]:

@@ -1,20 +1,24 @@
-"""``posepipe eval``: results and ground truth in, COCO's numbers out."""
+"""``posepipe eval``: results and ground truth in, COCO's numbers out, and why they are so."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from posepipe.cli.ground_truth import annotation_file, ground_truth_options
 from posepipe.cli.options import PATH, check_output, verbose_option
 from posepipe.cli.terminal import echo
+from posepipe.errors import OptionError
+
+if TYPE_CHECKING:
+    from posepipe.scoring.evaluation import Compared
 
 
 @click.command("eval")
 @click.argument("results", type=PATH, metavar="KPS.JSON")
-@click.option("--split", help="A COCO set: minival (= val2017), val2017, train2017.")
-@click.option("--data", type=PATH, help="COCO's folder.  [default: $POSEPIPE_DATA, datasets/coco]")
-@click.option("--annotations", type=PATH, help="Any COCO annotation file instead of a set.")
+@ground_truth_options
 @click.option("--json", "json_file", type=PATH, help="Also write the numbers to this file.")
 @click.option(
     "--per-keypoint/--no-per-keypoint",
@@ -27,6 +31,9 @@ from posepipe.cli.terminal import echo
     help="Whose [skeleton] the results have: for boxes, and for poses of another program, that are "
     "not of COCO's person.",
 )
+@click.option("--explain", is_flag=True, help="Also say which kinds of errors cost how much.")
+@click.option("--html", "page", type=PATH, help="Write the explanation, with plots, to this page.")
+@click.option("--view", help="With --html: the address of `posepipe view` to link to.")
 @verbose_option
 def evaluate(
     results: Path,
@@ -36,49 +43,69 @@ def evaluate(
     json_file: Path | None,
     per_keypoint: bool,
     model: str | None,
+    explain: bool,
+    page: Path | None,
+    view: str | None,
 ) -> None:
     """Score poses (or a boxes.json) by COCO's metrics, as pycocotools computes them."""
-    if split is None and annotations is None:
-        raise click.UsageError("name the ground truth: --split NAME or --annotations FILE")
-    if split is not None and annotations is not None:
-        raise click.UsageError("name either --split or --annotations, not both")
-    if data is not None and split is None:
-        raise click.UsageError("--data is the folder of a --split")
+    truth = annotation_file(split, data, annotations)
+    if view is not None and page is None:
+        raise click.UsageError("--view goes with --html")
     import msgspec
 
     from posepipe.core.skeleton import COCO_PERSON
     from posepipe.io.jsonfiles import write_whole
     from posepipe.io.result_list import read_results
-    from posepipe.io.splits import find_split
     from posepipe.scoring import evaluation
-    from posepipe.scoring.scorecard import BoxScoreCard, ScoreCard
     from posepipe.zoo.recipe import load_recipe
     from posepipe.zoo.skeleton import recipe_skeleton
 
-    if split is not None:
-        annotations = find_split(split, data, images_needed=False).annotations
-    assert annotations is not None  # noqa: S101  # one of the two was given
-    if json_file is not None:
-        check_output(json_file, [results, annotations])
-    name = split or annotations.name
-    card: ScoreCard | BoxScoreCard
+    for output in (json_file, page):
+        if output is not None:
+            check_output(output, [results, truth])
+    name = split or truth.name
     given = read_results(results)
     skeleton = None if model is None else recipe_skeleton(load_recipe(model))
+    explained: dict[str, Any] = {}
     if given.holds_boxes:
-        card = evaluation.evaluate_boxes(
-            given, annotations, split=name, skeleton=skeleton or COCO_PERSON
+        if explain or page:
+            raise OptionError(f"{results} holds boxes: only poses can be explained")
+        of_boxes = evaluation.evaluate_boxes(
+            given, truth, split=name, skeleton=skeleton or COCO_PERSON
         )
+        warnings, table, numbers = of_boxes.warnings, of_boxes.as_table(), of_boxes.as_json()
     else:
-        card = evaluation.evaluate(
-            given,
-            annotations,
-            split=name,
-            per_keypoint=per_keypoint,
-            skeleton=skeleton,
-        )
-    for warning in card.warnings:
+        compared = evaluation.compare(given, truth, skeleton=skeleton)
+        card = evaluation.score(compared, split=name, per_keypoint=per_keypoint)
+        warnings, table, numbers = card.warnings, card.as_table(), card.as_json()
+        if explain or page:
+            explained = _explain(compared, page, title=f"{results.name} on {name}", view=view)
+    for warning in warnings:
         echo(f"posepipe: warning: {warning}", err=True)
-    echo(card.as_table())
+    echo(table)
+    if explain:
+        echo(f"\n{explained['table']}")
+        numbers["explanation"] = explained["json"]
     if json_file is not None:
-        encoded = msgspec.json.format(msgspec.json.encode(card.as_json()), indent=2)
+        encoded = msgspec.json.format(msgspec.json.encode(numbers), indent=2)
         write_whole(json_file, [encoded, b"\n"])
+
+
+def _explain(
+    compared: Compared, page: Path | None, *, title: str, view: str | None
+) -> dict[str, Any]:
+    """The explanation as a table and as JSON, and as a page where one is asked for."""
+    from posepipe.analysis import report
+    from posepipe.analysis.explain import explain
+    from posepipe.analysis.page import as_page
+    from posepipe.io.jsonfiles import write_whole
+    from posepipe.scoring.coco import pose_matches
+    from posepipe.scoring.precision import precision_recall
+
+    comparison = compared.comparison
+    explanation = explain(comparison)
+    if page is not None:
+        curves = precision_recall(pose_matches(comparison), comparison.found)
+        text = as_page(explanation, curves, title=title, view=view or "")
+        write_whole(page, [text.encode()])
+    return {"table": report.as_table(explanation), "json": report.as_json(explanation)}

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from posepipe.cli.compare import compare
 from posepipe.cli.detect import detect
 from posepipe.cli.draw import draw
 from posepipe.cli.evaluate import evaluate
@@ -17,6 +18,7 @@ from posepipe.cli.interruption import INTERRUPTED, orderly_interruption
 from posepipe.cli.models import models
 from posepipe.cli.options import speak_up, verbose_option
 from posepipe.cli.pose import pose
+from posepipe.cli.rescore import rescore
 from posepipe.cli.run import run
 from posepipe.cli.terminal import echo
 from posepipe.cli.train import train
@@ -88,5 +90,5 @@ def main(ctx: click.Context) -> None:
     speak_up(verbose=bool(ctx.obj))
 
 
-for command in (run, detect, pose, evaluate, draw, view, models, train):
+for command in (run, detect, pose, evaluate, compare, rescore, draw, view, models, train):
     main.add_command(command)

@@ -7,12 +7,14 @@ cannot be right is refused, what may mislead is a line in the card's `warnings`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
 from posepipe.io.coco import Annotations
+from posepipe.io.people import People
 from posepipe.io.result_list import ResultFile
 from posepipe.scoring.checks import (
     areas_are_estimates,
@@ -62,6 +64,36 @@ def evaluate(
         EvaluationError: results and annotations do not fit together, or the results are no poses
             in pixels.
     """
+    compared = compare(results, annotations, image_ids=image_ids, skeleton=skeleton)
+    return score(compared, split=split, per_keypoint=per_keypoint)
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Poses beside labels, checked and ready to be scored or explained.
+
+    Attributes:
+        comparison: of the poses and people on the pictures that count, which are numbered in the
+            order of their ids.
+        file_names: of these pictures, by number.
+        people: those who count: with labelled keypoints, and no crowd.
+        warnings: what may mislead in their numbers, one line each.
+    """
+
+    comparison: PoseComparison
+    file_names: tuple[str, ...]
+    people: People
+    warnings: tuple[str, ...]
+
+
+def compare(
+    results: str | Path | ResultFile | Iterable[Poses],
+    annotations: str | Path | Annotations,
+    *,
+    image_ids: Collection[int] | None = None,
+    skeleton: Skeleton | None = None,
+) -> Compared:
+    """Poses beside labels, as `evaluate` scores them; arguments and errors are its."""
     given = given_poses(results)
     skeleton = skeleton_of(given.entries, skeleton)
     check_pose_results(given.entries, skeleton)
@@ -70,9 +102,19 @@ def evaluate(
     counted = counted_results(given, truth, "pose")
     labelled = (truth.people.visibility > 0).any(axis=1)
     people = truth.people.chosen(labelled & ~truth.people.is_crowd)
-    comparison = PoseComparison.of(counted.entries, truth, skeleton)
-    stats = pose_stats(comparison)
-    if areas_are_estimates(people):
+    names = {image.id: image.file_name for image in truth.annotations.images}
+    return Compared(
+        comparison=PoseComparison.of(counted.entries, truth, skeleton),
+        file_names=tuple(names[image_id] for image_id in sorted(truth.image_ids)),
+        people=people,
+        warnings=tuple(warnings_about(given.entries, counted, truth, people, "pose")),
+    )
+
+
+def score(compared: Compared, *, split: str = "", per_keypoint: bool = True) -> ScoreCard:
+    """The COCO keypoint numbers of what was compared; see `evaluate`."""
+    stats = pose_stats(compared.comparison)
+    if areas_are_estimates(compared.people):
         stats = _without(stats, by_size=(3, 4, 8, 9))
     ap, ap50, ap75, ap_medium, ap_large, ar, ar50, ar75, ar_medium, ar_large = stats
     return ScoreCard(
@@ -87,11 +129,11 @@ def evaluate(
         ar_medium=ar_medium,
         ar_large=ar_large,
         split=split,
-        images=len(truth.image_ids),
-        people=len(people),
-        poses=len(counted.entries),
-        per_keypoint=_keypoint_scores(comparison) if per_keypoint else (),
-        warnings=tuple(warnings_about(given.entries, counted, truth, people, "pose")),
+        images=len(compared.file_names),
+        people=len(compared.people),
+        poses=len(compared.comparison.found.scores),
+        per_keypoint=_keypoint_scores(compared.comparison) if per_keypoint else (),
+        warnings=compared.warnings,
     )
 
 

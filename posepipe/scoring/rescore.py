@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,47 @@ def pose_scores(box_scores: npt.ArrayLike, confidences: npt.ArrayLike) -> npt.ND
     return scores
 
 
-def rescored(poses: Poses) -> Poses:
-    """The same poses, scored as the paper does: box score times mean keypoint confidence."""
-    return replace(poses, scores=pose_scores(poses.box_scores, poses.keypoints[..., 2]))
+def confident_scores(
+    box_scores: npt.ArrayLike, confidences: npt.ArrayLike, *, least: float = 0.2
+) -> npt.NDArray[np.float64]:
+    """(N,) box score times the mean confidence of the keypoints above `least`; 0 if there are none.
+
+    The rule of the HRNet code base: how much of a person is seen does not matter, only how well.
+
+    Args:
+        box_scores: (N,) the detector's scores; N = 0 is legal.
+        confidences: (N, K) of the keypoints.
+        least: keypoints of this confidence or less are left out.
+
+    Raises:
+        ValueError: a wrong shape, lengths that differ, or a value that is not finite.
+
+    >>> confident_scores([0.5, 1.0], [[1.0, 0.1], [0.1, 0.2]]).tolist()
+    [0.5, 0.0]
+    """
+    boxes = checked("box_scores", box_scores, ("N",), np.float64)
+    keypoints = checked("confidences", confidences, ("N", "K"), np.float64)
+    check_same_length(box_scores=boxes, confidences=keypoints)
+    seen = keypoints > least
+    number = np.count_nonzero(seen, axis=1)
+    total = np.where(seen, keypoints, 0.0).sum(axis=1)
+    mean = np.divide(total, number, out=np.zeros(len(boxes)), where=number > 0)
+    scores: npt.NDArray[np.float64] = boxes * mean
+    return scores
+
+
+Rule = Literal["product", "box", "confident"]
+
+
+def rescored(poses: Poses, rule: Rule = "product") -> Poses:
+    """The same poses with other scores, worked out from box scores and confidences alone.
+
+    Args:
+        poses: of one picture.
+        rule: "product" as the paper does, see `pose_scores`; "box", the box score alone;
+            "confident", see `confident_scores`.
+    """
+    if rule == "box":
+        return replace(poses, scores=poses.box_scores)
+    scores = pose_scores if rule == "product" else confident_scores
+    return replace(poses, scores=scores(poses.box_scores, poses.keypoints[..., 2]))

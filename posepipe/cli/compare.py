@@ -1,0 +1,96 @@
+"""``posepipe compare``: do two results differ, or is it chance?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from posepipe.cli.ground_truth import annotation_file, ground_truth_options
+from posepipe.cli.options import PATH, check_output, verbose_option
+from posepipe.cli.terminal import echo
+
+
+@click.command()
+@click.argument("first", type=PATH, metavar="A.JSON")
+@click.argument("others", type=PATH, metavar="B.JSON", nargs=-1, required=True)
+@ground_truth_options
+@click.option(
+    "--resamples",
+    type=click.IntRange(0, 100_000),
+    default=1000,
+    show_default=True,
+    help="How often pictures are drawn for the intervals; 0 for none.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the drawings.")
+@click.option(
+    "--pictures",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="Pictures that changed most to list.",
+)
+@click.option("--json", "json_file", type=PATH, help="Also write everything to this file.")
+@verbose_option
+def compare(
+    first: Path,
+    others: tuple[Path, ...],
+    split: str | None,
+    data: Path | None,
+    annotations: Path | None,
+    resamples: int,
+    seed: int,
+    pictures: int,
+    json_file: Path | None,
+) -> None:
+    """Compare the poses of B.JSON (and more) with those of A.JSON on the same labels.
+
+    For COCO's ten numbers an interval tells what chance in the choice of pictures would do
+    (bootstrap, paired): a change is real if the interval leaves out 0. Then the AP of every
+    keypoint, and the pictures that changed most.
+    """
+    truth = annotation_file(split, data, annotations)
+    import msgspec
+
+    from posepipe.analysis.report import change_table, picture_table
+    from posepipe.analysis.resampling import changes_of_pictures, differences
+    from posepipe.io.coco import read_coco
+    from posepipe.io.jsonfiles import write_whole
+    from posepipe.scoring import evaluation
+
+    if json_file is not None:
+        check_output(json_file, [first, *others, truth])
+    labels = read_coco(truth).people()
+    one = evaluation.compare(first, labels)
+    said = {f"{first}: {line}": None for line in one.warnings}
+    documents = []
+    for path in others:
+        other = evaluation.compare(path, labels)
+        said |= {f"{path}: {line}": None for line in other.warnings}
+        changes = differences(
+            one.comparison,
+            other.comparison,
+            pictures=len(one.file_names),
+            resamples=resamples,
+            seed=seed,
+        )
+        most = changes_of_pictures(one.comparison, other.comparison)
+        echo(f"{path} against {first}\n\n{change_table(changes)}\n")
+        if pictures and most:
+            echo(picture_table(most[:pictures], one.file_names) + "\n")
+        documents.append(
+            {
+                "first": str(first),
+                "second": str(path),
+                "numbers": changes,
+                "pictures": [
+                    {"file_name": one.file_names[p.picture], "first": p.first, "second": p.second}
+                    for p in most
+                ],
+            }
+        )
+    for line in said:
+        echo(f"posepipe: warning: {line}", err=True)
+    if json_file is not None:
+        encoded = msgspec.json.format(msgspec.json.encode(documents), indent=2)
+        write_whole(json_file, [encoded, b"\n"])

@@ -1,0 +1,46 @@
+"""The options that name the ground truth, of every command that scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from posepipe.cli.options import PATH
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def ground_truth_options(function: F) -> F:
+    """Adds --split, --data and --annotations; `annotation_file` makes a file of them."""
+    for option in (
+        click.option("--annotations", type=PATH, help="Any COCO annotation file instead of a set."),
+        click.option(
+            "--data", type=PATH, help="COCO's folder.  [default: $POSEPIPE_DATA, datasets/coco]"
+        ),
+        click.option("--split", help="A COCO set: minival (= val2017), val2017, train2017."),
+    ):
+        function = option(function)
+    return function
+
+
+def annotation_file(split: str | None, data: Path | None, annotations: Path | None) -> Path:
+    """The annotation file that the options name.
+
+    Raises:
+        click.UsageError: neither a set nor a file is named, or both.
+        DocumentError: there is no such set.
+    """
+    if split is None and annotations is None:
+        raise click.UsageError("name the ground truth: --split NAME or --annotations FILE")
+    if split is not None and annotations is not None:
+        raise click.UsageError("name either --split or --annotations, not both")
+    if data is not None and split is None:
+        raise click.UsageError("--data is the folder of a --split")
+    if annotations is not None:
+        return annotations
+    from posepipe.io.splits import find_split
+
+    return find_split(split or "", data, images_needed=False).annotations

@@ -1,0 +1,61 @@
+"""``posepipe rescore``: the scores of saved poses, worked out anew without any network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from posepipe.cli.options import PATH, SHARE, check_output, verbose_option
+from posepipe.cli.progress import say
+from posepipe.errors import OptionError
+
+
+@click.command()
+@click.argument("results", type=PATH, metavar="KPS.JSON")
+@click.option("-o", "--output", type=PATH, required=True, help="The new kps.json.")
+@click.option(
+    "--rule",
+    type=click.Choice(["product", "box", "confident"]),
+    default="product",
+    show_default=True,
+    help="Pose score = box score x mean keypoint confidence (the paper's); the box score; or box "
+    "score x mean of the confidences above 0.2 (HRNet's).",
+)
+@click.option(
+    "--oks-nms",
+    type=SHARE,
+    help="Leave out poses whose OKS with a better one exceeds this.  [default: keep all]",
+)
+@verbose_option
+@click.pass_obj
+def rescore(
+    verbose: bool, /, results: Path, output: Path, rule: str, oks_nms: float | None
+) -> None:
+    """Score the poses of KPS.JSON anew, from box scores and keypoint confidences.
+
+    Poses that another program wrote without box scores cannot be scored anew.
+    """
+    from dataclasses import replace
+
+    from posepipe.io.documents import read_keypoints, write_keypoints
+    from posepipe.io.result_list import read_results
+    from posepipe.scoring.oks import without_duplicates
+    from posepipe.scoring.rescore import Rule, rescored
+
+    chosen: Rule = next(known for known in get_args(Rule) if known == rule)
+    check_output(output, [results])
+    given = read_results(results)
+    if any(entry.keypoints is not None and entry.box_score is None for entry in given.entries):
+        raise OptionError(
+            f"{results} has poses without a box_score, of which scores are made: estimate the "
+            "poses with posepipe pose"
+        )
+    document = read_keypoints(results)
+    poses = [rescored(of_picture, chosen) for of_picture in document.poses]
+    if oks_nms is not None:
+        poses = [without_duplicates(of_picture, threshold=oks_nms) for of_picture in poses]
+    write_keypoints(output, replace(document, poses=tuple(poses)))
+    before, after = (sum(map(len, some)) for some in (document.poses, poses))
+    say(f"{after} of {before} poses in {output}", verbose=verbose)

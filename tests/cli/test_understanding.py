@@ -1,0 +1,139 @@
+"""eval --explain, compare, rescore and view as commands, on poses of the shipped models."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from commands import content, error_of, lines, posepipe
+
+
+@pytest.fixture
+def worse(work, tmp_path):
+    """The same poses with every left wrist where the right one is."""
+    poses = content(work / "kps.json")
+    for pose in poses:
+        pose["keypoints"][27:29] = pose["keypoints"][30:32]
+    path = tmp_path / "worse.json"
+    path.write_text(json.dumps(poses))
+    return path
+
+
+def test_explain_names_the_error(work, worse, tmp_path):
+    numbers = tmp_path / "numbers.json"
+    labels = work / "annotations.json"
+    result = posepipe("eval", worse, "--annotations", labels, "--explain", "--json", numbers)
+    assert result.exit_code == 0, result.output
+    assert "inversion" in result.stdout
+    explained = json.loads(numbers.read_text())["explanation"]
+    assert explained["per_keypoint"]["left_wrist"]["inversion"] == 1
+    assert explained["per_keypoint"]["right_wrist"]["good"] == 1
+    causes = {cause["name"]: cause for cause in explained["causes"]}
+    assert causes["inversion"]["count"] == 2
+    assert explained["causes"][-1]["progressive"] == pytest.approx(1)
+
+
+def test_the_page_holds_its_plots_and_links_to_the_pictures(work, worse, tmp_path):
+    pytest.importorskip("matplotlib")
+    page = tmp_path / "page.html"
+    options = ("--annotations", work / "annotations.json", "--html", page)
+    result = posepipe("eval", worse, *options, "--view", "http://127.0.0.1:80/")
+    assert result.exit_code == 0, result.output
+    text = page.read_text()
+    assert text.count("<svg") == 3
+    assert 'href="http://127.0.0.1:80/#sort=oks"' in text
+    assert "left_wrist" in text
+    assert posepipe("eval", worse, *options).exit_code == 0
+    assert "#sort=oks" not in page.read_text()
+
+
+def test_boxes_are_not_explained(work):
+    labels = work / "annotations.json"
+    result = posepipe("eval", work / "boxes.json", "--annotations", labels, "--explain")
+    assert "only poses can be explained" in error_of(result)
+
+
+def test_compare_says_by_how_much_and_where(work, worse, tmp_path):
+    numbers = tmp_path / "changes.json"
+    result = posepipe(
+        *("compare", work / "kps.json", worse, "--annotations", work / "annotations.json"),
+        *("--resamples", 20, "--json", numbers),
+    )
+    assert result.exit_code == 0, result.output
+    [both] = json.loads(numbers.read_text())
+    changes = {number["name"]: number for number in both["numbers"]}
+    assert changes["AP"]["second"] < changes["AP"]["first"]
+    assert changes["left_wrist"]["second"] < changes["left_wrist"]["first"]
+    assert changes["right_wrist"]["second"] == changes["right_wrist"]["first"]
+    assert {picture["file_name"] for picture in both["pictures"]} == {"a.jpg", "b.png"}
+    assert "left_wrist" in result.stdout
+
+
+def test_the_same_poses_do_not_differ(work):
+    both = (work / "kps.json", work / "kps.json", "--annotations", work / "annotations.json")
+    result = posepipe("compare", *both, "--resamples", 20)
+    assert result.exit_code == 0
+    assert "real" not in result.stdout
+
+
+def test_rescoring_by_the_paper_s_rule_gives_the_same_file(work, tmp_path):
+    again = tmp_path / "kps.json"
+    assert posepipe("rescore", work / "kps.json", "-o", again).exit_code == 0
+    for before, after in zip(content(work / "kps.json"), content(again), strict=True):
+        assert after["score"] == pytest.approx(before["score"], abs=1e-5)
+        assert after["keypoints"] == before["keypoints"]
+
+
+@pytest.mark.parametrize("rule", ["box", "confident"])
+def test_other_rules_give_other_scores(work, tmp_path, rule):
+    again = tmp_path / "kps.json"
+    assert posepipe("rescore", work / "kps.json", "-o", again, "--rule", rule).exit_code == 0
+    for pose in content(again):
+        confidences = [c for c in pose["keypoints"][2::3] if c > 0.2]
+        mean = 1 if rule == "box" else sum(confidences) / max(1, len(confidences))
+        assert pose["score"] == pytest.approx(pose["box_score"] * mean, abs=1e-4)
+
+
+def test_duplicates_can_be_left_out_afterwards(work, tmp_path):
+    doubled = tmp_path / "doubled.json"
+    doubled.write_text(json.dumps([pose for pose in content(work / "kps.json") for _ in "12"]))
+    output = tmp_path / "kps.json"
+    assert posepipe("rescore", doubled, "-o", output, "--oks-nms", "0.9").exit_code == 0
+    assert len(content(output)) <= len(content(work / "kps.json"))
+
+
+def test_poses_without_box_scores_cannot_be_scored_anew(work, tmp_path):
+    poses = content(work / "kps.json")
+    for pose in poses:
+        del pose["box_score"]
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(poses))
+    result = posepipe("rescore", other, "-o", tmp_path / "kps.json")
+    assert "without a box_score" in error_of(result)
+
+
+def test_view_writes_a_page_of_all_pictures(work, tmp_path):
+    page = tmp_path / "page"
+    options = ("--annotations", work / "annotations.json", "--images", work / "pictures")
+    result = posepipe("view", work / "kps.json", *options, "--export", page)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{page / 'index.html'}\n"
+    assert len(list((page / "images").iterdir())) == 3  # the one with nobody in it, too
+    index = (page / "index.js").read_text()
+    assert '"name":"c.jpg"' in index
+    assert posepipe("view", work / "boxes.json", "--export", tmp_path / "boxes").exit_code == 0
+
+
+def test_view_of_another_set_is_refused(work, tmp_path):
+    labels = json.loads((work / "annotations.json").read_text())
+    for image in labels["images"]:
+        image.update(id=image["id"] + 50, file_name=f"other/{image['file_name']}")
+    labels["annotations"] = []
+    other = tmp_path / "labels.json"
+    other.write_text(json.dumps(labels))
+    result = posepipe("view", work / "kps.json", "--annotations", other)
+    assert "different image sets" in error_of(result)
+
+
+def test_view_says_what_is_missing(tmp_path):
+    assert "nowhere.json" in "".join(lines(posepipe("view", tmp_path / "nowhere.json")))
