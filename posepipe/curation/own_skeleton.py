@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from posepipe.io.coco import CategoryEntry, read_coco
 from posepipe.io.jsonfiles import write_whole
 from posepipe.training.tables import PoseTrainingTable
 from posepipe.zoo.recipe import Recipe, load_recipe
+from posepipe.zoo.skeleton import recipe_skeleton
 from posepipe.zoo.sources import RECIPE_FILE
 
 
@@ -64,14 +66,18 @@ def new_model(
         skeleton, notes = _skeleton(entry)
     except ValueError as error:
         raise RecipeError(f"{annotations}, category {entry.name!r}: {error}") from None
-    text = f"# {len(skeleton)} keypoints of {entry.name!r}; all else as in {recipe.name}\n"
-    text += "".join(f"# {note}\n" for note in notes)
-    tables = _tables(recipe, skeleton, entry.name)
+    about = f"{len(skeleton)} keypoints of {skeleton.category}"
+    parts = [
+        "\n".join(f"# {line}" for line in (f"{about}; all else as in {recipe.name}", *notes)),
+        tomli_w.dumps({"model": {"stage": "pose", "summary": f"{about}, from {recipe.name}"}}),
+        _skeleton_text(skeleton),
+        tomli_w.dumps(_other_tables(recipe, skeleton)),
+    ]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OptionError(f"{folder} cannot be made: {error.strerror}") from None
-    write_whole(folder / RECIPE_FILE, [f"{text}\n{tomli_w.dumps(tables)}".encode()])
+    write_whole(folder / RECIPE_FILE, ["\n\n".join(part.strip() for part in parts).encode(), b"\n"])
     return NewModel(folder, skeleton, tuple(notes))
 
 
@@ -106,7 +112,9 @@ def _skeleton(entry: CategoryEntry) -> tuple[Skeleton, list[str]]:
     if names == COCO_PERSON.keypoints:
         return replace(COCO_PERSON, category=entry.name), []
     pairs = mirror_pairs_by_name(names)
-    limbs = tuple((start - 1, end - 1) for start, end in entry.skeleton)  # COCO counts from 1
+    # COCO counts from 1; where there is a 0, somebody counted from there.
+    first = 0 if any(0 in pair for pair in entry.skeleton) else 1
+    limbs = tuple((start - first, end - first) for start, end in entry.skeleton)
     notes = [
         f"mirror_pairs: {len(pairs)} by left and right in the names; check them, for what is "
         "missing here is learnt wrongly from mirror images",
@@ -120,33 +128,33 @@ def _skeleton(entry: CategoryEntry) -> tuple[Skeleton, list[str]]:
     return Skeleton(entry.name, names, pairs, limbs, sigmas, entry.name), notes
 
 
-def _tables(recipe: Recipe, skeleton: Skeleton, category: str) -> dict[str, Any]:
-    """The base's network, crops and training, with this skeleton."""
+def _skeleton_text(skeleton: Skeleton) -> str:
+    """The table as people write it: a name or a pair a line. TOML's texts are JSON's."""
     names = skeleton.keypoints
-    tables = {
-        name: table
-        for name, table in recipe.tables.items()
-        if name in ("network", "preprocessing", "decoding", "training")
+    lists = {
+        "keypoints": names,
+        "mirror_pairs": [(names[left], names[right]) for left, right in skeleton.mirror_pairs],
+        "limbs": [(names[start], names[end]) for start, end in skeleton.limbs],
+        "sigmas": skeleton.sigmas,
+        "upper_body": [names[index] for index in skeleton.upper_body],
     }
-    network = {k: v for k, v in tables.get("network", {}).items() if k != "keypoints"}
-    hardest = recipe.table("training", PoseTrainingTable).loss.hardest
-    share = min(1.0, hardest / len(COCO_PERSON))
-    training = dict(tables.get("training", {}))
-    training["loss"] = {**training.get("loss", {}), "hardest": max(1, round(share * len(names)))}
-    return {
-        "model": {
-            "stage": "pose",
-            "summary": f"{len(names)} keypoints of {category}, from {recipe.name}",
-        },
-        "skeleton": {
-            "category": category,
-            "keypoints": list(names),
-            "mirror_pairs": [[names[a], names[b]] for a, b in skeleton.mirror_pairs],
-            "limbs": [[names[a], names[b]] for a, b in skeleton.limbs],
-            "sigmas": list(skeleton.sigmas),
-            "upper_body": [names[index] for index in skeleton.upper_body],
-        },
-        **tables,
-        "network": network,
-        "training": training,
-    }
+    lines = ["[skeleton]", f"category = {_text(skeleton.category)}"]
+    for field, entries in lists.items():
+        lines += [f"{field} = [", *(f"    {_text(entry)}," for entry in entries), "]"]
+    return "\n".join(lines)
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _other_tables(recipe: Recipe, skeleton: Skeleton) -> dict[str, Any]:
+    """The base's network, crops and training, as large a share of the keypoints mined."""
+    kept = ("network", "preprocessing", "decoding", "training")
+    tables = {name: dict(recipe.tables[name]) for name in kept if name in recipe.tables}
+    tables.get("network", {}).pop("keypoints", None)
+    training = tables.setdefault("training", {})
+    share = recipe.table("training", PoseTrainingTable).loss.hardest / len(recipe_skeleton(recipe))
+    hardest = max(1, round(min(share, 1) * len(skeleton)))
+    training["loss"] = {**training.get("loss", {}), "hardest": hardest}
+    return tables
