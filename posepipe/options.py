@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from posepipe.core.suppression import Method, Suppression
+from posepipe.core.suppression import Method
 from posepipe.errors import OptionError
 from posepipe.pose.networks.build import Head
 
@@ -16,8 +17,30 @@ FAST_POSE_MODEL = "cpn-mobilenetv2-small-256x192"
 FAST_SCALES = (0.65,)
 
 
+def _recipes(path: str) -> dict[str, str]:
+    """Marks an option that is a field of the recipe, by its table and name."""
+    return {"recipe": path}
+
+
+class _Changes:
+    """What both stages' options have: changes to recipes."""
+
+    changes: tuple[str, ...]
+
+    @property
+    def recipe_changes(self) -> tuple[str, ...]:
+        """All changes to the models' recipes, as `Recipe.with_changes` takes them."""
+        named = [
+            (each.metadata["recipe"], getattr(self, each.name))
+            for each in fields(self)  # type: ignore[arg-type]  # its subclasses are dataclasses
+            if "recipe" in each.metadata
+        ]
+        given = [f"{path}={json.dumps(value)}" for path, value in named if value is not None]
+        return (*given, *self.changes)
+
+
 @dataclass(frozen=True, kw_only=True)
-class DetectionOptions:
+class DetectionOptions(_Changes):
     """How people are detected; None means what the first model's recipe says.
 
     Attributes:
@@ -35,6 +58,7 @@ class DetectionOptions:
         min_score: what counts as a person: boxes with a lower score are left out. None is the
             first model's ``[people] min_score``; 0 leaves out nobody, as COCO's scoring wants it.
         batch_size: pictures per pass.
+        changes: fields of the models' recipes set anew, like "preprocessing.short_side=640".
 
     Raises:
         OptionError: no model, or one weights file for several models.
@@ -43,14 +67,15 @@ class DetectionOptions:
     models: tuple[str | Path, ...] = (DEFAULT_DETECTOR,)
     config: str | Path | None = None
     weights: str | Path | None = None
-    nms: Method | None = None
-    nms_threshold: float | None = None
-    nms_sigma: float | None = None
-    top_k: int | None = None
+    nms: Method | None = field(default=None, metadata=_recipes("suppression.method"))
+    nms_threshold: float | None = field(default=None, metadata=_recipes("suppression.threshold"))
+    nms_sigma: float | None = field(default=None, metadata=_recipes("suppression.sigma"))
+    top_k: int | None = field(default=None, metadata=_recipes("suppression.top_k"))
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
-    min_score: float | None = None
+    min_score: float | None = field(default=None, metadata=_recipes("people.min_score"))
     batch_size: int = 4
+    changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_models(self.models, self.weights)
@@ -66,26 +91,9 @@ class DetectionOptions:
         """
         return cls(**{"scales": FAST_SCALES, **changes})
 
-    def suppression(self, of_recipe: Suppression) -> Suppression:
-        """The recipe's suppression with these options' changes.
-
-        Raises:
-            OptionError: a value out of range.
-        """
-        changes = {
-            "method": self.nms,
-            "threshold": self.nms_threshold,
-            "sigma": self.nms_sigma,
-            "top_k": self.top_k,
-        }
-        try:
-            return replace(of_recipe, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]  # a table of options of several types
-        except ValueError as error:
-            raise OptionError(str(error)) from None
-
 
 @dataclass(frozen=True, kw_only=True)
-class PoseOptions:
+class PoseOptions(_Changes):
     """How poses are estimated; None means what the first model's recipe says.
 
     Attributes:
@@ -98,6 +106,7 @@ class PoseOptions:
         rescore: pose score = box score x mean keypoint confidence; else the box score.
         oks_nms: leave out poses whose OKS with a better one exceeds this; None for none.
         batch_size: crops per pass, gathered across pictures.
+        changes: fields of the models' recipes set anew, like "decoding.stride=4".
 
     Raises:
         OptionError: no model, one weights file for several models, or an OKS outside [0, 1].
@@ -106,12 +115,13 @@ class PoseOptions:
     models: tuple[str | Path, ...] = (DEFAULT_POSE_MODEL,)
     weights: str | Path | None = None
     head: Head = "final"
-    flip: bool | None = None
-    blur_kernel: int | None = None
-    quarter_offset: bool | None = None
+    flip: bool | None = field(default=None, metadata=_recipes("decoding.flip"))
+    blur_kernel: int | None = field(default=None, metadata=_recipes("decoding.blur_kernel"))
+    quarter_offset: bool | None = field(default=None, metadata=_recipes("decoding.quarter_offset"))
     rescore: bool = True
     oks_nms: float | None = None
     batch_size: int = 32
+    changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_models(self.models, self.weights)

@@ -38,7 +38,7 @@ from posepipe.io.inputs import Colour, Picture, Pictures, find_pictures, is_live
 from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
 from posepipe.options import DetectionOptions, PoseOptions
 from posepipe.pose.model import load_pose_model
-from posepipe.pose.stage import DecodingSwitches, PoseStage
+from posepipe.pose.stage import PoseStage
 from posepipe.runtime.both import run_through_both
 from posepipe.runtime.local import Outcome, run
 from posepipe.scoring.oks import without_duplicates
@@ -306,6 +306,7 @@ class Pipeline:
             "flip": chosen.flip,
             "min_score": stage.settings.min_score,
             "backends": [origin.backend for origin in stage.origins],
+            **_changes(chosen.changes),
             **self._where(),
         }
 
@@ -316,6 +317,7 @@ class Pipeline:
             "decoding": msgspec.to_builtins(self.pose_stage.decoding),
             "rescore": self.pose.rescore,
             "oks_nms": self.pose.oks_nms,
+            **_changes(self.pose.changes),
             **self._where(),
         }
 
@@ -377,22 +379,25 @@ def _load_detection(options: DetectionOptions, *, device: str, precision: str) -
             model,
             config=config_of(model),
             weights=options.weights,
+            changes=options.recipe_changes,
             device=device,
             precision=precision,
         )
         for model in options.models
     ]
-    recipes = [detector_recipe(model, config=config_of(model)) for model in options.models]
+    recipes = [
+        detector_recipe(model, config=config_of(model), changes=options.recipe_changes)
+        for model in options.models
+    ]
     first = recipes[0]
     categories = list(dict.fromkeys(recipe_skeleton(recipe).category for recipe in recipes))
     if len(categories) > 1:
         raise OptionError(f"detectors of {' and '.join(categories)} cannot be pooled: name one")
-    by_recipe = recipe_min_score(first)
     settings = DetectionSettings(
-        suppression=options.suppression(recipe_suppression(first)),
+        suppression=recipe_suppression(first),
         scales=options.scales,
         flip=options.flip,
-        min_score=by_recipe if options.min_score is None else options.min_score,
+        min_score=recipe_min_score(first),
         batch_size=options.batch_size,
         category=categories[0],
     )
@@ -405,13 +410,18 @@ def _load_pose(options: PoseOptions, *, device: str, precision: str) -> PoseStag
             model,
             weights=options.weights,
             head=options.head,
+            changes=options.recipe_changes,
             device=device,
             precision=precision,
         )
         for model in options.models
     ]
-    switches = DecodingSwitches(options.flip, options.blur_kernel, options.quarter_offset)
-    return PoseStage(models, batch_size=options.batch_size, switches=switches)
+    return PoseStage(models, batch_size=options.batch_size)
+
+
+def _changes(changes: tuple[str, ...]) -> dict[str, object]:
+    """For the record: what was set anew, where anything was."""
+    return {"set": list(changes)} if changes else {}
 
 
 def _read(picture: Picture, colour: Colour) -> ImageFile:

@@ -27,7 +27,7 @@ from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL
 from posepipe.pipeline import Pipeline
 from posepipe.pose.crops import network_input
 from posepipe.pose.model import build_pose_network, load_pose_model, pose_model
-from posepipe.pose.stage import DecodingSwitches, PoseStage
+from posepipe.pose.stage import PoseStage
 from posepipe.runtime.local import run
 from posepipe.training.samples import DataTable
 from posepipe.zoo.recipe import load_recipe
@@ -78,13 +78,14 @@ def pose_row(
     name: str, people: People, *, flip: bool, rounds: int, precision: str, device: str
 ) -> tuple[str, str, float, float, float]:
     """The pose stage, from picture files to poses, over its network on crops already normalised."""
-    recipe = load_recipe(name)
+    changes = [f"decoding.flip={str(flip).lower()}"]
+    recipe = load_recipe(name).with_changes(changes)
     if recipe.has_weights:
-        model = load_pose_model(name, device=device, precision=precision)
+        model = load_pose_model(name, changes=changes, device=device, precision=precision)
     else:  # speed does not depend on the weights
         network = build_pose_network(recipe)
         model = pose_model(recipe, network, device=device, precision=precision)
-    stage = PoseStage([model], switches=DecodingSwitches(flip=flip))
+    stage = PoseStage([model])
     count = sum(len(found) for _, found in people)
     ready = [stage.prepare(item) for item in people]
     crops = [cut for picture in ready for cut in picture.crops.values()]  # one model, one kind

@@ -19,9 +19,8 @@ from posepipe import pipeline as module
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.core.skeleton import COCO_PERSON
-from posepipe.core.suppression import Suppression
 from posepipe.detection.stage import DetectionSettings
-from posepipe.errors import ImageError, OptionError, PosepipeError
+from posepipe.errors import ImageError, OptionError, PosepipeError, RecipeError
 from posepipe.options import (
     DEFAULT_DETECTOR,
     DEFAULT_POSE_MODEL,
@@ -29,6 +28,7 @@ from posepipe.options import (
     PoseOptions,
 )
 from posepipe.pipeline import Pipeline
+from posepipe.pose.model import load_pose_model
 from posepipe.scoring.rescore import rescored
 from posepipe.zoo.recipe import load_recipe
 
@@ -364,22 +364,33 @@ def test_duplicates_are_left_out_if_asked_for():
     assert np.array_equal(Pipeline().finish(poses).scores, rescored(poses).scores)
 
 
-def test_suppression_is_the_recipes_with_the_options_changes():
-    of_recipe = Suppression(method="soft_gaussian", sigma=0.4, top_k=50)
-    assert DetectionOptions().suppression(of_recipe) == of_recipe
-    changed = DetectionOptions(nms="hard", nms_threshold=0.3, top_k=7).suppression(of_recipe)
-    assert (changed.method, changed.threshold, changed.sigma, changed.top_k) == (
-        "hard",
-        0.3,
-        0.4,
-        7,
+def test_options_that_are_fields_of_the_recipe_and_other_changes_are_of_one_kind():
+    assert DetectionOptions().recipe_changes == PoseOptions().recipe_changes == ()
+    detection = DetectionOptions(nms="hard", nms_threshold=0.3, top_k=7, min_score=0.0)
+    assert detection.recipe_changes == (
+        *('suppression.method="hard"', "suppression.threshold=0.3"),
+        *("suppression.top_k=7", "people.min_score=0.0"),
     )
+    pose = PoseOptions(flip=False, blur_kernel=7, changes=("decoding.blur_kernel=9",))
+    stage = Pipeline(pose=pose).pose_stage
+    assert (stage.decoding.flip, stage.decoding.blur_kernel) == (False, 9)  # the last one counts
+    assert load_pose_model(DEFAULT_POSE_MODEL).decoding.flip
+
+
+def test_what_was_set_anew_is_on_record():
+    changes = ("preprocessing.short_side=96", "suppression.sigma=0.4")
+    stage = Pipeline(DetectionOptions(changes=changes))
+    settings = stage.made_by("detect").settings
+    assert settings["set"] == list(changes)
+    assert settings["suppression"]["sigma"] == 0.4
+    assert "set" not in Pipeline().made_by("detect").settings
 
 
 @pytest.mark.parametrize("options", [{"nms_threshold": 2.0}, {"nms_sigma": 0.0}, {"top_k": 0}])
-def test_suppression_out_of_range_is_an_option_error(options):
-    with pytest.raises(OptionError):
-        DetectionOptions(**options).suppression(Suppression())
+def test_suppression_out_of_range_is_refused(options):
+    (name,) = (path.partition("=")[0] for path in DetectionOptions(**options).recipe_changes)
+    with pytest.raises(RecipeError, match=f"with --set {name}"):
+        Pipeline(DetectionOptions(**options)).load()
 
 
 @pytest.mark.parametrize(

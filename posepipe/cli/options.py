@@ -131,22 +131,32 @@ running_options: Callable[[Any], Any] = together(
     verbose_option,
 )
 
-_nms_options: Callable[[Any], Any] = together(
-    click.option(
-        "--nms",
-        type=click.Choice(["soft_gaussian", "soft_linear", "hard", "none"]),
-        help="Kind of non-maximum suppression.  [default: the model's]",
-    ),
-    click.option("--nms-threshold", type=SHARE, help="IoU of hard and soft_linear NMS."),
-    click.option("--nms-sigma", type=float, help="Sigma of soft_gaussian NMS."),
-    click.option("--top-k", type=COUNT, help="Boxes of all classes that stay.  [default: 100]"),
-    click.option("--scales", help="Sizes to look at, e.g. 0.8,1,1.25.  [default: 1]"),
-    click.option(
-        "--min-score",
-        type=SHARE,
-        help="The box score from which on a box is a person; 0: all are.  [default: the model's]",
-    ),
-)
+
+def _numbers(_: click.Context, __: click.Parameter, given: str | None) -> tuple[float, ...] | None:
+    """The numbers of a text with commas between them.
+
+    Raises:
+        OptionError: it is no list of numbers.
+    """
+    try:
+        return None if given is None else tuple(float(number) for number in given.split(","))
+    except ValueError:
+        raise OptionError(f"--scales takes numbers like 0.8,1,1.25, got {given!r}") from None
+
+
+def set_option(flag: str, name: str, example: str) -> Callable[[Any], Any]:
+    """The option that sets any field of a recipe."""
+    return click.option(
+        flag,
+        name,
+        multiple=True,
+        metavar="TABLE.FIELD=VALUE",
+        help=f"A field of the recipe, like {example}; may be repeated.",
+    )
+
+
+# The names of these parameters are a stage's and the field of its options (`posepipe.options`) that
+# they fill; what is not given keeps that field's default.
 
 
 def _detector_options(model: str, prefix: str) -> Callable[[Any], Any]:
@@ -154,31 +164,68 @@ def _detector_options(model: str, prefix: str) -> Callable[[Any], Any]:
     return together(
         click.option(
             model,
-            "detectors",
+            "detection_models",
             multiple=True,
             help="Detector's name or folder; several pool their boxes.  [default: the shipped one]",
         ),
         click.option(
             f"--{prefix}config",
-            "detector_config",
+            "detection_config",
             help="For the model detectron2: a YAML file or a name of its zoo.",
         ),
         click.option(
             f"--{prefix}weights",
-            "detector_weights",
+            "detection_weights",
             type=PATH,
             help="Another weights file than the detector's own.",
         ),
-        _nms_options,
         click.option(
-            f"--{prefix}flip", "detector_flip", is_flag=True, help="Detect in mirror images, too."
+            "--nms",
+            "detection_nms",
+            type=click.Choice(["soft_gaussian", "soft_linear", "hard", "none"]),
+            help="Kind of non-maximum suppression.  [default: the model's]",
+        ),
+        click.option(
+            "--nms-threshold",
+            "detection_nms_threshold",
+            type=SHARE,
+            help="IoU of hard and soft_linear NMS.",
+        ),
+        click.option(
+            "--nms-sigma", "detection_nms_sigma", type=float, help="Sigma of soft_gaussian NMS."
+        ),
+        click.option(
+            "--top-k",
+            "detection_top_k",
+            type=COUNT,
+            help="Boxes of all classes that stay.  [default: 100]",
+        ),
+        click.option(
+            "--scales",
+            "detection_scales",
+            callback=_numbers,
+            help="Sizes to look at, e.g. 0.8,1,1.25.  [default: 1]",
+        ),
+        click.option(
+            "--min-score",
+            "detection_min_score",
+            type=SHARE,
+            help="Lowest box score of a person; 0: all boxes count.  [default: the model's]",
+        ),
+        click.option(
+            f"--{prefix}flip",
+            "detection_flip",
+            is_flag=True,
+            default=None,
+            help="Detect in mirror images, too.",
         ),
         click.option(
             f"--{prefix}batch-size",
-            "images_per_batch",
+            "detection_batch_size",
             type=COUNT,
             help="Pictures per pass of the detector.  [default: 4]",
         ),
+        set_option(f"--{prefix}set", "detection_changes", "preprocessing.short_side=640"),
     )
 
 
@@ -193,29 +240,50 @@ pose_options: Callable[[Any], Any] = together(
         help="Pose model's name or folder; several average their heatmaps.  "
         "[default: the shipped one]",
     ),
-    click.option("--weights", type=PATH, help="Another weights file than the pose model's own."),
+    click.option(
+        "--weights",
+        "pose_weights",
+        type=PATH,
+        help="Another weights file than the pose model's own.",
+    ),
     click.option(
         "--head",
+        "pose_head",
         type=click.Choice(["final", "global"]),
-        default="final",
-        show_default=True,
-        help="global: leave out a CPN's RefineNet; faster, less exact.",
+        help="global: leave out a CPN's RefineNet; faster, less exact.  [default: final]",
     ),
     click.option("--flip/--no-flip", "pose_flip", default=None, help="Average with mirror images."),
-    click.option("--blur-kernel", type=int, help="Cells of the filter on heatmaps; 1: none."),
+    click.option(
+        "--blur-kernel",
+        "pose_blur_kernel",
+        type=int,
+        help="Cells of the filter on heatmaps; 1: none.",
+    ),
     click.option(
         "--quarter-offset/--no-quarter-offset",
+        "pose_quarter_offset",
         default=None,
         help="A quarter cell towards the second highest response.",
     ),
-    click.option("--rescore/--no-rescore", default=True, help="Box score x mean keypoint score."),
-    click.option("--oks-nms", type=SHARE, help="Leave out poses this similar to better ones."),
+    click.option(
+        "--rescore/--no-rescore",
+        "pose_rescore",
+        default=None,
+        help="Box score x mean keypoint score.  [default: rescore]",
+    ),
+    click.option(
+        "--oks-nms",
+        "pose_oks_nms",
+        type=SHARE,
+        help="Leave out poses this similar to better ones.",
+    ),
     click.option(
         "--batch-size",
-        "crops_per_batch",
+        "pose_batch_size",
         type=COUNT,
         help="Crops per pass of the pose network.  [default: 32]",
     ),
+    set_option("--set", "pose_changes", "decoding.flip=false"),
 )
 
 
@@ -316,43 +384,11 @@ def pipeline_of(
 
 
 def chosen_detection(options: dict[str, Any]) -> DetectionOptions:
-    """The detection options that the command line's stand for.
-
-    Raises:
-        OptionError: --scales is no list of numbers.
-    """
+    """The detection options that the command line's stand for."""
     from posepipe.options import DetectionOptions
 
     make = DetectionOptions.fast if options["fast"] else DetectionOptions
-    return make(
-        config=options["detector_config"],
-        weights=options["detector_weights"],
-        nms=options["nms"],
-        nms_threshold=options["nms_threshold"],
-        nms_sigma=options["nms_sigma"],
-        top_k=options["top_k"],
-        flip=options["detector_flip"],
-        min_score=options["min_score"],
-        **_given(
-            models=options["detectors"] or None,
-            scales=_numbers(options["scales"]),
-            batch_size=options["images_per_batch"],
-        ),
-    )
-
-
-def _numbers(scales: str | None) -> tuple[float, ...] | None:
-    if scales is None:
-        return None
-    try:
-        return tuple(float(scale) for scale in scales.split(","))
-    except ValueError:
-        raise OptionError(f"--scales takes numbers like 0.8,1,1.25, got {scales!r}") from None
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    """Those that were given; the others keep their own defaults."""
-    return {name: value for name, value in options.items() if value is not None}
+    return make(**_given("detection_", options))
 
 
 def chosen_pose(options: dict[str, Any]) -> PoseOptions:
@@ -360,16 +396,13 @@ def chosen_pose(options: dict[str, Any]) -> PoseOptions:
     from posepipe.options import PoseOptions
 
     make = PoseOptions.fast if options["fast"] else PoseOptions
-    return make(
-        weights=options["weights"],
-        head=options["head"],
-        blur_kernel=options["blur_kernel"],
-        quarter_offset=options["quarter_offset"],
-        rescore=options["rescore"],
-        oks_nms=options["oks_nms"],
-        **_given(
-            models=options["pose_models"] or None,
-            flip=options["pose_flip"],
-            batch_size=options["crops_per_batch"],
-        ),
-    )
+    return make(**_given("pose_", options))
+
+
+def _given(prefix: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a stage that were given, by the names of their fields."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in options.items()
+        if name.startswith(prefix) and value not in (None, ())
+    }

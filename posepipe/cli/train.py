@@ -12,7 +12,7 @@ import click
 from tqdm import tqdm
 
 from posepipe.cli.interruption import INTERRUPTED, noted_interruption
-from posepipe.cli.options import PATH, verbose_option
+from posepipe.cli.options import PATH, set_option, verbose_option
 from posepipe.cli.terminal import echo, visible
 from posepipe.errors import PosepipeError, WeightsError
 
@@ -56,13 +56,7 @@ class _TrainCommand(click.Command):
     metavar="ANNOTATIONS IMAGES",
     help="What to measure on; the first one chooses the best weights.  [default: the recipe's]",
 )
-@click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="TABLE.FIELD=VALUE",
-    help="A field of the recipe, like training.learning_rate=1e-4; may be repeated.",
-)
+@set_option("--set", "changes", "training.learning_rate=1e-4")
 @click.option(
     "--start",
     help="Weights of the whole network to begin with: a file, or a model's name or folder. Of a "

@@ -26,6 +26,17 @@ from posepipe.networks.devices import resolve_device, resolve_precision
 from posepipe.zoo.bounds import Boxes, Factor, Share
 from posepipe.zoo.recipe import Recipe, Table, load_recipe
 
+# What of a detector's recipe has a say in its boxes.
+_TABLES = (
+    "skeleton",
+    "detector",
+    "network",
+    "preprocessing",
+    "candidates",
+    "suppression",
+    "people",
+)
+
 
 class SuppressionTable(Table, frozen=True):
     """The table ``[suppression]`` of a detector's recipe: the fields of `Suppression`."""
@@ -64,7 +75,7 @@ class DetectionSettings:
 
     Attributes:
         suppression: NMS and how many boxes of all classes stay.
-        scales: each picture is looked at at all of these sizes, 1 being the recipe's.
+        scales: the sizes at which each picture is looked at; 1 is the recipe's.
         flip: look at its mirror image, too.
         min_score: people with a lower score are left out, after everything else; in [0, 1].
         batch_size: pictures that go through a network together.
@@ -226,12 +237,15 @@ def recipe_min_score(recipe: Recipe) -> float:
     return recipe.table("people", PeopleTable).min_score
 
 
-def detector_recipe(model: str | Path, *, config: str | Path | None = None) -> Recipe:
+def detector_recipe(
+    model: str | Path, *, config: str | Path | None = None, changes: Sequence[str] = ()
+) -> Recipe:
     """The recipe of a detector: one of the zoo, a folder's, or one made of a detectron2 config.
 
     Args:
         model: name or folder of a model; or "detectron2", which needs `config`.
         config: a name of detectron2's model zoo, or a YAML file.
+        changes: fields of the recipe set anew, see `Recipe.with_changes`.
 
     Raises:
         RecipeError: no such model, or one for another stage.
@@ -247,7 +261,8 @@ def detector_recipe(model: str | Path, *, config: str | Path | None = None) -> R
             "model": {"stage": "detection", "summary": f"detectron2, {config}"},
             "detector": {"backend": DETECTRON2, "config": str(config)},
         }
-        return Recipe(name=Path(config).stem, folder=Path.cwd(), tables=tables)
+        made = Recipe(name=Path(config).stem, folder=Path.cwd(), tables=tables)
+        return made.with_changes(changes, known=_TABLES)
     if config is not None:
         raise OptionError(f"--config belongs to --model detectron2, not to {str(model)!r}")
     recipe = load_recipe(model)
@@ -256,7 +271,7 @@ def detector_recipe(model: str | Path, *, config: str | Path | None = None) -> R
             f"model {recipe.name!r} is for the {recipe.model.stage} stage, detection needs a "
             "detector; `posepipe models` lists them"
         )
-    return recipe
+    return recipe.with_changes(changes, known=_TABLES)
 
 
 def load_detector(
@@ -264,6 +279,7 @@ def load_detector(
     *,
     config: str | Path | None = None,
     weights: str | Path | None = None,
+    changes: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
 ) -> Detector[Any]:
@@ -273,6 +289,7 @@ def load_detector(
         model: what `detector_recipe` takes, or a recipe.
         config: for "detectron2" only.
         weights: another weights file than the one beside the recipe.
+        changes: fields of the recipe set anew, see `Recipe.with_changes`.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16", of convolutions and linear layers.
 
@@ -285,7 +302,10 @@ def load_detector(
     """
     if str(model) == DETECTRON2 and weights is None:
         raise OptionError("model detectron2 needs --weights: the file that belongs to its --config")
-    recipe = model if isinstance(model, Recipe) else detector_recipe(model, config=config)
+    if isinstance(model, Recipe):
+        recipe = model.with_changes(changes, known=_TABLES)
+    else:
+        recipe = detector_recipe(model, config=config, changes=changes)
     if isinstance(model, Recipe) and config is not None:
         raise OptionError("a recipe names its own configuration: leave out config")
     backend, chosen = backend_of(recipe), resolve_device(device)

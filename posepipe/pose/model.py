@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from posepipe.pose.networks.build import Head, build_network, network_table, wit
 from posepipe.zoo.recipe import Recipe, load_recipe
 from posepipe.zoo.skeleton import recipe_skeleton
 from posepipe.zoo.weights import find_weights, fit_state, read_state
+
+# What of a pose model's recipe has a say in its poses.
+_TABLES = ("skeleton", "network", "preprocessing", "decoding")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +81,7 @@ def load_pose_model(
     *,
     weights: str | Path | None = None,
     head: Head = "final",
+    changes: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
 ) -> PoseModel:
@@ -86,6 +91,7 @@ def load_pose_model(
         name_or_path: the model.
         weights: another weights file than the one beside the recipe.
         head: "global" leaves out a CPN's RefineNet; see `build_pose_network`.
+        changes: fields of the recipe set anew, see `Recipe.with_changes`.
         device: see `posepipe.networks.devices.resolve_device`.
         precision: see `posepipe.networks.devices.resolve_precision`.
 
@@ -94,7 +100,7 @@ def load_pose_model(
         WeightsError: its weights are missing, damaged or of another network.
         OptionError: the device, the precision or the head is not to be had here.
     """
-    recipe = load_recipe(name_or_path)
+    recipe = load_recipe(name_or_path).with_changes(changes, known=_TABLES)
     network = build_pose_network(recipe, head=head)
     path, digest = find_weights(recipe, weights)
     unused = ("refinenet.",) if head == "global" else ()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,36 +18,8 @@ from posepipe.core.poses import Poses
 from posepipe.errors import OptionError
 from posepipe.io.images import ImageFile
 from posepipe.pose.crops import Crops, cut_crops
-from posepipe.pose.heatmaps import CropKeypoints, DecodingTable, decode
+from posepipe.pose.heatmaps import CropKeypoints, decode
 from posepipe.pose.model import PoseModel
-
-
-@dataclass(frozen=True)
-class DecodingSwitches:
-    """What of the recipe's decoding to change; None leaves it as the recipe says.
-
-    Attributes:
-        flip: average with the mirror image.
-        blur_kernel: width in cells of the Gaussian filter, 1 for none.
-        quarter_offset: the quarter cell towards the second highest response.
-    """
-
-    flip: bool | None = None
-    blur_kernel: int | None = None
-    quarter_offset: bool | None = None
-
-    def applied_to(self, table: DecodingTable) -> DecodingTable:
-        """The recipe's table with these changes.
-
-        Raises:
-            OptionError: the blur kernel is even or not positive.
-        """
-        changes = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
-        try:
-            return msgspec.structs.replace(table, **changes)
-        except ValueError as error:
-            raise OptionError(str(error)) from None
-
 
 _CropKind = tuple[tuple[int, int], tuple[int, int, int], bool, str]
 
@@ -77,7 +47,6 @@ class PoseStage:
             scaled to the first one's amplitude and size. They may differ in everything but
             the keypoints, the crop's shape, its margins and kind of window.
         batch_size: crops per pass of the network; formed across pictures.
-        switches: changes to the first model's decoding.
 
     Raises:
         OptionError: no model, or models that do not go together.
@@ -88,7 +57,6 @@ class PoseStage:
         models: Sequence[PoseModel],
         *,
         batch_size: int = 32,
-        switches: DecodingSwitches | None = None,
     ) -> None:
         if not models:
             raise OptionError("a pose stage needs at least one model")
@@ -100,7 +68,7 @@ class PoseStage:
         self.models = tuple(models)
         self.skeleton = models[0].skeleton
         self.batch_size = batch_size
-        self.decoding = (switches or DecodingSwitches()).applied_to(models[0].decoding)
+        self.decoding = models[0].decoding
 
     def prepare(self, item: tuple[ImageFile, Detections]) -> ReadyPeople:
         """Read the picture and cut its people out; a picture with nobody is not even read.

@@ -189,13 +189,9 @@ def prepared(
         OptionError: a batch that cannot be divided among processes and parts.
     """
     given = load_recipe(recipe)
-    found = with_data(given.with_changes(options.changes), options.data, options.validate)
-    known = {*_TABLES[found.model.stage], *given.tables}
-    for change in options.changes:
-        if (name := change.partition(".")[0]) not in known:
-            raise RecipeError(
-                f"--set {change}: there is no table {name!r}: use one of {', '.join(sorted(known))}"
-            )
+    known = {*_TABLES[given.model.stage], *given.tables}
+    changed = given.with_changes(options.changes, known=known)
+    found = with_data(changed, options.data, options.validate)
     if found.model.stage == "pose":
         table: TrainingTable = found.table("training", PoseTrainingTable)
     else:

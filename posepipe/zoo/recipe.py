@@ -14,7 +14,7 @@ import copy
 import hashlib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
@@ -172,15 +172,18 @@ class Recipe:
             changed = "".join(f" with --set {change}" for change in guilty)
             raise RecipeError(f"{self.place}{changed}, [{name}]: {message}") from None
 
-    def with_changes(self, changes: Sequence[str]) -> Recipe:
-        """The recipe with fields set anew; whether they exist is found out when a table is asked.
+    def with_changes(self, changes: Sequence[str], *, known: Collection[str] = ()) -> Recipe:
+        """The recipe with fields set anew; a field that does not exist fails when it is read.
 
         Args:
             changes: like "training.learning_rate=1e-4": table, field (and fields of tables inside),
-                a value as in TOML. What is no TOML is a text, as nobody quotes twice in a shell.
+                a value as in TOML. A value that is not valid TOML is taken as a string, because
+                nobody quotes twice in a shell.
+            known: the tables that changes may be about; any if there are none.
 
         Raises:
-            RecipeError: not of this form, or a field inside something that is no table.
+            RecipeError: not of this form, another table, or a field inside something that is no
+                table.
         """
         tables = copy.deepcopy(dict(self.tables))
         for change in changes:
@@ -189,6 +192,11 @@ class Recipe:
             if not (equals and parents and field and all(parents)):
                 raise RecipeError(
                     f"--set {change}: write TABLE.FIELD=VALUE, like training.learning_rate=1e-4"
+                )
+            if known and parents[0] not in known:
+                raise RecipeError(
+                    f"--set {change}: there is no table {parents[0]!r} to set here: use one of "
+                    f"{', '.join(sorted(known))}"
                 )
             table = tables
             for parent in parents:

@@ -338,7 +338,11 @@ def test_results_that_cannot_be_scored_are_refused(
         (["--scales", ""], "--scales takes numbers"),
         (["--scales", "0"], "scales must lie between 0.1 and 10"),
         (["--scales", "nan"], "scales must lie between 0.1 and 10"),
-        (["--nms-sigma", "-1"], "sigma must be positive"),
+        (["--nms-sigma", "-1"], "with --set suppression.sigma=-1.0, [suppression]: "),
+        (["--set", "suppression.sigma=-1"], "with --set suppression.sigma=-1, [suppression]: "),
+        (["--set", "decoding.flip=false"], "there is no table 'decoding' to set here: use one of"),
+        (["--set", "suppression.sgima=1"], "unknown field `sgima`"),
+        (["--set", "sigma"], "write TABLE.FIELD=VALUE"),
     ],
 )
 def test_options_of_detection_that_cannot_be_are_explained(
@@ -360,6 +364,10 @@ def test_options_of_detection_that_cannot_be_are_explained(
         (["--device", "gpu"], "no device 'gpu'"),
         (["--precision", "fp16", "--device", "cpu"], "fp16 needs a GPU"),
         (["--blur-kernel", "4"], "blur_kernel must be odd and positive, got 4"),
+        (["--set", "decoding.blur_kernel=4"], "blur_kernel must be odd and positive, got 4"),
+        (["--set", "suppression.sigma=1"], "there is no table 'suppression' to set here"),
+        (["--set", "training.batch=2"], "there is no table 'training' to set here"),
+        (["--set", "decoding.flip=perhaps"], "Expected `bool`, got `str` - at `flip`"),
         (["--blur-kernel", "-1"], "blur_kernel must be odd and positive, got -1"),
     ],
 )

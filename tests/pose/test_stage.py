@@ -13,7 +13,7 @@ from posepipe.core.boxes import Detections
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import ImageError, OptionError
 from posepipe.io.images import ImageFile
-from posepipe.pose.stage import DecodingSwitches, PoseStage
+from posepipe.pose.stage import PoseStage
 
 SKIN = [0, 1, 2]  # what `ColourNetwork` calls the red, the green and the blue keypoint
 
@@ -137,44 +137,17 @@ def test_a_picture_that_cannot_be_read_fails_when_it_is_prepared(stage, tmp_path
 # --- switches
 
 
-def test_switches_left_alone_leave_the_recipes_decoding(colour_network, make_model):
-    model = make_model(colour_network, decoding={"blur_kernel": 7, "quarter_offset": False})
-    assert PoseStage([model]).decoding == model.decoding
-
-
-@pytest.mark.parametrize("flip", [True, False])
-@pytest.mark.parametrize("kernel", [1, 9])
-@pytest.mark.parametrize("quarter_offset", [True, False])
-def test_switches_change_the_recipes_decoding(
-    flip, kernel, quarter_offset, colour_network, make_model
-):
-    switches = DecodingSwitches(flip, kernel, quarter_offset)
-    decoding = PoseStage([make_model(colour_network)], switches=switches).decoding
-    found = (decoding.flip, decoding.blur_kernel, decoding.quarter_offset)
-    assert found == (flip, kernel, quarter_offset)
-
-
 @pytest.mark.parametrize(
-    "switches",
-    [
-        DecodingSwitches(flip=False),
-        DecodingSwitches(blur_kernel=15),
-        DecodingSwitches(quarter_offset=False),
-    ],
+    "changed", [{"flip": False}, {"blur_kernel": 15}, {"quarter_offset": False}]
 )
-def test_every_switch_has_a_say_in_the_poses(switches, random_cpn, make_model):
-    model = make_model(random_cpn, decoding={"flip": True, "blur_kernel": 5})
+def test_every_switch_of_the_decoding_has_a_say_in_the_poses(changed, random_cpn, make_model):
+    usual = {"flip": True, "blur_kernel": 5, "quarter_offset": True}
     item = (image_file(noise()), detections(boxes_xyxy=[[10, 20, 74, 84]]))
-    [usual], [changed] = (
-        poses_of(PoseStage([model], switches=some), item) for some in (None, switches)
+    [ours], [others] = (
+        poses_of(PoseStage([make_model(random_cpn, decoding=decoding)]), item)
+        for decoding in (usual, usual | changed)
     )
-    assert not np.allclose(usual.keypoints, changed.keypoints)
-
-
-@pytest.mark.parametrize("kernel", [0, 2, -1])
-def test_an_even_blur_kernel_is_an_option_error(kernel, colour_network, make_model):
-    with pytest.raises(OptionError, match=f"blur_kernel must be odd and positive, got {kernel}"):
-        PoseStage([make_model(colour_network)], switches=DecodingSwitches(blur_kernel=kernel))
+    assert not np.allclose(ours.keypoints, others.keypoints)
 
 
 # --- several models
