@@ -1,0 +1,81 @@
+"""Small films for tests: frames whose brightness says which one they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+
+def numbered(count: int, size_wh: tuple[int, int] = (64, 48)) -> list[npt.NDArray[np.uint8]]:
+    """Frames of one grey each, 4 levels brighter from one to the next; the top left is white."""
+    width, height = size_wh
+    frames = []
+    for number in range(count):
+        frame = np.full((height, width, 3), 16 + 4 * number, np.uint8)
+        frame[: height // 4, : width // 4] = 255
+        frames.append(frame)
+    return frames
+
+
+def number_of(pixels: npt.NDArray[np.uint8]) -> int:
+    """Which of the `numbered` frames it is; compression may change a level."""
+    height, width = pixels.shape[:2]
+    middle = pixels[height // 3 : -height // 3, width // 3 : -width // 3]
+    return round((float(middle.mean()) - 16) / 4)
+
+
+def write_film(
+    path: Path,
+    frames: Iterable[npt.NDArray[np.uint8]],
+    *,
+    rate: int = 10,
+    times: Iterable[float] | None = None,
+    sound: bool = False,
+) -> Path:
+    """A film in H.264 (or what the suffix asks for), frames at a rate or at given times (s)."""
+    import av
+
+    clock = Fraction(1, 1000)
+    with av.open(str(path), "w") as container:
+        codec = {".webm": "vp9", ".avi": "mpeg4"}.get(path.suffix, "libx264")
+        stream = None
+        for number, frame in enumerate(frames):
+            if stream is None:
+                stream = container.add_stream(codec, rate=rate)
+                stream.height, stream.width = frame.shape[:2]
+                stream.pix_fmt = "yuv420p"
+                stream.gop_size, stream.bit_rate = 5, 4_000_000
+                stream.codec_context.time_base = clock
+                listen = container.add_stream("aac", rate=16000) if sound else None
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            moment = number / rate if times is None else list(times)[number]
+            picture.pts, picture.time_base = round(1000 * moment), clock
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+        if listen is not None:
+            _hum(container, listen, seconds=1.0)
+    return path
+
+
+def write_sound(path: Path) -> Path:
+    """A file with sound alone."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        _hum(container, container.add_stream("aac", rate=16000), seconds=0.5)
+    return path
+
+
+def _hum(container, stream, *, seconds: float) -> None:
+    import av
+
+    wave = np.sin(np.arange(int(16000 * seconds)) * 440 * 2 * np.pi / 16000).astype(np.float32)
+    for begin in range(0, len(wave) - 1023, 1024):
+        part = av.AudioFrame.from_ndarray(wave[None, begin : begin + 1024], "fltp", "mono")
+        part.sample_rate, part.pts = 16000, begin
+        container.mux(stream.encode(part))
+    container.mux(stream.encode(None))

@@ -1,0 +1,189 @@
+"""Films: every frame once, in order and at its time; what is broken is said, the rest is kept."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from film_files import number_of, numbered, write_film, write_sound
+from PIL import Image
+
+from posepipe.errors import ImageError, OptionError
+from posepipe.io.films import Film, FilmOptions, as_image, is_film
+
+pytest.importorskip("av")
+
+
+def taken(path, **options):
+    """(number, seconds) of the frames taken, and what their pixels say."""
+    with Film(str(path), FilmOptions(**options)) as film:
+        frames = list(film)
+    for frame in frames:
+        assert number_of(frame.pixels) == frame.number
+    return [frame.number for frame in frames], [round(frame.seconds, 3) for frame in frames]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".webm", ".mov"])
+def test_every_frame_comes_once_at_its_time(tmp_path, suffix):
+    film = write_film(tmp_path / f"clip{suffix}", numbered(12))
+    numbers, seconds = taken(film)
+    assert numbers == list(range(12))
+    assert seconds == pytest.approx([n / 10 for n in range(12)], abs=0.002)
+
+
+def test_a_film_tells_its_size_and_rate(tmp_path):
+    with Film(str(write_film(tmp_path / "a.mp4", numbered(3, (96, 64)), rate=20))) as film:
+        assert film.size_wh == (96, 64)
+        assert film.fps == pytest.approx(20, rel=0.01)
+        assert not film.is_live
+
+
+def test_times_of_a_variable_rate_are_the_film_s_own(tmp_path):
+    times = [0, 0.04, 0.5, 0.54, 2.0]
+    film = write_film(tmp_path / "vfr.mp4", numbered(5), times=times)
+    assert taken(film)[1] == pytest.approx(times, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("options", "numbers"),
+    [
+        ({"every": 3}, [0, 3, 6, 9, 12, 15, 18]),
+        ({"fps": 5}, [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]),
+        ({"start": 1.0}, list(range(10, 20))),
+        ({"end": 0.5}, [0, 1, 2, 3, 4]),
+        ({"start": 0.7, "end": 1.2}, [7, 8, 9, 10, 11]),
+        ({"start": 0.7, "every": 2, "end": 1.2}, [7, 9, 11]),
+        ({"start": 99}, []),
+    ],
+)
+def test_options_choose_frames(tmp_path, options, numbers):
+    assert taken(write_film(tmp_path / "a.mp4", numbered(20)), **options)[0] == numbers
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"every": 0}, {"fps": 0}, {"start": -1}, {"start": 2.0, "end": 1.0}]
+)
+def test_options_out_of_range_are_refused(wrong):
+    with pytest.raises(OptionError):
+        FilmOptions(**wrong)
+
+
+def test_a_rotation_that_a_phone_notes_is_honoured(tmp_path):
+    """A quarter turn in the header: the corner that was top left is top right."""
+    path = write_film(tmp_path / "phone.mp4", numbered(2, (64, 48)))
+    content = bytearray(path.read_bytes())
+    upright = b"".join(n.to_bytes(4, "big") for n in (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30))
+    turned = b"".join(
+        n.to_bytes(4, "big", signed=True) for n in (0, 65536, 0, -65536, 0, 0, 48 << 16, 0, 1 << 30)
+    )
+    place = content.rindex(upright)  # the track's; the film's own stands before it
+    content[place : place + len(turned)] = turned
+    path.write_bytes(content)
+    with Film(str(path)) as film:
+        frame = next(iter(film))
+    assert frame.pixels.shape == (64, 48, 3)
+    assert frame.pixels[:12, -10:].min() > 200
+    assert frame.pixels[-12:].max() < 100
+
+
+def test_an_animated_gif_is_a_film(tmp_path):
+    path = tmp_path / "a.gif"
+    pictures = [Image.fromarray(frame) for frame in numbered(5)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=200, loop=0)
+    assert is_film(path)
+    numbers, seconds = taken(path)
+    assert numbers == [0, 1, 2, 3, 4]
+    assert seconds == pytest.approx([0, 0.2, 0.4, 0.6, 0.8], abs=0.01)
+    pictures[0].save(tmp_path / "still.gif")
+    assert not is_film(tmp_path / "still.gif")
+
+
+def test_a_film_cut_short_keeps_what_was_there(tmp_path):
+    path = write_film(tmp_path / "a.mkv", numbered(40, (320, 240)))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with Film(str(path)) as film:
+        numbers = [frame.number for frame in film]
+    assert numbers == list(range(len(numbers)))
+    assert 5 < len(numbers) < 40
+
+
+def test_a_broken_frame_is_named_and_passed_over(tmp_path):
+    random = np.random.default_rng(0)
+    noise = [random.integers(0, 255, (48, 64, 3)).astype(np.uint8) for _ in range(20)]
+    path = write_film(tmp_path / "a.avi", noise)
+    content = bytearray(path.read_bytes())
+    for begin in range(len(content) // 3, len(content) // 2):
+        content[begin] = 0xFF
+    path.write_bytes(content)
+    with Film(str(path)) as film:
+        numbers = [frame.number for frame in film]
+    assert numbers == list(range(len(numbers)))
+    assert numbers
+    assert all(problem.startswith(str(path)) for problem in film.problems)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_bytes(b"no film at all" * 99), "no film that FFmpeg reads"),
+        (lambda path: path.write_bytes(b""), "no film that FFmpeg reads"),
+        (write_sound, "no pictures in it"),
+        (lambda path: path.mkdir(), "no such file"),
+        (lambda path: None, "no such file"),
+    ],
+)
+def test_what_is_no_film_is_one_line(tmp_path, make, message):
+    path = tmp_path / "a.mp4"
+    make(path)
+    with pytest.raises(ImageError, match=message) as error:
+        Film(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_camera_that_is_not_there_is_one_line():
+    with pytest.raises(ImageError, match="no camera"):
+        Film("77")
+
+
+def test_an_address_without_an_answer_is_one_line():
+    with pytest.raises(ImageError, match="cannot be reached"):
+        Film("http://127.0.0.1:9/film.mp4")
+
+
+def test_a_server_that_stalls_is_given_up(monkeypatch):
+    import socket
+
+    monkeypatch.setattr("posepipe.io.films.OPEN_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        held = []
+        thread = threading.Thread(target=lambda: held.append(silent.accept()))
+        thread.start()
+        with pytest.raises(ImageError, match="cannot be reached"):
+            Film(f"http://127.0.0.1:{silent.getsockname()[1]}/film.mp4")
+        thread.join()
+        held[0][0].close()
+
+
+def test_of_a_live_source_the_newest_frame_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr("posepipe.io.films.is_live_source", lambda _: True)
+    path = write_film(tmp_path / "a.mp4", numbered(20))
+    with Film(str(path)) as film:
+        frames = iter(film)
+        first = next(frames)
+        for thread in threading.enumerate():
+            if thread.name == "posepipe-film":
+                thread.join()  # all of the film has come meanwhile
+        rest = list(frames)
+    assert [number_of(frame.pixels) for frame in rest] == [19]
+    assert [frame.number for frame in (first, *rest)] == [0, 1]
+    assert film.dropped + 2 == 20
+
+
+def test_a_frame_is_an_item_of_a_stage(tmp_path):
+    with Film(str(write_film(tmp_path / "a.mp4", numbered(3)))) as film:
+        images = [as_image(film, frame) for frame in film]
+    assert [image.id for image in images] == [1, 2, 3]
+    assert images[2].file_name == "a.mp4#2"
+    assert images[2].read().shape == (48, 64, 3)
