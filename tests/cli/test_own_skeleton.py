@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import re
 import tomllib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from builders import DOG, annotation, annotation_file, image_entry
 from commands import content, error_of, posepipe
 from PIL import Image
+from safetensors.torch import load_file
 
 from posepipe.core.skeleton import DEFAULT_SIGMA
 from posepipe.zoo.recipe import load_recipe
@@ -167,3 +170,31 @@ def test_dogs_are_drawn_with_their_limbs(keypoints: Path, dogs: Path, tmp_path: 
         start, end = (points[DOG.keypoints.index(one), :2] for one in ("withers", "croup"))
         x, y = ((start + end) / 2).round().astype(int)
         assert np.abs(drawn[y, x] - plain[y, x]).max() > 50
+
+
+def test_a_run_starts_with_a_model_of_other_keypoints_but_for_its_heads(
+    recipe: Path, dogs: Path, tmp_path: Path
+) -> None:
+    command = ("train", recipe, "-o", tmp_path / "run", "--data", dogs, dogs.parent)
+    changes = ("training.samples=1", "training.batch=1", "training.learning_rate=1e-12")
+    sets = [part for change in changes for part in ("--set", change)]
+    start = load_recipe("cpn-mobilenetv2-256x192")
+    result = posepipe(*command, *sets, "--start", start.name, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    ours = load_file(tmp_path / "run" / "last.safetensors")
+    theirs = load_file(start.weights_path)
+    other = {key for key, tensor in theirs.items() if ours[key].shape != tensor.shape}
+    assert all(re.search(r"globalnet.heads.\d.1|refinenet.head", key) for key in other)
+    assert len(other) == 5 * 5  # a convolution and a batch normalisation of each head
+    weights = [key for key in theirs if key not in other and key.endswith("weight")]
+    assert all(torch.allclose(ours[key], theirs[key].float(), atol=1e-4) for key in weights)
+
+
+def test_a_model_of_dogs_finds_no_people(trained: Path, dogs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "kps.json"
+    run = posepipe("run", dogs.parent, "-o", out, "--model", trained, "--device", "cpu")
+    assert "the detector finds 'person', but the pose model run is for 'dog'" in error_of(run)
+    person = annotation_file(tmp_path / "people.json", [annotation()])
+    options = ("--images", dogs.parent, "-o", out, "--model", trained)
+    pose = posepipe("pose", "--ground-truth", person, *options)
+    assert "categories named 'dog': 0 of 1 (person)" in error_of(pose)

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from builders import DOG
 
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import RecipeError
@@ -203,6 +204,26 @@ def test_a_person_with_few_keypoints_is_not_halved(painted_person):
     weights[:7] = 1
     sample = replace(whole, weights=weights)
     halved, plain = crop_of(sample, POLICIES["half body"]), crop_of(sample, PLAIN)
+    assert np.array_equal(halved.points_xy, plain.points_xy)
+
+
+def test_halves_are_those_that_the_skeleton_lists(painted_person):
+    whole = painted_person()
+    ten = {name: getattr(whole, name)[:10] for name in ("keypoints_xy", "weights", "visibility")}
+    sample = replace(whole, **ten)
+    front = np.isin(np.arange(10), DOG.upper_body)
+    labelled = sample.weights > 0
+    halves = set()
+    for seed in range(12):
+        crop = crop_of(sample, POLICIES["half body"], seed, skeleton=DOG)
+        whole_halves = [bool(crop.weights[half & labelled].all()) for half in (front, ~front)]
+        assert any(whole_halves)
+        halves.add(tuple(whole_halves))
+    assert halves & {(True, False), (False, True)}
+    undivided = replace(DOG, upper_body=())
+    halved, plain = (
+        crop_of(sample, POLICIES[kind], skeleton=undivided) for kind in ("half body", "nothing")
+    )
     assert np.array_equal(halved.points_xy, plain.points_xy)
 
 
