@@ -208,10 +208,14 @@ def test_a_person_with_few_keypoints_is_not_halved(painted_person):
 
 
 def test_halves_are_those_that_the_skeleton_lists(painted_person):
-    whole = painted_person()
-    ten = {name: getattr(whole, name)[:10] for name in ("keypoints_xy", "weights", "visibility")}
-    sample = replace(whole, **ten)
     front = np.isin(np.arange(10), DOG.upper_body)
+    x, y = np.where(front, 20, 70) + np.arange(10), 50 + 2 * np.arange(10)
+    sample = replace(
+        painted_person(),
+        keypoints_xy=np.stack([x, y], axis=1).astype(float),
+        weights=np.ones(10),
+        visibility=np.full(10, 2),
+    )
     labelled = sample.weights > 0
     halves = set()
     for seed in range(12):
