@@ -11,21 +11,21 @@ import numpy.typing as npt
 
 
 def numbered(count: int, size_wh: tuple[int, int] = (64, 48)) -> list[npt.NDArray[np.uint8]]:
-    """Frames of one grey each, 4 levels brighter from one to the next; the top left is white."""
+    """Frames of one grey each, 20 different ones in turn; the top left corner is white."""
     width, height = size_wh
     frames = []
     for number in range(count):
-        frame = np.full((height, width, 3), 16 + 4 * number, np.uint8)
+        frame = np.full((height, width, 3), 16 + 10 * (number % 20), np.uint8)
         frame[: height // 4, : width // 4] = 255
         frames.append(frame)
     return frames
 
 
 def number_of(pixels: npt.NDArray[np.uint8]) -> int:
-    """Which of the `numbered` frames it is; compression may change a level."""
+    """Which of 20 `numbered` frames it is; compression may change a level."""
     height, width = pixels.shape[:2]
     middle = pixels[height // 3 : -height // 3, width // 3 : -width // 3]
-    return round((float(middle.mean()) - 16) / 4)
+    return round((float(middle.mean()) - 16) / 10)
 
 
 def write_film(

@@ -1,0 +1,205 @@
+"""Drawn frames as a film: H.264 at the frames' own times, with the sound of the source."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from posepipe.errors import ImageError, MissingDependencyError
+
+if TYPE_CHECKING:
+    import av
+    import av.container
+
+CODECS = {".mp4": "libx264", ".mov": "libx264", ".mkv": "libx264", ".webm": "libvpx-vp9"}
+_CLOCK = Fraction(1, 90_000)
+
+
+def check_film_path(path: Path) -> None:
+    """Nothing, if a film of this name can be written.
+
+    Raises:
+        ImageError: another ending, or no folder to write in.
+    """
+    if path.suffix.lower() not in CODECS:
+        raise ImageError(
+            f"{path}: films are written as {', '.join(CODECS)}, not as {path.suffix or 'nothing'}"
+        )
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder: name a file")
+    if not path.parent.is_dir():
+        raise ImageError(f"{path} cannot be written: there is no folder {path.parent}: make it")
+
+
+class FilmWriter:
+    """Writes frames into a film, which appears whole or not at all.
+
+    Use it in a ``with`` block: where that ends with an error, no file is left.
+
+    Args:
+        path: ends with .mp4, .mov, .mkv or .webm.
+        fps: frames a second, as players are told; each frame has its own time nevertheless.
+        sound_of: a film whose sound is kept; None for none. Sound that does not go into such a file
+            is left out.
+        start: seconds of `sound_of` at which the first frame is.
+
+    Raises:
+        ImageError: see `check_film_path`.
+        MissingDependencyError: PyAV is not installed.
+    """
+
+    def __init__(
+        self, path: str | Path, *, fps: float, sound_of: str | None = None, start: float = 0.0
+    ) -> None:
+        self.path = Path(path)
+        check_film_path(self.path)
+        try:
+            import av
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"{path} is a film, which needs PyAV: pip install 'posepipe[film]'"
+            ) from error
+        self._fps = fps
+        self._partial = self.path.with_name(f".{self.path.stem}.{os.getpid()}{self.path.suffix}")
+        self._container: av.container.OutputContainer = av.open(str(self._partial), "w")
+        self._stream: Any = None
+        self._size_wh = (0, 0)
+        self._last = -1
+        self._start = start
+        self._sound = _Sound(sound_of, start) if sound_of is not None else None
+
+    def write(self, pixels: npt.NDArray[np.uint8], seconds: float) -> None:
+        """The next frame.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB. A frame of another size than the first is fitted into it.
+            seconds: its time in the source; not before the last one's.
+
+        Raises:
+            ImageError: the frame cannot be written.
+        """
+        import av
+        import av.error
+
+        if self._stream is None:
+            self._begin(pixels)
+        width, height = self._size_wh
+        frame = av.VideoFrame.from_ndarray(_fitted(pixels, width, height), format="rgb24")
+        # Two frames never have one time: encoders want it to rise.
+        self._last = max(round((seconds - self._start) / _CLOCK), self._last + 1)
+        frame.pts, frame.time_base = self._last, _CLOCK
+        try:
+            self._mux(self._stream.encode(frame))
+            if self._sound is not None:
+                self._mux(self._sound.until(float(self._last * _CLOCK)))
+        except (av.error.FFmpegError, OSError) as error:
+            raise ImageError(f"{self.path} cannot be written: {error}") from None
+
+    def __enter__(self) -> FilmWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        done = kind is None and self._stream is not None
+        try:
+            if done:
+                self._mux(self._stream.encode(None))
+                if self._sound is not None:
+                    self._mux(self._sound.until(float(self._last * _CLOCK) + 1 / self._fps))
+        finally:
+            self._container.close()
+            if self._sound is not None:
+                self._sound.close()
+            if done:
+                self._partial.replace(self.path)
+            else:
+                self._partial.unlink(missing_ok=True)
+
+    def _begin(self, pixels: npt.NDArray[np.uint8]) -> None:
+        height, width = pixels.shape[:2]
+        self._size_wh = (width + width % 2, height + height % 2)  # as the pixel format wants it
+        rate = Fraction(self._fps).limit_denominator(1001)
+        stream: Any = self._container.add_stream(CODECS[self.path.suffix.lower()], rate=rate)
+        stream.width, stream.height = self._size_wh
+        stream.pix_fmt = "yuv420p"  # what every player shows
+        stream.codec_context.time_base = _CLOCK
+        stream.options = {"crf": "20"}
+        self._stream = stream
+        if self._sound is not None:
+            self._sound.join(self._container)
+
+    def _mux(self, packets: Any) -> None:
+        for packet in packets:
+            self._container.mux(packet)
+
+
+class _Sound:
+    """The sound packets of a film, copied as they are."""
+
+    def __init__(self, source: str, start: float) -> None:
+        import av
+
+        self._input = av.open(source)
+        self._start = start
+        self._from = self._input.streams.audio[0] if self._input.streams.audio else None
+        self._to: Any = None
+        self._packets: Iterator[Any] = iter(())
+        self._next: Any = None
+
+    def join(self, container: av.container.OutputContainer) -> None:
+        """Take part in a file, if the sound goes into it."""
+        if self._from is None:
+            return
+        try:
+            self._to = container.add_stream_from_template(self._from)
+        except (ValueError, OSError):
+            return
+        if self._start:
+            self._input.seek(int(self._start * 1_000_000))
+        self._packets = self._input.demux(self._from)
+        self._next = next(self._packets, None)
+
+    def until(self, seconds: float) -> Iterator[Any]:
+        """The packets up to a time after the start."""
+        while self._next is not None:
+            packet = self._next
+            if packet.pts is None or packet.time_base is None:
+                self._next = next(self._packets, None)
+                continue
+            time = float(packet.pts * packet.time_base) - self._start
+            if time > seconds:
+                return
+            self._next = next(self._packets, None)
+            if time < 0:
+                continue
+            packet.pts -= round(self._start / packet.time_base)
+            packet.dts = packet.pts
+            packet.stream = self._to
+            yield packet
+
+    def close(self) -> None:
+        self._input.close()
+
+
+def _fitted(pixels: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
+    """The frame at the film's size: the last row and column doubled, or everything scaled."""
+    import cv2
+
+    have_height, have_width = pixels.shape[:2]
+    if 0 <= height - have_height <= 1 and 0 <= width - have_width <= 1:
+        if (have_height, have_width) == (height, width):
+            return np.ascontiguousarray(pixels)
+        margins = ((0, height - have_height), (0, width - have_width), (0, 0))
+        return np.pad(pixels, margins, mode="edge")
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)

@@ -1,0 +1,91 @@
+"""Films that are written: every frame at its time, sound kept, whole or not at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from film_files import number_of, numbered, write_film
+
+from posepipe.drawing.film_writer import FilmWriter
+from posepipe.errors import ImageError
+from posepipe.io.films import Film
+
+av = pytest.importorskip("av")
+
+
+def copied(source, target, **options):
+    with Film(str(source)) as film, FilmWriter(target, fps=film.fps, **options) as writer:
+        for frame in film:
+            writer.write(frame.pixels, frame.seconds)
+    with Film(str(target)) as film:
+        return list(film)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
+def test_frames_keep_their_times(tmp_path, suffix):
+    times = [0, 0.1, 0.2, 0.7, 0.8]
+    source = write_film(tmp_path / "a.mp4", numbered(5), times=times)
+    frames = copied(source, tmp_path / f"b{suffix}")
+    assert [number_of(frame.pixels) for frame in frames] == [0, 1, 2, 3, 4]
+    assert [frame.seconds for frame in frames] == pytest.approx(times, abs=0.002)
+
+
+def test_what_is_written_is_h264_that_every_player_shows(tmp_path):
+    copied(write_film(tmp_path / "a.mp4", numbered(3)), tmp_path / "b.mp4")
+    with av.open(str(tmp_path / "b.mp4")) as film:
+        stream = film.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+
+
+def test_odd_sizes_are_made_even(tmp_path):
+    with FilmWriter(tmp_path / "a.mp4", fps=10) as writer:
+        writer.write(np.full((33, 47, 3), 99, np.uint8), 0.0)
+    with Film(str(tmp_path / "a.mp4")) as film:
+        assert film.size_wh == (48, 34)
+
+
+@pytest.mark.parametrize(("start", "seconds"), [(0.0, 1.0), (0.4, 0.6)])
+def test_sound_is_kept_from_where_the_frames_begin(tmp_path, start, seconds):
+    source = write_film(tmp_path / "a.mp4", numbered(10), sound=True)
+    target = tmp_path / "b.mp4"
+    with (
+        Film(str(source)) as film,
+        FilmWriter(target, fps=film.fps, sound_of=str(source), start=start) as writer,
+    ):
+        for frame in film:
+            if frame.seconds >= start:
+                writer.write(frame.pixels, frame.seconds)
+    with av.open(str(target)) as film:
+        parts = list(film.decode(audio=0))
+    assert sum(part.samples for part in parts) / 16000 == pytest.approx(seconds, abs=0.15)
+
+
+def test_a_silent_film_stays_silent(tmp_path):
+    source = write_film(tmp_path / "a.mp4", numbered(3))
+    assert len(copied(source, tmp_path / "b.mp4", sound_of=str(source))) == 3
+
+
+def test_after_an_error_there_is_no_file(tmp_path):
+    def interrupted():
+        with FilmWriter(tmp_path / "a.mp4", fps=10) as writer:
+            writer.write(numbered(1)[0], 0.0)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_frames_make_no_film(tmp_path):
+    with FilmWriter(tmp_path / "a.mp4", fps=10):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("a.xyz", "films are written as"), ("a", "films are written as"), ("no/a.mp4", "no folder")],
+)
+def test_a_path_that_cannot_be_written_is_one_line(tmp_path, name, message):
+    with pytest.raises(ImageError, match=message):
+        FilmWriter(tmp_path / name, fps=10)
