@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from posepipe.io.findings import Finding
 
 MOST_LINES = 20
+SECONDS_BETWEEN_LINES = 60.0
 
 
 class Bar:
-    """A progress bar in images/s and people/s; nothing where stderr is no terminal.
+    """A progress bar in images/s and people/s.
+
+    Where stderr is no terminal a long run writes a line every minute instead.
 
     Args:
         total: how many pictures.
@@ -34,6 +37,8 @@ class Bar:
     def __init__(self, total: int, what: str) -> None:
         self.people = 0
         self._begun = time.monotonic()
+        self._next_line = self._begun + SECONDS_BETWEEN_LINES
+        self._what, self._total, self._done = what, total, 0
         self._bar = tqdm(
             total=total,
             desc=what,
@@ -48,9 +53,24 @@ class Bar:
     def __call__(self, people: int) -> None:
         """One more picture is done, with this many people in it."""
         self.people += people
-        seconds = max(time.monotonic() - self._begun, 1e-9)
+        self._done += 1
+        now = time.monotonic()
+        seconds = max(now - self._begun, 1e-9)
+        if self._bar.disable:
+            if now >= self._next_line and self._done < self._total:
+                self._next_line = now + SECONDS_BETWEEN_LINES
+                echo(f"posepipe: {self._what}: {self._state(seconds)}", err=True)
+            return
         self._bar.set_postfix_str(f"{self.people / seconds:.1f} people/s", refresh=False)
         self._bar.update()
+
+    def _state(self, seconds: float) -> str:
+        left = tqdm.format_interval(seconds / self._done * (self._total - self._done))
+        return (
+            f"{self._done} of {self._total} images ({100 * self._done // self._total} %), "
+            f"{self._done / seconds:.2g} images/s, {self.people / seconds:.2g} people/s, "
+            f"{left} left"
+        )
 
     def close(self) -> None:
         """Leave the bar as it is and go to the next line."""

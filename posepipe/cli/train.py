@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from posepipe.cli.interruption import INTERRUPTED, noted_interruption
 from posepipe.cli.options import PATH, set_option, verbose_option
+from posepipe.cli.progress import SECONDS_BETWEEN_LINES
 from posepipe.cli.terminal import echo, visible
 from posepipe.errors import PosepipeError, WeightsError
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from posepipe.training.runs import TrainOptions
 
 _MOST_MINED = 3
-_SECONDS_BETWEEN_LINES = 60
 
 
 class _TrainCommand(click.Command):
@@ -182,7 +182,7 @@ class TrainingBar:
         self.samples = 0
         self._shown = shown
         self._bar: Any = None
-        self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+        self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
 
     def __enter__(self) -> TrainingBar:
         return self
@@ -217,7 +217,7 @@ class TrainingBar:
             self._bar.set_postfix_str(state, refresh=False)
             self._bar.update(report.samples - self._bar.n)
         elif report.samples_per_second and time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
             echo(f"{report.samples} of {report.of} samples: {state}", err=True)
 
     def warn(self, line: str) -> None:

@@ -41,11 +41,28 @@ def test_a_terminal_shows_a_progress_bar_and_a_summary(
             bar(1)
         progress.say("2 pictures", verbose=False)
         terminal.flush()
-        shown = os.read(theirs, 65536).decode()
+        shown = b""
+        while b"2 pictures" not in shown:  # the last that is written
+            shown += os.read(theirs, 65536)
     os.close(theirs)
+    shown = shown.decode()
     assert "pose: 100%" in shown
     assert "people/s" in shown
     assert "images" in shown
+
+
+def test_a_log_gets_a_line_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 59.0, 61.0, 70.0, 130.0, 200.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.progress_bar(5, "pose", tmp_path / "kps.json") as bar:
+        for people in (1, 2, 0, 3, 1):
+            bar(people)
+    assert capsys.readouterr().err.splitlines() == [
+        "posepipe: pose: 2 of 5 images (40 %), 0.033 images/s, 0.049 people/s, 01:31 left",
+        "posepipe: pose: 4 of 5 images (80 %), 0.031 images/s, 0.046 people/s, 00:32 left",
+    ]
 
 
 def test_only_the_first_of_many_lines_are_said(capsys: pytest.CaptureFixture[str]) -> None:

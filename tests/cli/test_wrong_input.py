@@ -436,12 +436,18 @@ def test_a_full_or_read_only_disk_leaves_an_earlier_output_alone(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fails(_: int) -> None:
-        raise OSError(failure, os.strerror(failure))
+    class FailingSync:
+        """`os` for this module alone: a journal syncs, too, now and then by the clock."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(os, name)
+
+        def fsync(self, _: int) -> None:
+            raise OSError(failure, os.strerror(failure))
 
     output = save_json(tmp_path / "out.json", "earlier")
     arguments = commands_with_output(person, output)[command]
-    monkeypatch.setattr(jsonfiles.os, "fsync", fails)
+    monkeypatch.setattr(jsonfiles, "os", FailingSync())
     result = posepipe(*arguments)
     assert result.exit_code == 1
     assert lines(result)[-1].startswith(f"posepipe: {output} cannot be written: ")
