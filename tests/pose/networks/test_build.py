@@ -10,11 +10,12 @@ from torch import Tensor
 
 from posepipe.errors import OptionError, RecipeError
 from posepipe.pose.model import build_pose_network
+from posepipe.pose.networks.base import PoseNetwork
 from posepipe.pose.networks.build import build_network, network_table, with_head
 from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable
 from posepipe.pose.networks.hourglass import HourglassTable
 from posepipe.pose.networks.resnet import ResNetTable
-from posepipe.zoo.recipe import Recipe, list_experiments, list_recipes
+from posepipe.zoo.recipe import Recipe, list_experiments, list_recipes, load_recipe
 
 SIDE = 64
 
@@ -28,20 +29,36 @@ def by_structure() -> dict[str, list[Recipe]]:
 
 
 STRUCTURES = by_structure()
+ONE_OF_EACH_KIND = (
+    *("cpn-mobilenetv2-256x192", "cpn-one-bottleneck-resnet50-256x192", "hourglass-2-256x192"),
+    *("globalnet-resnet50-256x192", "resnet50-dilated-res45-256x192"),
+)
+
+
+def learnt(recipe: Recipe) -> PoseNetwork:
+    """A recipe's network with gradients of all that it predicts of two crops."""
+    network = build_pose_network(recipe).train()
+    heatmaps = network.forward_all(torch.randn(2, 3, SIDE, SIDE))
+    final = heatmaps.levels[0] if heatmaps.refined is None else heatmaps.refined
+    predictions: list[Tensor] = [*heatmaps.levels, final]
+    stride = recipe.tables.get("decoding", {}).get("stride", 4)
+    assert {tuple(maps.shape) for maps in predictions} == {(2, 17, SIDE // stride, SIDE // stride)}
+    torch.stack([(maps - 1).square().mean() for maps in predictions]).sum().backward()
+    return network
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_every_recipes_network_runs_forward_and_backward(name):
-    recipes = STRUCTURES[name]
     if "inception" in name:
         pytest.importorskip("timm")
-    network = build_pose_network(recipes[0]).train()
-    heatmaps = network.forward_all(torch.randn(2, 3, SIDE, SIDE))
-    final = heatmaps.levels[0] if heatmaps.refined is None else heatmaps.refined
-    predictions: list[Tensor] = [*heatmaps.levels, final]
-    stride = recipes[0].tables.get("decoding", {}).get("stride", 4)
-    assert {tuple(maps.shape) for maps in predictions} == {(2, 17, SIDE // stride, SIDE // stride)}
-    torch.stack([(maps - 1).square().mean() for maps in predictions]).sum().backward()
+    with torch.device("meta"):  # shapes alone
+        network = learnt(STRUCTURES[name][0])
+    assert [key for key, weight in network.named_parameters() if weight.grad is None] == []
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
+def test_gradients_reach_every_layer(name):
+    network = learnt(load_recipe(name))
     silent = [
         key
         for key, weight in network.named_parameters()

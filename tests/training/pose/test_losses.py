@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from posepipe.errors import RecipeError
-from posepipe.pose.heatmaps import DecodingTable, decode, encode, encode_blurred_cell
-from posepipe.pose.networks.cpn import CPN, CPNTable
+from posepipe.pose.heatmaps import encode, encode_blurred_cell
 from posepipe.pose.networks.outputs import TrainingHeatmaps
 from posepipe.training.pose.losses import (
     Part,
@@ -560,38 +559,3 @@ def test_a_table_that_does_not_fit_the_network_is_an_error(fields, levels, refin
 )
 def test_tables_that_fit_are_accepted(fields, levels, refined):
     check_loss(PoseLossTable(**fields), levels=levels, refined=refined)
-
-
-# --- learning
-
-
-def test_a_tiny_cpn_learns_four_crops_by_heart():
-    torch.manual_seed(0)
-    network = CPN(CPNTable(backbone="mobilenet_v2", channels=32, shortcut="identity")).train()
-    images = torch.randn(4, 3, 48, 48)
-    points = 6 + 36 * torch.rand(4, 17, 2)
-    weights = torch.ones(4, 17)
-    weights[:, 4] = 0
-    labels = Crops(points, weights, 2 * weights.long())
-    # Targets whose spread is about 1 from the start, as the last batch normalisation's: quicker.
-    amplitude, steps = 6.0, 50
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0)
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-2 * min((step + 1) / 10, 1.0) * (1 - step / steps)
-        levels, refined = network.forward_all(images)
-        losses, _ = pose_loss(
-            TrainingHeatmaps(levels, refined),
-            labels,
-            PoseLossTable(),
-            stride=4,
-            amplitude=amplitude,
-        )
-        optimizer.zero_grad()
-        torch.stack([part.mean for part in losses.values()]).sum().backward()
-        optimizer.step()
-    found = decode(refined.detach(), DecodingTable(blur_kernel=1, amplitude=amplitude))
-    errors = (found.points_xy - points).norm(dim=-1)[weights > 0]
-    assert errors.mean() < 2.5  # pixels; a cell has four, and decoding alone misses by one
-    assert errors.max() < 6
-    assert found.confidences[weights > 0].min() > 0.3
