@@ -1,0 +1,123 @@
+"""Films through the pipeline: order, times, numbers, smoothing, and a detector that rests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from film_files import numbered, write_film
+
+from posepipe.core.poses import Poses
+from posepipe.errors import OptionError
+from posepipe.filming import follow
+from posepipe.io.films import Film, FilmOptions
+from posepipe.tracking.smoothing import SmoothingOptions
+from posepipe.tracking.tracker import TrackingOptions
+
+pytest.importorskip("av")
+K = 17
+SHAPE = np.random.default_rng(0).uniform(0, 1, (K, 2)) * [40, 100]
+
+
+class Walker:
+    """Stands in for a pipeline: one person who goes 5 px to the right from frame to frame.
+
+    Attributes:
+        detected: the ids of the frames in which it looked for people.
+        posed: those in which it was told where they are.
+    """
+
+    def __init__(self, confidence=lambda number: 0.9, noise=0.0):
+        self.detected, self.posed = [], []
+        self._confidence, self._noise = confidence, noise
+
+    def _poses(self, image, box=None):
+        number = image.id - 1
+        random = np.random.default_rng(number)
+        corner = np.array([5.0 * number, 20])
+        points = corner + SHAPE + random.normal(0, 1, (K, 2)) * self._noise
+        confidence = np.full((K, 1), self._confidence(number))
+        true_box = np.concatenate([corner, corner + np.array([40, 100])])
+        boxes = np.array([true_box if box is None else box])
+        keypoints = np.concatenate([points, confidence], axis=1)[None]
+        return Poses(image.id, keypoints, np.full(1, 0.8), boxes, np.full(1, 0.9))
+
+    def __call__(self, image):
+        self.detected.append(image.id)
+        return self._poses(image)
+
+    def poses(self, image, boxes_xyxy, *, scores=None):
+        self.posed.append(image.id)
+        [box] = boxes_xyxy
+        return self._poses(image, box)
+
+    def stream(self, images, *, workers, together):
+        for image in images:
+            yield image, self(image)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(write_film(tmp_path / "a.mp4", numbered(20)))
+
+
+def followed(path, walker, options=None, **how):
+    with Film(path, options or FilmOptions()) as film:
+        return list(follow(walker, film, **how))
+
+
+def test_frames_come_in_order_with_their_times(path):
+    frames = followed(path, Walker(), FilmOptions(start=0.5, every=2))
+    assert [frame.frame for frame in frames] == [5, 7, 9, 11, 13, 15, 17, 19]
+    assert [frame.seconds for frame in frames] == pytest.approx(
+        [n / 10 for n in range(5, 20, 2)], abs=0.002
+    )
+    assert [frame.poses.image_id for frame in frames] == [frame.image.id for frame in frames]
+    assert all(frame.poses.track_ids is None for frame in frames)
+    assert frames[0].image.read().shape == (48, 64, 3)
+
+
+def test_people_get_numbers(path):
+    frames = followed(path, Walker(), tracking=TrackingOptions())
+    assert {tuple(frame.poses.track_ids) for frame in frames} == {(1,)}
+
+
+def test_keypoints_are_smoothed_along_their_tracks(path):
+    how = {"tracking": TrackingOptions(), "smoothing": SmoothingOptions(cutoff=0.5, speed=1)}
+    rough = followed(path, Walker(noise=3), tracking=TrackingOptions())
+    smooth = followed(path, Walker(noise=3), **how)
+
+    def acceleration(frames):
+        points = np.array([frame.poses.keypoints[0, :, :2] for frame in frames])
+        return np.linalg.norm(np.diff(points, n=2, axis=0), axis=2).mean()
+
+    assert acceleration(smooth) < 0.5 * acceleration(rough)
+
+
+def test_the_detector_rests_while_poses_say_where_people_are(path):
+    walker = Walker()
+    frames = followed(path, walker, tracking=TrackingOptions(), detect_every=5)
+    assert walker.detected == [1, 6, 11, 16]
+    assert len(walker.posed) == 16
+    assert {tuple(frame.poses.track_ids) for frame in frames} == {(1,)}
+    for frame in frames:  # boxes go along with the poses
+        left = 5.0 * frame.frame
+        assert frame.poses.boxes_xyxy[0] == pytest.approx([left, 20, left + 40, 120], abs=2)
+
+
+def test_the_detector_looks_again_when_somebody_gets_lost(path):
+    walker = Walker(confidence=lambda number: 0.9 if number != 7 else 0.2)
+    followed(path, walker, tracking=TrackingOptions(), detect_every=10)
+    assert walker.detected == [1, 9, 19]  # after the doubtful frame, whose id is 8
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"smoothing": SmoothingOptions()}, "smoothing needs"),
+        ({"detect_every": 2}, "needs people who are followed"),
+        ({"detect_every": 0}, "got 0"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(path, how, message):
+    with pytest.raises(OptionError, match=message):
+        followed(path, Walker(), **how)
