@@ -1,33 +1,39 @@
-"""Detection networks: torchvision's FPN R-CNNs by name, and a compact one of our own.
+"""Detection networks: torchvision's FPN R-CNNs by name, and compact ones of our own.
 
 All are torchvision `GeneralizedRCNN`s, so one adapter (`posepipe.detection.torchvision`) runs them.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
+import torch
 import torchvision
 from msgspec import Meta
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops.poolers import initLevelMapper
 
 from posepipe.detection.cascade import BoxPredictor, CascadeRoIHeads, LaterStage
 from posepipe.errors import WeightsError
 from posepipe.networks.backbone import build_backbone
+from posepipe.networks.cspnext import PAFPN, CSPNeXt
 from posepipe.zoo.bounds import Boxes, Channels, Classes, Number
 from posepipe.zoo.recipe import Table
 from posepipe.zoo.weights import fit_state, read_state
 
 Architecture = Literal[
+    "fasterrcnn_cspnext_fpn",
     "fasterrcnn_mobilenet_v2_fpn",
     "fasterrcnn_mobilenet_v3_large_320_fpn",
     "fasterrcnn_mobilenet_v3_large_fpn",
@@ -36,20 +42,21 @@ Architecture = Literal[
     "maskrcnn_resnet50_fpn",
     "maskrcnn_resnet50_fpn_v2",
 ]
-_COMPACT = "fasterrcnn_mobilenet_v2_fpn"
+_COMPACT = ("fasterrcnn_cspnext_fpn", "fasterrcnn_mobilenet_v2_fpn")
+_WHOLE_STRIDES = 128  # pixels: twice the coarsest stride of all pyramids here
 
 
 class NetworkTable(Table, frozen=True):
     """The recipe's table ``[network]`` of a detector of the torchvision backend.
 
     Attributes:
-        architecture: torchvision's own name for it, or "fasterrcnn_mobilenet_v2_fpn", our compact
-            detector.
+        architecture: torchvision's own name for it, or one of our compact detectors,
+            "fasterrcnn_mobilenet_v2_fpn" and "fasterrcnn_cspnext_fpn".
         classes: number of classes, background included; person is class 1. torchvision's COCO
             weights have 91 (COCO's category ids), a detector of persons only has 2.
-        channels: channels of the compact detector's pyramid.
-        proposals: boxes per picture that the compact detector's head looks at.
-        cascade: the compact detector's: a further stage of box heads for each number, in the order
+        channels: channels of a compact detector's pyramid.
+        proposals: boxes per picture that a compact detector's head looks at.
+        cascade: a compact detector's: a further stage of box heads for each number, in the order
             of the stages, which is the IoU from which its RoIs count as objects; see
             `posepipe.detection.cascade`.
 
@@ -64,8 +71,10 @@ class NetworkTable(Table, frozen=True):
     cascade: Annotated[tuple[Number, ...], Meta(max_length=10)] = ()
 
     def __post_init__(self) -> None:
-        if self.cascade and self.architecture != _COMPACT:
-            raise ValueError(f"cascade is for {_COMPACT}, {self.architecture} has none")
+        if self.cascade and self.architecture not in _COMPACT:
+            raise ValueError(
+                f"cascade is for {' and '.join(_COMPACT)}, {self.architecture} has none"
+            )
         ious = list(self.cascade)
         if ious != sorted(ious) or not all(0 < iou < 1 for iou in ious):
             raise ValueError(f"cascade must be rising IoUs in (0, 1), got {ious}")
@@ -73,10 +82,11 @@ class NetworkTable(Table, frozen=True):
 
 def build_network(table: NetworkTable) -> GeneralizedRCNN:
     """A detection network with random weights, a mask head left out where there would be one."""
-    if table.architecture == _COMPACT:
+    if table.architecture in _COMPACT:
+        trunk = CSPNeXtFPN if table.architecture == "fasterrcnn_cspnext_fpn" else MobileNetV2FPN
         return compact_detector(
+            trunk(table.channels),
             classes=table.classes,
-            channels=table.channels,
             proposals=table.proposals,
             cascade=table.cascade,
         )
@@ -87,41 +97,53 @@ def build_network(table: NetworkTable) -> GeneralizedRCNN:
         network.roi_heads.mask_roi_pool = None
         network.roi_heads.mask_head = None
         network.roi_heads.mask_predictor = None
+    fix_roi_scales(network)
     return cast(GeneralizedRCNN, network)
 
 
+@torch.no_grad()
+def fix_roi_scales(network: GeneralizedRCNN) -> None:
+    """Tell RoIAlign the strides of the pyramid, in place.
+
+    torchvision's works them out from the first picture that it sees, and keeps them. Of a small
+    one, whose sides padding changes much, they come out wrong, and so would all boxes after it.
+    """
+    backbone: Any = network.backbone
+    pool: Any = network.roi_heads.box_roi_pool
+    training = {module: module.training for module in backbone.modules()}
+    features = backbone.eval()(torch.zeros(1, 3, _WHOLE_STRIDES, _WHOLE_STRIDES))
+    for module, was in training.items():
+        module.training = was
+    levels = [level for name, level in features.items() if name in pool.featmap_names]
+    pool.scales = [level.shape[-1] / _WHOLE_STRIDES for level in levels]
+    finest, coarsest = (round(-math.log2(pool.scales[place])) for place in (0, -1))
+    pool.map_levels = initLevelMapper(finest, coarsest, pool.canonical_scale, pool.canonical_level)
+
+
 def compact_detector(
+    backbone: CSPNeXtFPN | MobileNetV2FPN,
     *,
     classes: int,
-    channels: int,
     proposals: int,
     cascade: Sequence[float] = (),
-    imagenet_weights: Path | None = None,
 ) -> FasterRCNN:
-    """An FPN Faster or Cascade R-CNN on MobileNetV2 that runs on a CPU and fits into a repository.
+    """An FPN Faster or Cascade R-CNN that runs on a CPU and fits into a repository.
 
     FPN with RoIAlign as in CPN's section 3.1, at strides 8, 16, 32 and 64: the stride 4 level would
     cost more than the whole trunk. Anchors are upright, as people mostly are.
 
     Args:
+        backbone: trunk and pyramid.
         classes: number of classes, background included.
-        channels: channels of the pyramid.
         proposals: boxes per picture that reach the box head.
         cascade: the IoU of each further stage of box heads, as in `NetworkTable`.
-        imagenet_weights: safetensors file of torchvision's mobilenet_v2, or None.
-
-    Raises:
-        WeightsError: the weights are of another network.
     """
-    backbone = MobileNetV2FPN(channels)
-    if imagenet_weights is not None:
-        backbone.load_imagenet(imagenet_weights)
     anchors = AnchorGenerator(
         sizes=((20, 32), (52, 80), (128, 200), (320, 480)),
         aspect_ratios=((0.7, 1.4, 2.6),) * 4,  # height / width
     )
     pool = MultiScaleRoIAlign(featmap_names=["0", "1", "2"], output_size=7, sampling_ratio=2)
-    vector = 256
+    vector, channels = 256, backbone.out_channels
     network = FasterRCNN(
         backbone,
         rpn_anchor_generator=anchors,
@@ -141,7 +163,44 @@ def compact_detector(
             for iou in cascade
         ]
         network.roi_heads = CascadeRoIHeads(network.roi_heads, later)
+    fix_roi_scales(network)
     return network
+
+
+class CSPNeXtFPN(nn.Module):
+    """RTMDet's trunk and pyramid at strides 8, 16 and 32, and one more level.
+
+    Their normalisations are folded into the convolutions, as in the weights that they begin with.
+
+    Attributes:
+        out_channels: channels of every pyramid level.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.backbone = CSPNeXt(norm=False)
+        self.neck = PAFPN(self.backbone.channels[1:], channels, norm=False)
+        self.out_channels = channels
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        """The pyramid of (B, 3, H, W) images: levels "0", "1", "2" and "pool"."""
+        levels = self.neck(self.backbone(images)[1:])
+        pyramid = OrderedDict((str(place), level) for place, level in enumerate(levels))
+        pyramid["pool"] = F.max_pool2d(levels[-1], 1, 2)
+        return pyramid
+
+    @property
+    def stages(self) -> nn.ModuleList:
+        """The trunk's."""
+        return self.backbone.stages
+
+    def load_imagenet(self, file: Path) -> None:
+        """Take the weights of trunk and pyramid from an RTMDet's of `posepipe.detection.rtmdet`.
+
+        Raises:
+            WeightsError: the file is of another network.
+        """
+        fit_state(self, read_state(file), file, ignored=("head.",))
 
 
 class MobileNetV2FPN(nn.Module):
@@ -191,7 +250,7 @@ _CLASSIFIERS = ("fc.", "classifier.")
 
 def trunk_stages(network: GeneralizedRCNN) -> list[list[nn.Module]]:
     """The trunk's four stages, up to strides 4, 8, 16 and 32; a stem belongs to the first."""
-    if isinstance(network.backbone, MobileNetV2FPN):
+    if isinstance(network.backbone, MobileNetV2FPN | CSPNeXtFPN):
         return [[stage] for stage in network.backbone.stages]
     parts = dict(network.backbone.body.named_children())
     if "layer1" in parts:
@@ -205,13 +264,15 @@ def trunk_stages(network: GeneralizedRCNN) -> list[list[nn.Module]]:
 def load_imagenet(network: GeneralizedRCNN, file: Path) -> None:
     """Take the trunk's weights from a file of torchvision's classifier on the same trunk.
 
+    For CSPNeXt it is an RTMDet's file, which has the pyramid's, too.
+
     Raises:
         WeightsError: no such file, a damaged one, or one of another network.
     """
     if not file.is_file():
         raise WeightsError(f"no weights file {file}")
     backbone = network.backbone
-    if isinstance(backbone, MobileNetV2FPN):
+    if isinstance(backbone, MobileNetV2FPN | CSPNeXtFPN):
         backbone.load_imagenet(file)
         return
     state = {key.removeprefix("features."): value for key, value in read_state(file).items()}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -68,14 +68,12 @@ class RTMDetPreprocessing(Table, frozen=True):
 
     Attributes:
         long_side: what the picture's longer side becomes in the network, in pixels.
-        colour_order: of the network's channels.
         mean: RGB, subtracted from pixels in [0, 1].
         std: RGB, divides them then.
         fill: grey level in 0…255 with which pictures are padded at the right and at the bottom.
     """
 
     long_side: Side = 512
-    colour_order: Literal["rgb", "bgr"] = "bgr"
     mean: Rgb = (0.485, 0.456, 0.406)
     std: RgbDeviation = (0.229, 0.224, 0.225)
     fill: Annotated[int, Meta(ge=0, le=255)] = 114
@@ -227,7 +225,7 @@ class RTMDetDetector:
     def __call__(self, batch: Sequence[Prepared]) -> list[Candidates]:
         """The candidates of each picture; pictures that pad to the same shape run together."""
         found: list[Candidates] = [Candidates.none()] * len(batch)
-        for group in by_shape([_padded_shape(ready.pixels) for ready in batch]):
+        for group in by_shape([padded_shape(ready.pixels) for ready in batch]):
             members = [batch[position] for position in group]
             for position, candidates in zip(group, self._run(members), strict=True):
                 found[position] = candidates
@@ -235,7 +233,7 @@ class RTMDetDetector:
 
     @torch.inference_mode()
     def _run(self, batch: Sequence[Prepared]) -> list[Candidates]:
-        height, width = _padded_shape(batch[0].pixels)
+        height, width = padded_shape(batch[0].pixels)
         pixels = np.full((len(batch), height, width, 3), self._preprocessing.fill, np.uint8)
         for place, ready in zip(pixels, batch, strict=True):
             place[: ready.pixels.shape[0], : ready.pixels.shape[1]] = ready.pixels
@@ -266,17 +264,17 @@ class Normalised(nn.Module):
 
     def __init__(self, table: RTMDetPreprocessing) -> None:
         super().__init__()
-        self._bgr = table.colour_order == "bgr"
         for name, rgb in (("mean", table.mean), ("std", table.std)):
             self.register_buffer(name, 255 * torch.tensor(rgb), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The input, in the memory layout channels_last."""
         values = (pixels.float() - self.mean) / self.std
-        return (values.flip(-1) if self._bgr else values).permute(0, 3, 1, 2)
+        return values.permute(0, 3, 1, 2)
 
 
-def _padded_shape(pixels: npt.NDArray[np.uint8]) -> tuple[int, int]:
+def padded_shape(pixels: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    """Height and width of (h, w, 3) pixels, rounded up to whole strides of the coarsest level."""
     height, width = (-(-side // _LARGEST_STRIDE) * _LARGEST_STRIDE for side in pixels.shape[:2])
     return height, width
 

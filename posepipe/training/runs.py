@@ -17,11 +17,8 @@ from posepipe.io.coco import read_annotations
 from posepipe.io.findings import Finding
 from posepipe.training.checkpoint import Checkpoint
 from posepipe.training.datacheck import check_data, data_fingerprint
-from posepipe.training.detector.task import (
-    DetectorTask,
-    DetectorTrainingTable,
-    check_trainable,
-)
+from posepipe.training.detector.kinds import kind_of
+from posepipe.training.detector.task import DetectorTask, DetectorTrainingTable
 from posepipe.training.loop import Loop, LoopOptions
 from posepipe.training.order import check_batch
 from posepipe.training.pose.task import PoseTask
@@ -195,7 +192,7 @@ def prepared(
     if found.model.stage == "pose":
         table: TrainingTable = found.table("training", PoseTrainingTable)
     else:
-        check_trainable(found)
+        kind_of(found)
         table = found.table("training", DetectorTrainingTable)
     if not table.data:
         raise RecipeError(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from posepipe.detection.networks import compact_detector
+from posepipe.detection.networks import MobileNetV2FPN, compact_detector
 from posepipe.detection.torchvision import Preprocessing
 from posepipe.zoo.recipe import Recipe, load_recipe
 
@@ -43,7 +43,7 @@ def random_network() -> Callable[[], torch.nn.Module]:
 
     def make() -> torch.nn.Module:
         torch.manual_seed(4)
-        network = compact_detector(classes=5, channels=16, proposals=60)
+        network = compact_detector(MobileNetV2FPN(16), classes=5, proposals=60)
         # Random weights alone give equal scores everywhere; larger ones tell boxes apart.
         with torch.no_grad():
             network.roi_heads.box_predictor.cls_score.weight.mul_(30)

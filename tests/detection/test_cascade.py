@@ -11,7 +11,12 @@ from torchvision.ops import clip_boxes_to_image
 
 from posepipe.detection.candidates import Origin
 from posepipe.detection.cascade import box_stages, refined
-from posepipe.detection.networks import NetworkTable, build_network, compact_detector
+from posepipe.detection.networks import (
+    MobileNetV2FPN,
+    NetworkTable,
+    build_network,
+    compact_detector,
+)
 from posepipe.detection.torchvision import TorchvisionDetector
 
 ORIGIN = Origin("cascade", "torchvision", "")
@@ -21,7 +26,9 @@ ORIGIN = Origin("cascade", "torchvision", "")
 def network():
     """Three stages, each with its own random weights, large enough to tell boxes apart."""
     torch.manual_seed(0)
-    network = compact_detector(classes=3, channels=16, proposals=30, cascade=(0.6, 0.7)).eval()
+    network = compact_detector(
+        MobileNetV2FPN(16), classes=3, proposals=30, cascade=(0.6, 0.7)
+    ).eval()
     with torch.no_grad():
         for stage in box_stages(network.roi_heads):
             stage.box_predictor.cls_score.weight.mul_(30)
@@ -74,7 +81,7 @@ def test_each_stage_looks_at_the_boxes_of_the_one_before_and_scores_are_their_me
 
 
 def test_refined_boxes_are_decoded_cut_to_the_picture_and_carry_no_gradient():
-    coder = compact_detector(classes=2, channels=16, proposals=5).roi_heads.box_coder
+    coder = compact_detector(MobileNetV2FPN(16), classes=2, proposals=5).roi_heads.box_coder
     # Deltas are in tenths of the side for places and fifths of its logarithm for sizes.
     twice = 5 * math.log(2)
     deltas = torch.tensor([[5.0, 0, 0, 0] * 2, [0, 0, twice, 0] * 2], requires_grad=True)

@@ -38,6 +38,7 @@ _PARTS = {
     "main_conv": "main",
     "final_conv": "final",
 }
+_FIRST = "backbone.stages.0.0.conv.weight"
 # The spatial pyramid pooling names its two convolutions as a block does.
 _POOLING = {
     "backbone.stages.3.1.conv1.conv": "backbone.stages.3.1.reduce.conv",
@@ -73,8 +74,13 @@ def module_name(operation: str) -> str:
 def rtmdet_state(layers: Sequence[Convolution], table: RTMDetTable, source: Path) -> State:
     """The weights of our network out of a graph's convolutions.
 
+    The published networks take BGR; the channels of the first convolution change places, so that
+    ours takes RGB as all networks here.
+
     Raises:
         WeightsError: a convolution is missing, unknown or of another shape.
     """
     names = {layer.name: module_name(layer.name) for layer in layers}
-    return state_of_convolutions(RTMDet(table), layers, names, source)
+    state = state_of_convolutions(RTMDet(table), layers, names, source)
+    state[_FIRST] = state[_FIRST].flip(1).contiguous()
+    return state

@@ -1,4 +1,4 @@
-"""Detectors as a task of the training loop: the FPN R-CNN of CPN's section 3.1."""
+"""Detectors as a task of the training loop, such as the FPN R-CNN of CPN's section 3.1."""
 
 from __future__ import annotations
 
@@ -7,19 +7,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
+from posepipe.detection.backends import backend_of
 from posepipe.detection.candidates import DetectorTable
-from posepipe.detection.networks import (
-    NetworkTable,
-    load_imagenet,
-    trunk_stages,
-)
-from posepipe.detection.torchvision import UNUSED_HEADS, Preprocessing, build
 from posepipe.errors import RecipeError
 from posepipe.networks.devices import resolve_precision
 from posepipe.training.detector.batches import DetectionBatch, DetectionBatches
-from posepipe.training.detector.losses import DetectorLosses, picture_counts
+from posepipe.training.detector.kinds import kind_of
 from posepipe.training.detector.table import DetectorTrainingTable
 from posepipe.training.detector.validation import person_box_metrics
 from posepipe.training.pictures import picture_cache
@@ -60,7 +54,7 @@ class DetectorTask:
         """Build the network; the same seed gives the same weights.
 
         Args:
-            recipe: of a detector with ``backend = "torchvision"``.
+            recipe: of a detector of a backend in `posepipe.training.detector.kinds`.
             table: its ``[training]``.
             device: where it is trained.
             start: weights to begin with; None: the trunk's from `table.imagenet_weights` if there
@@ -70,32 +64,27 @@ class DetectorTask:
             RecipeError: another kind of recipe, or a wrong field.
             WeightsError: no such weights, damaged ones, or those of another network.
         """
-        detector = check_trainable(recipe)
+        self._kind = kind_of(recipe)
+        detector = recipe.table("detector", DetectorTable)
         if detector.batch_norm_eps == 0 and not table.frozen_norm:
             raise RecipeError(
                 f"{recipe.place}: batch_norm_eps = 0 divides by zero where a channel is constant "
                 "in a batch: set training.frozen_norm = true, or leave out detector.batch_norm_eps"
             )
         self._recipe, self._table, self._device = recipe, table, device
-        self._preprocessing = recipe.table("preprocessing", Preprocessing)
-        self._classes = recipe.table("network", NetworkTable).classes
-        self.network: GeneralizedRCNN = _built(recipe, table.seed)
+        self.network = _built(recipe, table.seed)
         if start is not None:
-            fit_state(self.network, read_state(start), start, ignored=UNUSED_HEADS)
+            fit_state(self.network, read_state(start), start, ignored=self._kind.unused)
         elif table.imagenet_weights:
-            load_imagenet(self.network, Path(table.imagenet_weights))
+            self._kind.load_trunk(self.network, Path(table.imagenet_weights))
         self.network.to(device).to(memory_format=torch.channels_last)
-        self.module: nn.Module = DetectorLosses(
-            self.network,
-            self._preprocessing,
-            table,
-            dtype=resolve_precision(table.precision, device),
-        ).to(device)
+        dtype = resolve_precision(table.precision, device)
+        self.module = self._kind.losses(self.network, recipe, table, dtype).to(device)
 
     def train_mode(self) -> None:
         """Put the network into training mode, but for frozen stages and frozen normalisations."""
         self.network.train()
-        for number, stage in enumerate(trunk_stages(self.network)):
+        for number, stage in enumerate(self._kind.stages(self.network)):
             for part in stage:
                 if number < self._table.frozen_stages:
                     part.eval().requires_grad_(False)
@@ -116,13 +105,13 @@ class DetectorTask:
         batches = DetectionBatches(
             read_detection_sets(
                 tables,
-                classes=self._classes,
+                classes=self._kind.classes(self._recipe),
                 cache=picture_cache(self._table.cache, processes=world),
                 skeleton=recipe_skeleton(self._recipe),
             ),
             [table.weight for table in tables],
             self._table,
-            self._preprocessing,
+            self._kind.sizes(self._recipe),
             device=self._device,
             rank=rank,
             world=world,
@@ -130,8 +119,8 @@ class DetectorTask:
         return batches(start)
 
     def counts(self, batch: DetectionBatch) -> dict[str, Tensor]:
-        """What each loss of a batch will be divided by: the number of its pictures."""
-        return picture_counts(batch)
+        """What each loss of a batch will be divided by, which the labels alone determine."""
+        return self._kind.counts(batch)
 
     def validate(self, network: nn.Module, folder: Path | None) -> dict[str, float]:
         """Person-box AP; see `person_box_metrics`.
@@ -144,23 +133,10 @@ class DetectorTask:
         )
 
 
-def check_trainable(recipe: Recipe) -> DetectorTable:
-    """The recipe's table ``[detector]``, if detectors like it can be trained here.
-
-    Raises:
-        RecipeError: they cannot, or a wrong field.
-    """
-    detector = recipe.table("detector", DetectorTable)
-    if recipe.model.stage != "detection" or detector.backend != "torchvision":
-        raise RecipeError(
-            f"{recipe.place}: only detectors of the torchvision backend can be "
-            "trained here; train detectron2's networks with detectron2 and use their weights"
-        )
-    return detector
-
-
-def _built(recipe: Recipe, seed: int) -> GeneralizedRCNN:
+def _built(recipe: Recipe, seed: int) -> nn.Module:
     """The network with random weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(recipe)
+        network = backend_of(recipe).build(recipe)
+    assert network is not None  # noqa: S101  # see `kind_of`
+    return network

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torchvision.models.detection._utils import BoxCoder, Matcher
 
 from posepipe.detection.cascade import box_stages, refined
-from posepipe.detection.networks import compact_detector
+from posepipe.detection.networks import MobileNetV2FPN, compact_detector
 from posepipe.detection.torchvision import Preprocessing
 from posepipe.training.detector.batches import DetectionBatch, Target
 from posepipe.training.detector.losses import (
@@ -51,7 +51,7 @@ def batch_of(*targets, side=128, seed=0):
 
 def small_network(classes=2, **fields):
     torch.manual_seed(0)
-    return compact_detector(classes=classes, channels=16, proposals=40, **fields).train()
+    return compact_detector(MobileNetV2FPN(16), classes=classes, proposals=40, **fields).train()
 
 
 def losses_of(batch, network=None, **fields):
