@@ -20,6 +20,7 @@ from posepipe.curation.paper import PaperTable
 from posepipe.detection.candidates import CandidatesTable, DetectorTable
 from posepipe.detection.native import tables as native
 from posepipe.detection.networks import NetworkTable
+from posepipe.detection.rtmdet import RTMDetPreprocessing, RTMDetTable
 from posepipe.detection.stage import PeopleTable, SuppressionTable
 from posepipe.detection.torchvision import Preprocessing
 from posepipe.pose.crops import PreprocessingTable
@@ -183,6 +184,8 @@ def test_a_recipe_has_known_tables_with_known_fields(name: str) -> None:
     known = dict(DETECTION_TABLES)
     if recipe.tables.get("detector", {}).get("backend") == "detectron2_native":
         known |= {"network": native.NetworkTable, "preprocessing": native.PreprocessingTable}
+    if recipe.tables.get("detector", {}).get("backend") == "rtmdet":
+        known |= {"network": RTMDetTable, "preprocessing": RTMDetPreprocessing}
     if recipe.model.stage == "pose":
         known = {**POSE_TABLES, "network": type(network_table(recipe))}
     assert set(recipe.tables) <= {"model", *known}
@@ -214,6 +217,8 @@ def test_a_models_name_says_what_it_is(name: str) -> None:
             assert input_size(recipe) in recipe.model.summary
     elif recipe.table("detector", DetectorTable).backend == "detectron2_native":
         assert name.startswith("detectron2-")  # the rest is tests/detection/test_published.py's
+    elif recipe.table("detector", DetectorTable).backend == "rtmdet":
+        assert name.startswith("person-detector-rtmdet-")
     else:
         architecture = recipe.table("network", NetworkTable).architecture
         last_words = architecture.replace("mobilenet_v2", "mobilenetv2").split("_")[1:]
