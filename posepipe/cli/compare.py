@@ -60,8 +60,8 @@ def compare(
 
     if json_file is not None:
         check_output(json_file, [first, *others, truth])
-    labels = read_coco(truth).people()
-    one = evaluation.compare(first, labels)
+    one = evaluation.compare(first, truth)
+    labels = read_coco(truth).people(skeleton=one.comparison.skeleton)
     said = {f"{first}: {line}": None for line in one.warnings}
     documents = []
     for path in others:

@@ -51,12 +51,15 @@ if TYPE_CHECKING:
 @click.option("--scores/--no-scores", default=True, help="Write scores.")
 @click.option("--workers", type=WORKERS, default=2, show_default=True, help="Threads.")
 @click.option("--strict", is_flag=True, help="Stop at the first bad picture or box.")
+@click.option(
+    "--model", help="Whose [skeleton] another program's poses have, if not COCO's person's."
+)
 @verbose_option
 @click.pass_obj
 def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options: Any) -> None:
     """Draw the skeletons of KPS.JSON, or the boxes of a BOXES.JSON, into copies of the pictures.
 
-    Orange is the person's own left side, blue the right. The paths of the drawn pictures go to
+    Orange is the body's own left side, blue the right. The paths of the drawn pictures go to
     stdout.
     """
     from posepipe.core.poses import Poses
@@ -71,7 +74,7 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
         boxes=options["boxes"],
         scores=options["scores"],
     )
-    items, problems, others, findings = _items(results, options["images"])
+    items, problems, others, findings = _items(results, options["images"], options["model"])
     report_findings(findings)
     if options["strict"] and problems:
         raise DocumentError(f"{results}: {problems[0]}")
@@ -110,11 +113,14 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
 
 
 def _items(
-    results: Path, images: Path | None
+    results: Path, images: Path | None, model: str | None
 ) -> tuple[list[tuple[ImageFile, Detections | Poses]], tuple[str, ...], int, tuple[Finding, ...]]:
     """The pictures with what was found in them; unsound boxes; how many of others; findings."""
+    from posepipe.core.skeleton import COCO_PERSON
     from posepipe.io.documents import read_boxes, read_keypoints
     from posepipe.io.result_list import read_results
+    from posepipe.zoo.recipe import load_recipe
+    from posepipe.zoo.skeleton import recipe_skeleton
 
     given = read_results(results)
     if given.holds_boxes:
@@ -125,7 +131,8 @@ def _items(
             boxes.other_categories,
             boxes.findings,
         )
-    keypoints = read_keypoints(given, images=images)
+    skeleton = COCO_PERSON if model is None else recipe_skeleton(load_recipe(model))
+    keypoints = read_keypoints(given, images=images, skeleton=skeleton)
     people = zip(keypoints.images, keypoints.poses, strict=True)
     return list(people), (), keypoints.other_categories, keypoints.findings
 

@@ -18,6 +18,7 @@ from posepipe.training.checkpoint import Progress
 from posepipe.training.metrics import METRICS_FILE, SAMPLES, read_rows
 from posepipe.training.run_folder import DataUsed, RunFolder, RunRecord
 from posepipe.zoo.recipe import WEIGHTS_FILE, Recipe, load_recipe, sha256_of
+from posepipe.zoo.skeleton import recipe_skeleton
 from posepipe.zoo.sources import RECIPE_FILE
 from posepipe.zoo.weights import State, read_state
 
@@ -190,6 +191,7 @@ def model_card(
                 "|---|---|",
                 f"| for | {stage} |",
                 f"| network | {network} |",
+                *_skeleton_rows(trained[0].recipe),
                 f"| size | {size / 1e6:.1f} MB, stored in half precision |",
                 f"| licence | {model['licence']} |",
             ]
@@ -206,6 +208,15 @@ def model_card(
     if options.notes:
         parts += ["## Limits", options.notes]
     return "\n\n".join(parts) + "\n"
+
+
+def _skeleton_rows(recipe: Recipe) -> list[str]:
+    """A row of the card about keypoints that are not those of COCO's person."""
+    skeleton = recipe_skeleton(recipe)
+    if "skeleton" not in recipe.tables:
+        return []
+    names = ", ".join(skeleton.keypoints)
+    return [f"| {skeleton.category} | {len(skeleton)} keypoints: {names} |"]
 
 
 def _mean_state(files: Sequence[Path]) -> State:

@@ -133,17 +133,21 @@ def labelled_document(
 
 
 def read_keypoints(
-    source: str | Path | ResultFile, *, images: str | Path | None = None
+    source: str | Path | ResultFile,
+    *,
+    images: str | Path | None = None,
+    skeleton: Skeleton = COCO_PERSON,
 ) -> KeypointsDocument:
     """The poses of a kps.json, or of another program's COCO keypoint results.
 
     Where another program's results have no file names, they are taken to be COCO's; no boxes: the
-    extent of the keypoints; no box scores: the poses' own; no skeleton: COCO's person.
+    extent of the keypoints; no box scores: the poses' own.
     Where all poses have the same category, it is a person's, whatever its id.
 
     Args:
         source: the JSON file, or what was read of it.
         images: the folder of the pictures, where the file does not say it or they have moved.
+        skeleton: what the keypoints are, where the file does not say it.
 
     Raises:
         DocumentError: not such a list, keypoints of another number than the skeleton's, poses of
@@ -161,16 +165,17 @@ def read_keypoints(
     folder = _existing_folder(images) if images else None
     of_people, others = _people_of(results)
     by_image: dict[int | str, list[ResultEntry]] = {}
+    skeletons: dict[int | str, Skeleton] = {}
     for place, entry in of_people:
-        _check_pose(entry, f"{path}: [{place}]")
-        of_image = by_image.setdefault(entry.image_id, [])
-        if of_image and _skeleton(of_image[0]) != _skeleton(entry):
+        own = entry.skeleton or skeleton
+        _check_pose(entry, own, f"{path}: [{place}]")
+        of_image = skeletons.setdefault(entry.image_id, own)
+        if of_image != own:
             raise DocumentError(
                 f"{path}: image {entry.image_id} has poses of several skeletons "
-                f"({_skeleton(of_image[0]).name}, {_skeleton(entry).name}): keep them in separate "
-                "files"
+                f"({of_image.name}, {own.name}): keep them in separate files"
             )
-        of_image.append(entry)
+        by_image.setdefault(entry.image_id, []).append(entry)
     files = []
     poses = []
     numbers = numbers_for(by_image)
@@ -178,7 +183,7 @@ def read_keypoints(
         name = people[0].file_name or (key if isinstance(key, str) else coco_file_name(key))
         root = folder or _root_of(people[0].image_root, path)
         files.append(ImageFile(numbers[key], root / name, name))
-        poses.append(_poses(numbers[key], people))
+        poses.append(_poses(numbers[key], people, skeletons[key]))
     first_root = next((people[0].image_root for people in by_image.values()), None)
     return KeypointsDocument(
         images=ImageSet(folder or _root_of(first_root, path), tuple(files)),
@@ -306,14 +311,14 @@ def _people_of(results: ResultFile) -> tuple[list[tuple[int, ResultEntry]], int]
     return people, len(results.entries) - len(people)
 
 
-def _check_pose(entry: ResultEntry, where: str) -> None:
+def _check_pose(entry: ResultEntry, skeleton: Skeleton, where: str) -> None:
     if entry.keypoints is None:
         raise DocumentError(f"{where} has no keypoints")
-    skeleton = _skeleton(entry)
     if len(entry.keypoints) != 3 * len(skeleton):
         raise DocumentError(
             f"{where}.keypoints has {len(entry.keypoints)} numbers, a {skeleton.name} has "
-            f"{3 * len(skeleton)}: x, y, confidence of {len(skeleton)} keypoints"
+            f"{3 * len(skeleton)}: x, y, confidence of {len(skeleton)} keypoints; name another "
+            "skeleton's model with --model"
         )
     if entry.score is None:
         raise DocumentError(f"{where} has no score")
@@ -347,7 +352,7 @@ def _origin(results: ResultFile) -> MadeBy | None:
         raise DocumentError(f"{results.path} is not {WHAT_BOXES}: {reason}") from None
 
 
-def _poses(image_id: int, people: Sequence[ResultEntry]) -> Poses:
+def _poses(image_id: int, people: Sequence[ResultEntry], skeleton: Skeleton) -> Poses:
     keypoints = np.array([person.keypoints for person in people]).reshape(len(people), -1, 3)
     boxes = [
         person.box_xyxy or (*points.min(axis=0), *points.max(axis=0))
@@ -360,9 +365,5 @@ def _poses(image_id: int, people: Sequence[ResultEntry]) -> Poses:
         np.array([person.score for person in people]),
         np.array(boxes),
         np.array(box_scores),
-        _skeleton(people[0]),
+        skeleton,
     )
-
-
-def _skeleton(entry: ResultEntry) -> Skeleton:
-    return entry.skeleton or COCO_PERSON

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from builders import DOG, annotation, annotation_file, image_entry
+from builders import DOG, annotation, annotation_file, image_entry, save_json
 from commands import content, error_of, posepipe
 from PIL import Image
 from safetensors.torch import load_file
@@ -170,6 +170,42 @@ def test_dogs_are_drawn_with_their_limbs(keypoints: Path, dogs: Path, tmp_path: 
         start, end = (points[DOG.keypoints.index(one), :2] for one in ("withers", "croup"))
         x, y = ((start + end) / 2).round().astype(int)
         assert np.abs(drawn[y, x] - plain[y, x]).max() > 50
+
+
+def test_results_of_another_program_are_dogs_where_a_model_says_so(
+    keypoints: Path, trained: Path, dogs: Path, tmp_path: Path
+) -> None:
+    kept = ("image_id", "category_id", "keypoints", "score", "file_name", "image_root")
+    plain = [{key: entry[key] for key in kept} for entry in content(keypoints)]
+    results = save_json(dogs.parent / "others.json", plain)
+    score, drawing = ("eval", results, "--annotations", dogs), ("draw", results, "-o", tmp_path)
+    for command in (score, drawing):
+        assert "a coco_person has 51" in error_of(posepipe(*command))
+    assert posepipe(*drawing, "--model", trained).exit_code == 0
+    assert len(list(tmp_path.glob("*.png"))) == DOGS
+    scored = posepipe(*score, "--model", trained)
+    assert scored.stdout == posepipe("eval", keypoints, "--annotations", dogs).stdout
+
+
+def test_every_command_for_poses_takes_those_of_dogs(
+    keypoints: Path, dogs: Path, tmp_path: Path
+) -> None:
+    assert posepipe("compare", keypoints, keypoints, "--annotations", dogs).exit_code == 0
+    explained = posepipe("eval", keypoints, "--annotations", dogs, "--explain")
+    assert explained.exit_code == 0, explained.output
+    again = tmp_path / "again.json"
+    rescored = posepipe("rescore", keypoints, "-o", again, "--rule", "box")
+    assert rescored.exit_code == 0, rescored.output
+    assert content(again)[0]["skeleton"] == content(keypoints)[0]["skeleton"]
+
+
+def test_a_packed_model_keeps_its_skeleton(trained: Path, keypoints: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "dog"
+    result = posepipe("models", "pack", trained, packed, "--licence", "for tests")
+    assert result.exit_code == 0, result.output
+    assert "| dog | 10 keypoints: nose, left_ear, " in (packed / "README.md").read_text()
+    assert recipe_skeleton(load_recipe(packed)) == recipe_skeleton(load_recipe(trained))
+    assert posepipe("models", "verify", packed).exit_code == 0
 
 
 def test_a_run_starts_with_a_model_of_other_keypoints_but_for_its_heads(
