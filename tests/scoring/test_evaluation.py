@@ -284,6 +284,18 @@ def test_results_of_another_skeleton_than_asked_for_are_refused(write, changes, 
         evaluate(results, write("annotations.json", truth), skeleton=wanted)
 
 
+def test_boxes_of_any_category_are_scored_as_those_of_people(write):
+    people, dogs = (world(2, skeleton=DOG, category_id=n) for n in (1, 7))
+    people["categories"][0] = {"id": 1, "name": "person"}
+    for label in people["annotations"]:
+        del label["keypoints"], label["num_keypoints"]
+    results = write("boxes.json", box_guesses(people))
+    card = evaluate_boxes(results, write("people.json", people))
+    assert 0 < card.ap < 1
+    truth = write("dogs.json", dogs)
+    assert evaluate_boxes(results, truth, skeleton=DOG) == card
+
+
 def test_results_of_several_skeletons_are_refused(write):
     puppy = dataclasses.replace(DOG, name="puppy")
     results = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from builders import annotation, annotation_file, image_entry, keypoints_xyv, save_picture
+from builders import DOG, annotation, annotation_file, image_entry, keypoints_xyv, save_picture
 
 from posepipe.errors import DocumentError, ImageError, RecipeError
 from posepipe.io.coco import read_annotations, read_instances
@@ -115,6 +115,21 @@ def test_all_sets_of_a_recipe_are_read(annotations, tmp_path):
     assert [len(s) for s in read_detection_sets([table])] == [2]
     with pytest.raises(ImageError, match="no such folder"):
         read_pose_sets([DataTable(annotations=table.annotations, images="none")], pseudo_weight=1)
+
+
+def test_a_skeleton_s_category_is_what_is_learnt(tmp_path):
+    categories = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
+    keypoints = [1.0, 2.0, 2] * 10
+    entries = [
+        annotation(1),
+        annotation(2, category_id=18, bbox=[1, 2, 3, 4], keypoints=keypoints, num_keypoints=10),
+    ]
+    path = annotation_file(tmp_path / "a.json", entries, categories=categories)
+    table = DataTable(annotations=str(path), images=str(tmp_path))
+    ((picture,),) = read_detection_sets([table], skeleton=DOG)
+    assert picture.boxes_xyxy.tolist() == [[1, 2, 4, 6]]
+    ((dog,),) = read_pose_sets([table], pseudo_weight=1, skeleton=DOG)
+    assert dog.keypoints_xy.tolist() == [[1, 2]] * 10
 
 
 def test_a_weight_below_0_is_refused(tmp_path):
