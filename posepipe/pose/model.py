@@ -136,20 +136,16 @@ def pose_model(
     )
 
 
-def build_pose_network(
-    recipe: Recipe, *, head: Head = "final", imagenet_weights: Path | None = None
-) -> PoseNetwork:
-    """The network of a pose recipe, with random weights or with a trunk's ImageNet weights.
+def build_pose_network(recipe: Recipe, *, head: Head = "final") -> PoseNetwork:
+    """The network of a pose recipe, with random weights.
 
     Args:
         recipe: the recipe; its ``[network] architecture`` says which network it is.
         head: "final" is the whole network; "global" is a CPN without its RefineNet, which predicts
             what GlobalNet predicts from P2.
-        imagenet_weights: safetensors file of the trunk's classifier, or None.
 
     Raises:
         RecipeError: the recipe is not of a pose network, or has a wrong field.
-        WeightsError: the ImageNet weights are of another network.
         OptionError: the network has no such head.
     """
     if recipe.model.stage != "pose":
@@ -158,7 +154,7 @@ def build_pose_network(
             "`posepipe models` lists which is which"
         )
     table = with_head(network_table(recipe), head)
-    network = build_network(table, imagenet_weights=imagenet_weights)
+    network = build_network(table)
     stride = recipe.table("decoding", DecodingTable).stride
     if stride != network.stride:
         raise RecipeError(

@@ -13,12 +13,13 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torchvision.models import mobilenet_v2
 
 from posepipe.errors import OptionError, RecipeError, TrainingError
 from posepipe.training.pose.task import PoseTask
 from posepipe.training.reports import Report
-from posepipe.training.runs import TrainOptions, check_run, train
+from posepipe.training.runs import TrainOptions, build_task, check_run, prepared, train
 from posepipe.training.samples import DataTable
 from posepipe.training.tables import PoseTrainingTable, with_data
 from posepipe.zoo.recipe import load_recipe, sha256_of
@@ -264,6 +265,24 @@ def test_a_pose_task_says_whether_its_losses_leave_parameters_out(
     learning = [parameter for parameter in task.network.parameters() if parameter.requires_grad]
     left_out = any(parameter.grad is None for parameter in learning)
     assert task.leaves_some_out == left_out == (levels == "none")
+
+
+def test_a_pose_task_begins_with_the_trunk_of_a_classifier(
+    tiny_recipe: Path, data: tuple[DataTable, ...], tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    classifier, file = mobilenet_v2(weights=None), tmp_path / "imagenet.safetensors"
+    save_file(classifier.state_dict(), file)
+    changes = (f"training.imagenet_weights={file}",)
+    recipe, table = prepared(tiny_recipe, TrainOptions(data=data, changes=changes))
+    task = build_task(recipe, table, device=torch.device("cpu"), start=None)
+    ours, theirs = task.network.backbone.state_dict(), classifier.features.state_dict()
+    assert torch.equal(ours["stages.0.0.0.weight"], theirs["0.0.weight"])
+    assert torch.equal(list(ours.values())[-2], theirs["17.conv.3.running_var"])
+    options = TrainOptions(data=data, changes=(*changes, "network.channels=16"))
+    recipe, table = prepared("hourglass-1-256x192", options)
+    with pytest.raises(RecipeError, match="this kind of network has no trunk with ImageNet"):
+        build_task(recipe, table, device=torch.device("cpu"), start=None)
 
 
 @pytest.mark.slow

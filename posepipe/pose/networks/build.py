@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
@@ -48,22 +47,22 @@ def network_table(recipe: Recipe) -> PoseNetworkTable:
     return msgspec.structs.replace(table, keypoints=len(skeleton))
 
 
-def build_network(table: PoseNetworkTable, *, imagenet_weights: Path | None = None) -> PoseNetwork:
-    """The network of a table, with random weights or with a trunk's ImageNet weights.
+def build_network(table: PoseNetworkTable) -> PoseNetwork:
+    """The network of a table, with random weights.
 
     Raises:
-        RecipeError, WeightsError, MissingDependencyError: see `build_backbone`.
+        RecipeError, MissingDependencyError: see `build_backbone`.
         TypeError: a table of no architecture.
     """
     match table:
         case CPNTable():
-            return CPN(table, imagenet_weights=imagenet_weights)
+            return CPN(table)
         case GlobalNetTable():
-            return GlobalNetOnly(table, imagenet_weights=imagenet_weights)
+            return GlobalNetOnly(table)
         case HourglassTable():
-            return StackedHourglass(table, imagenet_weights=imagenet_weights)
+            return StackedHourglass(table)
         case ResNetTable():
-            return DilatedResNet(table, imagenet_weights=imagenet_weights)
+            return DilatedResNet(table)
     raise TypeError(f"no network has a {type(table).__name__}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -74,17 +73,14 @@ class GlobalNetOnly(PoseNetwork):
 
     Args:
         table: the structure.
-        imagenet_weights: safetensors file of the trunk's classifier, or None for random weights.
 
     Raises:
-        RecipeError, WeightsError, MissingDependencyError: see `build_backbone`.
+        RecipeError, MissingDependencyError: see `build_backbone`.
     """
 
-    def __init__(self, table: GlobalNetTable, *, imagenet_weights: Path | None = None) -> None:
+    def __init__(self, table: GlobalNetTable) -> None:
         super().__init__()
-        self.backbone = build_backbone(
-            table.backbone, imagenet_weights, stride_in_1x1=table.stride_in_1x1
-        )
+        self.backbone = build_backbone(table.backbone, stride_in_1x1=table.stride_in_1x1)
         self.globalnet = _globalnet(table, self.backbone.channels)
         self.set_batch_norm(table)
 
@@ -104,17 +100,14 @@ class CPN(PoseNetwork):
 
     Args:
         table: the structure.
-        imagenet_weights: safetensors file of the trunk's classifier, or None for random weights.
 
     Raises:
-        RecipeError, WeightsError, MissingDependencyError: see `build_backbone`.
+        RecipeError, MissingDependencyError: see `build_backbone`.
     """
 
-    def __init__(self, table: CPNTable, *, imagenet_weights: Path | None = None) -> None:
+    def __init__(self, table: CPNTable) -> None:
         super().__init__()
-        self.backbone = build_backbone(
-            table.backbone, imagenet_weights, stride_in_1x1=table.stride_in_1x1
-        )
+        self.backbone = build_backbone(table.backbone, stride_in_1x1=table.stride_in_1x1)
         self.globalnet = _globalnet(table, self.backbone.channels)
         self.refinenet = RefineNet(
             channels=table.channels,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from posepipe.errors import WeightsError
 from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
 from posepipe.pose.networks.globalnet import conv_bn_relu
 from posepipe.pose.networks.outputs import TrainingHeatmaps
@@ -112,19 +110,10 @@ class StackedHourglass(PoseNetwork):
 
     Args:
         table: the structure.
-        imagenet_weights: must be None: there is no trunk that ImageNet weights would fit.
-
-    Raises:
-        WeightsError: there are ImageNet weights.
     """
 
-    def __init__(self, table: HourglassTable, *, imagenet_weights: Path | None = None) -> None:
+    def __init__(self, table: HourglassTable) -> None:
         super().__init__()
-        if imagenet_weights is not None:
-            raise WeightsError(
-                f"{imagenet_weights}: a stacked hourglass has no trunk for ImageNet weights; "
-                "leave them out"
-            )
         channels, keypoints, count = table.channels, table.keypoints, table.stages
         self.stem = nn.Sequential(
             nn.Conv2d(3, channels // 4, 7, stride=2, padding=3, bias=False),

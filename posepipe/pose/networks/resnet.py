@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from torch import Tensor, nn
@@ -53,18 +52,16 @@ class DilatedResNet(PoseNetwork):
 
     Args:
         table: the structure.
-        imagenet_weights: safetensors file of the trunk's classifier, or None for random weights.
 
     Raises:
-        RecipeError, WeightsError, MissingDependencyError: see `build_backbone`.
+        RecipeError, MissingDependencyError: see `build_backbone`.
     """
 
-    def __init__(self, table: ResNetTable, *, imagenet_weights: Path | None = None) -> None:
+    def __init__(self, table: ResNetTable) -> None:
         super().__init__()
         self.stride = table.stride
         self.backbone = build_backbone(
             table.backbone,
-            imagenet_weights,
             stride_in_1x1=table.stride_in_1x1,
             dilated_stages=DILATED_STAGES[table.dilated],
         )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from posepipe.errors import RecipeError, WeightsError
+from posepipe.errors import RecipeError
 from posepipe.pose.networks.hourglass import Hourglass, HourglassTable, StackedHourglass
 from posepipe.zoo.recipe import Recipe
 
@@ -70,11 +68,6 @@ def test_blocks_at_the_bottom_are_counted():
     ]
     # A block of 16 channels: 16*8 + 8*8*9 + 8*16 + 16 weights, and 2*(16 + 8 + 8) of its norms.
     assert per_bottom[1] - per_bottom[0] == 16 * 8 + 8 * 8 * 9 + 8 * 16 + 16 + 2 * (16 + 8 + 8)
-
-
-def test_imagenet_weights_fit_nowhere():
-    with pytest.raises(WeightsError, match=r"imagenet\.safetensors: a stacked hourglass has no"):
-        StackedHourglass(HourglassTable(channels=16), imagenet_weights=Path("imagenet.safetensors"))
 
 
 @pytest.mark.parametrize(
