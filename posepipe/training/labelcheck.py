@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from posepipe.core.skeleton import Skeleton
-from posepipe.io.coco import PERSON_ID, ImageEntry
+from posepipe.io.categories import keypoint_names, person_categories
+from posepipe.io.coco import ImageEntry, read_coco
 from posepipe.io.findings import EXAMPLES, Finding
 from posepipe.io.jsonfiles import decode, read_bytes
 from posepipe.io.schema import WHAT
@@ -57,9 +58,10 @@ def check_labels(path: Path, *, skeleton: Skeleton, keypoints: bool) -> CheckedL
     """What is wrong with the labels of people in an annotation file; other categories do not count.
 
     Fatal: no pictures, a picture's or annotation's id twice, a person in a picture that is not
-    listed, keypoints of another number or visibility, pseudo keypoints that there are not, a box
-    of negative size, and nobody to learn from. Warnings: a file name twice, a box without area (the
-    person is left out), a box or labelled keypoints that reach far out of the picture.
+    listed, other keypoint names than the skeleton's or another order of them, keypoints of another
+    number or visibility, pseudo keypoints that there are not, a box of negative size, and nobody to
+    learn from. Warnings: a file name twice, a box without area (the person is left out), a box or
+    labelled keypoints that reach far out of the picture.
 
     Args:
         path: the file.
@@ -71,7 +73,9 @@ def check_labels(path: Path, *, skeleton: Skeleton, keypoints: bool) -> CheckedL
         DocumentError: it cannot be read, or is no COCO file at all.
     """
     file = decode(read_bytes(path), _File, path=path, what=WHAT)
-    images, ids = file.images, _category_ids(file.categories, skeleton.category)
+    images = file.images
+    categories, _ = person_categories(read_coco(path).entries, skeleton, str(path))
+    ids = {category.id for category in categories}
     sizes = {image.id: image.size_wh for image in images}
     people = [person for person in file.annotations if person.category_id in ids]
     strangers = [
@@ -93,17 +97,13 @@ def check_labels(path: Path, *, skeleton: Skeleton, keypoints: bool) -> CheckedL
         *_misplaced(people, triples, sizes),
     ]
     found = findings_about(str(path), kinds)
+    found += keypoint_names(categories, skeleton, str(path), fatal=keypoints)
     if not images:
         found.append(Finding(True, str(path), "pictures", 0))
     elif not _anybody(people, visibility, keypoints=keypoints):
         what = "people with labelled keypoints" if keypoints else "people"
         found.append(Finding(keypoints, str(path), what, 0, len(file.annotations)))
     return CheckedLabels(images, tuple(found))
-
-
-class _Category(msgspec.Struct, frozen=True):
-    id: int
-    name: str
 
 
 class _Person(msgspec.Struct, frozen=True, gc=False):
@@ -119,11 +119,6 @@ class _Person(msgspec.Struct, frozen=True, gc=False):
 class _File(msgspec.Struct, frozen=True):
     images: tuple[ImageEntry, ...]
     annotations: tuple[_Person, ...] = ()
-    categories: tuple[_Category, ...] = ()
-
-
-def _category_ids(categories: Sequence[_Category], wanted: str) -> set[int]:
-    return {c.id for c in categories if c.name == wanted} if categories else {PERSON_ID}
 
 
 def _twice(values: Iterable[int | str]) -> list[str]:

@@ -252,3 +252,24 @@ def test_a_fingerprint_tells_a_changed_file_and_a_changed_picture(make_set, tmp_
         data_fingerprint([table])
     make_set("a", [annotation(1)])
     assert data_fingerprint([table])[0].sha256 != before.sha256
+
+
+def test_keypoints_that_the_file_names_in_another_order_are_not_learnt(make_set):
+    names = list(COCO_PERSON.keypoints)
+    names[1], names[2] = names[2], names[1]
+    table = make_set("a", categories=[{"id": 1, "name": "person", "keypoints": names}])
+    (problem,) = lines([table])
+    assert problem[0]
+    assert "that are in another order than coco_person's: 2 of 17 (2: right_eye" in problem[1]
+    assert not any(fatal for fatal, _ in lines([table], keypoints=False))
+
+
+def test_all_categories_with_the_skeleton_s_keypoints_are_learnt(make_set):
+    names = list(COCO_PERSON.keypoints)
+    alike = [{"id": n, "name": f"kind {n}", "keypoints": names} for n in (4, 5)]
+    entries = [annotation(n, n, category_id=n + 3) for n in (1, 2)]
+    assert lines([make_set("a", entries, categories=alike)]) == []
+    strange = [{**one, "keypoints": names[1:]} for one in alike]
+    assert (True, "people with labelled keypoints: 0 of 2") in lines(
+        [make_set("b", entries, categories=strange)]
+    )
