@@ -37,8 +37,7 @@ from posepipe.io.images import ImageFile
 from posepipe.io.inputs import Colour, Picture, Pictures, find_pictures, is_live, one_picture
 from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
 from posepipe.options import DetectionOptions, PoseOptions
-from posepipe.pose.model import load_pose_model
-from posepipe.pose.stage import PoseStage
+from posepipe.pose.loading import PoseEstimator, load_pose_stage
 from posepipe.runtime.both import run_through_both
 from posepipe.runtime.local import Outcome, run
 from posepipe.scoring.oks import without_duplicates
@@ -91,7 +90,7 @@ class Pipeline:
         resolve_precision(precision, resolve_device(device))
         self._loading = threading.Lock()
         self._detection_stage: DetectionStage | None = None
-        self._pose_stage: PoseStage | None = None
+        self._pose_stage: PoseEstimator | None = None
 
     def load(self) -> Pipeline:
         """The same pipeline, both stages loaded.
@@ -117,7 +116,7 @@ class Pipeline:
             return self._detection_stage
 
     @property
-    def pose_stage(self) -> PoseStage:
+    def pose_stage(self) -> PoseEstimator:
         """The second stage: pictures with detections to poses, with the detections' scores.
 
         Raises:
@@ -276,7 +275,7 @@ class Pipeline:
         return as_written(found)
 
     @property
-    def both_stages(self) -> tuple[DetectionStage, PoseStage]:
+    def both_stages(self) -> tuple[DetectionStage, PoseEstimator]:
         """Both stages, the first of which finds what the second one is for.
 
         Raises:
@@ -404,19 +403,16 @@ def _load_detection(options: DetectionOptions, *, device: str, precision: str) -
     return DetectionStage(detectors, settings)
 
 
-def _load_pose(options: PoseOptions, *, device: str, precision: str) -> PoseStage:
-    models = [
-        load_pose_model(
-            model,
-            weights=options.weights,
-            head=options.head,
-            changes=options.recipe_changes,
-            device=device,
-            precision=precision,
-        )
-        for model in options.models
-    ]
-    return PoseStage(models, batch_size=options.batch_size)
+def _load_pose(options: PoseOptions, *, device: str, precision: str) -> PoseEstimator:
+    return load_pose_stage(
+        options.models,
+        weights=options.weights,
+        head=options.head,
+        changes=options.recipe_changes,
+        device=device,
+        precision=precision,
+        batch_size=options.batch_size,
+    )
 
 
 def _changes(changes: tuple[str, ...]) -> dict[str, object]:

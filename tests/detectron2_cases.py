@@ -17,7 +17,7 @@ from torch import nn
 
 from posepipe.detection.native.tables import NetworkTable, PreprocessingTable
 
-ANSWERS = Path(__file__).parent / "detection" / "native" / "detectron2.npz"
+ANSWERS = Path(__file__).parent / "detection" / "native" / "detectron2.safetensors"
 SIZES_HW = ((96, 128), (107, 161), (60, 215))
 PREPROCESSING = PreprocessingTable(short_side=96, long_side=160)
 Answer = tuple[np.ndarray, np.ndarray, np.ndarray]

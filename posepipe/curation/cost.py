@@ -13,6 +13,7 @@ from posepipe.detection.backends import backend_of
 from posepipe.detection.candidates import Origin
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.model import build_pose_network
+from posepipe.pose.networks.build import backend_of as pose_backend
 from posepipe.zoo.recipe import Recipe
 
 _PICTURE_WH = (640, 480)  # a picture for detectors
@@ -34,7 +35,9 @@ class Cost:
 
 
 def model_cost(recipe: Recipe) -> Cost | None:
-    """What a recipe's network costs: a crop's pass, or a 4:3 picture's; None for detectron2.
+    """What a recipe's network costs: a crop's pass, or a 4:3 picture's.
+
+    None for networks that another library builds: detectron2's, and those in files.
 
     A detector's second stage costs according to how many boxes it looks at; with the random
     weights used here that is about as many as the recipe allows.
@@ -42,7 +45,9 @@ def model_cost(recipe: Recipe) -> Cost | None:
     Raises:
         RecipeError: the recipe has a wrong field.
     """
-    return _pose_cost(recipe) if recipe.model.stage == "pose" else _detector_cost(recipe)
+    if recipe.model.stage == "detection":
+        return _detector_cost(recipe)
+    return None if pose_backend(recipe) else _pose_cost(recipe)
 
 
 def _pose_cost(recipe: Recipe) -> Cost:

@@ -8,6 +8,7 @@ pixel centres. Encoding and decoding live side by side so that they cannot disag
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +21,10 @@ from posepipe.zoo.recipe import Table
 class DecodingTable(Table, frozen=True):
     """The recipe's table ``[decoding]``: how keypoints are read off heatmaps.
 
+    This is CPN's; those of other networks are in `posepipe.pose.codecs`.
+
     Attributes:
+        codec: whose convention it is.
         stride: crop pixels per heatmap cell.
         amplitude: the peak that training's targets had (the public CPN code bases: 255).
         flip: average with the heatmaps of the mirror image (CPN, section 4.1, "Testing Details").
@@ -31,6 +35,7 @@ class DecodingTable(Table, frozen=True):
         clamp_confidence: keep confidences in [0, 1]; the public CPN code bases do not.
     """
 
+    codec: Literal["cpn"] = "cpn"
     stride: Count = 4
     amplitude: Factor = 1.0
     flip: bool = True

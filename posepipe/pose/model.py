@@ -11,18 +11,27 @@ import torch
 from torch import Tensor, nn
 
 from posepipe.core.skeleton import Skeleton
-from posepipe.errors import RecipeError
+from posepipe.errors import OptionError, RecipeError, WeightsError
 from posepipe.networks.devices import resolve_device, resolve_precision
+from posepipe.pose.codecs.base import Codec, Response
+from posepipe.pose.codecs.choose import AnyDecodingTable, codec_of, decoding_table
+from posepipe.pose.codecs.simcc import SimCCTable
 from posepipe.pose.crops import PreprocessingTable, network_input
-from posepipe.pose.heatmaps import DecodingTable, mirror_back
 from posepipe.pose.networks.base import PoseNetwork
-from posepipe.pose.networks.build import Head, build_network, network_table, with_head
+from posepipe.pose.networks.build import (
+    Head,
+    backend_of,
+    build_network,
+    network_table,
+    with_head,
+)
+from posepipe.pose.networks.onnx import OnnxNetwork, OnnxTable
 from posepipe.zoo.recipe import Recipe, load_recipe
 from posepipe.zoo.skeleton import recipe_skeleton
 from posepipe.zoo.weights import find_weights, fit_state, read_state
 
-# What of a pose model's recipe has a say in its poses.
-_TABLES = ("skeleton", "network", "preprocessing", "decoding")
+RECIPE_TABLES = ("skeleton", "network", "preprocessing", "decoding")
+"""What of a pose model's recipe has a say in its poses."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +40,10 @@ class PoseModel:
 
     Attributes:
         name: the recipe's.
-        network: images (B, 3, H, W) to heatmaps (B, K, h, w), in evaluation mode, on `device`.
+        network: images (B, 3, H, W) to heatmaps (B, K, h, w), or to what else its codec reads, in
+            evaluation mode, on `device`.
         preprocessing: how crops are made and normalised.
-        decoding: how keypoints are read off heatmaps.
+        decoding: how keypoints are read off what the network gives.
         skeleton: what the K keypoints are.
         device: where the network lies.
         dtype: the number format of its convolutions.
@@ -43,37 +53,53 @@ class PoseModel:
     name: str
     network: nn.Module
     preprocessing: PreprocessingTable
-    decoding: DecodingTable
+    decoding: AnyDecodingTable
     skeleton: Skeleton
     device: torch.device
     dtype: torch.dtype
     weights_sha256: str = ""
 
+    @property
+    def codec(self) -> Codec:
+        """What reads keypoints off the network's response."""
+        return codec_of(self.decoding)
+
     @torch.inference_mode()
-    def heatmaps(self, pixels: Tensor, *, flip: bool) -> Tensor:
-        """Heatmaps (B, K, h, w) float32 on the model's device, of (B, h, w, 3) uint8 RGB crops.
+    def respond(self, pixels: Tensor, *, flip: bool) -> Response:
+        """What the network says, in float32 on the model's device, of (B, h, w, 3) uint8 RGB crops.
 
         Args:
             pixels: crops of the model's input size, on any device; B = 0 is legal.
-            flip: average with the heatmaps of the mirrored crops (CPN, section 4.1).
-        """
-        if len(pixels) == 0:
-            width, height = self.preprocessing.input_size_wh
-            stride = self.decoding.stride
-            shape = (0, len(self.skeleton), height // stride, width // stride)
-            return torch.zeros(shape, device=self.device)
-        images = network_input(pixels.to(self.device, non_blocking=True), self.preprocessing)
-        maps = self._run(images)
-        if flip:
-            mirrored = self._run(images.flip(-1).contiguous(memory_format=torch.channels_last))
-            maps = (maps + mirror_back(mirrored, self.skeleton.mirrored)) / 2
-        return maps
+            flip: average with the response to the mirrored crops (CPN, section 4.1).
 
-    def _run(self, images: Tensor) -> Tensor:
+        Raises:
+            WeightsError: the network does not give what its codec reads.
+        """
+        size_wh, codec = self.preprocessing.input_size_wh, self.codec
+        if len(pixels) == 0:
+            nowhere = torch.zeros((0, len(self.skeleton), 2), device=self.device)
+            return codec.encode(nowhere, size_wh)
+        images = network_input(pixels.to(self.device, non_blocking=True), self.preprocessing)
+        response = self._run(images)
+        fault = codec.check(response, len(self.skeleton), size_wh)
+        if fault:
+            raise WeightsError(f"the network of {self.name} {fault}")
+        if not flip:
+            return response
+        mirrored = self._run(images.flip(-1).contiguous(memory_format=torch.channels_last))
+        back = codec.flip(mirrored, self.skeleton.mirrored)
+        return codec.average([response, back], [codec, codec])
+
+    def heatmaps(self, pixels: Tensor, *, flip: bool) -> Tensor:
+        """The heatmaps (B, K, h, w) of a network that gives heatmaps: see `respond`."""
+        return self.respond(pixels, flip=flip)[0]
+
+    def _run(self, images: Tensor) -> Response:
         lower = self.dtype != torch.float32
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=lower):
-            maps: Tensor = self.network(images)
-        return maps.float()
+            given = self.network(images)
+        parts = given if isinstance(given, tuple) else (given,)
+        return tuple(part.float() for part in parts)
 
 
 def load_pose_model(
@@ -99,13 +125,27 @@ def load_pose_model(
         RecipeError: no such model, or its recipe has a wrong field.
         WeightsError: its weights are missing, damaged or of another network.
         OptionError: the device, the precision or the head is not to be had here.
+        MissingDependencyError: it is an ONNX file and onnxruntime is not installed.
     """
-    recipe = load_recipe(name_or_path).with_changes(changes, known=_TABLES)
+    recipe = load_recipe(name_or_path).with_changes(changes, known=RECIPE_TABLES)
+    if backend_of(recipe) == "onnx":
+        return _load_onnx(recipe, weights, head=head, device=device, precision=precision)
     network = build_pose_network(recipe, head=head)
     path, digest = find_weights(recipe, weights)
     unused = ("refinenet.",) if head == "global" else ()
     fit_state(network, read_state(path), path, ignored=unused)
     return pose_model(recipe, network, device=device, precision=precision, weights_sha256=digest)
+
+
+def _load_onnx(
+    recipe: Recipe, weights: str | Path | None, *, head: Head, device: str, precision: str
+) -> PoseModel:
+    if head != "final" or precision not in ("auto", "fp32"):
+        raise OptionError(f"model {recipe.name!r} is an ONNX file and runs as it was exported")
+    table, where = recipe.table("network", OnnxTable), resolve_device(device)
+    path, digest = find_weights(recipe, weights)
+    network = OnnxNetwork(path, outputs=table.outputs, device=where)
+    return pose_model(recipe, network, device=device, precision="fp32", weights_sha256=digest)
 
 
 def pose_model(
@@ -128,7 +168,7 @@ def pose_model(
         name=recipe.name,
         network=network.eval().requires_grad_(False),
         preprocessing=recipe.table("preprocessing", PreprocessingTable),
-        decoding=recipe.table("decoding", DecodingTable),
+        decoding=decoding_table(recipe),
         skeleton=recipe_skeleton(recipe),
         device=where,
         dtype=resolve_precision(precision, where),
@@ -148,14 +188,18 @@ def build_pose_network(recipe: Recipe, *, head: Head = "final") -> PoseNetwork:
         RecipeError: the recipe is not of a pose network, or has a wrong field.
         OptionError: the network has no such head.
     """
-    if recipe.model.stage != "pose":
+    backend = backend_of(recipe)
+    if backend:
         raise RecipeError(
-            f"model {recipe.name!r} is for {recipe.model.stage}, not for poses: "
-            "`posepipe models` lists which is which"
+            f"model {recipe.name!r} is run by {backend} as it is: it cannot be trained, averaged "
+            "with crop networks or measured here"
         )
     table = with_head(network_table(recipe), head)
     network = build_network(table)
-    stride = recipe.table("decoding", DecodingTable).stride
+    decoding = decoding_table(recipe)
+    if isinstance(decoding, SimCCTable):
+        raise RecipeError(f"{recipe.name}: its network gives heatmaps, decoding.codec is 'simcc'")
+    stride = decoding.stride
     if stride != network.stride:
         raise RecipeError(
             f"{recipe.name}: decoding.stride is {stride}, the network's heatmaps have stride "

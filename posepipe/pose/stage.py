@@ -5,20 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.errors import OptionError
 from posepipe.io.images import ImageFile
+from posepipe.pose.codecs.choose import codec_of
 from posepipe.pose.crops import Crops, cut_crops
-from posepipe.pose.heatmaps import CropKeypoints, decode
+from posepipe.pose.heatmaps import CropKeypoints, DecodingTable
 from posepipe.pose.model import PoseModel
 
 _CropKind = tuple[tuple[int, int], tuple[int, int, int], bool, str]
@@ -45,7 +46,7 @@ class PoseStage:
     Args:
         models: their heatmaps are averaged (the paper's CPN+, tables 9 and 10), after each is
             scaled to the first one's amplitude and size. They may differ in everything but
-            the keypoints, the crop's shape, its margins and kind of window.
+            the keypoints, the codec, the crop's shape, its margins and kind of window.
         batch_size: crops per pass of the network; formed across pictures.
 
     Raises:
@@ -121,17 +122,7 @@ class PoseStage:
         parts = max(1, math.ceil(count / self.batch_size))
         starts = [count * part // parts for part in range(parts + 1)]
         found = [
-            decode(
-                self._average(
-                    [
-                        model.heatmaps(
-                            pixels[_crop_kind(model)][start:end], flip=self.decoding.flip
-                        )
-                        for model in self.models
-                    ]
-                ),
-                self.decoding,
-            )
+            self._decoded({kind: part[start:end] for kind, part in pixels.items()})
             for start, end in itertools.pairwise(starts)
         ]
         return CropKeypoints(
@@ -139,23 +130,37 @@ class PoseStage:
             torch.cat([part.confidences for part in found]),
         )
 
-    def _average(self, heatmaps: Sequence[Tensor]) -> Tensor:
-        """The mean of the models' heatmaps in the size and amplitude of the first one's."""
-        if len(heatmaps) == 1:
-            return heatmaps[0]
-        shape_hw = heatmaps[0].shape[-2:]
-        total = torch.zeros_like(heatmaps[0])
-        for maps, model in zip(heatmaps, self.models, strict=True):
-            if maps.shape[-2:] != shape_hw:
-                maps = F.interpolate(maps, size=shape_hw, mode="bilinear", align_corners=False)
-            total += maps.to(total.device) * (self.decoding.amplitude / model.decoding.amplitude)
-        return total / len(heatmaps)
+    def _decoded(self, pixels: Mapping[_CropKind, Tensor]) -> CropKeypoints:
+        """The keypoints of some crops, by the mean of what all networks say."""
+        first = self.models[0]
+        codec = codec_of(self.decoding)
+        responses = [
+            model.respond(pixels[_crop_kind(model)], flip=self.decoding.flip)
+            for model in self.models
+        ]
+        mean = codec.average(responses, [model.codec for model in self.models])
+        return codec.decode(mean, first.preprocessing.input_size_wh)
 
 
 def _crop_kind(model: PoseModel) -> _CropKind:
     """What a model's crops depend on; models that agree in it share them."""
     table = model.preprocessing
     return table.input_size_wh, table.fill, table.antialias, table.window
+
+
+# Where a response's cells and bins lie.
+_MEASURES = ("stride", "cells", "bins_per_pixel")
+
+
+def _must_agree(model: PoseModel) -> dict[str, object]:
+    """What only CPN's codec brings from one model's measure to another's."""
+    if isinstance(model.decoding, DecodingTable):
+        return {}
+    table = msgspec.to_builtins(model.decoding)
+    return {
+        "input_size_wh": model.preprocessing.input_size_wh,
+        **{f"decoding.{name}": table[name] for name in _MEASURES if name in table},
+    }
 
 
 def _check_compatible(first: PoseModel, other: PoseModel) -> None:
@@ -167,9 +172,13 @@ def _check_compatible(first: PoseModel, other: PoseModel) -> None:
             "margins_xy": table.margins_xy,
             "window": table.window,
             "skeleton": model.skeleton,
+            "codec": model.decoding.codec,
+            **_must_agree(model),
         }
 
-    for (name, mine), theirs in zip(traits(first).items(), traits(other).values(), strict=True):
+    theirs_of = traits(other)
+    for name, mine in traits(first).items():
+        theirs = theirs_of.get(name)
         if mine != theirs:
             raise OptionError(
                 f"models {first.name!r} and {other.name!r} cannot be averaged: they differ in "

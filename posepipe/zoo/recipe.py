@@ -39,8 +39,8 @@ Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]*$", max_length=64)]
 Share = Annotated[float, msgspec.Meta(gt=0, lt=100)]
 WEIGHTS_FILE = "weights.safetensors"
 # Other programs' files, in the order in which they are looked for; read by `posepipe.zoo.weights`.
-WEIGHTS_FILES = (WEIGHTS_FILE, "weights.pth", "weights.pkl")
-SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
+WEIGHTS_FILES = (WEIGHTS_FILE, "weights.pth", "weights.pkl", "weights.onnx", "weights.zip")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl", ".onnx", ".zip")
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

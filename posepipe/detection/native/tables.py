@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from posepipe.zoo.bounds import Channels, Deviation, Number
+from posepipe.zoo.bounds import Channels, Count, Deviation, Number
 from posepipe.zoo.recipe import Table
 
 Positive = Channels
@@ -43,13 +43,13 @@ class NetworkTable(Table, frozen=True):
     architecture: Literal["faster_rcnn", "cascade_rcnn", "retinanet"] = "faster_rcnn"
     features: Literal["fpn", "c4", "dc5"] = "fpn"
     depth: Literal[50, 101, 152] = 50
-    groups: Positive = 1
-    width_per_group: Positive = 64
-    trunk_channels: Positive = 256
+    groups: Count = 1
+    width_per_group: Count = 64
+    trunk_channels: Channels = 256
     stride_in_1x1: bool = True
-    classes: Positive = 80
-    channels: Positive = 256
-    hidden: Positive = 1024
+    classes: Channels = 80
+    channels: Channels = 256
+    hidden: Channels = 1024
     unused_head: Literal["", "mask", "keypoint"] = ""
 
     def __post_init__(self) -> None:

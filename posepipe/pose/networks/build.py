@@ -7,11 +7,13 @@ from typing import Literal, get_args
 import msgspec
 
 from posepipe.errors import OptionError, RecipeError
+from posepipe.pose.keypoint_rcnn import KeypointRCNNTable
 from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
 from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable
 from posepipe.pose.networks.hourglass import HourglassTable, StackedHourglass
+from posepipe.pose.networks.onnx import OnnxTable
 from posepipe.pose.networks.resnet import DilatedResNet, ResNetTable
-from posepipe.zoo.recipe import Recipe
+from posepipe.zoo.recipe import Recipe, Table
 from posepipe.zoo.skeleton import recipe_skeleton
 
 Head = Literal["final", "global"]
@@ -21,6 +23,30 @@ TABLES: dict[str, type[PoseNetworkTable]] = {
     "hourglass": HourglassTable,
     "resnet": ResNetTable,
 }
+
+
+BACKENDS: dict[str, type[Table]] = {"onnx": OnnxTable, "torchvision": KeypointRCNNTable}
+"""Whose networks a recipe's ``[network] backend`` can name, besides those of this package."""
+
+
+def backend_of(recipe: Recipe) -> str:
+    """What runs a pose recipe's network: a name of `BACKENDS`, or "" for those of this package.
+
+    Raises:
+        RecipeError: the recipe is not for poses, or names another backend.
+    """
+    if recipe.model.stage != "pose":
+        raise RecipeError(
+            f"model {recipe.name!r} is for {recipe.model.stage}, not for poses: "
+            "`posepipe models` lists which is which"
+        )
+    given = recipe.tables.get("network", {})
+    name = given.get("backend", "") if isinstance(given, dict) else ""
+    if name and name not in BACKENDS:
+        raise RecipeError(
+            f"{recipe.place}, [network]: no backend {name!r}; there are: {', '.join(BACKENDS)}"
+        )
+    return str(name)
 
 
 def network_table(recipe: Recipe) -> PoseNetworkTable:

@@ -20,7 +20,6 @@ from posepipe.drawing.save import save_image
 from posepipe.drawing.style import DrawStyle
 from posepipe.io.coco import Annotations, image_files, labelled_boxes, read_annotations
 from posepipe.pose.crops import cut_crops
-from posepipe.pose.heatmaps import decode
 from posepipe.pose.model import PoseModel
 from posepipe.pose.stage import PoseStage
 from posepipe.runtime.streams import batched, prefetch
@@ -106,8 +105,8 @@ def draw_crops(model: PoseModel, samples: Sequence[PoseSample], path: Path) -> N
     for sample in samples[:: -(-len(samples) // _MOST_CROPS)]:
         detections = Detections(0, sample.box_xyxy[None].astype(np.float32), np.ones(1, np.float32))
         crops = cut_crops(sample.read(), detections, model.preprocessing)
-        maps = model.heatmaps(torch.from_numpy(crops.pixels), flip=model.decoding.flip)
-        found = decode(maps, model.decoding)
+        response = model.respond(torch.from_numpy(crops.pixels), flip=model.decoding.flip)
+        found = model.codec.decode(response, model.preprocessing.input_size_wh)
         true_xy = Affine(crops.to_image[0]).inverse.apply(sample.keypoints_xy)
         columns.append(
             np.concatenate(

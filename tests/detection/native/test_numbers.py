@@ -21,6 +21,7 @@ from detectron2_cases import (
     fill,
     real_answers,
 )
+from safetensors.numpy import load_file
 
 from posepipe.core.boxes import clip
 from posepipe.core.suppression import Suppression, suppress
@@ -78,7 +79,7 @@ def in_the_picture(found: Candidates, image: np.ndarray) -> Answer:
 @pytest.mark.parametrize("name", CASES)
 def test_boxes_before_nms_are_detectron2s(name: str) -> None:
     detector = detector_of(CASES[name])
-    answers = np.load(ANSWERS)
+    answers = load_file(ANSWERS)
     for place, image in enumerate(PICTURES):
         [candidates] = detector([detector.prepare(image)])
         found = in_the_picture(candidates, image)
@@ -99,7 +100,7 @@ def test_boxes_before_nms_are_detectron2s(name: str) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_the_real_one_still_says_so(name: str) -> None:
     detector = detector_of(CASES[name])
-    answers = np.load(ANSWERS)
+    answers = load_file(ANSWERS)
     real = real_answers(CASES[name], fill(detector.network))
     for place, (image, own) in enumerate(zip(PICTURES, real, strict=True)):
         [candidates] = detector([detector.prepare(image)])

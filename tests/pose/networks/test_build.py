@@ -11,7 +11,7 @@ from torch import Tensor
 from posepipe.errors import OptionError, RecipeError
 from posepipe.pose.model import build_pose_network
 from posepipe.pose.networks.base import PoseNetwork
-from posepipe.pose.networks.build import build_network, network_table, with_head
+from posepipe.pose.networks.build import backend_of, build_network, network_table, with_head
 from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable
 from posepipe.pose.networks.hourglass import HourglassTable
 from posepipe.pose.networks.resnet import ResNetTable
@@ -24,7 +24,8 @@ def by_structure() -> dict[str, list[Recipe]]:
     """The zoo's pose recipes; those that differ in input or training alone share a network."""
     found: dict[object, list[Recipe]] = {}
     for recipe in (*list_recipes("pose"), *list_experiments()):
-        found.setdefault(network_table(recipe), []).append(recipe)
+        if not backend_of(recipe):  # other libraries' networks are those libraries' own
+            found.setdefault(network_table(recipe), []).append(recipe)
     return {recipes[0].name: recipes for recipes in found.values()}
 
 

@@ -1,0 +1,206 @@
+"""Keypoint R-CNN (Mask R-CNN with a keypoint head; He et al. 2017) as a pose model.
+
+Its keypoint head looks at features of the whole picture inside given boxes, not at crops: the
+trunk runs once a picture. The boxes are the detection stage's, whatever detector found them; on
+its own boxes the keypoints are torchvision's own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from msgspec import Meta
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.models.detection import keypointrcnn_resnet50_fpn
+from torchvision.models.detection.roi_heads import keypointrcnn_inference
+from torchvision.models.detection.transform import resize_boxes, resize_keypoints
+from torchvision.ops import FrozenBatchNorm2d
+
+from posepipe.core.boxes import Detections
+from posepipe.core.poses import Poses
+from posepipe.core.skeleton import Skeleton
+from posepipe.io.images import ImageFile
+from posepipe.networks.precision import run_in_precision
+from posepipe.zoo.recipe import Table
+
+_NEAR = 2  # cells of 56
+
+
+class KeypointRCNNTable(Table, frozen=True):
+    """The table ``[network]`` of a pose recipe with ``backend = "torchvision"``.
+
+    Attributes:
+        backend: "torchvision".
+        architecture: torchvision's own name.
+        batch_norm_eps: added to variances; torchvision's published weights need 0.
+    """
+
+    backend: Literal["torchvision"]
+    architecture: Literal["keypointrcnn_resnet50_fpn"] = "keypointrcnn_resnet50_fpn"
+    batch_norm_eps: Annotated[float, Meta(ge=0, le=1)] = 1e-5
+
+
+class KeypointRCNNDecoding(Table, frozen=True):
+    """The table ``[decoding]`` of a Keypoint R-CNN: there is nothing to choose.
+
+    Attributes:
+        codec: for the record.
+        flip: there is no mirror image.
+    """
+
+    codec: Literal["keypoint_rcnn"] = "keypoint_rcnn"
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if self.flip:
+            raise ValueError("a Keypoint R-CNN looks at no mirror images")
+
+
+@dataclass(frozen=True)
+class KeypointRCNN:
+    """The network with its name.
+
+    Attributes:
+        name: the recipe's.
+        network: torchvision's, in evaluation mode on its device.
+        skeleton: what its keypoints are.
+        device: where it runs.
+        weights_sha256: of the weights file.
+    """
+
+    name: str
+    network: Any
+    skeleton: Skeleton
+    device: torch.device
+    weights_sha256: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class ReadyPicture:
+    """A picture and where its people are.
+
+    Attributes:
+        detections: the people.
+        pixels: (H, W, 3) uint8 RGB; of no size where there is nobody.
+    """
+
+    detections: Detections
+    pixels: npt.NDArray[np.uint8]
+
+
+def build_keypoint_rcnn(table: KeypointRCNNTable, keypoints: int) -> Any:
+    """Torchvision's network with random weights."""
+    network = keypointrcnn_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=2, num_keypoints=keypoints
+    )
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d | FrozenBatchNorm2d):
+            module.eps = table.batch_norm_eps
+    return network
+
+
+class KeypointRCNNStage:
+    """A pose stage around a Keypoint R-CNN; several threads may use it.
+
+    A keypoint's confidence is the part of its heatmap's softmax that lies within 2 of 56 cells of
+    the peak, which is what the head is trained to give the keypoint's place; torchvision itself
+    gives the logit, which has no bounds.
+
+    Attributes:
+        models: the one model.
+        skeleton: what its keypoints are.
+        decoding: for the record.
+        batch_size: pictures that are gathered; they run one after the other.
+    """
+
+    batch_size = 4
+
+    def __init__(
+        self,
+        model: KeypointRCNN,
+        *,
+        decoding: KeypointRCNNDecoding | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Take over a model.
+
+        Args:
+            model: with its weights; changed in place.
+            decoding: the recipe's.
+            dtype: of convolutions; box arithmetic stays in float32.
+        """
+        network = model.network
+        heads = network.roi_heads
+        run_in_precision([network.backbone, heads.keypoint_head, heads.keypoint_predictor], dtype)
+        network.eval().requires_grad_(False).to(model.device)
+        self.models = (model,)
+        self.decoding = decoding or KeypointRCNNDecoding()
+        self.skeleton = model.skeleton
+        self._lock = threading.Lock()
+
+    def prepare(self, item: tuple[ImageFile, Detections]) -> ReadyPicture:
+        """Read the picture; one with nobody is not even read.
+
+        Raises:
+            ImageError: the picture cannot be read.
+        """
+        image_file, detections = item
+        if not len(detections):
+            return ReadyPicture(detections, np.zeros((0, 0, 3), np.uint8))
+        return ReadyPicture(detections, image_file.read())
+
+    def weight(self, ready: ReadyPicture) -> int:
+        """1, or 0 for nobody."""
+        return min(len(ready.detections), 1)
+
+    def __call__(self, batch: Sequence[ReadyPicture]) -> list[Poses]:
+        """The poses of each picture, in order; scores are the detector's, unchanged."""
+        return [self._poses(ready) for ready in batch]
+
+    def _poses(self, ready: ReadyPicture) -> Poses:
+        found = ready.detections
+        keypoints = np.zeros((0, len(self.skeleton), 3))
+        if len(found):
+            with self._lock, torch.inference_mode():
+                keypoints = self._keypoints(ready).double().cpu().numpy()
+        return Poses(
+            image_id=found.image_id,
+            keypoints=keypoints,
+            scores=found.scores.astype(np.float64),
+            boxes_xyxy=found.boxes_xyxy.astype(np.float64),
+            box_scores=found.scores.astype(np.float64),
+            skeleton=self.skeleton,
+        )
+
+    def _keypoints(self, ready: ReadyPicture) -> Tensor:
+        """(N, K, 3): x, y in the picture's pixels, confidence."""
+        [model] = self.models
+        network, heads = model.network, model.network.roi_heads
+        pixels = torch.from_numpy(ready.pixels.copy()).to(model.device)
+        images, _ = network.transform([pixels.permute(2, 0, 1).float().div(255)])
+        given, resized = ready.pixels.shape[:2], images.image_sizes[0]
+        boxes = torch.from_numpy(ready.detections.boxes_xyxy.copy()).to(model.device)
+        rois = [resize_boxes(boxes, given, resized)]
+        features = network.backbone(images.tensors)
+        pooled = heads.keypoint_roi_pool(features, rois, images.image_sizes)
+        logits = heads.keypoint_predictor(heads.keypoint_head(pooled))
+        [points], _ = keypointrcnn_inference(logits, rois)
+        points = resize_keypoints(points, resized, given)
+        return torch.cat([points[..., :2], _mass_at_peak(logits)[..., None]], dim=-1)
+
+
+def _mass_at_peak(logits: Tensor) -> Tensor:
+    """(N, K): the part of the softmax of (N, K, 56, 56) logits that lies near its peak."""
+    side = logits.shape[-1]
+    share = logits.flatten(2).softmax(dim=-1)
+    near = 2 * _NEAR + 1
+    window = F.avg_pool2d(share.unflatten(2, (-1, side)), near, stride=1, padding=_NEAR) * near**2  # type: ignore[no-untyped-call]
+    peaks = share.argmax(dim=-1, keepdim=True)
+    return window.flatten(2).gather(2, peaks)[..., 0].clamp(0, 1)

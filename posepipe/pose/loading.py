@@ -1,0 +1,142 @@
+"""From recipes to a pose stage, whatever kind of network they name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from posepipe.core.boxes import Detections
+from posepipe.core.poses import Poses
+from posepipe.core.skeleton import Skeleton
+from posepipe.errors import OptionError
+from posepipe.io.images import ImageFile
+from posepipe.networks.devices import resolve_device, resolve_precision
+from posepipe.pose.keypoint_rcnn import (
+    KeypointRCNN,
+    KeypointRCNNDecoding,
+    KeypointRCNNStage,
+    KeypointRCNNTable,
+    build_keypoint_rcnn,
+)
+from posepipe.pose.model import RECIPE_TABLES, load_pose_model
+from posepipe.pose.networks.build import Head, backend_of
+from posepipe.pose.stage import PoseStage
+from posepipe.zoo.recipe import Recipe, Table, load_recipe
+from posepipe.zoo.skeleton import recipe_skeleton
+from posepipe.zoo.weights import find_weights, fit_state, read_state
+
+
+class NamedModel(Protocol):
+    """A model, for the record."""
+
+    @property
+    def name(self) -> str:
+        """The recipe's."""
+        ...
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of its weights file."""
+        ...
+
+
+class PoseEstimator(Protocol):
+    """A stage from pictures with detections to poses, with what the record says of it."""
+
+    @property
+    def models(self) -> Sequence[NamedModel]:
+        """What it consists of."""
+        ...
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """What the keypoints are."""
+        ...
+
+    @property
+    def decoding(self) -> Table:
+        """How keypoints are read off the networks' response."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """See `posepipe.runtime.stage.Stage`."""
+        ...
+
+    def prepare(self, item: tuple[ImageFile, Detections]) -> Any:
+        """See `posepipe.runtime.stage.Stage`."""
+        ...
+
+    def weight(self, ready: Any) -> int:
+        """See `posepipe.runtime.stage.Stage`."""
+        ...
+
+    def __call__(self, batch: Sequence[Any]) -> Sequence[Poses]:
+        """See `posepipe.runtime.stage.Stage`."""
+        ...
+
+
+def load_pose_stage(
+    models: Sequence[str | Path],
+    *,
+    weights: str | Path | None = None,
+    head: Head = "final",
+    changes: Sequence[str] = (),
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 32,
+) -> PoseEstimator:
+    """The pose stage of one model, or of the average of several.
+
+    Args:
+        models: names or folders.
+        weights: another weights file than the model's own; for a single model.
+        head: "global" leaves out a CPN's RefineNet.
+        changes: fields of the recipes set anew, see `Recipe.with_changes`.
+        device: see `posepipe.networks.devices.resolve_device`.
+        precision: see `posepipe.networks.devices.resolve_precision`.
+        batch_size: crops per pass.
+
+    Raises:
+        RecipeError: no such model, or its recipe has a wrong field.
+        WeightsError: its weights are missing, damaged or of another network.
+        OptionError: an option that is not to be had here, or models that do not go together.
+        MissingDependencyError: a network needs a library that is not installed.
+    """
+    recipes = [load_recipe(model) for model in models]
+    whole = [recipe for recipe in recipes if backend_of(recipe) == "torchvision"]
+    if not whole:
+        loaded = [
+            load_pose_model(
+                model,
+                weights=weights,
+                head=head,
+                changes=changes,
+                device=device,
+                precision=precision,
+            )
+            for model in models
+        ]
+        return PoseStage(loaded, batch_size=batch_size)
+    if len(models) > 1:
+        raise OptionError(
+            f"model {whole[0].name!r} looks at whole pictures, not at crops: it cannot be averaged"
+        )
+    if head != "final":
+        raise OptionError(f"the head {head!r} is a CPN's; model {whole[0].name!r} is none")
+    [recipe] = whole
+    recipe = recipe.with_changes(changes, known=RECIPE_TABLES)
+    return _keypoint_rcnn(recipe, weights, device, precision)
+
+
+def _keypoint_rcnn(
+    recipe: Recipe, weights: str | Path | None, device: str, precision: str
+) -> KeypointRCNNStage:
+    where, skeleton = resolve_device(device), recipe_skeleton(recipe)
+    decoding = recipe.table("decoding", KeypointRCNNDecoding)
+    network = build_keypoint_rcnn(recipe.table("network", KeypointRCNNTable), len(skeleton))
+    path, digest = find_weights(recipe, weights)
+    fit_state(network, read_state(path), path)
+    model = KeypointRCNN(recipe.name, network, skeleton, where, digest)
+    return KeypointRCNNStage(model, decoding=decoding, dtype=resolve_precision(precision, where))
