@@ -58,7 +58,7 @@ class DetectionOptions(_Changes):
         min_score: what counts as a person: boxes with a lower score are left out. None is the
             first model's ``[people] min_score``; 0 leaves out nobody, as COCO's scoring wants it.
         batch_size: pictures per pass.
-        changes: fields of the models' recipes set anew, like "preprocessing.short_side=640".
+        changes: fields of the models' recipes to override, like "preprocessing.short_side=640".
 
     Raises:
         OptionError: no model, or one weights file for several models.
@@ -106,7 +106,7 @@ class PoseOptions(_Changes):
         rescore: pose score = box score x mean keypoint confidence; else the box score.
         oks_nms: leave out poses whose OKS with a better one exceeds this; None for none.
         batch_size: crops per pass, gathered across pictures.
-        changes: fields of the models' recipes set anew, like "decoding.stride=4".
+        changes: fields of the models' recipes to override, like "decoding.stride=4".
 
     Raises:
         OptionError: no model, one weights file for several models, or an OKS outside [0, 1].

@@ -416,7 +416,7 @@ def _load_pose(options: PoseOptions, *, device: str, precision: str) -> PoseEsti
 
 
 def _changes(changes: tuple[str, ...]) -> dict[str, object]:
-    """For the record: what was set anew, where anything was."""
+    """For the record: the fields of recipes that were overridden, if any."""
     return {"set": list(changes)} if changes else {}
 
 

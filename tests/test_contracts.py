@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
 import subprocess
@@ -303,3 +304,15 @@ def test_no_file_tells_of_the_machine_it_was_written_on() -> None:
         if trace in path.read_text(encoding="utf-8")
     ]
     assert found == []
+
+
+def test_the_path_of_a_picture_in_the_docs_leads_through_things_that_are_there() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = text.partition("## One picture through")[2].partition("\n## ")[0]
+    assert 1 <= len(re.findall(r"^\d+\. ", section, re.MULTILINE)) <= 12
+    places = re.findall(r"`([\w/]+)\.py: ([\w.]+)`", re.sub(r"\s+", " ", section))
+    assert len(places) > 20
+    for module, path in places:
+        thing: object = importlib.import_module(f"posepipe.{module.replace('/', '.')}")
+        for name in path.split("."):
+            thing = getattr(thing, name)

@@ -138,9 +138,9 @@ def _items(
 
 
 def _check_folder(output: Path, images: Sequence[ImageFile]) -> None:
-    """Nothing, if pictures can be drawn into this folder without destroying the originals."""
+    """Check that pictures can be drawn into this folder without destroying the originals."""
     if output.exists() and not output.is_dir():
-        raise OptionError(f"{output} is no folder: name one for the drawn pictures")
+        raise OptionError(f"{output} is not a folder: name one for the drawn pictures")
     for image in images:
         path = _drawn_path(output, image)
         if path.exists() and image.path.exists() and path.samefile(image.path):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TransferBar:
-    """A `posepipe.zoo.downloads.Watcher`: a bar in bytes, no bar where stderr is no terminal.
+    """A `posepipe.zoo.downloads.Watcher`: a bar in bytes, no bar where stderr is not a terminal.
 
     Args:
         weights: what is fetched; named, with its terms, once it begins to arrive.

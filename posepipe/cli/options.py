@@ -33,7 +33,7 @@ class Share(click.FloatRange):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """The number that a text stands for, or a usage error."""
+        """The number that a string stands for, or a usage error."""
         number: float = super().convert(value, param, ctx)
         if math.isnan(number):
             self.fail(f"{value!r} is not a number in 0…1.", param, ctx)
@@ -133,10 +133,10 @@ running_options: Callable[[Any], Any] = together(
 
 
 def _numbers(_: click.Context, __: click.Parameter, given: str | None) -> tuple[float, ...] | None:
-    """The numbers of a text with commas between them.
+    """The numbers of a comma-separated string.
 
     Raises:
-        OptionError: it is no list of numbers.
+        OptionError: it is not a list of numbers.
     """
     try:
         return None if given is None else tuple(float(number) for number in given.split(","))
@@ -323,7 +323,7 @@ def limited(images: ImageSet, options: dict[str, Any]) -> ImageSet:
 
 
 def check_output(output: Path, inputs: Iterable[str | Path | None]) -> None:
-    """Nothing, if the output can take its place without destroying an input.
+    """Check that the output can take its place without destroying an input.
 
     Asked before models are loaded, so that a slip costs a second and not a minute.
 

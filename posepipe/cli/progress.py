@@ -27,7 +27,7 @@ SECONDS_BETWEEN_LINES = 60.0
 class Bar:
     """A progress bar in images/s and people/s.
 
-    Where stderr is no terminal a long run writes a line every minute instead.
+    Where stderr is not a terminal a long run writes a line every minute instead.
 
     Args:
         total: how many pictures.
@@ -137,7 +137,7 @@ def report_findings(findings: Iterable[Finding]) -> None:
 
 
 def check_some_done(done: int, skipped: Sequence[Skipped], consequence: str) -> None:
-    """Nothing, unless most pictures had to be skipped: then a script should not go on.
+    """Raise if most pictures had to be skipped: then a script should not go on.
 
     Raises:
         ImageError: more pictures were skipped than were worked on.

@@ -1,4 +1,4 @@
-"""``posepipe rescore``: the scores of saved poses, worked out anew without any network."""
+"""``posepipe rescore``: the scores of saved poses, computed again without any network."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from posepipe.errors import OptionError
 def rescore(
     verbose: bool, /, results: Path, output: Path, rule: str, oks_nms: float | None
 ) -> None:
-    """Score the poses of KPS.JSON anew, from box scores and keypoint confidences.
+    """Score the poses of KPS.JSON again, from box scores and keypoint confidences.
 
-    Poses that another program wrote without box scores cannot be scored anew.
+    Poses that another program wrote without box scores cannot be scored again.
     """
     from dataclasses import replace
 

@@ -44,7 +44,7 @@ def checked(
 
 
 def check_same_length(**arrays: npt.NDArray[Any]) -> None:
-    """Nothing, if all arrays have equally many rows.
+    """Check that all arrays have equally many rows.
 
     Raises:
         ValueError: the lengths differ; the message lists them.

@@ -66,7 +66,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is within the tolerance; one that is no number is not."""
+        """Whether the difference is within the tolerance; one that is not a number is not."""
         return self.largest <= self.tolerance
 
 
@@ -160,7 +160,7 @@ def _read(recipe: Recipe) -> tuple[Arrays, str]:
         raise WeightsError(f"{path} cannot be read as golden numbers: {reason}") from None
     if arrays.keys() != _NAMES[recipe.model.stage]:
         raise WeightsError(
-            f"{path} is of another kind of model: make it anew with "
+            f"{path} is of another kind of model: make it again with "
             f"`posepipe models verify --update {recipe.folder}`"
         )
     return arrays, made_with

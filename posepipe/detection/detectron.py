@@ -213,7 +213,7 @@ def candidate_config(config: str, folder: Path, *, min_score: float, device: tor
     except Exception as error:
         # yacs and PyYAML raise what they like: KeyError, ValueError, AssertionError, YAMLError.
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise RecipeError(f"{file} is no detectron2 configuration: {reason}") from None
+        raise RecipeError(f"{file} is not a detectron2 configuration: {reason}") from None
     architecture, proposals = node.MODEL.META_ARCHITECTURE, node.MODEL.PROPOSAL_GENERATOR.NAME
     if architecture != "GeneralizedRCNN" or proposals != "RPN":
         raise RecipeError(

@@ -245,7 +245,7 @@ def detector_recipe(
     Args:
         model: name or folder of a model; or "detectron2", which needs `config`.
         config: a name of detectron2's model zoo, or a YAML file.
-        changes: fields of the recipe set anew, see `Recipe.with_changes`.
+        changes: fields of the recipe to override, see `Recipe.with_changes`.
 
     Raises:
         RecipeError: no such model, or one for another stage.
@@ -289,7 +289,7 @@ def load_detector(
         model: what `detector_recipe` takes, or a recipe.
         config: for "detectron2" only.
         weights: another weights file than the one beside the recipe.
-        changes: fields of the recipe set anew, see `Recipe.with_changes`.
+        changes: fields of the recipe to override, see `Recipe.with_changes`.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16", of convolutions and linear layers.
 

@@ -23,7 +23,7 @@ _CLOCK = Fraction(1, 90_000)
 
 
 def check_film_path(path: Path) -> None:
-    """Nothing, if a film of this name can be written.
+    """Check that a film of this name can be written.
 
     Raises:
         ImageError: another ending, or no folder to write in.

@@ -90,7 +90,7 @@ def draw_label(
 
 @lru_cache(maxsize=512)
 def _text_mask(text: str, height: int) -> npt.NDArray[np.float64]:
-    """(height, w) ink of a text in [0, 1], centred, with a margin at both sides."""
+    """(height, w) ink of a string in [0, 1], centred, with a margin at both sides."""
     font = ImageFont.load_default(max(6.0, height * 0.8))
     left, _, right, _ = font.getbbox(text)
     _, top, _, bottom = font.getbbox("0")  # one base line for all texts

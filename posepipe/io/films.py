@@ -344,8 +344,8 @@ def _address(source: str) -> tuple[str, str | None, dict[str, str]]:
 def _cannot_open(source: str, error: Exception) -> str:
     reason = _reason(error)
     if ADDRESSES.match(source):
-        return f"cannot be reached or is no film: {reason}"
-    return f"is no film that FFmpeg reads, or is damaged: {reason}"
+        return f"cannot be reached or is not a film: {reason}"
+    return f"is not a film that FFmpeg reads, or is damaged: {reason}"
 
 
 def _reason(error: Exception) -> str:

@@ -90,7 +90,7 @@ def lost(
 
 
 def refuse_fatal(findings: Iterable[Finding]) -> None:
-    """Nothing, if no finding is fatal.
+    """Check that no finding is fatal.
 
     Raises:
         DocumentError: the first fatal one, and how many more there are.

@@ -12,7 +12,7 @@ from posepipe.io.jsonfiles import sync_folder
 
 
 def check_new_folder(folder: Path) -> None:
-    """Nothing, if a folder could be made here; an empty one in its place is fine.
+    """Check that a folder could be made here; an empty one in its place is fine.
 
     Raises:
         DocumentError: there is something already, or nothing that it could be in.

@@ -27,7 +27,7 @@ Colour: TypeAlias = Literal["rgb", "bgr"]
 def one_picture(picture: Picture, *, colour: Colour = "rgb") -> ImageFile:
     """A single picture as an item with the id 1 (an `ImageFile` keeps its own).
 
-    What is no picture becomes an item whose `read` raises.
+    What is not a picture becomes an item whose `read` raises.
 
     Raises:
         OptionError: no such order of colours.

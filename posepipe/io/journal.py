@@ -149,7 +149,7 @@ class Journal(Generic[T]):
         except FileExistsError:
             raise DocumentError(
                 f"{path} is there from an interrupted run: go on from it with --resume, or delete "
-                "it to begin anew"
+                "it to start over"
             ) from None
         except OSError as error:
             raise cannot_write(path, error) from None
@@ -266,7 +266,7 @@ def _header(line: bytes, path: Path) -> _Header:
     if header is None:
         raise DocumentError(
             f"{path} is damaged in its first line, or of another version of posepipe: delete it "
-            "and begin anew"
+            "and start over"
         )
     return header
 

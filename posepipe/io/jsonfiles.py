@@ -139,7 +139,7 @@ def remove_leftovers(path: Path) -> None:
 
 
 def check_output(path: Path) -> None:
-    """Nothing, if a file can take this name: asked before the work whose result it is to be.
+    """Check that a file can take this name: asked before the work whose result it is to be.
 
     Raises:
         DocumentError: it is a folder, a device, a pipe or a loop of links, its folder is not

@@ -55,7 +55,7 @@ def number(value: object) -> float | None:
 
 
 def numbers(value: object, count: int | None = None) -> tuple[float, ...] | None:
-    """The numbers of a list, nested lists written out; None if it is no list of (so many) numbers.
+    """The numbers of a list, nested lists written out; None if it is anything else.
 
     >>> numbers([[1, "2", 2], [3.5, 4, True]])
     (1.0, 2.0, 2.0, 3.5, 4.0, 1.0)

@@ -92,7 +92,7 @@ def _slashed(name: str) -> str:
 
 
 def _is_odd(name: str) -> bool:
-    """Whether a name is no relative path."""
+    """Whether a name is not a relative path."""
     return name.startswith("/") or bool(_URL.match(name) or _DRIVE.match(name))
 
 

@@ -272,7 +272,7 @@ def _persons(results: ResultFile, annotations: Annotations | None) -> Callable[[
 
 
 def _refuse_nobody(results: ResultFile, annotations: Annotations | None) -> None:
-    """Nothing, if some of the boxes are of people, or there are none at all."""
+    """Check that some of the boxes are of people, or there are none at all."""
     entries = results.entries
     if not entries or any(map(_persons(results, annotations), entries)):
         return

@@ -117,7 +117,7 @@ def load_pose_model(
         name_or_path: the model.
         weights: another weights file than the one beside the recipe.
         head: "global" leaves out a CPN's RefineNet; see `build_pose_network`.
-        changes: fields of the recipe set anew, see `Recipe.with_changes`.
+        changes: fields of the recipe to override, see `Recipe.with_changes`.
         device: see `posepipe.networks.devices.resolve_device`.
         precision: see `posepipe.networks.devices.resolve_precision`.
 

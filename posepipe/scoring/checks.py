@@ -105,7 +105,7 @@ def skeleton_of(results: Sequence[ResultEntry], wanted: Skeleton | None) -> Skel
 
 
 def check_pose_results(results: Sequence[ResultEntry], skeleton: Skeleton) -> None:
-    """Nothing, if every entry is a pose in pixels with a score.
+    """Check that every entry is a pose in pixels with a score.
 
     Raises:
         EvaluationError: keypoints are missing, of another number, or normalised; no score; or a
@@ -142,7 +142,7 @@ def check_pose_results(results: Sequence[ResultEntry], skeleton: Skeleton) -> No
 
 
 def check_box_results(results: Sequence[ResultEntry]) -> None:
-    """Nothing, if every entry is a box with a score.
+    """Check that every entry is a box with a score.
 
     Raises:
         EvaluationError: no bbox, a negative width or height, no score, or a number that is not
@@ -162,7 +162,7 @@ def check_box_results(results: Sequence[ResultEntry]) -> None:
 
 
 def check_pose_labels(truth: GroundTruth, skeleton: Skeleton) -> None:
-    """Nothing, if OKS can be computed with the people that count.
+    """Check that OKS can be computed with the people that count.
 
     Raises:
         DocumentError: the file says that its keypoints are others than the skeleton's.

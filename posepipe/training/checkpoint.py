@@ -129,7 +129,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except TrainingError:
         raise
     except Exception as error:  # damaged archives raise nearly anything
-        raise TrainingError(f"{path} is no checkpoint, or damaged: {damage(error)}") from None
+        raise TrainingError(f"{path} is not a checkpoint, or damaged: {damage(error)}") from None
 
 
 def _samples_of(path: Path) -> int | None:

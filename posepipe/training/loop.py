@@ -213,7 +213,7 @@ class Loop:
         """Read the losses of the latest steps and report them.
 
         Raises:
-            TrainingError: one of them is no number.
+            TrainingError: one of them is not a number.
         """
         now = time.monotonic()
         self.progress.seconds, self._counted = (

@@ -109,7 +109,7 @@ def _epoch(size: int, seed: int, chosen: int, epoch: int) -> npt.NDArray[np.int6
 
 
 def check_batch(batch: int, accumulate: int, world: int) -> None:
-    """Nothing, if a batch can be shared evenly by all parts of all processes.
+    """Check that a batch can be shared evenly by all parts of all processes.
 
     Raises:
         OptionError: it cannot.

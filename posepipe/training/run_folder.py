@@ -180,7 +180,7 @@ class RunFolder:
         write_whole(self.path / RECIPE_FILE, [tomli_w.dumps(recipe.tables).encode()])
 
     def check_same(self, recipe: Recipe) -> None:
-        """Nothing, if the run here was begun with the same recipe.
+        """Check that the run here was begun with the same recipe.
 
         Raises:
             TrainingError: it has another one (names the first difference).
@@ -255,7 +255,7 @@ class RunFolder:
         """
         path = self.path / RUN_FILE
         if not self.has_record():
-            raise TrainingError(f"{self.path} is no run folder: it has no {RUN_FILE}")
+            raise TrainingError(f"{self.path} is not a run folder: it has no {RUN_FILE}")
         try:
             return decode(read_bytes(path), RunRecord, path=path, what="a run's record")
         except DocumentError as error:
@@ -315,7 +315,7 @@ def sha256_by_name(paths: Iterable[str]) -> dict[str, str]:
 
 
 def check_same_data(before: Sequence[DataUsed], now: Sequence[DataUsed], run: Path) -> None:
-    """Nothing, if a run goes on with the data it began with.
+    """Check that a run goes on with the data it began with.
 
     Raises:
         TrainingError: an annotation file or a picture is another one.

@@ -55,7 +55,7 @@ class TrainOptions:
     """What to train on and for how long, beside what the recipe says.
 
     Attributes:
-        changes: fields of the recipe set anew, like "training.learning_rate=1e-4".
+        changes: fields of the recipe to override, like "training.learning_rate=1e-4".
         data: data sets to learn from, instead of the recipe's.
         validate: data sets to measure on, instead of the recipe's.
         start: weights of the whole network to begin with.

@@ -114,7 +114,7 @@ class CachedWeights:
             if not digest.startswith(wanted):
                 raise WeightsError(
                     f"{self.path} has SHA-256 {digest[:12]}…, {whose} {wanted[:12]}…: it is "
-                    "damaged or another file: remove it, then it is fetched anew"
+                    "damaged or another file: remove it, then it is fetched again"
                 )
         return digest
 
@@ -251,7 +251,7 @@ def _sums(file: Path) -> dict[str, str]:
         return {}
     except NotADirectoryError:
         raise WeightsError(
-            f"{file.parent} is no folder: name one that is, or may be made, as cache or for pins"
+            f"{file.parent} is not a folder: name one that is, or may be made, as cache or for pins"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(f"{file} cannot be read: {error}: mend or remove it") from None
@@ -262,7 +262,7 @@ def _sums(file: Path) -> dict[str, str]:
         parts = _LINE.fullmatch(line)
         if parts is None:
             raise WeightsError(
-                f"{file}, line {number} is no checksum: it takes 64 hexadecimal digits, two spaces "
+                f"{file}, line {number} is not a checksum: 64 hexadecimal digits, two spaces "
                 "and a name, as sha256sum writes them"
             )
         sums[parts[2]] = parts[1]

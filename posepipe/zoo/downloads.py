@@ -2,7 +2,7 @@
 
 What has arrived lies in ``FILE.part``, with a note beside it (``FILE.part.json``) of where it
 comes from, so that an interrupted transfer goes on where it stopped and a file that has changed
-meanwhile is begun anew. ``FILE`` appears once all of it is there and its checksum is right. Two
+meanwhile is started over. ``FILE`` appears once all of it is there and its checksum is right. Two
 processes that want the same file take turns (``FILE.lock``): the second one finds it done.
 
 urllib rather than a larger library: of what there is to do it leaves out only what is written here
@@ -116,7 +116,7 @@ def fetch(
 ) -> str:
     """Bring a file here, from the first of several places that has it.
 
-    A part that an earlier call left is gone on with. Nothing is done if the file is there already,
+    A part that an earlier call left is resumed. Nothing is done if the file is there already,
     except that it is checked.
 
     Args:
@@ -230,15 +230,15 @@ def _fetch_from(
         part.remove()
         if not resumed:
             raise Failed(f"it is damaged there, or another file: {reason}")
-        watcher.notice(f"{url}: what was here did not belong to it: beginning anew")
+        watcher.notice(f"{url}: what was here did not belong to it: starting over")
 
 
 def _transfer(
     url: str, part: _Part, checks: Checks, patience: Patience, watcher: Watcher
 ) -> tuple[Digests, bool]:
-    """The rest of a file into its part; its digests, and whether a part was gone on with.
+    """The rest of a file into its part; its digests, and whether a part was resumed.
 
-    A part is gone on with where the server can tell that the file is still the same, or where its
+    A part is resumed where the server can tell that the file is still the same, or where its
     length is and the checksum will tell.
     """
     origin, start = part.origin, part.size
@@ -329,7 +329,7 @@ class _Part:
         self._note.unlink(missing_ok=True)
 
     def check_room(self, total: int | None, start: int) -> None:
-        """Nothing, if the disk has room for the rest of the file."""
+        """Check that the disk has room for the rest of the file."""
         free = shutil.disk_usage(self.path.parent).free + self.size - start
         needed = (total or 0) - start
         if needed > free:

@@ -123,7 +123,7 @@ class Recipe:
         name: the folder's name.
         folder: where `recipe.toml` and the weights lie; of an experiment one that does not exist.
         tables: the parsed TOML, with what it inherits.
-        changes: what of it was set anew, see `with_changes`.
+        changes: which of its fields were overridden, see `with_changes`.
         experiments: the file that has it as a row, if it is one.
     """
 
@@ -173,7 +173,7 @@ class Recipe:
             raise RecipeError(f"{self.place}{changed}, [{name}]: {message}") from None
 
     def with_changes(self, changes: Sequence[str], *, known: Collection[str] = ()) -> Recipe:
-        """The recipe with fields set anew; a field that does not exist fails when it is read.
+        """The recipe with fields overridden; one that does not exist fails when it is read.
 
         Args:
             changes: like "training.learning_rate=1e-4": table, field (and fields of tables inside),
@@ -202,7 +202,7 @@ class Recipe:
             for parent in parents:
                 table = table.setdefault(parent, {})
                 if not isinstance(table, dict):
-                    raise RecipeError(f"--set {change}: {parent!r} is no table of {self.name}")
+                    raise RecipeError(f"--set {change}: {parent!r} is not a table of {self.name}")
             table[field] = _toml_value(value)
             check_depth(tables, f"--set {change[:60]}")
         return replace(self, tables=tables, changes=(*self.changes, *changes))

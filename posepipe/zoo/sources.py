@@ -128,7 +128,7 @@ def experiments_folder() -> Path:
 
 
 def check_depth(tables: Mapping[str, Any], what: str) -> None:
-    """Nothing, if tables and lists lie no deeper in each other than any recipe needs.
+    """Check that tables and lists are nested no deeper than any recipe needs.
 
     Raises:
         RecipeError: they do.

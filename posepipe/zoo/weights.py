@@ -76,7 +76,7 @@ def read_state(path: Path) -> State:
     reader = readers.get(path.suffix)
     if reader is None:
         known = ", ".join(readers)
-        raise WeightsError(f"{path} is no weights file that can be read: use one of {known}")
+        raise WeightsError(f"{path} is not a weights file that can be read: use one of {known}")
     return named_tensors(read_content(path, reader), path, within="model")
 
 

@@ -95,7 +95,7 @@ def test_files_that_are_no_checkpoints_are_one_line(tmp_path: Path) -> None:
     torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, tmp_path / "other.pth")
     for name, says in (
         ("absent.pth.tar", "no checkpoint file"),
-        ("a.pth.tar.jpg", "is no checkpoint"),
+        ("a.pth.tar.jpg", "is not a checkpoint"),
         ("other.pth", "its first key is 'conv1.weight'"),
     ):
         result = posepipe("models", "import", tmp_path / name, "-o", tmp_path / "model")

@@ -331,7 +331,7 @@ def test_results_that_cannot_be_scored_are_refused(
         (["--model", "detectron2", "--weights", "{tmp}/a.pkl"], "needs --config"),
         (["--config", "a.yaml"], "--config belongs to --model detectron2"),
         (["--weights", "{tmp}/absent.pth"], "no weights file"),
-        (["--weights", "{tmp}/pictures/a.jpg"], "is no weights file that can be read"),
+        (["--weights", "{tmp}/pictures/a.jpg"], "is not a weights file that can be read"),
         (["--device", "tpu"], "no device 'tpu': use auto, cpu"),
         (["--device", "cuda:99"], "'cuda:99' asked for"),
         (["--scales", "1,large"], "--scales takes numbers like 0.8,1,1.25"),
@@ -513,7 +513,7 @@ def test_an_input_is_never_overwritten(person: Path, tmp_path: Path) -> None:
 
 def test_drawing_into_a_file_is_an_error(person: Path, tmp_path: Path) -> None:
     file = save_json(tmp_path / "file", [])
-    assert "is no folder" in error_of(posepipe("draw", person, "-o", file))
+    assert "is not a folder" in error_of(posepipe("draw", person, "-o", file))
     assert "cannot be written" in error_of(posepipe("draw", person, "-o", file / "drawn"))
 
 

@@ -189,9 +189,11 @@ def test_weights_of_another_run_do_not_get_this_runs_card(
 
 
 def test_what_is_no_run_is_one_line(tiny_recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"is no run folder: it has no run.json"):
+    with pytest.raises(TrainingError, match=r"is not a run folder: it has no run.json"):
         pack_run(tiny_recipe, tmp_path / "mine")
-    assert "is no run folder" in error_of(posepipe("models", "pack", tiny_recipe, tmp_path / "m"))
+    assert "is not a run folder" in error_of(
+        posepipe("models", "pack", tiny_recipe, tmp_path / "m")
+    )
 
 
 def test_a_model_without_a_licence_is_not_made(run: Path, tmp_path: Path) -> None:

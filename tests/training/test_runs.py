@@ -173,7 +173,7 @@ def test_a_models_folder_is_never_trained_into(
     tiny_recipe: Path, data: tuple[DataTable, ...]
 ) -> None:
     for resume in (False, True):
-        with pytest.raises(TrainingError, match=r"holds a run or a model|is no run folder"):
+        with pytest.raises(TrainingError, match=r"holds a run or a model|is not a run folder"):
             train(tiny_recipe, tiny_recipe, options=TrainOptions(data=data, resume=resume))
 
 
@@ -203,7 +203,7 @@ def test_a_run_does_not_go_on_with_changed_annotations(
         ("trainin.batch=3", "there is no table 'trainin'"),
         ("batch=3", "write TABLE.FIELD=VALUE"),
         ("training.batch", "write TABLE.FIELD=VALUE"),
-        ("training.batch.size=3", "'batch' is no table"),
+        ("training.batch.size=3", "'batch' is not a table"),
     ],
 )
 def test_a_wrong_change_is_an_error_that_names_it(

@@ -252,7 +252,9 @@ def test_a_pin_leaves_others_alone(model) -> None:
 def test_pins_that_cannot_be_read_stop_everything(content: bytes, model) -> None:
     pins_file().parent.mkdir()
     pins_file().write_bytes(content)
-    with pytest.raises(WeightsError, match=r"pins\.txt(, line 1 is no checksum| cannot be read)"):
+    with pytest.raises(
+        WeightsError, match=r"pins\.txt(, line 1 is not a checksum| cannot be read)"
+    ):
         find_weights(model())
 
 

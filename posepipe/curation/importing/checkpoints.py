@@ -83,7 +83,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
         state = named_tensors(read_content(path, load_file), path, within="state_dict")
     else:
         raise WeightsError(
-            f"{path} is no checkpoint: it is neither a file of PyTorch's or of safetensors nor a "
+            f"{path} is not a checkpoint: neither a file of PyTorch's or of safetensors nor a "
             "TensorFlow checkpoint (or only the beginning of one)"
         )
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -61,7 +61,7 @@ def read_convolutions(path: Path) -> list[Convolution]:
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
     except msgspec.DecodeError as error:
-        raise WeightsError(f"{path} is no list of a network's operations: {error}") from None
+        raise WeightsError(f"{path} is not a list of a network's operations: {error}") from None
     if not constants.is_file():
         raise WeightsError(f"{path} has no constants beside it: {constants} is missing")
     state, found = read_state(constants), []

@@ -60,7 +60,7 @@ def test_a_truncated_file_is_an_error(legacy: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"PK", b"version https://git-lfs", b"\x00" * 4096])
 def test_a_file_that_is_something_else_is_an_error(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "other.pth").write_bytes(content)
-    assert "is no checkpoint" in error_of(tmp_path / "other.pth")
+    assert "is not a checkpoint" in error_of(tmp_path / "other.pth")
 
 
 def test_a_missing_file_and_a_folder_are_errors(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "damaged or holds more than weights: it asks for" in message
     assert "system" in message
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Harmful()))
-    assert "is no checkpoint" in error_of(tmp_path / "evil.pkl")
+    assert "is not a checkpoint" in error_of(tmp_path / "evil.pkl")
     assert not (tmp_path / "harm").exists()
 
 
