@@ -8,9 +8,10 @@ import torchvision
 from safetensors.torch import save_file
 
 from posepipe.detection.networks import NetworkTable, build_network, load_imagenet, trunk_stages
+from posepipe.detection.rtmdet import RTMDet, RTMDetTable
 from posepipe.errors import WeightsError
 
-ARCHITECTURES = {
+ARCHITECTURES = {  # and torchvision's classifiers on the same trunks
     "fasterrcnn_mobilenet_v2_fpn": "mobilenet_v2",
     "fasterrcnn_mobilenet_v3_large_320_fpn": "mobilenet_v3_large",
     "maskrcnn_resnet50_fpn": "resnet50",
@@ -53,6 +54,26 @@ def test_a_trunk_takes_a_classifiers_weights(architecture, tmp_path):
     ]
     assert len(have) > 30
     assert all(torch.equal(one, other) for one, other in zip(have, wanted, strict=False))
+
+
+def test_a_compact_detector_begins_with_rtmdets_trunk_and_pyramid(tmp_path):
+    torch.manual_seed(0)
+    rtmdet = RTMDet(RTMDetTable(norm=False))
+    file = tmp_path / "rtmdet.safetensors"
+    save_file(rtmdet.state_dict(), file)
+    table = NetworkTable(architecture="fasterrcnn_cspnext_fpn", classes=2, channels=64)
+    network = build_network(table).eval()
+    load_imagenet(network, file)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        pyramid = network.backbone(images)
+        levels = rtmdet.eval().neck(rtmdet.backbone(images)[1:])
+    assert list(pyramid) == ["0", "1", "2", "pool"]
+    for name, level in zip(pyramid, levels, strict=False):
+        torch.testing.assert_close(pyramid[name], level)
+    assert pyramid["pool"].shape[-1] == 1
+    with pytest.raises(WeightsError, match="shape"):
+        load_imagenet(build_network(NetworkTable(architecture=table.architecture)), file)
 
 
 def test_weights_of_another_classifier_or_of_none_are_refused(architecture, tmp_path):

@@ -10,6 +10,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from posepipe.core.suppression import Suppression, suppress
 from posepipe.detection.candidates import Origin
+from posepipe.detection.networks import NetworkTable, build_network
 from posepipe.detection.stage import load_detector
 from posepipe.detection.torchvision import Preprocessing, TorchvisionDetector, final_size_wh
 
@@ -99,6 +100,53 @@ def test_a_batch_of_one_and_a_batch_of_many_give_the_same_boxes(
         np.testing.assert_allclose(together.scores, alone.scores, atol=1e-4)
         np.testing.assert_allclose(together.boxes_xyxy, alone.boxes_xyxy, atol=0.02)
         np.testing.assert_array_equal(together.classes, alone.classes)
+
+
+def test_a_picture_has_the_same_boxes_alone_first_last_and_in_every_batch(
+    random_network, picture
+) -> None:
+    # Padding more than doubles the narrow ones: of one of them torchvision would get wrong strides.
+    settings = Preprocessing(short_side=96, long_side=96)
+    sizes = [(90, 12), (96, 64), (11, 96), (64, 96)]
+    pictures = [picture(*size, seed) for seed, size in enumerate(sizes)]
+
+    def boxes(order: list[int], batch: int) -> dict[int, np.ndarray]:
+        detector = TorchvisionDetector(random_network(), origin=ORIGIN, preprocessing=settings)
+        found = {}
+        for start in range(0, len(order), batch):
+            part = order[start : start + batch]
+            for place, candidates in zip(
+                part, detector([detector.prepare(pictures[i]) for i in part]), strict=True
+            ):
+                found[place] = candidates.boxes_xyxy
+        return found
+
+    alone = {place: boxes([place], 1)[place] for place in range(len(sizes))}
+    assert all(len(found) > 5 for found in alone.values())
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]):
+        for batch in (1, 2, 4):
+            found = boxes(order, batch)
+            for place, expected in alone.items():
+                np.testing.assert_allclose(found[place], expected, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "strides"),
+    [
+        ("fasterrcnn_cspnext_fpn", [8, 16, 32]),
+        ("fasterrcnn_mobilenet_v2_fpn", [8, 16, 32]),
+        ("fasterrcnn_mobilenet_v3_large_fpn", [32, 32]),
+        ("fasterrcnn_resnet50_fpn", [4, 8, 16, 32]),
+    ],
+)
+def test_roi_align_knows_the_pyramids_strides_before_any_picture(architecture, strides) -> None:
+    network = build_network(NetworkTable(architecture=architecture, classes=2, channels=64))
+    pool = network.roi_heads.box_roi_pool
+    assert [1 / scale for scale in pool.scales] == strides
+    assert (pool.map_levels.k_min, pool.map_levels.k_max) == tuple(
+        int(np.log2(stride)) for stride in (strides[0], strides[-1])
+    )
+    assert network.backbone.training
 
 
 def test_an_empty_batch_gives_nothing(random_network, small) -> None:
