@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from posepipe.pipeline import Pipeline, detect, estimate_poses
     from posepipe.scoring.evaluation import evaluate
     from posepipe.scoring.scorecard import ScoreCard
+    from posepipe.training.data import DataTable
     from posepipe.training.runs import TrainOptions, train
-    from posepipe.training.samples import DataTable
 
 _HOMES = {
-    "DataTable": "posepipe.training.samples",
+    "DataTable": "posepipe.training.data",
     "DetectionOptions": "posepipe.options",
     "Detections": "posepipe.core.boxes",
     "ImageFile": "posepipe.io.images",

@@ -29,7 +29,7 @@ from posepipe.pose.crops import network_input
 from posepipe.pose.model import build_pose_network, load_pose_model, pose_model
 from posepipe.pose.stage import PoseStage
 from posepipe.runtime.local import run
-from posepipe.training.samples import DataTable
+from posepipe.training.data import DataTable
 from posepipe.zoo.recipe import load_recipe
 
 People = Sequence[tuple[ImageFile, Detections]]

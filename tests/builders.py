@@ -94,10 +94,12 @@ def annotation(id: int = 1, image_id: int = 1, **changes: Any) -> dict[str, Any]
         "bbox": [10, 20, 30, 40],
         "area": 500.0,
         "iscrowd": 0,
-        "num_keypoints": K,
         "keypoints": keypoints_xyv(),
         "segmentation": [],
     } | changes
+    keypoints = entry["keypoints"]
+    if isinstance(keypoints, list) and all(isinstance(v, int | float) for v in keypoints):
+        entry.setdefault("num_keypoints", sum(v > 0 for v in keypoints[2::3]))
     return {key: value for key, value in entry.items() if value is not None}
 
 

@@ -146,8 +146,8 @@ def _start_weights(start: str | None) -> Path | None:
 
 def _chosen(options: dict[str, Any]) -> TrainOptions:
     """The library's options of the command line's."""
+    from posepipe.training.data import DataTable
     from posepipe.training.runs import TrainOptions
-    from posepipe.training.samples import DataTable
 
     try:
         data = tuple(

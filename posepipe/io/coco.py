@@ -170,7 +170,7 @@ class CocoFile:
     entries: Entries
     sha256: str
 
-    def people(self, *, skeleton: Skeleton = COCO_PERSON) -> Annotations:
+    def people(self, *, skeleton: Skeleton = COCO_PERSON, keypoints: bool = True) -> Annotations:
         """The pictures and the people; other categories are left out.
 
         An instances file has no keypoints: all are "not labelled". Nothing is refused here: what
@@ -178,6 +178,7 @@ class CocoFile:
 
         Args:
             skeleton: the people's K keypoints.
+            keypoints: whether they matter; otherwise all count as not labelled.
         """
         where, entries = str(self.path), self.entries
         categories, about_categories = person_categories(entries, skeleton, where)
@@ -188,7 +189,7 @@ class CocoFile:
             if entry.category_id in ids:
                 by_image[entry.image_id].append(entry)
         in_order = [entry for of_image in by_image.values() for entry in of_image]
-        people, about_people = clean_people(in_order, images, skeleton, where)
+        people, about_people = clean_people(in_order, images, skeleton, where, keypoints=keypoints)
         return Annotations(
             path=self.path,
             images=entries.images,

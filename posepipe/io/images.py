@@ -85,12 +85,7 @@ class ImageFile:
         # reads CMYK, and leaves it to us what becomes of transparency. Both decode JPEG with
         # libjpeg-turbo.
         with _opened(self) as picture:
-            pixels = picture.width * picture.height
-            if pixels > self.max_pixels:
-                raise ImageError(
-                    f"{self.path} has {pixels:,} pixels, more than {self.max_pixels:,}: make it "
-                    "smaller, or allow as many with --max-pixels"
-                )
+            pixels = _check_pixels(picture, self)
             with _LARGE_ONE_BY_ONE if pixels > _LARGE_PIXELS else nullcontext():
                 return rgb_pixels(picture, self.path)
 
@@ -112,6 +107,25 @@ class ImageFile:
                 return (height, width) if _orientation(picture) >= 5 else (width, height)
             except Exception as error:
                 raise _explained(error, self.path) from None
+
+    def decoded_size_wh(self) -> tuple[int, int]:
+        """`size_wh`, once everything in the file has been decoded: what is truncated raises.
+
+        A JPEG is decoded at an eighth of its size, which takes a third of the time.
+
+        Raises:
+            ImageError: as `read`.
+        """
+        size_wh = self.size_wh
+        if self.pixels is None:
+            with _opened(self) as picture:
+                _check_pixels(picture, self)
+                try:
+                    picture.draft("RGB", (1, 1))
+                    picture.load()
+                except Exception as error:
+                    raise _explained(error, self.path) from None
+        return size_wh
 
     @property
     def is_turned(self) -> bool:
@@ -360,6 +374,17 @@ def _opened(image: ImageFile) -> Image.Image:
         return Image.open(path, formats=_formats())
     except Exception as error:
         raise _explained(error, path) from None
+
+
+def _check_pixels(picture: Image.Image, image: ImageFile) -> int:
+    """How many pixels a picture has, where it may have so many."""
+    pixels = picture.width * picture.height
+    if pixels > image.max_pixels:
+        raise ImageError(
+            f"{image.path} has {pixels:,} pixels, more than {image.max_pixels:,}: make it smaller, "
+            "or allow as many with --max-pixels"
+        )
+    return pixels
 
 
 def _formats() -> tuple[str, ...]:

@@ -76,6 +76,8 @@ def clean_people(
     images: Mapping[int, ImageEntry],
     skeleton: Skeleton,
     where: str,
+    *,
+    keypoints: bool = True,
 ) -> tuple[People, list[Finding]]:
     """People as the labels mean them, and what is odd about the labels.
 
@@ -87,13 +89,18 @@ def clean_people(
         images: by id.
         skeleton: of K keypoints.
         where: the file's name, for the findings.
+        keypoints: whether they matter; otherwise all count as not labelled.
     """
     entries, boxes, findings = with_boxes(entries, where)
-    keypoints, about_keypoints = _keypoints(entries, skeleton, where)
-    areas, estimated, about_areas = _areas(entries, boxes, keypoints, where)
-    people = People(tuple(entries), boxes, keypoints, areas, estimated)
-    findings += about_keypoints + about_areas
-    findings += _contradictions(people, skeleton, where)
+    if keypoints:
+        points, about_keypoints = _keypoints(entries, skeleton, where)
+        findings += about_keypoints
+    else:
+        points = np.zeros((len(entries), len(skeleton), 3))
+    areas, estimated, about_areas = _areas(entries, boxes, points, where)
+    people = People(tuple(entries), boxes, points, areas, estimated)
+    findings += about_areas
+    findings += _contradictions(people, skeleton, where) if keypoints else []
     findings += _misplaced(people, images, where)
     return people, findings
 
@@ -127,13 +134,17 @@ def _keypoints(
     length = 3 * len(skeleton)
     none = [0.0] * length
     flat = array("d")
-    other = []
+    other, differing = [], []
     for entry in entries:
         values = _numbers(entry.keypoints)
         if values is None:
             other.append(f"annotation {entry.id} has something else than numbers")
         elif len(values) not in (0, length):
             other.append(f"annotation {entry.id} has {len(values)} numbers")
+        else:
+            number = sum(visibility > 0 for visibility in values[2::3])
+            if entry.num_keypoints not in (None, number):
+                differing.append(f"annotation {entry.id}: {entry.num_keypoints}, not {number}")
         flat.extend(values if values and len(values) == length else none)
     given = np.array(flat).reshape(len(entries), len(skeleton), 3)
     with np.errstate(invalid="ignore"):
@@ -153,6 +164,13 @@ def _keypoints(
             other,
             count,
             "their keypoints count as not labelled",
+        ),
+        *noted(
+            where,
+            "people whose num_keypoints is not the number of their labelled keypoints",
+            differing,
+            count,
+            "the labelled ones were counted",
         ),
         *noted(
             where,
@@ -213,12 +231,6 @@ def _areas(
 
 def _contradictions(people: People, skeleton: Skeleton, where: str) -> list[Finding]:
     """Labels that say two things of one person, or one thing of two."""
-    labelled = (people.keypoints[..., 2] > 0).sum(axis=1).tolist()
-    differing = [
-        f"annotation {entry.id}: {entry.num_keypoints}, not {number}"
-        for entry, number in zip(people.entries, labelled, strict=True)
-        if entry.num_keypoints is not None and entry.num_keypoints != number
-    ]
     unheard_of = [
         f"annotation {entry.id}"
         for entry in people.entries
@@ -235,13 +247,6 @@ def _contradictions(people: People, skeleton: Skeleton, where: str) -> list[Find
         if times > 1
     ]
     return [
-        *noted(
-            where,
-            "people whose num_keypoints is not the number of their labelled keypoints",
-            differing,
-            len(people),
-            "the labelled ones were counted",
-        ),
         *noted(where, "people who are labelled twice", twice, len(people)),
         *noted(where, "people with pseudo keypoints unheard of", unheard_of, len(people)),
     ]

@@ -31,8 +31,13 @@ class Sizes:
     findings: tuple[Finding, ...]
 
 
-def compare_sizes(images: ImageSet, listed: Sequence[ImageEntry], where: str) -> Sizes:
-    """Read the pictures' headers and compare them with the sizes that their labels are for.
+def compare_sizes(
+    images: ImageSet,
+    listed: Sequence[ImageEntry],
+    where: str,
+    true_sizes: Sequence[tuple[int, int] | None] | None = None,
+) -> Sizes:
+    """Compare the sizes of pictures with those that their labels are for.
 
     Exchanged width and height are taken for a slip, since many programs make it, unless the
     picture's EXIF data turn it on its side: then its labels are for the pixels as they lie in the
@@ -42,9 +47,12 @@ def compare_sizes(images: ImageSet, listed: Sequence[ImageEntry], where: str) ->
         images: the pictures.
         listed: what the annotation file says of each, in the same order.
         where: the file's name, for the findings.
+        true_sizes: of the pictures, None for those that cannot be read; read from the files'
+            headers where they are not given.
     """
-    with ThreadPoolExecutor(THREADS) as pool:
-        true_sizes = list(pool.map(_size_wh, images))
+    if true_sizes is None:
+        with ThreadPoolExecutor(THREADS) as pool:
+            true_sizes = list(pool.map(_size_wh, images))
     exchanged, wrong, kept = [], [], []
     for image, entry, size_wh in zip(images, listed, true_sizes, strict=True):
         problem = ""
@@ -53,10 +61,8 @@ def compare_sizes(images: ImageSet, listed: Sequence[ImageEntry], where: str) ->
             if entry.size_wh == (height, width) and not image.is_turned:
                 exchanged.append(image.file_name)
             else:
-                problem = (
-                    f"is {width} x {height} pixels, its labels are for {entry.width} x "
-                    + str(entry.height)
-                )
+                problem = f"is {width} x {height} pixels, its labels are for "
+                problem += f"{entry.width} x {entry.height}"
                 if entry.size_wh == (height, width):
                     problem += " (they leave out its EXIF orientation)"
                 wrong.append(f"{image.file_name} {problem}")

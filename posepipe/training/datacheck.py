@@ -7,67 +7,74 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-import msgspec
-
-from posepipe.core.skeleton import Skeleton
 from posepipe.errors import DocumentError, ImageError
-from posepipe.io.coco import ImageEntry
-from posepipe.io.findings import Finding
+from posepipe.io.categories import keypoint_names
+from posepipe.io.coco import Annotations, image_files
+from posepipe.io.findings import Finding, lost, noted
 from posepipe.io.images import ImageFile
-from posepipe.io.jsonfiles import decode, read_bytes
-from posepipe.io.schema import WHAT
-from posepipe.training.labelcheck import check_labels, findings_about
-from posepipe.training.samples import DataTable
+from posepipe.io.picture_files import paths_of
+from posepipe.io.schema import ImageEntry
+from posepipe.io.sizes import compare_sizes
+from posepipe.training.data import DataSets, DataTable, key_of
 
 # Opening files is mostly waiting for a disk or a network.
 _THREADS = 16
+
+Learnt = Literal["keypoints", "people", "things"]
 
 
 def check_data(
     train: Sequence[DataTable],
     validate: Sequence[DataTable],
     *,
-    skeleton: Skeleton,
-    keypoints: bool = True,
+    data: DataSets,
+    learnt: Learnt = "keypoints",
 ) -> list[Finding]:
     """What is wrong with data sets, or may be; [] where nothing is.
 
-    Labels: see `posepipe.training.labelcheck.check_labels`. Pictures, of which only the headers are
-    read; fatal: no such folder, missing or unreadable pictures, another size than the labels are
-    for, and a picture both in training and validation: the same file, or the same bytes. Ids mean
-    nothing there: two sets may use the same ones for different pictures. A warning: the same file
-    name in both with other bytes, as of a picture that was saved again.
+    Labels: what reading them met (`posepipe.io.coco`), and whether there is anybody. Pictures, all
+    of which are decoded: those that are missing, damaged or of another size than their labels are
+    for are left out (`data.left_out`); where they are most of a set, that is fatal. So is no such
+    folder, and a picture both in training and validation: the same file, or the same bytes. Ids
+    mean nothing there: two sets may use the same ones for different pictures. A warning: the same
+    file name in both with other bytes, as of a picture that was saved again.
 
     Args:
         train: the sets to learn from.
         validate: the sets to measure on.
-        skeleton: the labels' keypoints.
-        keypoints: whether keypoints are learnt; False for detectors, which learn from boxes.
+        data: reads them, and is told which pictures to leave out.
+        learnt: "keypoints" of people; or boxes, of "people" or of "things" of all categories.
     """
     findings: list[Finding] = []
     pictures: dict[tuple[str, str], list[_Picture]] = {}
+    checked: set[str] = set()
     for table in [*train, *validate]:
-        key = (table.annotations, table.images)
+        key = key_of(table)
         if key in pictures:
             continue
         pictures[key] = []
         try:
-            labels = check_labels(Path(table.annotations), skeleton=skeleton, keypoints=keypoints)
+            images = data.file(table).entries.images
+            about_labels = _about_labels(table, data, learnt)
         except DocumentError as error:
             findings.append(
                 Finding(True, table.annotations, "files of no use", 1, None, (str(error),))
             )
             continue
-        findings += labels.findings
+        if table.annotations not in checked:
+            findings += about_labels
+        checked.add(table.annotations)
         if not Path(table.images).is_dir():
             missing = (table.images,)
             findings.append(Finding(True, table.annotations, "missing folders", 1, None, missing))
             continue
-        pictures[key] = _look(labels.images, Path(table.images))
-        findings += _about_pictures(table, pictures[key])
+        pictures[key], about_pictures = _look(table, images, data)
+        findings += about_pictures
+        findings += _nobody(table, data, learnt)
     for one in _distinct(train):
         for other in _distinct(validate):
             findings += _shared(one, pictures[one], other, pictures[other])
@@ -83,7 +90,7 @@ class DataFingerprint:
         sha256: of the file.
         images: the folder.
         pictures: how many the file lists.
-        picture_bytes: size of all their files.
+        picture_bytes: size of all their files; missing ones have none.
     """
 
     annotations: str
@@ -93,32 +100,23 @@ class DataFingerprint:
     picture_bytes: int
 
 
-def data_fingerprint(tables: Sequence[DataTable]) -> list[DataFingerprint]:
+def data_fingerprint(tables: Sequence[DataTable], data: DataSets) -> list[DataFingerprint]:
     """What data sets are now: enough to notice that a set has changed, without reading pictures.
 
     Raises:
         DocumentError: an annotation file is missing or wrong.
-        ImageError: a picture is missing.
     """
     prints = []
     for table in tables:
-        data = read_bytes(Path(table.annotations))
-        images = decode(data, _Images, path=Path(table.annotations), what=WHAT).images
-        looks = _sizes(Path(table.images) / image.file_name for image in images)
+        file = data.file(table)
+        names = [image.file_name for image in file.entries.images]
+        paths = [path for path, _ in paths_of(names, Path(table.images))]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            total = sum(pool.map(_file_bytes, paths))
         prints.append(
-            DataFingerprint(
-                table.annotations,
-                hashlib.sha256(data).hexdigest(),
-                table.images,
-                len(images),
-                sum(looks),
-            )
+            DataFingerprint(table.annotations, file.sha256, table.images, len(names), total)
         )
     return prints
-
-
-class _Images(msgspec.Struct, frozen=True):
-    images: tuple[ImageEntry, ...]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -126,74 +124,115 @@ class _Picture:
     """A listed picture as its file is found.
 
     Attributes:
-        path: where it should be.
-        wanted_wh: its size as the labels have it.
-        problem: why its header cannot be read, "" if it can.
+        file: where it should be.
+        problem: why it cannot be read, "" if it can.
         missing: whether there is no such file.
-        size_wh: as the header says, the right way up.
+        size_wh: the right way up; None if it cannot be read.
         identity: device and number of the file, the same for all links to it.
         file_bytes: its length.
     """
 
-    path: Path
-    wanted_wh: tuple[int, int]
+    file: ImageFile
     problem: str = ""
     missing: bool = False
-    size_wh: tuple[int, int] = (0, 0)
+    size_wh: tuple[int, int] | None = None
     identity: tuple[int, int] = (0, 0)
     file_bytes: int = -1
 
+    @property
+    def path(self) -> Path:
+        """The file's path."""
+        return self.file.path
 
-def _look(images: Sequence[ImageEntry], folder: Path) -> list[_Picture]:
-    def one(image: ImageEntry) -> _Picture:
-        path = folder / image.file_name
+
+def _about_labels(table: DataTable, data: DataSets, learnt: Learnt) -> list[Finding]:
+    if learnt == "things":
+        return list(data.instances(table).findings)
+    annotations = data.all_people(table)
+    return [
+        *annotations.findings,
+        *(
+            keypoint_names(
+                annotations.person_categories, data.skeleton, table.annotations, fatal=True
+            )
+            if learnt == "keypoints"
+            else []
+        ),
+    ]
+
+
+def _look(
+    table: DataTable, images: Sequence[ImageEntry], data: DataSets
+) -> tuple[list[_Picture], list[Finding]]:
+    """The pictures of a set as they are found; those that cannot be used are left out."""
+
+    def one(file: ImageFile) -> _Picture:
         try:
-            status = path.stat()
-        except OSError:
-            return _Picture(path, image.size_wh, missing=True)
+            status = file.path.stat()
+        except (OSError, ValueError, RuntimeError):  # a link to itself is a RuntimeError
+            return _Picture(file, missing=True)
         found = (status.st_dev, status.st_ino), status.st_size
         try:
-            size_wh = ImageFile(image.id, path, image.file_name).size_wh
+            return _Picture(file, "", False, file.decoded_size_wh(), *found)
         except ImageError as error:
-            return _Picture(path, image.size_wh, str(error), False, (0, 0), *found)
-        return _Picture(path, image.size_wh, "", False, size_wh, *found)
+            return _Picture(file, str(error), False, None, *found)
 
+    files = image_files(data.file(table).entries, table.images)
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(one, images))
-
-
-def _sizes(paths: Iterable[Path]) -> list[int]:
-    def one(path: Path) -> int:
-        try:
-            return path.stat().st_size
-        except OSError as error:
-            raise ImageError(f"{path} cannot be found: {error.strerror}") from None
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(one, paths))
-
-
-def _about_pictures(table: DataTable, pictures: Sequence[_Picture]) -> list[Finding]:
-    missing = [picture.path.name for picture in pictures if picture.missing]
-    unreadable = [picture.problem for picture in pictures if picture.problem]
-    other_size = [
-        "{} is {}x{}, not {}x{}".format(p.path.name, *p.size_wh, *p.wanted_wh)
-        for p in pictures
-        if not p.missing and not p.problem and p.size_wh != p.wanted_wh
+        pictures = list(pool.map(one, files))
+    where, count = table.annotations, len(pictures)
+    sizes = compare_sizes(files, images, where, [picture.size_wh for picture in pictures])
+    missing = [
+        picture.file.problem or entry.file_name
+        for picture, entry in zip(pictures, images, strict=True)
+        if picture.missing
     ]
-    count = len(pictures)
-    return findings_about(
-        table.annotations,
-        [
-            (True, f"missing pictures in {table.images}", missing, count),
-            (True, "unreadable pictures", unreadable, count),
-            (True, "pictures of another size than their labels are for", other_size, count),
-        ],
+    unreadable = [picture.problem for picture in pictures if picture.problem]
+    data.left_out[key_of(table)] = frozenset(
+        picture.file.id
+        for picture, sized in zip(pictures, sizes.images, strict=True)
+        if picture.missing or picture.problem or sized.problem
     )
+    return pictures, [
+        *lost(where, f"missing pictures in {table.images}", missing, count),
+        *lost(where, "unreadable pictures", unreadable, count),
+        *sizes.findings,
+    ]
+
+
+def _nobody(table: DataTable, data: DataSets, learnt: Learnt) -> list[Finding]:
+    """A finding where there is nothing to learn from; pictures of nobody teach a detector, too."""
+    count = len(data.file(table).entries.annotations)
+    if not data.file(table).entries.images:
+        return [Finding(True, table.annotations, "pictures", 0)]
+    if learnt == "things" or _anybody(data.people(table), keypoints=learnt == "keypoints"):
+        return []
+    fatal = learnt == "keypoints"
+    what = "people with labelled keypoints" if fatal else "people"
+    return [Finding(fatal, table.annotations, what, 0, count)]
+
+
+def _anybody(annotations: Annotations, *, keypoints: bool) -> bool:
+    """Whether there is a person with a box and, if asked for, a labelled keypoint."""
+    for image in annotations.images:
+        labels = annotations.labels_by_image[image.id]
+        counted = ~labels.is_crowd & (labels.boxes_xyxy[:, 2:] > labels.boxes_xyxy[:, :2]).all(1)
+        if keypoints:
+            counted &= (labels.visibility > 0).any(axis=1)
+        if counted.any():
+            return True
+    return False
+
+
+def _file_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError, RuntimeError):
+        return 0
 
 
 def _distinct(tables: Sequence[DataTable]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((table.annotations, table.images) for table in tables))
+    return list(dict.fromkeys(map(key_of, tables)))
 
 
 def _shared(
@@ -226,17 +265,11 @@ def _shared(
     same |= {p.path for p in train if not p.missing and p.identity in files}
     names = {picture.path.name for picture in validate if not picture.missing}
     again = {p.path for p in train if not p.missing and p.path.name in names} - same
-    return findings_about(
-        f"{one[0]} and {other[0]}",
-        [
-            (True, "pictures both in training and in validation", _names(same), len(train)),
-            (
-                False,
-                "file names both in training and in validation, of other bytes",
-                _names(again),
-                len(train),
-            ),
-        ],
+    where, count = f"{one[0]} and {other[0]}", len(train)
+    both = lost(where, "pictures both in training and in validation", _names(same), count)
+    what = "file names both in training and in validation, of other bytes"
+    return [replace(finding, fatal=True, then="") for finding in both] + noted(
+        where, what, _names(again), count
     )
 
 

@@ -314,23 +314,24 @@ def sha256_by_name(paths: Iterable[str]) -> dict[str, str]:
     return {Path(path).name: sha256_of(Path(path)) for path in paths if path}
 
 
-def check_same_data(before: Sequence[DataUsed], now: Sequence[DataUsed], run: Path) -> None:
-    """Check that a run goes on with the data it began with.
+def check_same_data(before: Sequence[DataUsed], now: Sequence[DataUsed], run: Path) -> list[str]:
+    """Whether a run goes on with the labels that it began with; a line where pictures differ.
+
+    Pictures may have been mended or removed since, which is what a bad one calls for.
 
     Raises:
-        TrainingError: an annotation file or a picture is another one.
+        TrainingError: an annotation file is another one.
     """
+    changes = []
     for was, is_now in zip(before, now, strict=False):
         if was.sha256 != is_now.sha256:
-            what = is_now.annotations
-        elif was.picture_bytes != is_now.picture_bytes:
-            what = f"a picture in {is_now.images}"
-        else:
-            continue
-        raise TrainingError(
-            f"{run} cannot be resumed: {what} has changed since the run began: restore it, or "
-            "begin another run folder"
-        )
+            raise TrainingError(
+                f"{run} cannot be resumed: {is_now.annotations} has changed since the run began: "
+                "restore it, or begin another run folder"
+            )
+        if was.picture_bytes != is_now.picture_bytes:
+            changes.append(f"pictures in {is_now.images} have changed since the run began")
+    return changes
 
 
 def _flat(tables: Any, prefix: str = "") -> Iterable[tuple[str, object]]:

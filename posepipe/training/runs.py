@@ -11,12 +11,11 @@ from typing import TypeVar
 import torch
 from msgspec.structs import replace
 
-from posepipe.core.skeleton import Skeleton
 from posepipe.errors import PosepipeError, RecipeError, TrainingError
-from posepipe.io.coco import read_annotations
 from posepipe.io.findings import Finding
 from posepipe.training.checkpoint import Checkpoint
-from posepipe.training.datacheck import check_data, data_fingerprint
+from posepipe.training.data import DataSets, DataTable, SetKey
+from posepipe.training.datacheck import Learnt, check_data, data_fingerprint
 from posepipe.training.detector.kinds import kind_of
 from posepipe.training.detector.task import DetectorTask, DetectorTrainingTable
 from posepipe.training.loop import Loop, LoopOptions
@@ -33,7 +32,6 @@ from posepipe.training.run_folder import (
     sha256_by_name,
     sitting,
 )
-from posepipe.training.samples import DataTable
 from posepipe.training.tables import PoseTrainingTable, TrainingTable, with_data
 from posepipe.training.task import Task
 from posepipe.zoo.recipe import Recipe, load_recipe
@@ -131,15 +129,21 @@ def train(
     processes = join_processes(options.device)
     given, table = prepared(recipe, options, world=processes.world)
     folder = RunFolder(Path(run))
-    findings = _by_first(processes, lambda: _check(folder, given, table, options))
+    data = _data_sets(given, table)
+    findings, left_out = _by_first(processes, lambda: _check(folder, given, table, options, data))
+    data.left_out = left_out
     for finding in findings:
         warn(finding.line.removeprefix("warning: "))
     torch.manual_seed(table.seed)
-    task = build_task(given, table, device=processes.device, start=options.start)
+    task = build_task(given, table, device=processes.device, start=options.start, data=data)
     task.module = processes.with_synchronised_norms(task.module, frozen_norm=table.frozen_norm)
     with ExitStack() as stack:
         _by_first(processes, lambda: stack.enter_context(folder.held()))
-        _by_first(processes, lambda: _begin_or_compare(folder, given, table, options))
+        changes = _by_first(
+            processes, lambda: _begin_or_compare(folder, given, table, options, data)
+        )
+        for change in changes:
+            warn(change)
         checkpoint = folder.checkpoint(warn if processes.is_first else lambda _: None)
         if processes.is_first:
             _note_sitting(folder, checkpoint, processes)
@@ -165,9 +169,10 @@ def check_run(recipe: str | Path, options: TrainOptions) -> list[Finding]:
         PosepipeError: as `train`, but for what the findings say.
     """
     given, table = prepared(recipe, options)
-    findings = _findings(given, table)
+    data = _data_sets(given, table)
+    findings = _findings(given, table, data)
     if not any(finding.fatal for finding in findings):
-        build_task(given, table, device=torch.device("cpu"), start=options.start)
+        build_task(given, table, device=torch.device("cpu"), start=options.start, data=data)
     return findings
 
 
@@ -204,17 +209,22 @@ def prepared(
 
 
 def build_task(
-    recipe: Recipe, table: TrainingTable, *, device: torch.device, start: Path | None
+    recipe: Recipe,
+    table: TrainingTable,
+    *,
+    device: torch.device,
+    start: Path | None,
+    data: DataSets | None = None,
 ) -> Task:
-    """What the recipe trains.
+    """What the recipe trains; `data` is what has read its sets' files, None reads them.
 
     Raises:
         PosepipeError: a wrong field, or weights or data that are missing or wrong.
     """
     if isinstance(table, PoseTrainingTable):
-        return PoseTask(recipe, table, device=device, start=start)
+        return PoseTask(recipe, table, device=device, start=start, data=data)
     assert isinstance(table, DetectorTrainingTable)  # noqa: S101  # see `prepared`
-    return DetectorTask(recipe, table, device=device, start=start)
+    return DetectorTask(recipe, table, device=device, start=start, data=data)
 
 
 def _by_first(processes: Processes, work: Callable[[], T]) -> T:
@@ -233,44 +243,53 @@ def _by_first(processes: Processes, work: Callable[[], T]) -> T:
 
 
 def _check(
-    folder: RunFolder, recipe: Recipe, table: TrainingTable, options: TrainOptions
-) -> list[Finding]:
-    """Whether the run may begin here, on this data."""
+    folder: RunFolder,
+    recipe: Recipe,
+    table: TrainingTable,
+    options: TrainOptions,
+    data: DataSets,
+) -> tuple[list[Finding], dict[SetKey, frozenset[int]]]:
+    """Whether the run may begin here, on this data; what was found, and what is left out."""
     if folder.holds_a_run():
         if not options.resume:
             raise folder.refusal()
         folder.read_record()  # raises where it is a model's folder
-    findings = _findings(recipe, table)
+    findings = _findings(recipe, table, data)
     fatal = [finding for finding in findings if finding.fatal]
     if fatal:
         more = f" (and {len(fatal) - 1} more: see --check-only)" if len(fatal) > 1 else ""
         raise TrainingError(f"{fatal[0].line.removeprefix('error: ')}{more}")
-    return findings
+    return findings, data.left_out
 
 
-def _findings(recipe: Recipe, table: TrainingTable) -> list[Finding]:
-    poses = isinstance(table, PoseTrainingTable)
-    skeleton = recipe_skeleton(recipe)
-    return check_data(table.data, table.validate, skeleton=skeleton, keypoints=poses)
+def _data_sets(recipe: Recipe, table: TrainingTable) -> DataSets:
+    return DataSets(recipe_skeleton(recipe), keypoints=isinstance(table, PoseTrainingTable))
+
+
+def _findings(recipe: Recipe, table: TrainingTable, data: DataSets) -> list[Finding]:
+    learnt: Learnt = "keypoints"
+    if not isinstance(table, PoseTrainingTable):
+        learnt = "people" if kind_of(recipe).classes(recipe) == 2 else "things"
+    return check_data(table.data, table.validate, data=data, learnt=learnt)
 
 
 def _begin_or_compare(
-    folder: RunFolder, recipe: Recipe, table: TrainingTable, options: TrainOptions
-) -> None:
-    """Write what the run begins with, or see that it goes on with what it began with."""
+    folder: RunFolder,
+    recipe: Recipe,
+    table: TrainingTable,
+    options: TrainOptions,
+    sets: DataSets,
+) -> list[str]:
+    """Write what the run begins with, or see that it goes on with that; what has changed since."""
     if folder.holds_a_run() and not options.resume:  # somebody was quicker
         raise folder.refusal()
-    skeleton = recipe_skeleton(recipe)
-    data = [
-        *_data_used("train", table.data, skeleton),
-        *_data_used("validate", table.validate, skeleton),
-    ]
+    data = [*_data_used("train", table.data, sets), *_data_used("validate", table.validate, sets)]
     if folder.holds_a_run():
         folder.check_same(recipe)
-        check_same_data(folder.read_record().data, data, folder.path)
-        return
+        return check_same_data(folder.read_record().data, data, folder.path)
     start = sha256_by_name([str(options.start or ""), table.imagenet_weights])
     folder.begin(recipe, RunRecord(recipe.name, table.seed, data, start, []))
+    return []
 
 
 def _note_sitting(folder: RunFolder, checkpoint: Checkpoint | None, processes: Processes) -> None:
@@ -281,9 +300,9 @@ def _note_sitting(folder: RunFolder, checkpoint: Checkpoint | None, processes: P
     folder.write_record(replace(record, sittings=[*record.sittings, now]))
 
 
-def _data_used(use: str, tables: Sequence[DataTable], skeleton: Skeleton) -> Iterable[DataUsed]:
-    for table, print_of in zip(tables, data_fingerprint(tables), strict=True):
-        annotations = read_annotations(table.annotations, skeleton=skeleton)
+def _data_used(use: str, tables: Sequence[DataTable], data: DataSets) -> Iterable[DataUsed]:
+    for table, print_of in zip(tables, data_fingerprint(tables, data), strict=True):
+        annotations = data.all_people(table)
         labels = annotations.labels_by_image.values()
         people = sum(int((~one.is_crowd).sum()) for one in labels)
         with_keypoints = sum(

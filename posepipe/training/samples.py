@@ -12,53 +12,17 @@ import numpy.typing as npt
 
 from posepipe.core.boxes import area
 from posepipe.core.shapes import check_same_length, checked
-from posepipe.core.skeleton import COCO_PERSON, Skeleton
 from posepipe.detection.candidates import PERSON
 from posepipe.errors import DocumentError
 from posepipe.io.coco import (
     Annotations,
     Instances,
-    Provenance,
     image_files,
-    read_annotations,
-    read_instances,
 )
+from posepipe.training.data import DataSets, DataTable
 from posepipe.training.pictures import Picture, PictureCache, Pixels
-from posepipe.zoo.bounds import Number
-from posepipe.zoo.recipe import Table
 
 Sample = TypeVar("Sample")
-
-
-class DataTable(Table, frozen=True):
-    """An entry of the recipe's list ``[[training.data]]`` or ``[[training.validate]]``.
-
-    Attributes:
-        annotations: a COCO keypoint file.
-        images: the folder of its pictures.
-        weight: how often the set is drawn, relative to the other sets.
-    """
-
-    annotations: str
-    images: str
-    weight: Number = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.weight < float("inf"):
-            raise ValueError(f"weight must be a number from 0 on, got {self.weight}")
-
-
-def set_names(tables: Sequence[DataTable]) -> list[str]:
-    """What sets are called: their annotation files' names, numbered where two have the same.
-
-    >>> set_names([DataTable(annotations=f"{x}/people.json", images=x) for x in "ab"])
-    ['people_1', 'people_2']
-    """
-    names = [Path(table.annotations).stem for table in tables]
-    return [
-        name if names.count(name) == 1 else f"{name}_{place}"
-        for place, name in enumerate(names, start=1)
-    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +117,6 @@ def pose_samples(
         cache: keeps pictures once they are read; None decodes them each time.
 
     Raises:
-        DocumentError: pseudo keypoints that there are not.
         ImageError: no such folder.
     """
     samples = []
@@ -165,8 +128,8 @@ def pose_samples(
             weights = (visibility > 0).astype(np.float64)
             source = annotations.provenance.get(int(labels.annotation_ids[person]))
             if source is not None:
-                _check_indices(source, len(weights), annotations.path)
-                weights[list(source.pseudo_keypoints)] *= pseudo_weight
+                placed = [k for k in source.pseudo_keypoints if 0 <= k < len(weights)]
+                weights[placed] *= pseudo_weight
             samples.append(
                 PoseSample(
                     picture=picture,
@@ -250,20 +213,24 @@ def read_pose_sets(
     *,
     pseudo_weight: float,
     cache: PictureCache | None = None,
-    skeleton: Skeleton = COCO_PERSON,
+    data: DataSets | None = None,
 ) -> list[list[PoseSample]]:
     """The labelled people of every set of a recipe; see `pose_samples`.
+
+    Args:
+        tables: the sets.
+        pseudo_weight: weight of keypoints that another network placed.
+        cache: keeps pictures once they are read.
+        data: what has read the sets' files; None reads them.
 
     Raises:
         DocumentError: an annotation file is missing or wrong.
         ImageError: a folder of pictures is missing.
     """
+    data = data or DataSets()
     return [
         pose_samples(
-            read_annotations(table.annotations, skeleton=skeleton),
-            Path(table.images),
-            pseudo_weight=pseudo_weight,
-            cache=cache,
+            data.people(table), Path(table.images), pseudo_weight=pseudo_weight, cache=cache
         )
         for table in tables
     ]
@@ -274,41 +241,28 @@ def read_detection_sets(
     *,
     classes: int = 2,
     cache: PictureCache | None = None,
-    skeleton: Skeleton = COCO_PERSON,
+    data: DataSets | None = None,
 ) -> list[list[DetectionSample]]:
     """The pictures of every set of a recipe; see `detection_samples` and `instance_samples`.
 
     Args:
         tables: the sets.
-        classes: of the detector, background included; 2 learns people alone, or what the
-            skeleton's category names, whatever other categories the files have.
+        classes: of the detector, background included; 2 learns people alone, whatever other
+            categories the files have.
         cache: keeps pictures once they are read; None decodes them each time.
-        skeleton: of what is learnt alone; its category counts, and no keypoint.
+        data: what has read the sets' files; None reads them.
 
     Raises:
         DocumentError: an annotation file is missing or wrong, or has other classes.
         ImageError: a folder of pictures is missing.
     """
+    data = data or DataSets()
     if classes == 2:
         return [
-            detection_samples(
-                read_annotations(table.annotations, skeleton=skeleton),
-                Path(table.images),
-                cache=cache,
-            )
+            detection_samples(data.people(table), Path(table.images), cache=cache)
             for table in tables
         ]
     return [
-        instance_samples(
-            read_instances(table.annotations), Path(table.images), classes=classes, cache=cache
-        )
+        instance_samples(data.instances(table), Path(table.images), classes=classes, cache=cache)
         for table in tables
     ]
-
-
-def _check_indices(source: Provenance, count: int, path: Path) -> None:
-    unheard_of = [index for index in source.pseudo_keypoints if not 0 <= index < count]
-    if unheard_of:
-        raise DocumentError(
-            f"{path}: pseudo_keypoints has {unheard_of[0]}: keypoints are numbered 0 to {count - 1}"
-        )

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from posepipe.training.data import DataTable
 from posepipe.training.pose.augment import AugmentTable
 from posepipe.training.pose.losses import PoseLossTable
-from posepipe.training.samples import DataTable
 from posepipe.zoo.bounds import Large, Number, Samples, Share, Whole
 from posepipe.zoo.recipe import Recipe, Table
 

@@ -23,11 +23,11 @@ from posepipe.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from posepipe.training.data import DataTable
 from posepipe.training.loop import Loop, LoopOptions
 from posepipe.training.processes import Processes
 from posepipe.training.run_folder import RunFolder
 from posepipe.training.runs import TrainOptions, train
-from posepipe.training.samples import DataTable
 from posepipe.training.tables import TrainingTable
 
 ALONE = Processes(0, 1, torch.device("cpu"))

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -17,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import mobilenet_v2
 
 from posepipe.errors import OptionError, RecipeError, TrainingError
+from posepipe.training.data import DataTable
 from posepipe.training.pose.task import PoseTask
 from posepipe.training.reports import Report
 from posepipe.training.runs import TrainOptions, build_task, check_run, prepared, train
-from posepipe.training.samples import DataTable
 from posepipe.training.tables import PoseTrainingTable, with_data
 from posepipe.zoo.recipe import load_recipe, sha256_of
 
@@ -226,13 +227,37 @@ def test_a_run_without_data_says_how_to_name_some(tiny_recipe: Path, tmp_path: P
 def test_data_that_is_not_fit_is_found_before_anything_is_written(
     tiny_recipe: Path, data: tuple[DataTable, ...], tmp_path: Path
 ) -> None:
-    (tmp_path / "people-2.png").unlink()
+    for number in (1, 2, 3):
+        (tmp_path / f"people-{number}.png").unlink()
     options = TrainOptions(data=data, device="cpu")
     (finding,) = check_run(tiny_recipe, options)
     assert finding.fatal
-    with pytest.raises(TrainingError, match=r"missing pictures in .*: 1 of 4"):
+    with pytest.raises(TrainingError, match=r"missing pictures in .*: 3 of 4"):
         train(tiny_recipe, tmp_path / "run", options=options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_truncated_picture_is_left_out_and_once_it_is_mended_the_run_goes_on(
+    tiny_recipe: Path, data: tuple[DataTable, ...], tmp_path: Path
+) -> None:
+    picture = tmp_path / "people-2.png"
+    whole = picture.read_bytes()
+    picture.write_bytes(whole[: len(whole) // 2])
+    warnings: list[str] = []
+    options = TrainOptions(data=data, changes=("training.samples=8",), minutes=1e-6, device="cpu")
+    first = train(tiny_recipe, tmp_path / "run", options=options, warn=warnings.append)
+    assert not first.finished
+    (line,) = warnings
+    assert "unreadable pictures: 1 of 4" in line
+    assert "people-2.png is damaged or truncated" in line
+    picture.write_bytes(whole)
+    warnings.clear()
+    going_on = replace(options, minutes=None, resume=True)
+    second = train(tiny_recipe, tmp_path / "run", options=going_on, warn=warnings.append)
+    assert second.finished
+    (line,) = warnings
+    assert line.startswith("pictures in ")
+    assert line.endswith("have changed since the run began")
 
 
 def test_a_network_of_detectron2_is_not_trained_here(data: tuple[DataTable, ...]) -> None:

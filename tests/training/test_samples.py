@@ -8,9 +8,9 @@ from builders import DOG, annotation, annotation_file, image_entry, keypoints_xy
 
 from posepipe.errors import DocumentError, ImageError, RecipeError
 from posepipe.io.coco import read_annotations, read_instances
+from posepipe.training.data import DataTable
 from posepipe.training.pictures import Picture, PictureCache
 from posepipe.training.samples import (
-    DataTable,
     DetectionSample,
     PoseSample,
     detection_samples,

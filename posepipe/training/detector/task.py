@@ -12,6 +12,7 @@ from posepipe.detection.backends import backend_of
 from posepipe.detection.candidates import DetectorTable
 from posepipe.errors import RecipeError
 from posepipe.networks.devices import resolve_precision
+from posepipe.training.data import DataSets
 from posepipe.training.detector.batches import DetectionBatch, DetectionBatches
 from posepipe.training.detector.kinds import kind_of
 from posepipe.training.detector.table import DetectorTrainingTable
@@ -50,6 +51,7 @@ class DetectorTask:
         *,
         device: torch.device,
         start: Path | None = None,
+        data: DataSets | None = None,
     ) -> None:
         """Build the network; the same seed gives the same weights.
 
@@ -59,6 +61,7 @@ class DetectorTask:
             device: where it is trained.
             start: weights to begin with; None: the trunk's from `table.imagenet_weights` if there
                 are any, the rest random.
+            data: what has read the sets' files; None reads them.
 
         Raises:
             RecipeError: another kind of recipe, or a wrong field.
@@ -72,6 +75,7 @@ class DetectorTask:
                 "in a batch: set training.frozen_norm = true, or leave out detector.batch_norm_eps"
             )
         self._recipe, self._table, self._device = recipe, table, device
+        self._data = data or DataSets(recipe_skeleton(recipe), keypoints=False)
         self.network = _built(recipe, table.seed)
         if start is not None:
             fit_state(self.network, read_state(start), start, ignored=self._kind.unused)
@@ -107,7 +111,7 @@ class DetectorTask:
                 tables,
                 classes=self._kind.classes(self._recipe),
                 cache=picture_cache(self._table.cache, processes=world),
-                skeleton=recipe_skeleton(self._recipe),
+                data=self._data,
             ),
             [table.weight for table in tables],
             self._table,
@@ -129,7 +133,12 @@ class DetectorTask:
             PosepipeError: an annotation file or a picture is missing or wrong.
         """
         return person_box_metrics(
-            network, self._recipe, self._table.validate, device=self._device, folder=folder
+            network,
+            self._recipe,
+            self._table.validate,
+            self._data,
+            device=self._device,
+            folder=folder,
         )
 
 

@@ -20,13 +20,13 @@ from posepipe.detection.stage import DetectionSettings, DetectionStage, recipe_s
 from posepipe.drawing.draw import draw_detections
 from posepipe.drawing.save import save_image
 from posepipe.drawing.style import DrawStyle
-from posepipe.io.coco import labelled_boxes, read_annotations
+from posepipe.io.coco import image_files, labelled_boxes
 from posepipe.io.images import ImageFile
 from posepipe.io.records import as_written
 from posepipe.networks.devices import resolve_precision
 from posepipe.runtime.streams import batched, prefetch
 from posepipe.scoring.evaluation import evaluate_boxes
-from posepipe.training.samples import DataTable, set_names
+from posepipe.training.data import DataSets, DataTable, set_names
 from posepipe.zoo.recipe import Recipe
 from posepipe.zoo.skeleton import recipe_skeleton
 
@@ -39,6 +39,7 @@ def person_box_metrics(
     network: nn.Module,
     recipe: Recipe,
     tables: Sequence[DataTable],
+    data: DataSets,
     *,
     device: torch.device,
     folder: Path | None,
@@ -50,6 +51,7 @@ def person_box_metrics(
         recipe: its ``[preprocessing]``, ``[candidates]``, ``[suppression]`` and the category of its
             ``[skeleton]`` are used.
         tables: annotation files and folders.
+        data: what has read them.
         device: where it runs.
         folder: for every set a picture goes there, ``boxes_<set>.jpg``: true boxes green, those
             found with a score of at least 0.3 yellow; None for no pictures.
@@ -66,13 +68,10 @@ def person_box_metrics(
     stage, skeleton = _stage(network, recipe, device), recipe_skeleton(recipe)
     metrics: dict[str, float] = {}
     for name, table in zip(set_names(tables), tables, strict=True):
-        annotations = read_annotations(table.annotations, skeleton=skeleton)
-        images = [
-            ImageFile(image.id, Path(table.images) / image.file_name, image.file_name)
-            for image in annotations.images
-        ]
+        annotations = data.people(table)
+        images = list(image_files(annotations, table.images))
         found = _detected(stage, images)
-        card = evaluate_boxes(found, table.annotations, split=name, skeleton=skeleton)
+        card = evaluate_boxes(found, annotations, split=name, skeleton=skeleton)
         numbers = {"AP": card.ap, "AP50": card.ap50, "AR": card.ar}
         metrics |= {f"{name}/{key}": value or 0.0 for key, value in numbers.items()}
         if folder is not None and images:

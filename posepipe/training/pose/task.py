@@ -16,6 +16,7 @@ from posepipe.pose.heatmaps import DecodingTable
 from posepipe.pose.model import PoseModel, build_pose_network, keys_of_keypoints
 from posepipe.pose.networks.globalnet import HeatmapHead
 from posepipe.pose.networks.outputs import TrainingHeatmaps
+from posepipe.training.data import DataSets
 from posepipe.training.pictures import picture_cache
 from posepipe.training.pose.batches import PoseBatch, PoseBatches
 from posepipe.training.pose.losses import Losses, check_loss, pose_loss, pose_loss_counts
@@ -42,6 +43,7 @@ class PoseTask:
         device: where to train.
         start: weights to begin with, of the whole network; its heads begin at random where the
             weights are for another number of keypoints.
+        data: what has read the sets' files; None reads them.
 
     Raises:
         RecipeError: a wrong field, or losses that the network has no predictions for.
@@ -59,6 +61,7 @@ class PoseTask:
         *,
         device: torch.device,
         start: Path | None = None,
+        data: DataSets | None = None,
     ) -> None:
         self._recipe, self._table, self._device = recipe, table, device
         self._skeleton = recipe_skeleton(recipe)
@@ -77,13 +80,14 @@ class PoseTask:
         self.mined_names = self._skeleton.keypoints
         self.leaves_some_out = table.loss.levels == "none"  # then GlobalNet's heads
         self._cache = picture_cache(table.cache)
+        self._data = data or DataSets(self._skeleton)
         self._sets = read_pose_sets(
             table.data,
             pseudo_weight=table.pseudo_weight,
             cache=self._cache,
-            skeleton=self._skeleton,
+            data=self._data,
         )
-        self._validation = read_validation_sets(table.validate, skeleton=self._skeleton)
+        self._validation = read_validation_sets(table.validate, self._data)
 
     def train_mode(self) -> None:
         """Put the network into training mode, but for what is frozen."""
@@ -130,9 +134,7 @@ class PoseTask:
         return metrics
 
     def _shown(self) -> list[PoseSample]:
-        (people,) = read_pose_sets(
-            self._table.validate[:1], pseudo_weight=1.0, skeleton=self._skeleton
-        )
+        (people,) = read_pose_sets(self._table.validate[:1], pseudo_weight=1.0, data=self._data)
         return people
 
 

@@ -18,14 +18,15 @@ from posepipe.core.skeleton import Skeleton
 from posepipe.drawing.draw import draw_poses
 from posepipe.drawing.save import save_image
 from posepipe.drawing.style import DrawStyle
-from posepipe.io.coco import Annotations, image_files, labelled_boxes, read_annotations
+from posepipe.io.coco import Annotations, image_files, labelled_boxes
 from posepipe.pose.crops import cut_crops
 from posepipe.pose.model import PoseModel
 from posepipe.pose.stage import PoseStage
 from posepipe.runtime.streams import batched, prefetch
 from posepipe.scoring.evaluation import evaluate
 from posepipe.scoring.rescore import rescored
-from posepipe.training.samples import DataTable, PoseSample, set_names
+from posepipe.training.data import DataSets, DataTable, set_names
+from posepipe.training.samples import PoseSample
 
 CROPS_FILE = "crops.jpg"
 _STYLE = DrawStyle(boxes=False, scores=False)
@@ -47,16 +48,14 @@ class ValidationSet:
     folder: Path
 
 
-def read_validation_sets(tables: Sequence[DataTable], *, skeleton: Skeleton) -> list[ValidationSet]:
+def read_validation_sets(tables: Sequence[DataTable], data: DataSets) -> list[ValidationSet]:
     """The sets of ``[[training.validate]]``, whose keypoints are the skeleton's.
 
     Raises:
         DocumentError: an annotation file is missing or wrong.
     """
     return [
-        ValidationSet(
-            name, read_annotations(table.annotations, skeleton=skeleton), Path(table.images)
-        )
+        ValidationSet(name, data.people(table), Path(table.images))
         for name, table in zip(set_names(tables), tables, strict=True)
     ]
 
@@ -79,7 +78,7 @@ def pose_metrics(
     metrics: dict[str, float] = {}
     for one in sets:
         poses = list(_poses(PoseStage([model]), one, workers))
-        card = evaluate(poses, one.annotations.path, per_keypoint=False, skeleton=model.skeleton)
+        card = evaluate(poses, one.annotations, per_keypoint=False, skeleton=model.skeleton)
         metrics |= {
             f"{one.name}/AP": card.ap or 0.0,
             f"{one.name}/AP50": card.ap50 or 0.0,

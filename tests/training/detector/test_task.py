@@ -20,11 +20,11 @@ from posepipe.errors import DocumentError, OptionError, RecipeError, WeightsErro
 from posepipe.options import DetectionOptions
 from posepipe.pipeline import Pipeline
 from posepipe.scoring.evaluation import evaluate_boxes
+from posepipe.training.data import DataTable
 from posepipe.training.detector.batches import DetectionBatch, Target
 from posepipe.training.detector.losses import DetectorLosses
 from posepipe.training.detector.mosaic import DetectorAugmentTable, MosaicTable
 from posepipe.training.detector.task import DetectorTask, DetectorTrainingTable
-from posepipe.training.samples import DataTable
 from posepipe.zoo.recipe import load_recipe
 
 CPU = torch.device("cpu")
