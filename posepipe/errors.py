@@ -19,9 +19,16 @@ prints that line and exits with status 1.
 
 from __future__ import annotations
 
+_LONGEST = 2000
+
 
 class PosepipeError(Exception):
     """Base of every error that posepipe raises on purpose."""
+
+    def __str__(self) -> str:
+        """The message; the middle of one that a file's endless words have made too long is cut."""
+        text = super().__str__()
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 500]} … {text[-400:]}"
 
 
 class ImageError(PosepipeError):

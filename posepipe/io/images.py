@@ -199,12 +199,10 @@ def find_images(inputs: Sequence[str | Path], *, recursive: bool = False) -> Ima
         raise ImageError(_no_such(finds[0]) + more)
     root = _common_folder({find.base for find in found})
     images: dict[Path, ImageFile] = {}
-    resolved_folder = cache(Path.resolve)  # the costly part, needed once a folder
+    resolved_folder = cache(_resolved)  # the costly part, needed once a folder
     for find in finds:
         path = find.path
-        true_path = (
-            path.resolve() if path.is_symlink() else resolved_folder(path.parent) / path.name
-        )
+        true_path = _resolved(path) if _is_link(path) else resolved_folder(path.parent) / path.name
         name = _relative_name(path, root)
         images.setdefault(true_path, ImageFile(0, path, name, problem=find.problem))
     pictures = sorted((i for i in images.values() if not i.problem), key=_natural)
@@ -311,8 +309,29 @@ def _in_list(path: Path) -> list[_Find]:
         return [_dead_end(path, f"the list cannot be read as UTF-8 text: {error}")]
     named = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     paths = [_absolute(path.parent / name) for name in named]
-    finds = [_Find(file, file.parent) if file.exists() else _missing(file) for file in paths]
+    finds = [_listed(file) for file in paths]
     return finds or [_dead_end(path, "a list that names no pictures")]
+
+
+def _listed(file: Path) -> _Find:
+    try:
+        return _Find(file, file.parent) if file.exists() else _missing(file)
+    except OSError as error:  # a name is too long, a folder may not be searched, …
+        return _dead_end(file, f"cannot be looked up ({error.strerror})")
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):  # loops of links, names too long or with NUL
+        return path
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:
+        return False
 
 
 def _missing(path: Path) -> _Find:

@@ -72,7 +72,7 @@ def as_kind(data: bytes, kind: type[T]) -> T | None:
     """A file's bytes as a `kind`; None if they are no JSON, or of another shape."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):  # ValueError: not UTF-8
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -194,7 +195,10 @@ def _numbers(raw: msgspec.Raw) -> Sequence[float] | None:
     try:
         values = msgspec.json.decode(raw, type=list[float] | None)
     except msgspec.DecodeError:  # null for NaN, true for 1, triples in triples
-        given = msgspec.json.decode(raw)
+        try:
+            given = json.loads(bytes(raw))
+        except (ValueError, RecursionError):  # numbers of thousands of digits, too
+            return None
         return numbers(given)
     return () if values is None else values
 

@@ -213,9 +213,10 @@ def _document_leniently(document: Any, path: Path) -> tuple[_Document, list[Find
         msgspec.structs.replace(entry, image_id=ids.get(entry.image_id, entry.image_id))
         for entry in found
     )
+    left_out = document.get("skipped")
     skipped = [
         Skipped(str(entry.get("file_name", "")), str(entry.get("why", "")))
-        for entry in document.get("skipped") or ()
+        for entry in (left_out if isinstance(left_out, list) else ())
         if isinstance(entry, dict)
     ]
     categories = [

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
-from posepipe.errors import OptionError
+from posepipe.errors import OptionError, WeightsError
 from posepipe.io.images import ImageFile
 from posepipe.pose.codecs.choose import codec_of
 from posepipe.pose.crops import Crops, cut_crops
@@ -90,7 +90,11 @@ class PoseStage:
         return len(ready.detections)
 
     def __call__(self, batch: Sequence[ReadyPeople]) -> list[Poses]:
-        """The poses of each picture, in order; scores are the detector's, unchanged."""
+        """The poses of each picture, in order; scores are the detector's, unchanged.
+
+        Raises:
+            WeightsError: the network gives numbers that are not finite.
+        """
         counts = [len(ready.detections) for ready in batch]
         with self._lock:
             found = self._keypoints(batch, sum(counts))
@@ -100,6 +104,12 @@ class PoseStage:
         points = np.einsum("nij,nkj->nki", to_image[:, :, :2], points) + to_image[:, None, :, 2]
         confidences = found.confidences.double().cpu().numpy()[..., None]
         keypoints = np.concatenate([points, confidences], axis=-1)
+        if not np.isfinite(keypoints).all():
+            names = ", ".join(model.name for model in self.models)
+            raise WeightsError(
+                f"{names}: the network gives numbers that are not finite: its weights are damaged, "
+                "or too large for the precision: try --precision fp32"
+            )
         ends = np.cumsum(counts)[:-1]
         return [
             Poses(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from posepipe.errors import DocumentError
 from posepipe.io.jsonfiles import read_bytes, write_whole
 
 METRICS_FILE = "metrics.csv"
@@ -62,26 +63,43 @@ class MetricsLog:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file of a run; none where there is no file."""
+    """The rows of a CSV file of a run; none where there is no file.
+
+    Raises:
+        DocumentError: it cannot be read, or is none.
+    """
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+    text = read_bytes(path).decode("utf-8", "replace")
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        rows = list(reader)
+    except csv.Error as error:
+        raise DocumentError(f"{path} is damaged ({error}): mend or remove it") from None
+    if SAMPLES not in (reader.fieldnames or ()):
+        raise DocumentError(f"{path} is damaged (it has no column {SAMPLES}): mend or remove it")
+    return rows
 
 
 def _drop_later_rows(path: Path, measured: int) -> None:
     rows = read_rows(path)
-    kept = [row for row in rows if (row[SAMPLES] or "").isdigit() and int(row[SAMPLES]) <= measured]
+    kept = [row for row in rows if 0 <= _samples_of(row) <= measured]
     if len(kept) == len(rows):
         return
     if not kept:
         path.unlink()
         return
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    names = [name for name in rows[0] if name is not None]  # None: cells without a name
+    writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(kept)
     write_whole(path, [buffer.getvalue().encode()])
+
+
+def _samples_of(row: Mapping[str, str]) -> int:
+    text = row[SAMPLES] or ""
+    return int(text) if text.isdecimal() and len(text) <= 15 else -1
 
 
 def _curves(folder: Path, samples: int) -> Any:

@@ -95,13 +95,13 @@ def find_source(name_or_path: str | Path) -> Source:
     # "./NAME" is a folder, though its only part is a name.
     looks_like_path = isinstance(name_or_path, Path) or path.name != name_or_path
     if looks_like_path:
-        if path.is_dir():
+        if _is_folder(path):
             return Source(path.resolve())
         raise RecipeError(f"no model folder {path}: name a folder that has a {RECIPE_FILE}")
     known = _of_posepipe(path.name)
     if known is not None:
         return known
-    if (path / RECIPE_FILE).is_file():
+    if _has_recipe(path):
         return Source(path.resolve())
     raise RecipeError(f"no model {str(name_or_path)!r}; there are: {_known_names(path.name)}")
 
@@ -149,7 +149,7 @@ def check_depth(tables: Mapping[str, Any], what: str) -> None:
 def _of_posepipe(name: str) -> Source | None:
     """The zoo's model of this name, or else the experiment."""
     folder = zoo_folder() / name
-    if name and (folder / RECIPE_FILE).is_file():
+    if name and _has_recipe(folder):
         return Source(folder.resolve())
     return next((source for source in experiment_sources() if source.name == name), None)
 
@@ -160,7 +160,7 @@ def _find_parent(name: object, line: tuple[Source, ...]) -> Source:
     if not isinstance(name, str) or not name:
         raise RecipeError(f"{last.place}: {EXTENDS} takes a model's name, got {name!r}")
     beside = last.folder.parent / name
-    found = [Source(beside.resolve())] if (beside / RECIPE_FILE).is_file() else []
+    found = [Source(beside.resolve())] if _has_recipe(beside) else []
     known = _of_posepipe(name)
     found += [known] if known is not None else []
     if not found:
@@ -174,6 +174,20 @@ def _find_parent(name: object, line: tuple[Source, ...]) -> Source:
         chain = " -> ".join([*(source.name for source in line), name])
         raise RecipeError(f"{line[0].place} {EXTENDS} itself in the end: {chain}")
     return new[0]
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _has_recipe(folder: Path) -> bool:
+    try:
+        return (folder / RECIPE_FILE).is_file()
+    except OSError:  # a name that is too long, a folder that may not be entered
+        return False
 
 
 def _rows(file: Path) -> Mapping[str, Any]:

@@ -146,7 +146,8 @@ def fit_state(
         kept: keys that stay as they are in the network where the file's have another shape.
 
     Raises:
-        WeightsError: a key is missing, unknown or of another shape; names the first.
+        WeightsError: a key is missing, unknown or of another shape, or has a number that is not
+            finite; names the first.
     """
     wanted = {
         key: tensor
@@ -168,6 +169,12 @@ def fit_state(
         if not (known or key.startswith(tuple(ignored))):
             raise WeightsError(f"{source} is of another network: {key!r} is unknown to it")
     fitting = {key: state[key].to(tensor.dtype) for key, tensor in wanted.items()}
+    for key, tensor in fitting.items():
+        if not tensor.isfinite().all():
+            raise WeightsError(
+                f"{source}: {key!r} has numbers that are not finite: the file is damaged, or its "
+                "training failed"
+            )
     network.load_state_dict(fitting, strict=False)
 
 
