@@ -26,8 +26,8 @@ class PosepipeError(Exception):
     """Base of every error that posepipe raises on purpose."""
 
     def __str__(self) -> str:
-        """The message; the middle of one that a file's endless words have made too long is cut."""
-        text = super().__str__()
+        """The message, in one line whatever names are in it; what is too long of it is cut."""
+        text = "\\n".join(super().__str__().splitlines())
         return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 500]} … {text[-400:]}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -237,4 +238,7 @@ def _finite(value: float | None) -> float | None:
 def _as_raw(keypoints: object) -> msgspec.Raw:
     """Keypoints as JSON text once more; what is no list of numbers stays what it is."""
     flat = numbers(keypoints)
-    return msgspec.Raw(msgspec.json.encode(keypoints if flat is None else flat))
+    # json: msgspec writes no half of a character, as names of files may have
+    return msgspec.Raw(
+        json.dumps(keypoints).encode() if flat is None else msgspec.json.encode(flat)
+    )
