@@ -12,6 +12,7 @@ edges are continuous like ours; its classes are counted without gaps from 0.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,22 +34,17 @@ from posepipe.detection.categories import category_ids_of
 from posepipe.errors import MissingDependencyError, RecipeError, WeightsError
 from posepipe.networks.precision import run_in_precision
 from posepipe.zoo.recipe import Recipe
+from posepipe.zoo.sources import zoo_folder
 from posepipe.zoo.weights import find_weights, fit_state, read_state
 
 HOW_TO_GET_IT = (
     "this model needs detectron2, which is not installed: get its source from "
     "https://github.com/facebookresearch/detectron2 and run "
-    "`pip install 'setuptools<81'` and `pip install --no-build-isolation <its folder>`"
+    "`pip install 'setuptools>=77,<81'` and `pip install --no-build-isolation <its folder>`"
 )
 
-# Heads that are switched off, and anchors that older files still carry; all else must fit.
-_IGNORED = (
-    "roi_heads.mask_head.",
-    "roi_heads.keypoint_head.",
-    "proposal_generator.anchor_generator.cell_anchors.",
-    "pixel_mean",
-    "pixel_std",
-)
+# Anchors and colours, which older files still carry; all else must fit.
+_NOT_WEIGHTS = ("proposal_generator.anchor_generator.cell_anchors.", "pixel_mean", "pixel_std")
 
 
 class DetectronDetector:
@@ -144,11 +140,12 @@ def load(
 
     ``[detector]`` and ``[candidates]`` are read; preprocessing is the configuration's.
     """
-    _check_installed()
+    table = recipe.table("detector", DetectorTable)
+    _check_installed(table.config)
     import detectron2
     from detectron2.modeling import build_model
 
-    table = recipe.table("detector", DetectorTable)
+    logging.getLogger("torch.fx._symbolic_trace").addFilter(_is_of_use)
     min_score = recipe.table("candidates", CandidatesTable).min_score
     config = candidate_config(table.config, recipe.folder, min_score=min_score, device=device)
     classes = int(config.MODEL.ROI_HEADS.NUM_CLASSES)
@@ -157,8 +154,14 @@ def load(
         path, digest = find_weights(recipe, weights)
     except WeightsError as error:
         raise WeightsError(f"{error}{_where_to_fetch(table.config)}") from None
-    network = build_model(config)
-    fit_state(network, read_state(path), path, ignored=_IGNORED)
+    network, state = build_model(config), read_state(path)
+    unused = _unused_heads(table.config, recipe.folder)
+    for head in unused:
+        if not any(key.startswith(head) for key in state):
+            raise WeightsError(
+                f"{path} is of another network: it has no {head + '…'!r}, which {table.config} has"
+            )
+    fit_state(network, state, path, ignored=(*_NOT_WEIGHTS, *unused))
     origin = Origin(recipe.name, f"detectron2 {detectron2.__version__}", digest)
     return DetectronDetector(network, config, origin=origin, category_ids=category_ids, dtype=dtype)
 
@@ -203,23 +206,7 @@ def candidate_config(config: str, folder: Path, *, min_score: float, device: tor
         MissingDependencyError: detectron2 is not installed.
         RecipeError: no such configuration, a damaged one, or one of another kind of network.
     """
-    _check_installed()
-    from detectron2.config import get_cfg
-
-    node = get_cfg()
-    file = _config_file(config, folder)
-    try:
-        node.merge_from_file(str(file), allow_unsafe=False)
-    except Exception as error:
-        # yacs and PyYAML raise what they like: KeyError, ValueError, AssertionError, YAMLError.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise RecipeError(f"{file} is not a detectron2 configuration: {reason}") from None
-    architecture, proposals = node.MODEL.META_ARCHITECTURE, node.MODEL.PROPOSAL_GENERATOR.NAME
-    if architecture != "GeneralizedRCNN" or proposals != "RPN":
-        raise RecipeError(
-            f"{file} describes a {architecture} with {proposals}: only Faster, Mask and Cascade "
-            "R-CNN are run (GeneralizedRCNN with RPN)"
-        )
+    node = _read_config(config, folder)
     node.MODEL.DEVICE = str(device)
     node.MODEL.MASK_ON = node.MODEL.KEYPOINT_ON = False
     node.MODEL.ROI_HEADS.SCORE_THRESH_TEST = min_score
@@ -230,15 +217,62 @@ def candidate_config(config: str, folder: Path, *, min_score: float, device: tor
     return node
 
 
-def _check_installed() -> None:
+def _read_config(config: str, folder: Path) -> Any:
+    """A detectron2 configuration of an R-CNN as it is written: see `candidate_config`."""
+    _check_installed(config)
+    from detectron2.config import get_cfg
+
+    node, file = get_cfg(), _config_file(config, folder)
+    try:
+        node.merge_from_file(str(file), allow_unsafe=False)
+    except Exception as error:
+        # yacs and PyYAML raise what they like: KeyError, ValueError, AssertionError, YAMLError.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if "python/" in reason:
+            raise RecipeError(
+                f"{file} has Python in it, as those of RetinaNet have, which is not run"
+                f"{_natively(config)}"
+            ) from None
+        raise RecipeError(f"{file} is not a detectron2 configuration: {reason}") from None
+    architecture, proposals = node.MODEL.META_ARCHITECTURE, node.MODEL.PROPOSAL_GENERATOR.NAME
+    if architecture != "GeneralizedRCNN" or proposals != "RPN":
+        raise RecipeError(
+            f"{file} describes a {architecture} with {proposals}: only Faster, Mask and Cascade "
+            f"R-CNN are run (GeneralizedRCNN with RPN){_natively(config)}"
+        )
+    return node
+
+
+def _unused_heads(config: str, folder: Path) -> tuple[str, ...]:
+    """Beginnings of the keys of the heads that a configuration has and that are not run."""
+    model = _read_config(config, folder).MODEL
+    heads = {"roi_heads.mask_head.": model.MASK_ON, "roi_heads.keypoint_head.": model.KEYPOINT_ON}
+    return tuple(head for head, has_it in heads.items() if has_it)
+
+
+def _natively(config: str) -> str:
+    """Which recipe runs a configuration without detectron2, as the end of a sentence."""
+    name = "detectron2-" + Path(config).stem.lower().replace("_", "-")
+    there_is = (zoo_folder() / name).is_dir()
+    return f"; model {name} is the same network and needs no detectron2" if there_is else ""
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    """False for torch's warning of a function that detectron2 calls in every run."""
+    return "is_fx_tracing" not in record.getMessage()
+
+
+def _check_installed(config: str) -> None:
     try:
         import detectron2.model_zoo  # noqa: F401  # it needs more than detectron2 itself does
     except ImportError as error:
-        if (error.name or "").split(".")[0] == "detectron2":
-            raise MissingDependencyError(HOW_TO_GET_IT) from None
+        missing = (error.name or "").split(".")[0]
+        if missing == "detectron2":
+            raise MissingDependencyError(HOW_TO_GET_IT + _natively(config)) from None
+        package = {"pkg_resources": "setuptools>=77,<81"}.get(missing, missing)
+        remedy = f": pip install '{package}'" if package else ""
         raise MissingDependencyError(
-            f"detectron2 is installed but cannot be imported: {error} "
-            "(it needs pkg_resources: pip install 'setuptools<81')"
+            f"detectron2 is installed but cannot be imported: {error}{remedy}{_natively(config)}"
         ) from None
 
 

@@ -182,6 +182,13 @@ class TestRefusals:
         with pytest.raises(WeightsError, match="another network: it has no 'backbone"):
             load_detector(small_recipe(CONFIGS["faster"], tmp_path), weights=weights)
 
+    def test_a_mask_rcnns_configuration_wants_a_mask_rcnns_weights(self, tmp_path: Path) -> None:
+        _, _, of_faster = own_predictor("faster", tmp_path)
+        weights = of_faster.rename(tmp_path / "faster.pkl")
+        _, config, _ = own_predictor("mask", tmp_path)
+        with pytest.raises(WeightsError, match=r"it has no 'roi_heads\.mask_head"):
+            load_detector(small_recipe(config, tmp_path), weights=weights, device="cpu")
+
     def test_absent_weights_are_asked_for_by_their_address(self, tmp_path: Path) -> None:
         with pytest.raises(WeightsError, match="faster_rcnn_R_50_FPN_3x/137849458"):
             load_detector(small_recipe(CONFIGS["faster"], tmp_path))
@@ -192,6 +199,10 @@ class TestRefusals:
             ("", "needs a configuration"),
             ("no/such.yaml", "no configuration 'no/such.yaml'"),
             ("COCO-Detection/rpn_R_50_FPN_1x.yaml", "only Faster, Mask and Cascade"),
+            (
+                "COCO-Detection/retinanet_R_50_FPN_3x.yaml",
+                "has Python in it.*model detectron2-retinanet-r-50-fpn-3x is the same network",
+            ),
         ],
     )
     def test_a_configuration_that_cannot_run_is_refused(
@@ -202,7 +213,7 @@ class TestRefusals:
 
     def test_a_configuration_cannot_run_code(self, tmp_path: Path) -> None:
         (tmp_path / "bad.yaml").write_text("OUTPUT_DIR: !!python/object/apply:os.getcwd []\n")
-        with pytest.raises(RecipeError, match="no detectron2 configuration"):
+        with pytest.raises(RecipeError, match="has Python in it"):
             load_detector(small_recipe("bad.yaml", tmp_path), weights=tmp_path / "w.pkl")
 
     def test_other_classes_than_cocos_need_their_category_ids(self, tmp_path: Path) -> None:
@@ -229,6 +240,31 @@ def test_without_detectron2_one_line_says_how_to_get_it(
     with pytest.raises(MissingDependencyError, match="pip install") as caught:
         load_detector("detectron2", config=CONFIGS["faster"], weights=weights)
     assert len(str(caught.value).splitlines()) == 1
+    assert "setuptools>=77,<81" in str(caught.value)
+    assert "model detectron2-faster-rcnn-r-50-fpn-3x is the same network" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("missing", "remedy"),
+    [("fvcore", "pip install 'fvcore'"), ("pkg_resources", "pip install 'setuptools>=77,<81'")],
+)
+def test_what_detectron2_lacks_is_named(missing, remedy, tmp_path, monkeypatch) -> None:
+    package = tmp_path / "detectron2"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "model_zoo.py").write_text(f"import {missing}\n")
+    for name in [name for name in sys.modules if name.split(".")[0] == "detectron2"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, missing, None)
+    weights = tmp_path / "weights.pkl"
+    weights.write_bytes(b"")
+    with pytest.raises(MissingDependencyError, match="cannot be imported") as caught:
+        load_detector("detectron2", config="mine.yaml", weights=weights)
+    assert remedy in str(caught.value)
+    assert "is the same network" not in str(caught.value)
+    for name in [name for name in sys.modules if name.split(".")[0] == "detectron2"]:
+        monkeypatch.delitem(sys.modules, name)
 
 
 @pytest.mark.parametrize(
