@@ -133,8 +133,9 @@ class ShuffleBlock(nn.Module):
 class Exchange(nn.Module):
     """Every branch becomes a sum over all branches, brought to its size.
 
-    What comes of the first branch counts twice in every sum. The paper's formula counts it once;
-    the authors' code does not, and neither do weights trained with it.
+    Two things are not in the paper's formula but in the authors' code and in PP-TinyPose, so that
+    their weights ask for them: what comes of the first branch counts twice in every sum, and the
+    others' sums begin with the first one's sum, before its ReLU, instead of the first branch.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
@@ -146,17 +147,19 @@ class Exchange(nn.Module):
 
     def forward(self, branches: Sequence[Tensor]) -> list[Tensor]:
         """Branches of the shapes that came in."""
-        sums = []
+        sources = list(branches)
+        sums: list[Tensor] = []
         for paths in self.paths:
             first, *others = (
-                path(branch)
-                for path, branch in zip(paths, branches, strict=True)  # type: ignore[call-overload]
+                path(source)
+                for path, source in zip(paths, sources, strict=True)  # type: ignore[call-overload]
             )
             total = first + first
             for other in others:
                 total = total + other
-            sums.append(F.relu(total))
-        return sums
+            sums.append(total)
+            sources[0] = sums[0]
+        return [F.relu(total) for total in sums]
 
 
 class IterativeHead(nn.Module):

@@ -2,7 +2,8 @@
 
 A heatmap is a tensor (B, K, h, w) float32; its cell (x, y) covers a `stride` x `stride` square of
 crop pixels, so its centre is the crop point ``stride * cell + (stride - 1) / 2``, integers being
-pixel centres. Encoding and decoding live side by side so that they cannot disagree.
+pixel centres. With the alignment "corners" it is the corner cells' centres that are the centres of
+the crop's corner pixels. Encoding and decoding live side by side so that they cannot disagree.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from torch.nn import functional as F
 from posepipe.zoo.bounds import Count, Factor, Number, Whole
 from posepipe.zoo.recipe import Table
 
+Alignment = Literal["cells", "corners"]
+
 
 class DecodingTable(Table, frozen=True):
     """The recipe's table ``[decoding]``: how keypoints are read off heatmaps.
@@ -26,6 +29,9 @@ class DecodingTable(Table, frozen=True):
     Attributes:
         codec: whose convention it is.
         stride: crop pixels per heatmap cell.
+        alignment: where cells lie in the crop: "cells" cover equal squares of it; with "corners"
+            the first and last cells' centres are the first and last pixels' (Huang et al., "The
+            Devil is in the Details", CVPR 2020; PP-TinyPose).
         amplitude: the peak that training's targets had (the public CPN code bases: 255).
         flip: average with the heatmaps of the mirror image (CPN, section 4.1, "Testing Details").
         blur_kernel: cells, odd; width of the Gaussian filter on the heatmaps; 1 for none. The
@@ -37,6 +43,7 @@ class DecodingTable(Table, frozen=True):
 
     codec: Literal["cpn"] = "cpn"
     stride: Count = 4
+    alignment: Alignment = "cells"
     amplitude: Factor = 1.0
     flip: bool = True
     blur_kernel: Whole = 21
@@ -62,8 +69,33 @@ class CropKeypoints:
     confidences: Tensor
 
 
+def cell_centres(
+    shape_hw: tuple[int, int], stride: int, alignment: Alignment
+) -> tuple[tuple[float, float], float]:
+    """Where a heatmap's cells lie: crop pixels from one to the next (x, y), and the first one.
+
+    >>> cell_centres((64, 48), 4, "cells")
+    ((4.0, 4.0), 1.5)
+    >>> cell_centres((3, 2), 4, "corners")
+    ((7.0, 5.5), 0.0)
+    """
+    if alignment == "cells":
+        return (float(stride), float(stride)), (stride - 1) / 2
+    height, width = shape_hw
+    return (
+        (stride * width - 1) / max(width - 1, 1),
+        (stride * height - 1) / max(height - 1, 1),
+    ), 0.0
+
+
 def encode(
-    points_xy: Tensor, shape_hw: tuple[int, int], *, stride: int, sigma: float, amplitude: float
+    points_xy: Tensor,
+    shape_hw: tuple[int, int],
+    *,
+    stride: int,
+    sigma: float,
+    amplitude: float,
+    alignment: Alignment = "cells",
 ) -> Tensor:
     """Heatmaps with one Gaussian per keypoint, the target of CPN's L2 losses.
 
@@ -77,11 +109,13 @@ def encode(
         stride: crop pixels per cell.
         sigma: standard deviation in cells.
         amplitude: the value at the keypoint.
+        alignment: see `DecodingTable`.
 
     Returns:
         (B, K, h, w) in the dtype and on the device of `points_xy`.
     """
-    cells = (points_xy - (stride - 1) / 2) / stride  # (B, K, 2)
+    pitch_xy, first = cell_centres(shape_hw, stride, alignment)
+    cells = (points_xy - first) / points_xy.new_tensor(pitch_xy)  # (B, K, 2)
     rows = torch.arange(shape_hw[0], device=cells.device, dtype=cells.dtype)
     columns = torch.arange(shape_hw[1], device=cells.device, dtype=cells.dtype)
     down = torch.exp(-((rows - cells[..., 1:]) ** 2) / (2 * sigma**2))  # (B, K, h)
@@ -173,7 +207,8 @@ def decode(heatmaps: Tensor, table: DecodingTable) -> CropKeypoints:
     confidences = values / table.amplitude + table.confidence_offset
     if table.clamp_confidence:
         confidences = confidences.clamp(0, 1)
-    points = table.stride * cell + (table.stride - 1) / 2
+    pitch_xy, origin = cell_centres((height, width), table.stride, table.alignment)
+    points = cell * cell.new_tensor(pitch_xy) + origin
     return CropKeypoints(points.reshape(count, keypoints, 2), confidences.reshape(count, keypoints))
 
 

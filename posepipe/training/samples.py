@@ -105,6 +105,7 @@ def pose_samples(
     *,
     pseudo_weight: float,
     cache: PictureCache | None = None,
+    unlabelled: bool = False,
 ) -> list[PoseSample]:
     """Everybody with a labelled keypoint and a box of some area; no picture is read yet.
 
@@ -115,6 +116,7 @@ def pose_samples(
         folder: where the pictures lie.
         pseudo_weight: weight of keypoints that another network placed, not a person.
         cache: keeps pictures once they are read; None decodes them each time.
+        unlabelled: people without labelled keypoints, too.
 
     Raises:
         ImageError: no such folder.
@@ -122,8 +124,9 @@ def pose_samples(
     samples = []
     for image in image_files(annotations, folder):
         labels, picture = annotations.labels_by_image[image.id], Picture(image, cache)
-        labelled = (labels.visibility > 0).any(axis=1) & (area(labels.boxes_xyxy) > 0)
-        for person in np.flatnonzero(labelled & ~labels.is_crowd).tolist():
+        wanted = (labels.visibility > 0).any(axis=1) | unlabelled
+        wanted &= (area(labels.boxes_xyxy) > 0) & ~labels.is_crowd
+        for person in np.flatnonzero(wanted).tolist():
             visibility = labels.visibility[person]
             weights = (visibility > 0).astype(np.float64)
             source = annotations.provenance.get(int(labels.annotation_ids[person]))
@@ -214,14 +217,16 @@ def read_pose_sets(
     pseudo_weight: float,
     cache: PictureCache | None = None,
     data: DataSets | None = None,
+    unlabelled: bool = False,
 ) -> list[list[PoseSample]]:
-    """The labelled people of every set of a recipe; see `pose_samples`.
+    """The people of every set of a recipe; see `pose_samples`.
 
     Args:
         tables: the sets.
         pseudo_weight: weight of keypoints that another network placed.
         cache: keeps pictures once they are read.
         data: what has read the sets' files; None reads them.
+        unlabelled: people without labelled keypoints, too.
 
     Raises:
         DocumentError: an annotation file is missing or wrong.
@@ -230,7 +235,11 @@ def read_pose_sets(
     data = data or DataSets()
     return [
         pose_samples(
-            data.people(table), Path(table.images), pseudo_weight=pseudo_weight, cache=cache
+            data.people(table),
+            Path(table.images),
+            pseudo_weight=pseudo_weight,
+            cache=cache,
+            unlabelled=unlabelled,
         )
         for table in tables
     ]

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from posepipe.training.data import DataTable
 from posepipe.training.pose.augment import AugmentTable
+from posepipe.training.pose.distillation import DistilTable
 from posepipe.training.pose.losses import PoseLossTable
 from posepipe.zoo.bounds import Large, Number, Samples, Share, Whole
 from posepipe.zoo.recipe import Recipe, Table
@@ -100,6 +101,10 @@ class PoseTrainingTable(TrainingTable, frozen=True):
         pseudo_weight: weight of keypoints that another network placed (`pseudo_keypoints`).
         head_scale: the scale that the batch normalisations of heatmap heads begin with. Small, maps
             begin near zero, where most of their targets are.
+        begin_as: a model's name or folder, a plain network on the same trunk: the CPN begins with
+            its weights and predicts its heatmaps (`posepipe.pose.networks.growing`); "" for none.
+            Meant for `frozen_norm`.
+        distil: another model as a teacher; see `DistilTable`.
     """
 
     loss: PoseLossTable = PoseLossTable()
@@ -108,6 +113,8 @@ class PoseTrainingTable(TrainingTable, frozen=True):
     cache: Literal["memory", "none"] = "memory"
     pseudo_weight: Share = 0.3
     head_scale: Number = 1.0
+    begin_as: str = ""
+    distil: DistilTable = DistilTable()
 
 
 def with_data(

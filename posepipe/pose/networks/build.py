@@ -12,6 +12,7 @@ from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
 from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable
 from posepipe.pose.networks.hourglass import HourglassTable, StackedHourglass
 from posepipe.pose.networks.onnx import OnnxTable
+from posepipe.pose.networks.plain import PlainHeatmaps, PlainTable
 from posepipe.pose.networks.resnet import DilatedResNet, ResNetTable
 from posepipe.zoo.recipe import Recipe, Table
 from posepipe.zoo.skeleton import recipe_skeleton
@@ -21,6 +22,7 @@ TABLES: dict[str, type[PoseNetworkTable]] = {
     "cpn": CPNTable,
     "globalnet": GlobalNetTable,
     "hourglass": HourglassTable,
+    "plain": PlainTable,
     "resnet": ResNetTable,
 }
 
@@ -87,6 +89,8 @@ def build_network(table: PoseNetworkTable) -> PoseNetwork:
             return GlobalNetOnly(table)
         case HourglassTable():
             return StackedHourglass(table)
+        case PlainTable():
+            return PlainHeatmaps(table)
         case ResNetTable():
             return DilatedResNet(table)
     raise TypeError(f"no network has a {type(table).__name__}")

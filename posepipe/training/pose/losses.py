@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from posepipe.errors import RecipeError
-from posepipe.pose.heatmaps import encode, encode_blurred_cell
+from posepipe.pose.heatmaps import Alignment, encode, encode_blurred_cell
 from posepipe.pose.networks.outputs import TrainingHeatmaps
 from posepipe.zoo.bounds import Number, Whole
 from posepipe.zoo.recipe import Table
@@ -135,6 +135,7 @@ def pose_loss(
     *,
     stride: int,
     amplitude: float,
+    alignment: Alignment = "cells",
 ) -> tuple[Losses, Tensor]:
     """The losses of one batch or of a part of one, computed in fp32 also under autocast.
 
@@ -154,6 +155,7 @@ def pose_loss(
         table: the settings.
         stride: crop pixels per heatmap cell.
         amplitude: the targets' peak.
+        alignment: see `DecodingTable`.
 
     Returns:
         The losses by name, and (K,) int64: in how many people each keypoint was among those that
@@ -164,7 +166,9 @@ def pose_loss(
     """
     check_loss(table, levels=len(heatmaps.levels), refined=heatmaps.refined is not None)
     with torch.autocast(batch.points_xy.device.type, enabled=False):
-        return _pose_loss(heatmaps, batch, table, stride=stride, amplitude=amplitude)
+        return _pose_loss(
+            heatmaps, batch, table, stride=stride, amplitude=amplitude, alignment=alignment
+        )
 
 
 def pose_loss_counts(
@@ -259,6 +263,7 @@ def _pose_loss(
     *,
     stride: int,
     amplitude: float,
+    alignment: Alignment = "cells",
 ) -> tuple[Losses, Tensor]:
     weights = batch.weights.float()
     # Points of unannotated keypoints may be anything, NaN included.
@@ -272,7 +277,9 @@ def _pose_loss(
         kept = _kept(table, weights.shape[1], mining=table.levels == "l2*")
         total = weights.new_zeros(())
         for level, maps in enumerate(heatmaps.levels):
-            targets = _targets(points, maps, table, level, stride=stride, amplitude=amplitude)
+            targets = _targets(
+                points, maps, table, level, stride=stride, amplitude=amplitude, alignment=alignment
+            )
             shown = targets * placed.gt(0)[..., None, None]
             total = total + _l2(maps, shown, counting, kept)[0]
             if table.localisation:
@@ -281,7 +288,9 @@ def _pose_loss(
     if heatmaps.refined is not None:
         maps = heatmaps.refined
         kept = _kept(table, weights.shape[1], mining=table.refine == "l2*")
-        targets = _targets(points, maps, table, None, stride=stride, amplitude=amplitude)
+        targets = _targets(
+            points, maps, table, None, stride=stride, amplitude=amplitude, alignment=alignment
+        )
         total, chosen = _l2(maps, targets, weights, kept)
         totals["refine"] = table.scale * total
         mined = chosen.sum(dim=0)
@@ -323,6 +332,7 @@ def _targets(
     *,
     stride: int,
     amplitude: float,
+    alignment: Alignment = "cells",
 ) -> Tensor:
     """(B, K, h, w) targets of an intermediate prediction, or with None of the final one."""
     shape_hw = (maps.shape[-2], maps.shape[-1])

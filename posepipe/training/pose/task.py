@@ -13,12 +13,21 @@ from posepipe.networks.backbone import build_backbone
 from posepipe.networks.devices import resolve_precision
 from posepipe.pose.crops import PreprocessingTable, network_input
 from posepipe.pose.heatmaps import DecodingTable
-from posepipe.pose.model import PoseModel, build_pose_network, keys_of_keypoints
+from posepipe.pose.model import (
+    PoseModel,
+    build_pose_network,
+    keys_of_keypoints,
+    load_pose_model,
+)
+from posepipe.pose.networks.cpn import CPN
 from posepipe.pose.networks.globalnet import HeatmapHead
+from posepipe.pose.networks.growing import grow
 from posepipe.pose.networks.outputs import TrainingHeatmaps
+from posepipe.pose.networks.plain import PlainHeatmaps
 from posepipe.training.data import DataSets
 from posepipe.training.pictures import picture_cache
 from posepipe.training.pose.batches import PoseBatch, PoseBatches
+from posepipe.training.pose.distillation import Teacher, distil_count
 from posepipe.training.pose.losses import Losses, check_loss, pose_loss, pose_loss_counts
 from posepipe.training.pose.validation import (
     CROPS_FILE,
@@ -72,11 +81,25 @@ class PoseTask:
         _scale_heads(network, table.head_scale)
         if table.imagenet_weights:
             _load_trunk(network, recipe, Path(table.imagenet_weights))
+        if table.begin_as:
+            _begin_as(network, recipe, table.begin_as)
         if start is not None:
             kept = keys_of_keypoints(recipe)
             fit_state(network, read_state(start), start, kept=kept)
         self.network: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.module: nn.Module = _PoseLosses(self.network, table, self._given, self._decoding)
+        teacher = None
+        if table.distil.teacher:
+            teacher = Teacher(
+                table.distil,
+                self._given,
+                self._decoding,
+                scale=table.loss.scale,
+                device=device,
+                precision=table.precision,
+            )
+        self.module: nn.Module = _PoseLosses(
+            self.network, table, self._given, self._decoding, teacher
+        )
         self.mined_names = self._skeleton.keypoints
         self.leaves_some_out = table.loss.levels == "none"  # then GlobalNet's heads
         self._cache = picture_cache(table.cache)
@@ -86,6 +109,7 @@ class PoseTask:
             pseudo_weight=table.pseudo_weight,
             cache=self._cache,
             data=self._data,
+            unlabelled=table.distil.unlabelled,
         )
         self._validation = read_validation_sets(table.validate, self._data)
 
@@ -110,7 +134,10 @@ class PoseTask:
     def counts(self, batch: PoseBatch) -> dict[str, Tensor]:
         """What each loss of a batch is divided by: labels alone decide."""
         levels, refined = self._levels
-        return pose_loss_counts(batch, self._table.loss, levels=levels, refined=refined)
+        counts = pose_loss_counts(batch, self._table.loss, levels=levels, refined=refined)
+        if self._table.distil.teacher:
+            counts["distil"] = distil_count(batch.pixels, batch.weights)
+        return counts
 
     def validate(self, network: nn.Module, folder: Path | None) -> dict[str, float]:
         """OKS AP with labelled boxes of every set to measure on, and a picture of the first one's.
@@ -147,21 +174,27 @@ class _PoseLosses(nn.Module):
         table: PoseTrainingTable,
         given: PreprocessingTable,
         decoding: DecodingTable,
+        teacher: Teacher | None,
     ) -> None:
         super().__init__()
         self.network = network
         self._table, self._given, self._decoding = table, given, decoding
+        self._teacher = teacher
 
     def forward(self, batch: PoseBatch) -> tuple[Losses, Tensor]:
         """The losses of a batch of crops, and how often each keypoint was mined, (K,) int64."""
-        images = network_input(batch.pixels, self._given)
-        return pose_loss(
-            _all_heatmaps(self.network, images),
+        predicted = _all_heatmaps(self.network, network_input(batch.pixels, self._given))
+        losses, mined = pose_loss(
+            predicted,
             batch,
             self._table.loss,
             stride=self._decoding.stride,
             amplitude=self._decoding.amplitude,
+            alignment=self._decoding.alignment,
         )
+        if self._teacher is not None:
+            losses["distil"] = self._teacher.loss(predicted, batch.pixels)
+        return losses, mined
 
 
 def _all_heatmaps(network: nn.Module, images: Tensor) -> TrainingHeatmaps:
@@ -188,6 +221,23 @@ def _scale_heads(network: nn.Module, scale: float) -> None:
     for module in network.modules():
         if isinstance(module, HeatmapHead):
             nn.init.constant_(module.norm.weight, scale)
+
+
+def _begin_as(network: nn.Module, recipe: Recipe, model: str) -> None:
+    """Make a CPN predict what a plain network on the same trunk predicts.
+
+    Raises:
+        RecipeError: no such model, or networks of other kinds.
+        WeightsError: its weights are missing or damaged, or of another trunk.
+    """
+    seed = load_pose_model(model, device="cpu", precision="fp32")
+    if isinstance(network, CPN) and isinstance(seed.network, PlainHeatmaps):
+        grow(network, seed.network)
+        return
+    raise RecipeError(
+        f"{recipe.name}: training.begin_as makes a CPN begin as a plain network on its trunk, and "
+        f"cannot make this network begin as {seed.name}"
+    )
 
 
 def _load_trunk(network: nn.Module, recipe: Recipe, file: Path) -> None:

@@ -1,0 +1,85 @@
+"""A CPN that begins as a simpler network on the same trunk and predicts the very same heatmaps.
+
+Function-preserving initialisation: Chen, Goodfellow and Shlens, "Net2Net", ICLR 2016. What a CPN
+adds begins as nothing: P2 is the trunk's features of stride 4 handed through, every sum and every
+bottleneck that would change it begins with zero.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from posepipe.errors import RecipeError, WeightsError
+from posepipe.pose.networks.cpn import CPN
+from posepipe.pose.networks.plain import PlainHeatmaps
+
+
+@torch.no_grad()
+def grow(network: CPN, seed: PlainHeatmaps) -> None:
+    """Give a CPN weights with which it predicts, at P2 and in the end, what another one predicts.
+
+    The other levels' heatmaps begin at random. Batch normalisations of what is new begin without
+    an effect, and the equality holds as long as they keep their statistics (``frozen_norm``).
+
+    Args:
+        network: changed in place.
+        seed: on the same trunk, with features of stride 4 that are nowhere negative.
+
+    Raises:
+        RecipeError: the CPN's pyramid is narrower than the trunk's features of stride 4.
+        WeightsError: another trunk.
+    """
+    width = seed.head.in_channels
+    channels = network.refinenet.final.shortcut[0].out_channels  # type: ignore[index]
+    if channels < width:
+        raise RecipeError(
+            f"network.channels is {channels}, but to begin as that model it takes the {width} "
+            "channels of its trunk's first features"
+        )
+    try:
+        network.backbone.load_state_dict(seed.backbone.state_dict())
+    except RuntimeError:
+        raise WeightsError("the model to begin as stands on another trunk") from None
+    for part in (network.globalnet, network.refinenet):
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            elif isinstance(module, nn.BatchNorm2d):
+                _without_effect(module)
+    hand_through = torch.eye(width)[:, :, None, None]
+    lateral, first = network.globalnet.laterals[0], network.globalnet.heads[0]
+    _weight(lateral, 0)[:width] = hand_through  # type: ignore[arg-type]
+    if isinstance(network.globalnet.merges[0], nn.Conv2d):
+        nn.init.zeros_(network.globalnet.merges[0].weight)
+        nn.init.zeros_(network.globalnet.merges[0].bias)  # type: ignore[arg-type]
+    else:
+        nn.init.zeros_(_weight(network.globalnet.merges[0], 1))  # type: ignore[arg-type]
+    _weight(first[0], 0)[:width] = 0  # type: ignore[index]
+    _weight(first[0], 0)[:width, :width] = hand_through  # type: ignore[index]
+    final = network.refinenet.final
+    nn.init.zeros_(final.bn3.weight)
+    shortcut = _weight(final.shortcut, 0)  # type: ignore[arg-type]
+    place = 0 if network.refinenet.concat_order == "C2-C5" else shortcut.shape[1] - channels
+    shortcut.zero_()
+    shortcut[:, place : place + channels] = torch.eye(channels)[:, :, None, None]
+    for head in (first[1], network.refinenet.head):  # type: ignore[index]
+        convolution, norm = head[0], head[1]
+        convolution.weight.zero_()
+        convolution.weight[:, :width, 1, 1] = seed.head.weight[:, :, 0, 0]
+        norm.bias.copy_(seed.head.bias)
+
+
+def _without_effect(norm: nn.BatchNorm2d) -> None:
+    """Make a batch normalisation hand its input through, epsilon included."""
+    norm.reset_running_stats()
+    nn.init.constant_(norm.weight, math.sqrt(1 + norm.eps))
+    nn.init.zeros_(norm.bias)
+
+
+def _weight(layers: nn.Sequential, place: int) -> Tensor:
+    weight = layers[place].weight
+    assert isinstance(weight, Tensor)  # noqa: S101
+    return weight.data
