@@ -28,7 +28,7 @@ class LiteHRNet(Trunk):
     resolutions know to the higher ones, from stride 32 to stride 4.
 
     Attributes:
-        stages: the stem, and the stages of two, three and four branches.
+        stages: the stem, and the stages of two, three and four branches, with the head the last.
         channels: of the features at strides 4, 8, 16 and 32.
     """
 
@@ -40,19 +40,18 @@ class LiteHRNet(Trunk):
             widths = CHANNELS[: number + 2]
             stages.append(Stage(before, widths, modules))
             before = widths
-        self.stages = nn.ModuleList(stages)
-        self.head = IterativeHead(CHANNELS)
-        self.channels = self.head.channels
+        head = IterativeHead(CHANNELS)
+        self.stages = nn.ModuleList([*stages[:-1], nn.Sequential(stages[-1], head)])
+        self.channels = head.channels
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features of (B, 3, H, W) images: four tensors (B, C, H/stride, W/stride).
 
         Height and width are multiples of 32.
         """
-        branches = [images]
+        features = [images]
         for stage in self.stages:
-            branches = stage(branches)
-        features: list[Tensor] = self.head(branches)
+            features = stage(features)
         return features
 
 

@@ -82,7 +82,7 @@ class Loop:
             if table.average and processes.is_first
             else None
         )
-        self._optimiser = build_optimiser(task.network.parameters(), table)
+        self._optimiser = build_optimiser(task.network, table)
         if checkpoint is not None:
             self._go_on_from(checkpoint)
         self._module = processes.wrapped(task.module, some_left_out=task.leaves_some_out)
@@ -149,7 +149,7 @@ class Loop:
         torch.manual_seed(int(place.generate_state(1, np.uint32)[0]))
         rate = learning_rate(table, progress.samples)
         for group in self._optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self._optimiser.zero_grad(set_to_none=True)
         counts = self._counts_ahead(parts) if len(parts) > 1 else None
         totals: dict[str, Tensor] = {}

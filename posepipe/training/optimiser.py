@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-
 import torch
 from torch import nn
 
 from posepipe.training.tables import TrainingTable
 
 
-def build_optimiser(
-    parameters: Iterable[nn.Parameter], table: TrainingTable
-) -> torch.optim.Optimizer:
-    """The table's optimiser over those parameters that learn."""
-    learning = [parameter for parameter in parameters if parameter.requires_grad]
+def build_optimiser(network: nn.Module, table: TrainingTable) -> torch.optim.Optimizer:
+    """The table's optimiser over those parameters that learn; the trunk's are a group of their own.
+
+    Every group's "share" is its learning rate as a share of the run's.
+    """
+    trunk = getattr(network, "backbone", None)
+    of_trunk = {id(part) for part in trunk.parameters()} if isinstance(trunk, nn.Module) else set()
+    learning = [part for part in network.parameters() if part.requires_grad]
+    groups = [
+        {"params": [part for part in learning if (id(part) in of_trunk) == slow], "share": share}
+        for slow, share in ((False, 1.0), (True, table.trunk_rate))
+    ]
     kind = torch.optim.Adam if table.optimiser == "adam" else torch.optim.AdamW
     # Fused: a quarter of the time of torch's default on a CPU.
-    return kind(learning, lr=table.learning_rate, weight_decay=table.weight_decay, fused=True)
+    return kind(
+        [group for group in groups if group["params"]],
+        lr=table.learning_rate,
+        weight_decay=table.weight_decay,
+        fused=True,
+    )
 
 
 def learning_rate(table: TrainingTable, samples: int) -> float:

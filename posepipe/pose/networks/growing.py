@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from posepipe.errors import RecipeError, WeightsError
 from posepipe.pose.networks.cpn import CPN
 from posepipe.pose.networks.plain import PlainHeatmaps
+from posepipe.pose.networks.refinenet import Bottleneck
 
 
 @torch.no_grad()
 def grow(network: CPN, seed: PlainHeatmaps) -> None:
     """Give a CPN weights with which it predicts, at P2 and in the end, what another one predicts.
 
-    The other levels' heatmaps begin at random. Batch normalisations of what is new begin without
+    The other levels' heatmaps begin at zero. Batch normalisations of what is new begin without
     an effect, and the equality holds as long as they keep their statistics (``frozen_norm``).
 
     Args:
@@ -49,9 +50,12 @@ def grow(network: CPN, seed: PlainHeatmaps) -> None:
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             elif isinstance(module, nn.BatchNorm2d):
                 _without_effect(module)
+    scales = _scales(seed)
+    for lateral, scale in zip(network.globalnet.laterals, scales, strict=True):
+        _weight(lateral, 0).div_(scale)  # type: ignore[arg-type]
     hand_through = torch.eye(width)[:, :, None, None]
     lateral, first = network.globalnet.laterals[0], network.globalnet.heads[0]
-    _weight(lateral, 0)[:width] = hand_through  # type: ignore[arg-type]
+    _weight(lateral, 0)[:width] = hand_through / scales[0]  # type: ignore[arg-type]
     if isinstance(network.globalnet.merges[0], nn.Conv2d):
         nn.init.zeros_(network.globalnet.merges[0].weight)
         nn.init.zeros_(network.globalnet.merges[0].bias)  # type: ignore[arg-type]
@@ -59,17 +63,30 @@ def grow(network: CPN, seed: PlainHeatmaps) -> None:
         nn.init.zeros_(_weight(network.globalnet.merges[0], 1))  # type: ignore[arg-type]
     _weight(first[0], 0)[:width] = 0  # type: ignore[index]
     _weight(first[0], 0)[:width, :width] = hand_through  # type: ignore[index]
-    final = network.refinenet.final
-    nn.init.zeros_(final.bn3.weight)
-    shortcut = _weight(final.shortcut, 0)  # type: ignore[arg-type]
+    for module in network.refinenet.modules():
+        if isinstance(module, Bottleneck):
+            nn.init.zeros_(module.bn3.weight)
+    for head in network.globalnet.heads[1:]:
+        nn.init.zeros_(_weight(head[1], 0))  # type: ignore[index]
+    shortcut = _weight(network.refinenet.final.shortcut, 0)  # type: ignore[arg-type]
     place = 0 if network.refinenet.concat_order == "C2-C5" else shortcut.shape[1] - channels
     shortcut.zero_()
     shortcut[:, place : place + channels] = torch.eye(channels)[:, :, None, None]
     for head in (first[1], network.refinenet.head):  # type: ignore[index]
         convolution, norm = head[0], head[1]
         convolution.weight.zero_()
-        convolution.weight[:, :width, 1, 1] = seed.head.weight[:, :, 0, 0]
+        convolution.weight[:, :width, 1, 1] = seed.head.weight[:, :, 0, 0] * scales[0]
         norm.bias.copy_(seed.head.bias)
+
+
+def _scales(seed: PlainHeatmaps) -> list[float]:
+    """The root mean square of the trunk's features of each stride, of a picture of noise.
+
+    They differ by orders of magnitude; the pyramid's are all brought near 1.
+    """
+    noise = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    features = seed.backbone.eval()(noise)
+    return [float(level.square().mean().sqrt().clamp(min=1e-6)) for level in features]
 
 
 def _without_effect(norm: nn.BatchNorm2d) -> None:
