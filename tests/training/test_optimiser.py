@@ -36,10 +36,19 @@ def test_a_warm_up_rises_in_a_line_and_its_first_step_learns_something() -> None
 def test_frozen_parameters_are_none_of_the_optimisers() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     network[0].requires_grad_(False)
-    optimiser = build_optimiser(network.parameters(), TrainingTable(samples=1, optimiser="adamw"))
+    optimiser = build_optimiser(network, TrainingTable(samples=1, optimiser="adamw"))
     assert isinstance(optimiser, torch.optim.AdamW)
     assert [id(p) for p in optimiser.param_groups[0]["params"]] == [
         id(p) for p in network[1].parameters()
+    ]
+
+
+def test_the_trunk_has_a_learning_rate_of_its_own() -> None:
+    network = nn.ModuleDict({"head": nn.Linear(2, 2), "backbone": nn.Linear(2, 2)})
+    optimiser = build_optimiser(network, TrainingTable(samples=1, trunk_rate=0.1))
+    assert [group["share"] for group in optimiser.param_groups] == [1.0, 0.1]
+    assert [[id(p) for p in group["params"]] for group in optimiser.param_groups] == [
+        [id(p) for p in network[name].parameters()] for name in ("head", "backbone")
     ]
 
 

@@ -72,11 +72,11 @@ def grow(network: CPN, seed: PlainHeatmaps) -> None:
     place = 0 if network.refinenet.concat_order == "C2-C5" else shortcut.shape[1] - channels
     shortcut.zero_()
     shortcut[:, place : place + channels] = torch.eye(channels)[:, :, None, None]
-    for head in (first[1], network.refinenet.head):  # type: ignore[index]
-        convolution, norm = head[0], head[1]
-        convolution.weight.zero_()
-        convolution.weight[:, :width, 1, 1] = seed.head.weight[:, :, 0, 0] * scales[0]
-        norm.bias.copy_(seed.head.bias)
+    assert seed.head.bias is not None  # noqa: S101  # see its constructor
+    for maps in (first[1], network.refinenet.head):  # type: ignore[index]
+        _weight(maps, 0).zero_()
+        _weight(maps, 0)[:, :width, 1, 1] = seed.head.weight[:, :, 0, 0] * scales[0]
+        maps.norm.bias.copy_(seed.head.bias)
 
 
 def _scales(seed: PlainHeatmaps) -> list[float]:
