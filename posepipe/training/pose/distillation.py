@@ -78,23 +78,29 @@ class Teacher:
         self.model: PoseModel = load_pose_model(
             table.teacher, device=str(device), precision=precision
         )
-        theirs = self.model
+        theirs = self.model.decoding
+        if not isinstance(theirs, DecodingTable):
+            raise RecipeError(
+                f"[training.distil]: the teacher {self.model.name} is of another program, and so "
+                "are its heatmaps: name a model of posepipe's own networks"
+            )
+        self._teachers_amplitude = theirs.amplitude
         pairs = {
-            "input_size_wh": (theirs.preprocessing.input_size_wh, given.input_size_wh),
-            "stride": (theirs.decoding.stride, decoding.stride),
-            "alignment": (theirs.decoding.alignment, decoding.alignment),
+            "input_size_wh": (self.model.preprocessing.input_size_wh, given.input_size_wh),
+            "stride": (theirs.stride, decoding.stride),
+            "alignment": (theirs.alignment, decoding.alignment),
         }
         for field, (their, own) in pairs.items():
             if their != own:
                 raise RecipeError(
-                    f"[training.distil]: the teacher {theirs.name}'s {field} is {their}, the "
+                    f"[training.distil]: the teacher {self.model.name}'s {field} is {their}, the "
                     f"network's {own}: they must be the same"
                 )
 
     def targets(self, pixels: Tensor) -> Tensor:
         """Heatmaps (B, K, h, w) float32 with the network's amplitude, of (B, h, w, 3) uint8 RGB."""
         maps = self.model.heatmaps(pixels, flip=self._table.flip).clone()
-        maps = maps / self.model.decoding.amplitude
+        maps = maps / self._teachers_amplitude
         return self._amplitude * warmed(maps, self._table.temperature)
 
     def loss(self, heatmaps: TrainingHeatmaps, pixels: Tensor) -> Part:
