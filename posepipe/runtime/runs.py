@@ -6,17 +6,16 @@ done; an interrupted run leaves the journal behind, and a resumed one goes on fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.core.skeleton import PERSON
-from posepipe.errors import PosepipeError
 from posepipe.io.documents import (
     BoxesDocument,
     KeypointsDocument,
@@ -31,7 +30,7 @@ from posepipe.runtime.both import run_through_both
 from posepipe.runtime.local import Outcome, run
 from posepipe.runtime.stage import Stage
 
-Out = TypeVar("Out")
+Out = TypeVar("Out", bound=Sized)
 
 DetectionStage = Stage[ImageFile, Any, Detections]
 PoseStage = Stage[tuple[ImageFile, Detections], Any, Poses]
@@ -82,14 +81,9 @@ def run_detection(
         PosepipeError: the output or its journal cannot be written; in strict mode, the first
             picture that cannot be read.
     """
-
-    def outcomes(todo: Iterable[ImageFile]) -> Iterator[_Finished[Detections]]:
-        for outcome in run(stage, todo, workers=options.workers):
-            people = len(outcome.result or ())
-            yield _Finished(outcome.item.id, outcome.result, outcome.error, people)
-
     with _journal(images, options, Detections) as journal:
-        entries = _collect(outcomes(_not_in(journal, images)), journal, options)
+        outcomes = run(stage, _not_in(journal, images), workers=options.workers)
+        entries = _collect(outcomes, journal, options)
         kept, results = _done(images, entries)
         document = BoxesDocument(
             images=kept,
@@ -130,13 +124,13 @@ def run_poses(
     """
     detections = {found.image_id: found for found in boxes.detections}
 
-    def outcomes(todo: Iterable[ImageFile]) -> Iterator[_Finished[Poses]]:
-        items = ((image, detections[image.id]) for image in todo)
-        for outcome in run(stage, items, workers=options.workers):
-            yield _finished_poses(outcome.item[0], outcome, finish)
-
     with _journal(boxes.images, options, Poses, boxes_digest) as journal:
-        entries = _collect(outcomes(_not_in(journal, boxes.images)), journal, options)
+        todo = ((image, detections[image.id]) for image in _not_in(journal, boxes.images))
+        outcomes = (
+            Outcome(outcome.item[0], outcome.result, outcome.error)
+            for outcome in run(stage, todo, workers=options.workers)
+        )
+        entries = _collect(_scored(outcomes, finish), journal, options)
         return _write_poses(boxes.images, entries, journal, options)
 
 
@@ -163,31 +157,19 @@ def run_both(
     Raises:
         PosepipeError: as `run_poses`.
     """
-
-    def outcomes(todo: Iterable[ImageFile]) -> Iterator[_Finished[Poses]]:
-        for outcome in run_through_both(detection, pose, todo, workers=options.workers):
-            yield _finished_poses(outcome.item, outcome, finish)
-
     with _journal(images, options, Poses) as journal:
-        entries = _collect(outcomes(_not_in(journal, images)), journal, options)
+        todo = _not_in(journal, images)
+        outcomes = run_through_both(detection, pose, todo, workers=options.workers)
+        entries = _collect(_scored(outcomes, finish), journal, options)
         return _write_poses(images, entries, journal, options)
 
 
-@dataclass(frozen=True)
-class _Finished(Generic[Out]):
-    """A picture's outcome on its way into the journal."""
-
-    image_id: int
-    result: Out | None
-    error: PosepipeError | None
-    people: int
-
-
-def _finished_poses(
-    image: ImageFile, outcome: Outcome[Any, Poses], finish: Callable[[Poses], Poses]
-) -> _Finished[Poses]:
-    poses = None if outcome.result is None else finish(outcome.result)
-    return _Finished(image.id, poses, outcome.error, len(poses or ()))
+def _scored(
+    outcomes: Iterable[Outcome[ImageFile, Poses]], finish: Callable[[Poses], Poses]
+) -> Iterator[Outcome[ImageFile, Poses]]:
+    for outcome in outcomes:
+        poses = None if outcome.result is None else finish(outcome.result)
+        yield Outcome(outcome.item, poses, outcome.error)
 
 
 def _journal(
@@ -210,7 +192,7 @@ def _not_in(journal: Journal[Any], images: ImageSet) -> Iterator[ImageFile]:
 
 
 def _collect(
-    outcomes: Iterable[_Finished[Out]], journal: Journal[Out], options: RunOptions
+    outcomes: Iterable[Outcome[ImageFile, Out]], journal: Journal[Out], options: RunOptions
 ) -> Mapping[int, Entry[Out]]:
     """Every outcome into the journal as it comes; all entries, those of before included."""
     entries = dict(journal.finished)
@@ -221,10 +203,10 @@ def _collect(
             remedy = "(--strict stops here: mend it, then go on with --resume)"
             raise type(outcome.error)(f"{outcome.error} {remedy}")
         reason = "" if outcome.error is None else str(outcome.error)
-        entry = Entry(outcome.image_id, outcome.result, reason)
+        entry = Entry(outcome.item.id, outcome.result, reason)
         journal.append(entry)
         entries[entry.image_id] = entry
-        options.progress(outcome.people)
+        options.progress(len(outcome.result or ()))
     return entries
 
 

@@ -102,27 +102,29 @@ def test_resuming_where_nothing_was_interrupted_begins_anew(person: Path, tmp_pa
 def test_a_damaged_journal_is_an_error(person: Path, tmp_path: Path) -> None:
     (tmp_path / "kps.json.journal").write_text("not a journal\n", encoding="utf-8")
     line = error_of(posepipe("pose", person, "-o", tmp_path / "kps.json", "--resume"))
-    assert "line 1 is damaged" in line
+    assert "kps.json.journal is damaged in its first line" in line
 
 
 # A detector without a network: everything around it is as ever, and torch is not imported.
 SLEEPY = """
 import time
+from types import SimpleNamespace
 from posepipe.cli import detect
 from posepipe.core.boxes import Detections
-from posepipe.io.documents import made_by
+from posepipe.io.records import made_by
 
 class Sleepy:
     batch_size = 1
-    models, weights = (), None
+    settings = SimpleNamespace(category="person")
 
-    def stage(self):
+    def made_by(self, command):
         print("loading", flush=True)
         time.sleep({loading})
-        return self
-
-    def made_by(self, stage, command):
         return made_by(command)
+
+    @property
+    def detection_stage(self):
+        return self
 
     def prepare(self, item):
         return item
@@ -134,7 +136,7 @@ class Sleepy:
         time.sleep(0.3)
         return [Detections(item.id, [], []) for item in batch]
 
-detect.chosen_detection = lambda options: Sleepy()
+detect.pipeline_of = lambda options, detection: Sleepy()
 from posepipe.cli.main import main
 main()
 """

@@ -27,6 +27,7 @@ from builders import (
 from fuzzing.harness import INPUTS, check_reader, outcome_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from posepipe.training.labelcheck import check_labels
 
 from posepipe.core.boxes import Detections
 from posepipe.core.skeleton import COCO_PERSON
@@ -45,7 +46,6 @@ from posepipe.io.documents import (
 from posepipe.io.images import ImageSet, find_images
 from posepipe.io.journal import Entry, Journal
 from posepipe.scoring.evaluation import evaluate, evaluate_boxes
-from posepipe.training.labelcheck import check_labels
 from posepipe.training.metrics import MetricsLog
 from posepipe.training.run_folder import RunFolder, RunRecord, sitting
 
