@@ -23,10 +23,20 @@ from posepipe.pose.heatmaps import (
 )
 from posepipe.zoo.recipe import Recipe, RecipeError, load_recipe
 
-GOLDEN = Path(__file__).parents[2] / "../shared/golden/decode"
-TARGETS = GOLDEN.parent / "targets" / "targets.npz"
+# Numbers of both public CPN code bases: a few of them here, all of them beside the checkout.
+OURS = Path(__file__).parent / "golden"
+SHARED = Path(__file__).parents[2] / "../shared/golden"
+DECODED = (OURS, SHARED / "decode")
+TARGETS = (OURS / "targets.npz", SHARED / "targets" / "targets.npz")
 CODE_BASES = DecodingTable(amplitude=255, confidence_offset=0.5, clamp_confidence=False)
 SHARP = DecodingTable(blur_kernel=1, quarter_offset=False)
+
+
+def there(file):
+    """The file; a test that needs it skips without it."""
+    if not file.is_file():
+        pytest.skip("no ../shared/golden beside the checkout")
+    return file
 
 
 def random_maps(people, shape_hw=(24, 18), seed=0):
@@ -181,7 +191,7 @@ def test_a_filter_has_a_middle(kernel):
         encode_blurred_cell(torch.zeros(1, 1, 2), (8, 6), stride=4, kernel=kernel, amplitude=1.0)
 
 
-@pytest.mark.skipif(not TARGETS.is_file(), reason="no ../shared/golden/targets beside the checkout")
+@pytest.mark.parametrize("file", TARGETS, ids=("ours", "shared"))
 @pytest.mark.parametrize(
     ("size", "kernel", "suffix"),
     [
@@ -191,8 +201,8 @@ def test_a_filter_has_a_middle(kernel):
         ("384x288", 9, "_formula"),
     ],
 )
-def test_blurred_cells_equal_both_public_code_bases(size, kernel, suffix):
-    golden = np.load(TARGETS)
+def test_blurred_cells_equal_both_public_code_bases(size, kernel, suffix, file):
+    golden = np.load(there(file))
     keypoints, valid = golden[f"keypoints_{size}"], golden[f"valid_{size}"]
     points = keypoints[..., :2].astype(np.float64)
     points[keypoints[..., 2] == 0] = -1e6  # as they do with what is not labelled
@@ -227,10 +237,10 @@ def test_decoding_equals_a_loop_over_single_maps(kernel, quarter_offset):
             assert found.confidences[n, k].item() == pytest.approx(confidence, abs=1e-5)
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="no ../shared/golden/decode beside the checkout")
-def test_decoding_equals_both_public_code_bases():
-    inputs = np.load(GOLDEN / "inputs_256x192.npz")
-    expected = np.load(GOLDEN / "expected_256x192.npz")
+@pytest.mark.parametrize("folder", DECODED, ids=("ours", "shared"))
+def test_decoding_equals_both_public_code_bases(folder):
+    inputs = np.load(there(folder / "inputs_256x192.npz"))
+    expected = np.load(folder / "expected_256x192.npz")
     plain, mirrored = torch.from_numpy(inputs["maps_x4"].astype(np.float32) / 4)
     found = decode((plain + mirror_back(mirrored, COCO_PERSON.mirrored)) / 2, CODE_BASES)
     crop = inputs["crop"].astype(np.float64)
@@ -239,7 +249,7 @@ def test_decoding_equals_both_public_code_bases():
     in_image = (found.points_xy.numpy() + 0.5) / [192, 256] * size_wh + crop[:, None, :2]
     # A search that was won by less than float32's rounding may end elsewhere.
     certain = (expected["first_margin"] >= 1e-5) & (expected["second_margin"] >= 1e-5)
-    assert certain.sum() > 600
+    assert certain.mean() > 0.88
     assert np.abs(in_image - expected["xy"])[certain].max() < 0.01
     assert np.abs(found.confidences.numpy() - expected["conf"])[certain].max() < 1e-4
 
