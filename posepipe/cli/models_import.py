@@ -27,29 +27,20 @@ _SIZES = {"256x192": (192, 256), "384x288": (288, 384)}
     help="Of its batch normalisation.  [default: what the code base ran with]",
 )
 def import_(file: Path, output: Path, input_size: str | None, batch_norm_eps: float | None) -> None:
-    """Make a model folder of a checkpoint of pytorch-cpn or tf-cpn.
+    """Make a model folder of a checkpoint of pytorch-cpn, tf-cpn or detectron2.
 
-    FILE is a pytorch-cpn .pth.tar, or a file or the prefix of a TensorFlow checkpoint of tf-cpn;
-    which of them is told by what is in it. `posepipe pose --model DIR` then gives that code base's
-    own poses.
+    FILE is a pytorch-cpn .pth.tar, a file or the prefix of a TensorFlow checkpoint of tf-cpn, or a
+    .pkl or .pth of detectron2's; which of them is told by what is in it. `posepipe pose --model
+    DIR` then gives that code base's own poses, `posepipe detect --model DIR` detectron2's boxes.
     """
     if batch_norm_eps is not None and not 0 <= batch_norm_eps < 1:
         raise OptionError(f"--batch-norm-eps takes a number in [0, 1), got {batch_norm_eps}")
     from posepipe.curation.importing.model_folder import import_checkpoint
 
-    size = input_size or "256x192"
-    made = import_checkpoint(
-        file, output, input_size_wh=_SIZES[size], batch_norm_eps=batch_norm_eps
-    )
-    found = made.recognised
-    backbone = found.network.backbone.replace("resnet", "ResNet-")
-    echo(f"{file}: {found.code_base}, {backbone}")
-    for reason in found.because:
+    size = _SIZES[input_size] if input_size else None
+    made = import_checkpoint(file, output, input_size_wh=size, batch_norm_eps=batch_norm_eps)
+    echo(f"{file}: {made.title}")
+    for reason in made.because:
         echo(f"- {reason}")
-    if input_size is None:
-        echo(
-            f"- input size: weights do not tell; {size} is assumed (--input-size 384x288 if they "
-            "were trained so)"
-        )
     megabytes = made.weights_bytes / 2**20
     echo(f"{output}: written, with {megabytes:.1f} MB of weights and golden numbers")

@@ -11,17 +11,19 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 
 from posepipe.errors import MissingDependencyError, WeightsError
-from posepipe.zoo.weights import named_tensors, read_content, read_torch
+from posepipe.zoo.pickles import read_pickle
+from posepipe.zoo.weights import State, named_tensors, read_content, read_torch
 
 # What the files begin with: a zip archive, and torch's own number in a pickle of before 2020.
 _TORCH_BEGINNINGS = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
+_PICKLE_BEGINNING = b"\x80"  # of any other pickle: detectron2's model zoo
 # What a table of TensorFlow's (and LevelDB's) ends with: the index of format V2, a whole V1 file.
 _TABLE_END = bytes.fromhex("57fb808b247547db")
 
@@ -58,7 +60,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Open a file of PyTorch (.pth, .pth.tar, …) or safetensors, or a TensorFlow checkpoint.
+    """Open a file of PyTorch (.pth, .pth.tar, …), safetensors, detectron2 or TensorFlow.
 
     Args:
         path: the file; for TensorFlow's format V2 any of its files, or what their names have in
@@ -78,9 +80,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
         raise WeightsError(f"no checkpoint file {path}")
     beginning = _bytes_at(path, 0, 16)
     if beginning.startswith(_TORCH_BEGINNINGS):
-        state = named_tensors(read_content(path, read_torch), path, within="state_dict")
+        state = _named_tensors(path, read_torch)
     elif beginning[8:9] == b"{":
-        state = named_tensors(read_content(path, load_file), path, within="state_dict")
+        state = _named_tensors(path, load_file)
+    elif beginning.startswith(_PICKLE_BEGINNING):
+        state = _named_tensors(path, read_pickle)
     else:
         raise WeightsError(
             f"{path} is not a checkpoint: neither a file of PyTorch's or of safetensors nor a "
@@ -88,6 +92,13 @@ def open_checkpoint(path: Path) -> Checkpoint:
         )
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     return Checkpoint(path, "torch", shapes, state.__getitem__, (path,))
+
+
+def _named_tensors(path: Path, reader: Callable[[Path], Any]) -> State:
+    """A file's tensors by name, which lie under one of two keys in training's checkpoints."""
+    content = read_content(path, reader)
+    of_detectron2 = isinstance(content, Mapping) and isinstance(content.get("model"), Mapping)
+    return named_tensors(content, path, within="model" if of_detectron2 else "state_dict")
 
 
 def tensorflow_checkpoint(path: Path, prefix: Path, reader: TensorflowReader) -> Checkpoint:

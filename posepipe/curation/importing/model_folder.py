@@ -15,8 +15,9 @@ from safetensors.torch import save
 from posepipe.curation.golden import GOLDEN_FILE, make_golden
 from posepipe.curation.importing import pytorch_cpn, tf_cpn
 from posepipe.curation.importing.checkpoints import Checkpoint, open_checkpoint
+from posepipe.curation.importing.detectron2 import detector_files, is_detectron2
 from posepipe.curation.importing.source import Recognised, weights_of
-from posepipe.errors import WeightsError
+from posepipe.errors import OptionError, WeightsError
 from posepipe.io.folders import check_new_folder, write_folder_whole
 from posepipe.pose.model import pose_model
 from posepipe.pose.networks.cpn import CPN
@@ -33,12 +34,14 @@ class Imported:
 
     Attributes:
         folder: the model.
-        recognised: what the file was found to be.
+        title: what the file was found to be, in a few words.
+        because: what tells, a line each.
         weights_bytes: size of its weights file.
     """
 
     folder: Path
-    recognised: Recognised
+    title: str
+    because: tuple[str, ...]
     weights_bytes: int
 
 
@@ -46,21 +49,22 @@ def import_checkpoint(
     path: Path,
     folder: Path,
     *,
-    input_size_wh: tuple[int, int] = (192, 256),
+    input_size_wh: tuple[int, int] | None = None,
     batch_norm_eps: float | None = None,
 ) -> Imported:
-    """Make a model folder of a checkpoint of pytorch-cpn or tf-cpn.
+    """Make a model folder of a checkpoint of pytorch-cpn, tf-cpn or detectron2.
 
-    Poses that it gives are that code base's own: crops, colours, network and decoding are set as
-    there. What differs is listed in docs/importing.md.
+    Poses and boxes that it gives are that code base's own: crops, colours, network and decoding are
+    set as there. What differs is listed in docs/importing.md.
 
     Args:
         path: see `open_checkpoint`.
         folder: absent or empty; it appears whole or not at all.
-        input_size_wh: of the crops that the network was trained on; weights do not tell.
-        batch_norm_eps: None for what the code base ran with.
+        input_size_wh: of the crops that a CPN was trained on; weights do not tell. None: 192x256.
+        batch_norm_eps: of a CPN; None for what the code base ran with.
 
     Raises:
+        OptionError: a detector, and one of the options of CPNs.
         WeightsError: no such file, a damaged one, another kind, or one of another network; names
             the first key that does not fit.
         DocumentError: the folder cannot be written.
@@ -68,12 +72,31 @@ def import_checkpoint(
     """
     check_new_folder(folder)
     checkpoint = open_checkpoint(path)
-    recognised = recognise(checkpoint, input_size_wh=input_size_wh, batch_norm_eps=batch_norm_eps)
+    if is_detectron2(checkpoint.shapes):
+        if input_size_wh or batch_norm_eps is not None:
+            raise OptionError(
+                f"{path} is a detector of detectron2's: input size and batch normalisation's "
+                "epsilon are options of CPNs"
+            )
+        files, title = detector_files(checkpoint, folder.name)
+        write_folder_whole(folder, files)
+        told = ("names and shapes of its weights; the rest is as in detectron2's model zoo",)
+        return Imported(folder, f"detectron2, {title}", told, len(files[WEIGHTS_FILE]))
+    size = input_size_wh or (192, 256)
+    recognised = recognise(checkpoint, input_size_wh=size, batch_norm_eps=batch_norm_eps)
     network = CPN(recognised.network)
     state = weights_of(checkpoint, recognised, network)
     files = model_files(checkpoint, recognised, network, state, folder.name)
     write_folder_whole(folder, files)
-    return Imported(folder, recognised, len(files[WEIGHTS_FILE]))
+    backbone = recognised.network.backbone.replace("resnet", "ResNet-")
+    because = recognised.because
+    if input_size_wh is None:
+        because += (
+            "input size: weights do not tell; 256x192 is assumed (--input-size 384x288 if they "
+            "were trained so)",
+        )
+    title = f"{recognised.code_base}, {backbone}"
+    return Imported(folder, title, because, len(files[WEIGHTS_FILE]))
 
 
 def recognise(
@@ -90,8 +113,9 @@ def recognise(
         first = next(iter(checkpoint.shapes), None)
         holds = f"its first key is {first!r}" if first else "it holds no weights"
         raise WeightsError(
-            f"{checkpoint.path} is of neither pytorch-cpn ('global_net.…', 'refine_net.…') nor "
-            f"tf-cpn ('resnet_v1_…/', 'pyramid/…'): {holds}"
+            f"{checkpoint.path} is not of pytorch-cpn ('global_net.…', 'refine_net.…'), of tf-cpn "
+            "('resnet_v1_…/', 'pyramid/…') or of detectron2 ('proposal_generator.…', "
+            f"'head.cls_subnet.…'): {holds}"
         )
     return recognised
 
