@@ -21,7 +21,8 @@ import torch
 
 from posepipe.core.boxes import Detections
 from posepipe.detection.stage import DetectionStage, load_detector
-from posepipe.io.images import ImageFile, find_images
+from posepipe.io.find_images import find_images
+from posepipe.io.images import ImageFile
 from posepipe.networks.devices import resolve_device, resolve_precision
 from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL
 from posepipe.pipeline import Pipeline

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,11 +18,11 @@ from posepipe.cli.draw import draw
 from posepipe.cli.evaluate import evaluate
 from posepipe.cli.interruption import INTERRUPTED, orderly_interruption
 from posepipe.cli.models import models
-from posepipe.cli.options import speak_up, verbose_option
+from posepipe.cli.options import VERBOSE, speak_up, verbose_option
 from posepipe.cli.pose import pose
 from posepipe.cli.rescore import rescore
 from posepipe.cli.run import run
-from posepipe.cli.terminal import echo
+from posepipe.cli.terminal import echo, echo_lines, print_anything
 from posepipe.cli.train import train
 from posepipe.cli.view import view
 from posepipe.errors import PosepipeError
@@ -38,9 +40,12 @@ class Program(click.Group):
         Raises:
             SystemExit: 1 after an error of posepipe's, 130 after an interruption.
         """
+        print_anything()
         with orderly_interruption():
             try:
                 return super().invoke(ctx)
+            except (click.ClickException, click.exceptions.Exit, click.Abort):
+                raise  # click's own, of which some are RuntimeErrors
             except PosepipeError as error:
                 echo(f"posepipe: {error}", err=True)
             except KeyboardInterrupt:
@@ -55,13 +60,31 @@ class Program(click.Group):
             except (MemoryError, RuntimeError) as error:
                 text = str(error).lower()
                 if isinstance(error, RuntimeError) and not any(s in text for s in _OUT_OF_MEMORY):
-                    raise
+                    _say_unforeseen(error, ctx)
+                    sys.exit(1)
                 echo(
                     "posepipe: out of memory: use a smaller --batch-size (in training --set "
                     "training.batch), fewer --workers or smaller --scales",
                     err=True,
                 )
+            except Exception as error:
+                _say_unforeseen(error, ctx)
             sys.exit(1)
+
+
+def _say_unforeseen(error: Exception, ctx: click.Context) -> None:
+    """An error that nobody expected in one line, with how to report it; with -v all of it."""
+    if ctx.meta.get(VERBOSE):
+        echo_lines(traceback.format_exc())
+    *_, last = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(last.filename).name}, line {last.lineno}"
+    text = " ".join(str(error).split())
+    echo(
+        f"posepipe: unforeseen error, which is a bug: {type(error).__name__}: {text[:300]} "
+        f"({where}): please report it with the command and what it prints with -v",
+        err=True,
+    )
+    _drop_stdout()
 
 
 def _drop_stdout() -> None:

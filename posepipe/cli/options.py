@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from posepipe.cli.progress import report_findings
 from posepipe.cli.terminal import echo
 from posepipe.errors import OptionError
 
@@ -53,9 +54,12 @@ def speak_up(*, verbose: bool) -> None:
     warnings.simplefilter("default" if verbose else "ignore")
 
 
+VERBOSE = "posepipe.verbose"  # in what all contexts of a command share
+
+
 def _note_verbose(ctx: click.Context, _: click.Parameter, given: bool) -> None:
     if given:
-        ctx.obj = True
+        ctx.obj = ctx.meta[VERBOSE] = True
         speak_up(verbose=True)
 
 
@@ -294,7 +298,7 @@ def image_set(options: dict[str, Any]) -> ImageSet:
         PosepipeError: neither inputs nor a split, both, or no picture there.
     """
     from posepipe.io.coco import image_files, read_annotations
-    from posepipe.io.images import find_images
+    from posepipe.io.find_images import find_images
     from posepipe.io.splits import find_split
 
     inputs, split = options["inputs"], options["split"]
@@ -310,6 +314,7 @@ def image_set(options: dict[str, Any]) -> ImageSet:
         found = find_split(split, options["data"])
         return limited(image_files(read_annotations(found.annotations), found.images), options)
     images = limited(find_images(inputs, recursive=options["recursive"]), options)
+    report_findings(images.findings)
     dead_end = next((image for image in images if image.problem), None)
     if options["strict"] and dead_end is not None:
         dead_end.read()  # raises; better now than after all the others

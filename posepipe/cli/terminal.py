@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 
@@ -28,3 +29,20 @@ def echo(text: object, *, err: bool = False) -> None:
     elif sys.stdout.isatty():
         text = "\n".join(map(visible, str(text).split("\n")))
     click.echo(text, err=err)
+
+
+def echo_lines(text: str) -> None:
+    """Print several lines to stderr."""
+    for line in text.splitlines():
+        echo(line, err=True)
+
+
+def print_anything() -> None:
+    """Make stdout and stderr take every character: what they do not know becomes an escape.
+
+    Consoles and pipes of other encodings than UTF-8 have no place for many names of files; without
+    this the first of them would end the program with a traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

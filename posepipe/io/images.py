@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import glob
-import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
@@ -18,11 +16,12 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from posepipe.errors import ImageError
+from posepipe.io.findings import Finding
 
-PICTURE_SUFFIXES = frozenset(
-    ".bmp .gif .jfif .jpe .jpeg .jpg .png .ppm .pgm .tif .tiff .webp".split()  # noqa: SIM905
+HEIF_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
+PICTURE_SUFFIXES = HEIF_SUFFIXES | frozenset(
+    ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .mpo .png .ppm .pgm .tif .tiff .webp".split()  # noqa: SIM905
 )
-LIST_SUFFIX = ".txt"
 # What is read, whatever a file is called; Pillow knows many more, of which EPS starts Ghostscript.
 # The first five it has at hand, the others cost it an import.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "DIB", "TIFF", "WEBP", "JPEG2000")  # JPEG: MPO, too
@@ -150,10 +149,12 @@ class ImageSet:
     Attributes:
         root: the folder that the pictures' file names are relative to.
         images: the pictures; their ids differ.
+        findings: what was passed over in looking for them.
     """
 
     root: Path
     images: tuple[ImageFile, ...]
+    findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -163,59 +164,8 @@ class ImageSet:
 
     def limited(self, max_pixels: int) -> ImageSet:
         """The same pictures, of which larger ones than so many pixels are refused."""
-        return ImageSet(
-            self.root, tuple(replace(image, max_pixels=max_pixels) for image in self.images)
-        )
-
-
-def find_images(inputs: Sequence[str | Path], *, recursive: bool = False) -> ImageSet:
-    """The pictures that folders, files, patterns and lists lead to, in natural order of names.
-
-    A folder gives the files in it that have a known suffix, hidden ones left out. A file that is
-    named explicitly, by a pattern or by a list is taken whatever its suffix. A text file (.txt)
-    lists one path a line, relative to itself; blank lines and lines that begin with # do not
-    count. A picture that several inputs lead to comes once.
-
-    Ids are the COCO ids where every name carries one (000000001490.jpg, or
-    COCO_val2014_000000001490.jpg) and they differ, else 1…n in order.
-
-    An input that leads nowhere (a missing file, an empty folder, a pattern without a match) becomes
-    an item at the end whose `read` raises, so that the others are still processed and it is listed
-    with what was left out.
-
-    Args:
-        inputs: paths or patterns (`*`, `?`, `[…]`, `**` for any depth).
-        recursive: whether folders inside folders are searched as well.
-
-    Raises:
-        ImageError: no input at all, or none that leads to a picture.
-    """
-    finds = [find for text in inputs for find in _look_up(str(text), recursive)]
-    found = [find for find in finds if find.exists]
-    if not found:
-        if not finds:
-            raise ImageError("no pictures were named: give folders, files, patterns or a list")
-        more = f" (and {len(finds) - 1} more inputs lead nowhere)" if len(finds) > 1 else ""
-        raise ImageError(_no_such(finds[0]) + more)
-    root = _common_folder({find.base for find in found})
-    images: dict[Path, ImageFile] = {}
-    resolved_folder = cache(_resolved)  # the costly part, needed once a folder
-    for find in finds:
-        path = find.path
-        true_path = _resolved(path) if _is_link(path) else resolved_folder(path.parent) / path.name
-        name = _relative_name(path, root)
-        images.setdefault(true_path, ImageFile(0, path, name, problem=find.problem))
-    pictures = sorted((i for i in images.values() if not i.problem), key=_natural)
-    dead_ends = sorted((i for i in images.values() if i.problem), key=_natural)
-    ids = _ids([image.file_name for image in pictures])
-    ids += range(max(ids) + 1, max(ids) + 1 + len(dead_ends))
-    return ImageSet(
-        root,
-        tuple(
-            replace(image, id=number)
-            for image, number in zip(pictures + dead_ends, ids, strict=True)
-        ),
-    )
+        images = tuple(replace(image, max_pixels=max_pixels) for image in self.images)
+        return replace(self, images=images)
 
 
 def rgb_pixels(picture: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
@@ -247,140 +197,6 @@ def coco_id(file_name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Find:
-    """A path that an input leads to."""
-
-    path: Path  # absolute
-    base: Path  # the folder that file names start from, as far as this input is concerned
-    exists: bool = True
-    problem: str = ""
-
-
-def _look_up(text: str, recursive: bool) -> list[_Find]:
-    path = _absolute(Path(text))
-    try:
-        return _look_up_path(text, path, recursive)
-    except OSError as error:  # a folder on the way may not be searched, a name is too long, …
-        return [_dead_end(path, f"cannot be looked up ({error.strerror})")]
-
-
-def _look_up_path(text: str, path: Path, recursive: bool) -> list[_Find]:
-    if path.is_dir():
-        return _in_folder(path, recursive)
-    if path.suffix.lower() == LIST_SUFFIX and path.is_file():
-        return _in_list(path)
-    if path.exists():
-        return [_Find(path, path.parent)]
-    if glob.has_magic(text):
-        # Path.glob takes no absolute patterns.
-        found = glob.glob(os.path.expanduser(text), recursive=True)  # noqa: PTH111, PTH207
-        matches = [_absolute(Path(match)) for match in found]
-        finds = [_Find(match, match.parent) for match in matches if match.is_file()]
-        for folder in (match for match in matches if match.is_dir()):
-            finds += [find for find in _in_folder(folder, recursive) if find.exists]
-        return finds or [_dead_end(path, "no file matches this pattern")]
-    return [_missing(path)]
-
-
-def _in_folder(folder: Path, recursive: bool) -> list[_Find]:
-    finds = [_Find(path, folder) for path in _files_of(folder, recursive)]
-    if finds:
-        return finds
-    has_folders = not recursive and any(entry.is_dir() for entry in folder.iterdir())
-    where = "; there are folders in it: search them with --recursive" if has_folders else ""
-    return [_dead_end(folder, f"a folder without pictures (.jpg, .png, …){where}")]
-
-
-def _files_of(folder: Path, recursive: bool) -> Iterator[Path]:
-    for entry in folder.iterdir():
-        if entry.name.startswith("."):
-            continue
-        if entry.suffix.lower() in PICTURE_SUFFIXES and entry.is_file():
-            yield entry
-        elif recursive and entry.is_dir() and not entry.is_symlink():  # a link may lead back up
-            yield from _files_of(entry, recursive)
-
-
-def _in_list(path: Path) -> list[_Find]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        return [_dead_end(path, f"the list cannot be read as UTF-8 text: {error}")]
-    named = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    paths = [_absolute(path.parent / name) for name in named]
-    finds = [_listed(file) for file in paths]
-    return finds or [_dead_end(path, "a list that names no pictures")]
-
-
-def _listed(file: Path) -> _Find:
-    try:
-        return _Find(file, file.parent) if file.exists() else _missing(file)
-    except OSError as error:  # a name is too long, a folder may not be searched, …
-        return _dead_end(file, f"cannot be looked up ({error.strerror})")
-
-
-def _resolved(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError, ValueError):  # loops of links, names too long or with NUL
-        return path
-
-
-def _is_link(path: Path) -> bool:
-    try:
-        return path.is_symlink()
-    except OSError:
-        return False
-
-
-def _missing(path: Path) -> _Find:
-    if path.suffix.lower() in PICTURE_SUFFIXES:
-        return _Find(path, path.parent, exists=False)  # an item like others, until it is read
-    return _dead_end(path, "no such file or folder")
-
-
-def _dead_end(path: Path, problem: str) -> _Find:
-    return _Find(path, path.parent, exists=False, problem=problem)
-
-
-def _no_such(find: _Find) -> str:
-    return f"{find.path}: {find.problem or 'no such file'}: check the path"
-
-
-def _absolute(path: Path) -> Path:
-    # Not resolve(): a picture keeps the name that the user knows, links included.
-    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100
-
-
-def _common_folder(folders: set[Path]) -> Path:
-    try:
-        return Path(os.path.commonpath(folders))
-    except ValueError:  # Windows
-        raise ImageError(
-            "the pictures lie on different drives: name those of one drive at a time"
-        ) from None
-
-
-def _relative_name(path: Path, root: Path) -> str:
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-
-
-def _natural(image: ImageFile) -> tuple[list[tuple[int, str]], str]:
-    """A sorting key by which "frame9" comes before "frame10"."""
-    parts = re.split(r"([0-9]+)", image.file_name)
-    numbered = [(int(part), "") if n % 2 else (0, part.lower()) for n, part in enumerate(parts)]
-    return numbered, image.file_name
-
-
-def _ids(file_names: Sequence[str]) -> list[int]:
-    carried = [coco_id(name) for name in file_names]
-    ids = [number for number in carried if number is not None]
-    if len(set(ids)) == len(file_names):
-        return ids
-    return list(range(1, len(file_names) + 1))
-
-
 def _opened(image: ImageFile) -> Image.Image:
     """The picture with its header read, its pixels not yet."""
     path = image.path
@@ -390,6 +206,8 @@ def _opened(image: ImageFile) -> Image.Image:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             kind = "a folder" if path.is_dir() else "a device or pipe"
             raise ImageError(f"{path} is {kind}, not a picture: name a picture file")
+        if path.suffix.lower() in HEIF_SUFFIXES:
+            _register_heif()
         return Image.open(path, formats=_formats())
     except Exception as error:
         raise _explained(error, path) from None
@@ -404,6 +222,15 @@ def _check_pixels(picture: Image.Image, image: ImageFile) -> int:
             "or allow as many with --max-pixels"
         )
     return pixels
+
+
+@cache
+def _register_heif() -> None:
+    """Teach Pillow HEIC, where the optional package for it is installed."""
+    with suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
 
 
 def _formats() -> tuple[str, ...]:
@@ -478,6 +305,9 @@ def _explained(error: Exception, path: Path) -> ImageError:
             text = "may not be read by this user: change its permissions"
         case UnidentifiedImageError() if path.stat().st_size == 0:
             text = "is empty (0 bytes): fetch it again or leave it out"
+        case UnidentifiedImageError() if path.suffix.lower() in HEIF_SUFFIXES:
+            text = "is a HEIC picture: install what reads them with pip install 'posepipe[heif]', "
+            text += "convert it to JPEG, or leave it out"
         case UnidentifiedImageError():
             text = "is not a picture in a known format: convert it to JPEG or PNG, or leave it out"
         case Image.DecompressionBombError() | Image.DecompressionBombWarning() | MemoryError():

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from posepipe.errors import ImageError, OptionError
-from posepipe.io.images import ImageFile, ImageSet, find_images, rgb_pixels
+from posepipe.io.find_images import find_images
+from posepipe.io.images import ImageFile, ImageSet, rgb_pixels
 
 Picture: TypeAlias = str | Path | npt.NDArray[np.uint8] | Image.Image | ImageFile
 """One picture. An array is (H, W, 3), (H, W, 4) or (H, W), uint8."""
@@ -41,7 +42,7 @@ def find_pictures(
 ) -> ImageSet | Iterator[ImageFile]:
     """Pictures as items, lazily where they are given lazily.
 
-    Paths, alone or in a list, are looked up (`posepipe.io.images.find_images`): folders and
+    Paths, alone or in a list, are looked up (`posepipe.io.find_images.find_images`): folders and
     patterns may be among them, and the order is that of their names. Everything else keeps its
     order and gets the ids 1…n; something that is no picture is an item whose `read` raises.
 

@@ -550,11 +550,20 @@ def test_a_full_disk_under_stdout_is_an_error() -> None:
     assert process.returncode == 1
 
 
-def test_a_bug_is_not_hidden(person: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bug = out_of_memory(RuntimeError, "shapes do not fit")
+@pytest.mark.parametrize("kind", [RuntimeError, TypeError, KeyError])
+def test_a_bug_is_one_line_that_says_how_to_report_it(
+    kind: type[Exception], person: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug = out_of_memory(kind, "shapes do\nnot fit")
     monkeypatch.setattr("posepipe.pose.stage.PoseStage.__call__", bug)
-    result = posepipe("pose", person, "-o", tmp_path / "kps.json")
-    assert isinstance(result.exception, RuntimeError)
+    arguments = ("pose", person, "-o", tmp_path / "kps.json")
+    line = error_of(posepipe(*arguments))
+    assert f"unforeseen error, which is a bug: {kind.__name__}: " in line
+    assert "(test_wrong_input.py, line " in line
+    assert "please report it" in line
+    verbose = posepipe(*arguments, "-v", "--resume")
+    assert verbose.exit_code == 1
+    assert any("Traceback (most recent call last)" in line for line in lines(verbose))
 
 
 def test_pictures_with_more_pixels_than_allowed_are_skipped_by_name(

@@ -43,7 +43,8 @@ from posepipe.io.documents import (
     write_boxes,
     write_keypoints,
 )
-from posepipe.io.images import ImageSet, find_images
+from posepipe.io.find_images import find_images
+from posepipe.io.images import ImageSet
 from posepipe.io.journal import Entry, Journal
 from posepipe.scoring.evaluation import evaluate, evaluate_boxes
 from posepipe.training.metrics import MetricsLog

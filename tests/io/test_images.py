@@ -12,7 +12,8 @@ from builders import ORIENTATION, picture, save_picture
 from PIL import Image, ImageOps, features
 
 from posepipe.errors import ImageError
-from posepipe.io.images import ImageFile, ImageSet, coco_id, find_images
+from posepipe.io.find_images import find_images
+from posepipe.io.images import ImageFile, ImageSet, coco_id
 
 
 def file_at(path: Path) -> ImageFile:

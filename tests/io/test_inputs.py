@@ -10,7 +10,8 @@ from builders import ORIENTATION, picture, save_picture
 from PIL import Image
 
 from posepipe.errors import ImageError, OptionError
-from posepipe.io.images import ImageFile, find_images
+from posepipe.io.find_images import find_images
+from posepipe.io.images import ImageFile
 from posepipe.io.inputs import find_pictures, is_live, one_picture
 
 RGBA = np.dstack([picture(), np.full((6, 8), 255, np.uint8)])

@@ -22,7 +22,8 @@ from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.errors import DocumentError
 from posepipe.io.documents import BoxesDocument, Skipped, write_boxes
-from posepipe.io.images import ImageFile, ImageSet, find_images
+from posepipe.io.find_images import find_images
+from posepipe.io.images import ImageFile, ImageSet
 from posepipe.io.journal import Entry, Journal, inputs_digest
 
 PRINT: dict[str, Any] = {"models": ["abc"], "settings": {"nms": 0.5, "flip": True}}

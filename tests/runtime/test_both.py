@@ -14,7 +14,8 @@ from PIL import Image
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.errors import ImageError
-from posepipe.io.images import ImageFile, ImageSet, find_images
+from posepipe.io.find_images import find_images
+from posepipe.io.images import ImageFile, ImageSet
 from posepipe.io.records import as_written
 from posepipe.runtime.both import run_through_both
 from posepipe.runtime.local import run

@@ -12,7 +12,7 @@ from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.errors import DocumentError, ImageError
 from posepipe.io.documents import as_written, made_by, read_boxes, read_keypoints
-from posepipe.io.images import find_images
+from posepipe.io.find_images import find_images
 from posepipe.runtime.runs import RunOptions, run_both, run_detection, run_poses
 from posepipe.scoring.rescore import rescored
 
