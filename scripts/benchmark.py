@@ -17,7 +17,9 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import click
+import numpy as np
 import torch
+from PIL import Image
 
 from posepipe.core.boxes import Detections
 from posepipe.detection.stage import DetectionStage, load_detector
@@ -33,6 +35,7 @@ from posepipe.runtime.local import run
 from posepipe.training.data import DataTable
 from posepipe.zoo.recipe import load_recipe
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 People = Sequence[tuple[ImageFile, Detections]]
 
 
@@ -132,6 +135,49 @@ def detection_row(
     return (what, "images/s", *compare(timed(bare), timed(whole), rounds))
 
 
+def call_lines(*, rounds: int, precision: str, device: str) -> Iterator[str]:
+    """What a call of the pipeline costs beyond its networks' forward passes, for 640x480 arrays.
+
+    The networks' time is taken out of each call by hooks around them; the least of the rounds is
+    what the call costs where nothing else disturbs it.
+    """
+    pipeline = Pipeline(device=device, precision=precision).load()
+    inside = [0.0, 0.0]  # seconds so far, when the network now running began
+
+    def before(*_: object) -> None:
+        inside[1] = now()
+
+    def after(*_: object) -> None:
+        inside[0] += now() - inside[1]
+
+    def now() -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    networks = [model.network for model in pipeline.pose_stage.models]
+    for network in [*(one.network for one in pipeline.detection_stage.detectors), *networks]:
+        network.register_forward_pre_hook(before)
+        network.register_forward_hook(after)
+    photo = np.asarray(Image.open(EXAMPLES / "astronaut.jpg").convert("RGB").resize((640, 480)))
+    boxes = pipeline.detect(photo).boxes_xyxy
+    blank = np.full_like(photo, 128)
+    calls: dict[str, Callable[[], object]] = {
+        "pipeline(array), nobody": lambda: pipeline(blank),
+        "pipeline.poses(array, boxes), one person": lambda: pipeline.poses(photo, boxes[:1]),
+        f"pipeline(array), {len(boxes)} people": lambda: pipeline(photo),
+    }
+    yield f"{'one call':56} {'networks':>12} {'all else':>12}   (ms, least of {10 * rounds})"
+    for what, call in calls.items():
+        beyond, of_networks = [], []
+        for _ in range(10 * rounds):
+            inside[0], begun = 0.0, now()
+            call()
+            beyond.append(1000 * (now() - begun - inside[0]))
+            of_networks.append(1000 * inside[0])
+        yield f"{what:56} {min(of_networks):12.2f} {min(beyond):12.2f}"
+
+
 def training_row(
     name: str, data: DataTable, *, batch: int, steps: int, rounds: int, device: str
 ) -> tuple[str, str, float, float, float]:
@@ -182,7 +228,7 @@ def training_row(
 @click.option(
     "--images",
     type=click.Path(path_type=Path, exists=True),
-    default=Path(__file__).parents[1] / "examples",
+    default=EXAMPLES,
     help="Folder of pictures with people.",
 )
 @click.option("--pictures", default=12, show_default=True, help="How many to work on per round.")
@@ -192,7 +238,7 @@ def training_row(
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="auto", show_default=True)
-@click.option("--only", type=click.Choice(["pose", "detect", "train"]))
+@click.option("--only", type=click.Choice(["pose", "detect", "call", "train"]))
 @click.option(
     "--data",
     type=(click.Path(path_type=Path, exists=True), click.Path(path_type=Path, exists=True)),
@@ -242,7 +288,11 @@ def main(
             training_row(name, chosen, batch=batch, steps=steps, rounds=rounds, device=device)
             for name in models
         ]
-    click.echo("\n".join(table(rows)))
+    if rows:
+        click.echo("\n".join(table(rows)))
+    if only in (None, "call"):
+        for line in call_lines(rounds=rounds, precision=precision, device=device):
+            click.echo(line)
 
 
 def some_people(files: Sequence[ImageFile], crops: int) -> People:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -89,7 +90,7 @@ class Affine:
         """The map that exchanges left and right in a picture `width` pixels wide."""
         return cls(np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]]))
 
-    @property
+    @cached_property
     def inverse(self) -> Affine:
         """The map back, from target to source.
 

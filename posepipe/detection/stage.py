@@ -133,6 +133,7 @@ class DetectionStage:
 
     Attributes:
         settings: how boxes are chosen.
+        detectors: the networks.
         origins: what each detector is made of, for the record.
     """
 
@@ -142,6 +143,7 @@ class DetectionStage:
         if not detectors:
             raise OptionError("detection needs at least one model")
         self.settings = settings or DetectionSettings()
+        self.detectors = tuple(detectors)
         self.origins: tuple[Origin, ...] = tuple(detector.origin for detector in detectors)
         self._lock = threading.Lock()
         self._views = [

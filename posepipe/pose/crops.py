@@ -159,24 +159,25 @@ def cut_crops(
     pixels = np.empty((len(windows), height, width, 3), dtype=np.uint8)
     to_image = np.empty((len(windows), 2, 3), dtype=np.float64)
     for person, window in enumerate(windows):
-        to_image[person] = crop_to_image(window, table).matrix
+        to_crop = Affine.from_box(window, table.input_size_wh)
+        to_image[person] = crop_to_image(to_crop, table).matrix
         if table.window == "whole_pixels":
             part = _cut_out(image, window.astype(int), table.fill)
             pixels[person] = cv2.resize(part, table.input_size_wh, interpolation=cv2.INTER_LINEAR)
         else:
-            pixels[person] = Affine.from_box(window, table.input_size_wh).warp(
+            pixels[person] = to_crop.warp(
                 image, table.input_size_wh, fill=table.fill, antialias=table.antialias
             )
     return Crops(pixels, to_image)
 
 
-def crop_to_image(window_xyxy: npt.ArrayLike, table: PreprocessingTable) -> Affine:
-    """The map from a crop's pixels to the picture's, of a window (4,) that the crop shows.
+def crop_to_image(to_crop: Affine, table: PreprocessingTable) -> Affine:
+    """The map from a crop's pixels to the picture's, of the map that makes the crop.
 
     Both public CPN code bases give the cell (x, y) the point (4x + 2, 4y + 2) of a crop and scale
     that to the window; for them a picture's (0, 0) is its first pixel's corner.
     """
-    to_image = Affine.from_box(window_xyxy, table.input_size_wh).inverse
+    to_image = to_crop.inverse
     if table.keypoint_origin == "pixel_corner":
         return to_image.then(Affine(np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]])))
     return to_image

@@ -21,6 +21,7 @@ from code_bases import (
 )
 from torch import nn
 
+from posepipe.core.affine import Affine
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.curation.importing.checkpoints import (
     Checkpoint,
@@ -178,7 +179,7 @@ def test_keypoints_and_scores_are_those_of_both_code_bases() -> None:
     table = preprocessing((192, 256))
     in_image = np.stack(
         [
-            crop_to_image(window, table).apply(points)
+            crop_to_image(Affine.from_box(window, table.input_size_wh), table).apply(points)
             for window, points in zip(inputs["crop"], found.points_xy.numpy(), strict=True)
         ]
     )
