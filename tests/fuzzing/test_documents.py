@@ -27,7 +27,6 @@ from builders import (
 from fuzzing.harness import INPUTS, check_reader, outcome_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from posepipe.training.labelcheck import check_labels
 
 from posepipe.core.boxes import Detections
 from posepipe.core.skeleton import COCO_PERSON
@@ -47,6 +46,8 @@ from posepipe.io.find_images import find_images
 from posepipe.io.images import ImageSet
 from posepipe.io.journal import Entry, Journal
 from posepipe.scoring.evaluation import evaluate, evaluate_boxes
+from posepipe.training.data import DataSets, DataTable
+from posepipe.training.datacheck import check_data
 from posepipe.training.metrics import MetricsLog
 from posepipe.training.run_folder import RunFolder, RunRecord, sitting
 
@@ -152,11 +153,17 @@ def test_keypoint_results(kps_json: Path, labels: Path) -> None:
     check_reader(read, samples, mangled(kps_json))
 
 
+def check(path: Path) -> None:
+    """What training does before it begins."""
+    table = DataTable(annotations=str(path), images=str(path.parent))
+    check_data([table], [], data=DataSets())
+
+
 def test_annotations(labels: Path, kps_json: Path, pictures: ImageSet) -> None:
     def read(path: Path) -> None:
         read_coco(path).people()
         read_instances(path)
-        check_labels(path, skeleton=COCO_PERSON, keypoints=True)
+        check(path)
         annotations = read_annotations(path)
         labelled_document(annotations, pictures.root)
         evaluate(kps_json, annotations)
@@ -232,7 +239,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "keypoints": read_keypoints,
     "annotations": read_annotations,
     "instances": read_instances,
-    "labels": lambda path: check_labels(path, skeleton=COCO_PERSON, keypoints=True),
+    "labels": check,
     "scores": lambda path: evaluate(path, path),
     "box scores": lambda path: evaluate_boxes(path, path),
 }
