@@ -108,7 +108,7 @@ running_options: Callable[[Any], Any] = together(
     click.option(
         "--fast",
         is_flag=True,
-        help="Half the time or less for a few points of AP: smaller pictures, a smaller pose model "
+        help="A fifth of the computing, for several points of AP: smaller pictures, a smaller pose model "
         "and no mirror images, as far as nothing else is given.",
     ),
     click.option(
