@@ -10,15 +10,13 @@ import click
 from posepipe.cli.options import (
     PATH,
     check_output,
-    chosen_detection,
-    detection_options,
     image_set,
     picture_options,
-    pipeline_of,
     run_options,
     running_options,
 )
 from posepipe.cli.progress import check_some_done, progress_bar, report_left_out, report_people
+from posepipe.cli.stage_options import chosen_detection, detection_options, pipeline_of
 
 
 @click.command()

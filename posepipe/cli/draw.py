@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from posepipe.cli.options import PATH, SHARE, WORKERS, verbose_option
+from posepipe.cli.options import FRACTION, PATH, WORKERS, verbose_option
 from posepipe.cli.progress import (
     check_some_done,
     count_of,
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 @click.option("--images", type=PATH, help="The pictures' folder, where they have moved.")
 @click.option(
     "--min-confidence",
-    type=SHARE,
+    type=FRACTION,
     default=DrawStyle.min_confidence,
     show_default=True,
     help="Leave out keypoints with a lower confidence.",
 )
 @click.option(
     "--min-score",
-    type=SHARE,
+    type=FRACTION,
     default=DrawStyle.min_score,
     show_default=True,
     help="Leave out people with a lower score; 0 draws everybody.",

@@ -15,7 +15,7 @@ from posepipe.cli.terminal import echo, visible
 
 if TYPE_CHECKING:
     from posepipe.zoo.cache import CachedWeights
-    from posepipe.zoo.recipe import Recipe, Stage
+    from posepipe.zoo.recipe import Recipe, StageName
 
 
 class TransferBar:
@@ -83,7 +83,7 @@ def transfer_bar(weights: CachedWeights) -> Iterator[TransferBar]:
 
 
 def fetch_missing(
-    models: Sequence[str | Path], weights: Path | str | None, *, stage: Stage, offline: bool
+    models: Sequence[str | Path], weights: Path | str | None, *, stage: StageName, offline: bool
 ) -> None:
     """The weights of all models that a command is about to load, fetched where they are not here.
 

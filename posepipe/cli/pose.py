@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from posepipe.cli.options import (
-    PATH,
-    check_output,
-    chosen_pose,
-    limited,
-    pipeline_of,
-    pose_options,
-    run_options,
-    running_options,
-)
+from posepipe.cli.options import PATH, check_output, limited, run_options, running_options
 from posepipe.cli.progress import (
     check_some_done,
     progress_bar,
@@ -25,6 +16,7 @@ from posepipe.cli.progress import (
     report_left_out,
     report_people,
 )
+from posepipe.cli.stage_options import chosen_pose, pipeline_of, pose_options
 from posepipe.errors import DocumentError
 
 if TYPE_CHECKING:

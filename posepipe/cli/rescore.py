@@ -7,7 +7,7 @@ from typing import get_args
 
 import click
 
-from posepipe.cli.options import PATH, SHARE, check_output, verbose_option
+from posepipe.cli.options import FRACTION, PATH, check_output, verbose_option
 from posepipe.cli.progress import say
 from posepipe.errors import OptionError
 
@@ -25,7 +25,7 @@ from posepipe.errors import OptionError
 )
 @click.option(
     "--oks-nms",
-    type=SHARE,
+    type=FRACTION,
     help="Leave out poses whose OKS with a better one exceeds this.  [default: keep all]",
 )
 @verbose_option

@@ -10,17 +10,19 @@ import click
 from posepipe.cli.options import (
     PATH,
     check_output,
-    chosen_detection,
-    chosen_pose,
-    detection_options_of_run,
     image_set,
     picture_options,
-    pipeline_of,
-    pose_options,
     run_options,
     running_options,
 )
 from posepipe.cli.progress import check_some_done, progress_bar, report_left_out, report_people
+from posepipe.cli.stage_options import (
+    chosen_detection,
+    chosen_pose,
+    detection_options_of_run,
+    pipeline_of,
+    pose_options,
+)
 
 
 @click.command()

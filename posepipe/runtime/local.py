@@ -33,7 +33,7 @@ class Outcome(Generic[In, Out]):
 
 
 @dataclass(frozen=True)
-class _Prepared(Generic[In]):
+class _Waiting(Generic[In]):
     item: In
     ready: Any
     error: PosepipeError | None
@@ -58,13 +58,13 @@ def run(
         room: while this says no, no item is prepared ahead.
     """
 
-    def prepare(item: In) -> _Prepared[In]:
+    def prepare(item: In) -> _Waiting[In]:
         try:
-            return _Prepared(item, stage.prepare(item), None)
+            return _Waiting(item, stage.prepare(item), None)
         except PosepipeError as error:
-            return _Prepared(item, None, error)
+            return _Waiting(item, None, error)
 
-    def weight(prepared: _Prepared[In]) -> int:
+    def weight(prepared: _Waiting[In]) -> int:
         return 0 if prepared.error else stage.weight(prepared.ready)
 
     ahead = max(2 * workers, min(stage.batch_size, 16))

@@ -34,7 +34,7 @@ Out = TypeVar("Out", bound=Sized)
 
 DetectionStage = Stage[ImageFile, Any, Detections]
 PoseStage = Stage[tuple[ImageFile, Detections], Any, Poses]
-Progress = Callable[[int], None]
+PeopleFound = Callable[[int], None]
 """Told after every finished picture how many people were found in it."""
 
 
@@ -57,7 +57,7 @@ class RunOptions:
     resume: bool = False
     strict: bool = False
     workers: int = 2
-    progress: Progress = lambda people: None
+    progress: PeopleFound = lambda people: None
     warn: Callable[[str], None] = lambda line: None
 
     def fingerprint(self, images: ImageSet, extra: str = "") -> dict[str, Any]:

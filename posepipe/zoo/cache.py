@@ -33,7 +33,7 @@ from posepipe.zoo.connections import SCHEMES, Patience
 from posepipe.zoo.downloads import Checks, Watcher, check_file, fetch, part_of
 from posepipe.zoo.recipe import Recipe, sha256_of
 
-State = Literal["ready", "cached", "can be fetched", "no weights"]
+Availability = Literal["ready", "cached", "can be fetched", "no weights"]
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
@@ -193,7 +193,7 @@ def weights_at(recipe: Recipe) -> Path | None:
     return cached if cached.is_file() else None
 
 
-def state_of(recipe: Recipe) -> State:
+def state_of(recipe: Recipe) -> Availability:
     """Where a model's weights are: beside the recipe, in the cache, on the network, or nowhere."""
     if weights_at(recipe) is not None:
         return "ready" if recipe.has_weights else "cached"

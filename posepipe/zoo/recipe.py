@@ -34,9 +34,9 @@ from posepipe.zoo.sources import (
     model_sources,
 )
 
-Stage = Literal["detection", "pose"]
+StageName = Literal["detection", "pose"]
 Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]*$", max_length=64)]
-Share = Annotated[float, msgspec.Meta(gt=0, lt=100)]
+PerCent = Annotated[float, msgspec.Meta(gt=0, lt=100)]
 WEIGHTS_FILE = "weights.safetensors"
 # Other programs' files, in the order in which they are looked for; read by `posepipe.zoo.weights`.
 WEIGHTS_FILES = (WEIGHTS_FILE, "weights.pth", "weights.pkl", "weights.onnx", "weights.zip")
@@ -60,7 +60,7 @@ class ModelTable(Table, frozen=True):
         weights_sha256: of the weights file that belongs to the recipe; "" where there is none yet.
     """
 
-    stage: Stage
+    stage: StageName
     summary: str
     licence: str = ""
     weights_sha256: str = ""
@@ -109,9 +109,9 @@ class ReportedTable(Table, frozen=True):
         source: who states it, and of which pictures.
     """
 
-    box_ap: Share | None = None
-    person_ap: Share | None = None
-    keypoint_ap: Share | None = None
+    box_ap: PerCent | None = None
+    person_ap: PerCent | None = None
+    keypoint_ap: PerCent | None = None
     source: str = ""
 
 
@@ -283,7 +283,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     return _recipe(find_source(name_or_path))
 
 
-def list_recipes(stage: Stage | None = None) -> list[Recipe]:
+def list_recipes(stage: StageName | None = None) -> list[Recipe]:
     """All models of the zoo, of one stage or of both, sorted by name."""
     recipes = [_recipe(source) for source in model_sources()]
     return [recipe for recipe in recipes if stage in (None, recipe.model.stage)]

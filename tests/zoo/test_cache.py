@@ -11,7 +11,7 @@ import pytest
 from fileserver import FileServer, file_server
 
 from posepipe.errors import DownloadError, RecipeError, WeightsError
-from posepipe.zoo.cache import CachedWeights, State, pins_file, state_of, weights_by_name
+from posepipe.zoo.cache import Availability, CachedWeights, pins_file, state_of, weights_by_name
 from posepipe.zoo.connections import Patience
 from posepipe.zoo.recipe import Recipe, list_recipes, load_recipe
 from posepipe.zoo.weights import find_weights
@@ -140,7 +140,7 @@ def test_the_cache_is_where_the_system_keeps_such_things(
     ("weights", "state"), [("", "no weights"), ("[weights]\nurls = []", "no weights")]
 )
 def test_a_model_that_cannot_be_fetched_is_said_so(
-    weights: str, state: State, tmp_path: Path
+    weights: str, state: Availability, tmp_path: Path
 ) -> None:
     (tmp_path / "recipe.toml").write_text(f'[model]\nstage = "pose"\nsummary = ""\n{weights}')
     recipe = load_recipe(tmp_path)

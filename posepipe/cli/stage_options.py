@@ -1,0 +1,208 @@
+"""Options of the stages: which models, and how they are run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from posepipe.cli.options import COUNT, FRACTION, PATH, set_option, together
+from posepipe.errors import OptionError
+
+if TYPE_CHECKING:
+    from posepipe.options import DetectionOptions, PoseOptions
+    from posepipe.pipeline import Pipeline
+
+
+def _numbers(_: click.Context, __: click.Parameter, given: str | None) -> tuple[float, ...] | None:
+    """The numbers of a comma-separated string.
+
+    Raises:
+        OptionError: it is not a list of numbers.
+    """
+    try:
+        return None if given is None else tuple(float(number) for number in given.split(","))
+    except ValueError:
+        raise OptionError(f"--scales takes numbers like 0.8,1,1.25, got {given!r}") from None
+
+
+# The names of these parameters are a stage's and the field of its options (`posepipe.options`) that
+# they fill; what is not given keeps that field's default.
+
+
+def _detector_options(model: str, prefix: str) -> Callable[[Any], Any]:
+    """What `detect` and `run` let choose of detection; `run` has poses' options beside them."""
+    return together(
+        click.option(
+            model,
+            "detection_models",
+            multiple=True,
+            help="Detector's name or folder; several pool their boxes.  [default: the shipped one]",
+        ),
+        click.option(
+            f"--{prefix}config",
+            "detection_config",
+            help="For the model detectron2: a YAML file or a name of its zoo.",
+        ),
+        click.option(
+            f"--{prefix}weights",
+            "detection_weights",
+            type=PATH,
+            help="Another weights file than the detector's own.",
+        ),
+        click.option(
+            "--nms",
+            "detection_nms",
+            type=click.Choice(["soft_gaussian", "soft_linear", "hard", "none"]),
+            help="Kind of non-maximum suppression.  [default: the model's]",
+        ),
+        click.option(
+            "--nms-threshold",
+            "detection_nms_threshold",
+            type=FRACTION,
+            help="IoU of hard and soft_linear NMS.",
+        ),
+        click.option(
+            "--nms-sigma", "detection_nms_sigma", type=float, help="Sigma of soft_gaussian NMS."
+        ),
+        click.option(
+            "--top-k",
+            "detection_top_k",
+            type=COUNT,
+            help="Boxes of all classes that stay.  [default: 100]",
+        ),
+        click.option(
+            "--scales",
+            "detection_scales",
+            callback=_numbers,
+            help="Sizes to look at, e.g. 0.8,1,1.25.  [default: 1]",
+        ),
+        click.option(
+            "--min-score",
+            "detection_min_score",
+            type=FRACTION,
+            help="Lowest box score of a person; 0: all boxes count.  [default: the model's]",
+        ),
+        click.option(
+            f"--{prefix}flip",
+            "detection_flip",
+            is_flag=True,
+            default=None,
+            help="Detect in mirror images, too.",
+        ),
+        click.option(
+            f"--{prefix}batch-size",
+            "detection_batch_size",
+            type=COUNT,
+            help="Pictures per pass of the detector.  [default: 4]",
+        ),
+        set_option(f"--{prefix}set", "detection_changes", "preprocessing.short_side=640"),
+    )
+
+
+detection_options = _detector_options("--model", "")
+detection_options_of_run = _detector_options("--detector", "detector-")
+
+pose_options: Callable[[Any], Any] = together(
+    click.option(
+        "--model",
+        "pose_models",
+        multiple=True,
+        help="Pose model's name or folder; several average their heatmaps.  "
+        "[default: the shipped one]",
+    ),
+    click.option(
+        "--weights",
+        "pose_weights",
+        type=PATH,
+        help="Another weights file than the pose model's own.",
+    ),
+    click.option(
+        "--head",
+        "pose_head",
+        type=click.Choice(["final", "global"]),
+        help="global: leave out a CPN's RefineNet; faster, less exact.  [default: final]",
+    ),
+    click.option("--flip/--no-flip", "pose_flip", default=None, help="Average with mirror images."),
+    click.option(
+        "--blur-kernel",
+        "pose_blur_kernel",
+        type=int,
+        help="Cells of the filter on heatmaps; 1: none.",
+    ),
+    click.option(
+        "--quarter-offset/--no-quarter-offset",
+        "pose_quarter_offset",
+        default=None,
+        help="A quarter cell towards the second highest response.",
+    ),
+    click.option(
+        "--rescore/--no-rescore",
+        "pose_rescore",
+        default=None,
+        help="Box score x mean keypoint score.  [default: rescore]",
+    ),
+    click.option(
+        "--oks-nms",
+        "pose_oks_nms",
+        type=FRACTION,
+        help="Leave out poses this similar to better ones.",
+    ),
+    click.option(
+        "--batch-size",
+        "pose_batch_size",
+        type=COUNT,
+        help="Crops per pass of the pose network.  [default: 32]",
+    ),
+    set_option("--set", "pose_changes", "decoding.flip=false"),
+)
+
+
+def pipeline_of(
+    options: dict[str, Any],
+    *,
+    detection: DetectionOptions | None = None,
+    pose: PoseOptions | None = None,
+) -> Pipeline:
+    """The pipeline that a command runs; weights of the stages named are fetched first.
+
+    Raises:
+        PosepipeError: weights cannot be fetched, or no such device or precision here.
+    """
+    from posepipe.cli.fetching import fetch_missing
+    from posepipe.networks.threads import use_threads
+    from posepipe.pipeline import Pipeline
+
+    offline = options["offline"]
+    if detection is not None:
+        fetch_missing(detection.models, detection.weights, stage="detection", offline=offline)
+    if pose is not None:
+        fetch_missing(pose.models, pose.weights, stage="pose", offline=offline)
+    use_threads(options["threads"])
+    return Pipeline(detection, pose, device=options["device"], precision=options["precision"])
+
+
+def chosen_detection(options: dict[str, Any]) -> DetectionOptions:
+    """The detection options that the command line's stand for."""
+    from posepipe.options import DetectionOptions
+
+    make = DetectionOptions.fast if options["fast"] else DetectionOptions
+    return make(**_given("detection_", options))
+
+
+def chosen_pose(options: dict[str, Any]) -> PoseOptions:
+    """The pose options that the command line's stand for."""
+    from posepipe.options import PoseOptions
+
+    make = PoseOptions.fast if options["fast"] else PoseOptions
+    return make(**_given("pose_", options))
+
+
+def _given(prefix: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a stage that were given, by the names of their fields."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in options.items()
+        if name.startswith(prefix) and value not in (None, ())
+    }
