@@ -106,8 +106,8 @@ running_options: Callable[[Any], Any] = together(
     click.option(
         "--fast",
         is_flag=True,
-        help="A fifth of the computing, for several points of AP: smaller pictures, a smaller pose model "
-        "and no mirror images, as far as nothing else is given.",
+        help="A fifth of the computing, for several points of AP: smaller pictures, a smaller "
+        "pose model, no mirror images.",
     ),
     click.option(
         "--threads",
