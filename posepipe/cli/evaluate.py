@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     "not of COCO's person.",
 )
 @click.option("--explain", is_flag=True, help="Also say which kinds of errors cost how much.")
+@click.option(
+    "--true-boxes",
+    type=PATH,
+    help="With --explain: poses in the labelled boxes, to tell what the boxes cost.",
+)
 @click.option("--html", "page", type=PATH, help="Write the explanation, with plots, to this page.")
 @click.option("--view", help="With --html: the address of `posepipe view` to link to.")
 @verbose_option
@@ -44,6 +49,7 @@ def evaluate(
     per_keypoint: bool,
     model: str | None,
     explain: bool,
+    true_boxes: Path | None,
     page: Path | None,
     view: str | None,
 ) -> None:
@@ -51,6 +57,8 @@ def evaluate(
     truth = annotation_file(split, data, annotations)
     if view is not None and page is None:
         raise click.UsageError("--view goes with --html")
+    if true_boxes is not None and not explain:
+        raise click.UsageError("--true-boxes goes with --explain")
     import msgspec
 
     from posepipe.core.skeleton import COCO_PERSON
@@ -86,6 +94,10 @@ def evaluate(
     if explain:
         echo(f"\n{explained['table']}")
         numbers["explanation"] = explained["json"]
+    if true_boxes is not None:
+        best = evaluation.evaluate(true_boxes, truth, per_keypoint=False, skeleton=skeleton).ap
+        numbers["explanation"]["ap_true_boxes"] = best
+        echo(f"\nIn the labelled boxes AP is {'–' if best is None else f'{100 * best:.1f}'}.")
     if json_file is not None:
         encoded = msgspec.json.format(msgspec.json.encode(numbers), indent=2)
         write_whole(json_file, [encoded, b"\n"])

@@ -16,6 +16,9 @@ from posepipe.cli.terminal import echo
 @click.option("--annotations", type=PATH, help="Labels of the same pictures, to compare with.")
 @click.option("--images", type=PATH, help="The pictures' folder, where they have moved.")
 @click.option(
+    "--before", type=PATH, help="Other results on the same pictures: sort by what got worse."
+)
+@click.option(
     "--export", type=PATH, help="Write the page into this new folder instead: it needs no server."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
@@ -29,6 +32,7 @@ def view(
     results: Path,
     annotations: Path | None,
     images: Path | None,
+    before: Path | None,
     export: Path | None,
     host: str,
     port: int,
@@ -45,7 +49,7 @@ def view(
     from posepipe.viewing.server import make_server
     from posepipe.viewing.site import Site, write_site
 
-    content = load_content(results, annotations=annotations, images=images)
+    content = load_content(results, annotations=annotations, images=images, before=before)
     site = Site(content)
     if export is not None:
         with progress_bar(len(site.routes()), "view", export) as bar:

@@ -32,7 +32,7 @@ class Content:
         skeleton: of poses and labels.
         least_score: people with a lower score are not shown until they are asked for.
         least_confidence: keypoints with a lower one are not drawn.
-        first_oks: one per picture: mean OKS of another run, for "most changed first"; or none.
+        first_oks: one per picture: mean OKS of another run, for "what got worse first"; or none.
 
     Raises:
         ValueError: lengths that differ.
@@ -107,6 +107,12 @@ class Content:
                 for place in range(len(labels))
             ],
         }
+
+    def oks_by_picture(self) -> dict[int, float]:
+        """Mean OKS of the people who count, by the number of their picture."""
+        sizes_wh = [(0, 0)] * len(self.images)
+        pictures = self.index(sizes_wh)["pictures"]
+        return {shown["id"]: shown["oks"] for shown in pictures if shown.get("oks") is not None}
 
     def _errors(self) -> tuple[PoseComparison, Errors] | None:
         if not self.labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
-from posepipe.errors import DocumentError
+from posepipe.errors import DocumentError, OptionError
 from posepipe.io.coco import Annotations, read_annotations
 from posepipe.io.documents import read_boxes, read_keypoints
 from posepipe.io.images import ImageFile
@@ -18,7 +19,11 @@ from posepipe.viewing.content import Content
 
 
 def load_content(
-    results: Path, *, annotations: Path | None = None, images: Path | None = None
+    results: Path,
+    *,
+    annotations: Path | None = None,
+    images: Path | None = None,
+    before: Path | None = None,
 ) -> Content:
     """The poses of a kps.json, or the boxes of a boxes.json, as a page shows them.
 
@@ -29,11 +34,19 @@ def load_content(
         results: a kps.json, a boxes.json, or another program's COCO results.
         annotations: a COCO annotation file of the same pictures.
         images: the pictures' folder, where they have moved.
+        before: other results on the same pictures: the page can sort by what has changed since.
 
     Raises:
         DocumentError: a file is missing, of another shape, or names no picture of the other.
         ImageError: no such folder.
+        OptionError: `before` without annotations, which tell what is better.
     """
+    if before is not None:
+        if annotations is None:
+            raise OptionError("what has changed is seen by labels: name them with --annotations")
+        now = load_content(results, annotations=annotations, images=images)
+        then = load_content(before, annotations=annotations, images=images)
+        return replace(now, first_oks=then.oks_by_picture())
     found: list[tuple[ImageFile, Poses]]
     given = read_results(results)
     if given.holds_boxes:

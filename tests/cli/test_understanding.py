@@ -137,3 +137,22 @@ def test_view_of_another_set_is_refused(work, tmp_path):
 
 def test_view_says_what_is_missing(tmp_path):
     assert "nowhere.json" in "".join(lines(posepipe("view", tmp_path / "nowhere.json")))
+
+
+def test_what_the_boxes_cost_is_told(work, worse):
+    options = ("--annotations", work / "annotations.json", "--explain")
+    result = posepipe("eval", worse, *options, "--true-boxes", work / "kps.json")
+    assert result.exit_code == 0, result.output
+    assert "In the labelled boxes AP is" in result.stdout
+
+
+def test_view_sorts_by_what_has_changed(work, worse, tmp_path):
+    both = ("view", worse, "--before", work / "kps.json", "--images", work / "pictures")
+    page = tmp_path / "page"
+    labels = work / "annotations.json"
+    assert posepipe(*both, "--annotations", labels, "--export", page).exit_code == 0
+    index = (page / "index.js").read_text()
+    shown = json.loads(index[index.index("{") : index.rindex("}") + 1])
+    assert "change" in shown["has"]
+    assert all(picture["change"] < 0 for picture in shown["pictures"][:2])
+    assert "--annotations" in error_of(posepipe(*both, "--export", tmp_path / "other"))
