@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from posepipe.cli.options import PATH
+from posepipe.cli.terminal import echo
 
 
 @click.command()
@@ -33,9 +34,7 @@ def new(folder: Path, annotations: Path, base: str | None, category: str | None)
     base = base or DEFAULT_POSE_MODEL
     made = new_model(folder, annotations, base=base, category=category)
     skeleton = made.skeleton
-    click.echo(f"{made.folder}: {len(skeleton)} keypoints of {skeleton.category!r}, as {base}")
+    echo(f"{made.folder}: {len(skeleton)} keypoints of {skeleton.category!r}, as {base}")
     for note in made.notes:
-        click.echo(f"- {note}")
-    click.echo(
-        f"next: posepipe train {made.folder} -o RUN --data {annotations} PICTURES --start {base}"
-    )
+        echo(f"- {note}")
+    echo(f"next: posepipe train {made.folder} -o RUN --data {annotations} PICTURES --start {base}")

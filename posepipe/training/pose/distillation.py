@@ -15,6 +15,7 @@ from posepipe.pose.heatmaps import DecodingTable
 from posepipe.pose.model import PoseModel, load_pose_model
 from posepipe.pose.networks.outputs import TrainingHeatmaps
 from posepipe.training.pose.losses import Part
+from posepipe.zoo.bounds import Number
 from posepipe.zoo.recipe import Table
 
 
@@ -35,8 +36,8 @@ class DistilTable(Table, frozen=True):
     """
 
     teacher: str = ""
-    weight: float = 1.0
-    temperature: float = 1.0
+    weight: Number = 1.0
+    temperature: Number = 1.0
     flip: bool = True
     unlabelled: bool = False
 
