@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 from msgspec import structs
 
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
@@ -113,28 +115,19 @@ def check_pose_results(results: Sequence[ResultEntry], skeleton: Skeleton) -> No
     """
     numbers = 3 * len(skeleton)
     for index, result in enumerate(results):
-        where = f"result {index} (image {result.image_id})"
         if result.keypoints is None:
             boxes = " but a bbox: evaluate boxes with evaluate_boxes" if result.bbox else ""
-            raise EvaluationError(f"{where} has no keypoints{boxes}")
+            raise EvaluationError(f"{_place(index, result)} has no keypoints{boxes}")
         if len(result.keypoints) != numbers:
             raise EvaluationError(
-                f"{where} has {len(result.keypoints)} numbers as keypoints, a {skeleton.name} has "
-                f"{numbers}: x, y, confidence for each of the {len(skeleton)}; name the model of "
-                "another skeleton (--model)"
+                f"{_place(index, result)} has {len(result.keypoints)} numbers as keypoints, a "
+                f"{skeleton.name} has {numbers}: x, y, confidence for each of the "
+                f"{len(skeleton)}; name the model of another skeleton (--model)"
             )
-        _check_finite(where, result.keypoints)
-        _check_score(result, where)
-    largest = max(
-        (
-            abs(value)
-            for result in results
-            for axis in (0, 1)
-            for value in (result.keypoints or ())[axis::3]
-        ),
-        default=None,
-    )
-    if largest is not None and largest <= 1.5:
+    keypoints = np.array([result.keypoints for result in results]).reshape(-1, numbers)
+    _check_numbers(results, keypoints)
+    largest = np.abs(keypoints.reshape(-1, len(skeleton), 3)[..., :2]).max(initial=0)
+    if results and largest <= 1.5:
         raise EvaluationError(
             f"all keypoints lie in 0…1 (largest coordinate {largest:.4g}): they are normalised; "
             "multiply x by the image's width and y by its height"
@@ -149,16 +142,16 @@ def check_box_results(results: Sequence[ResultEntry]) -> None:
             finite.
     """
     for index, result in enumerate(results):
-        where = f"result {index} (image {result.image_id})"
         if result.bbox is None:
-            raise EvaluationError(f"{where} has no bbox: box evaluation needs one in every entry")
+            raise EvaluationError(
+                f"{_place(index, result)} has no bbox: box evaluation needs one in every entry"
+            )
         if min(result.bbox[2:]) < 0:
             raise EvaluationError(
-                f"{where} has a bbox of negative width or height, {list(result.bbox)}: "
-                "left, top, width, height are needed"
+                f"{_place(index, result)} has a bbox of negative width or height, "
+                f"{list(result.bbox)}: left, top, width, height are needed"
             )
-        _check_finite(where, result.bbox)
-        _check_score(result, where)
+    _check_numbers(results, np.array([result.bbox for result in results]).reshape(-1, 4))
 
 
 def check_pose_labels(truth: GroundTruth, skeleton: Skeleton) -> None:
@@ -241,14 +234,20 @@ def areas_are_estimates(people: People) -> bool:
     return bool(people.area_is_estimate.any())
 
 
-def _check_score(result: ResultEntry, where: str) -> None:
-    if result.score is None:
-        raise EvaluationError(f"{where} has no score: results are ranked by it")
-    _check_finite(where, [result.score])
+def _place(index: int, result: ResultEntry) -> str:
+    return f"result {index} (image {result.image_id})"
 
 
-def _check_finite(where: str, numbers: Sequence[float]) -> None:
-    if not all(abs(number) < LARGEST_COORDINATE for number in numbers):  # nor is NaN
+def _check_numbers(results: Sequence[ResultEntry], values: npt.NDArray[np.float64]) -> None:
+    """Check that every result has a score, and that it and its (N, n) values are sound."""
+    for index, result in enumerate(results):
+        if result.score is None:
+            raise EvaluationError(f"{_place(index, result)} has no score: results are ranked by it")
+    scores = np.array([result.score for result in results], np.float64).reshape(-1, 1)
+    sound = np.abs(np.concatenate([values, scores], axis=1)) < LARGEST_COORDINATE  # nor is NaN
+    if not sound.all():
+        index = int(np.flatnonzero(~sound.all(axis=1))[0])
         raise EvaluationError(
-            f"{where} has a number that is not finite (NaN or infinity), or beyond any picture"
+            f"{_place(index, results[index])} has a number that is not finite (NaN or infinity), "
+            "or beyond any picture"
         )
