@@ -78,7 +78,10 @@ def files_on_disk() -> set[str]:
         for path in (ROOT / "experiments").iterdir()
         if path.suffix in (".py", ".toml")
     }
-    return modules | models | experiments | {"posepipe/py.typed"}
+    pages = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "posepipe/viewing/page").iterdir()
+    }
+    return modules | models | experiments | pages | {"posepipe/py.typed"}
 
 
 def test_setup_cfg_lists_every_package() -> None:

@@ -184,7 +184,7 @@ def model_card(
     network = "; ".join(f"{key} {_text(value)}" for key, value in tables["network"].items())
     parts = [
         f"# {name}",
-        f"{model['summary']}.",
+        f"{_text(model['summary'])}.",
         "\n".join(
             [
                 "| | |",
@@ -193,7 +193,7 @@ def model_card(
                 f"| network | {network} |",
                 *_skeleton_rows(trained[0].recipe),
                 f"| size | {size / 1e6:.1f} MB, stored in half precision |",
-                f"| licence | {model['licence']} |",
+                f"| licence | {_text(model['licence'])} |",
             ]
         ),
         "## How good it is",
@@ -330,4 +330,7 @@ def _data_table(data: Sequence[DataUsed]) -> str:
 
 
 def _text(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    """A recipe's value as Markdown's text: one line in which nothing is markup or a control."""
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    shown = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    return shown.replace("|", "\\|").replace("<", "&lt;")

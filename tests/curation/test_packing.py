@@ -208,3 +208,12 @@ def test_the_command_says_what_it_made(run: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert result.stdout.startswith(f"{tmp_path / 'mine'}: ")
     assert load_recipe(tmp_path / "mine").model.licence == "MIT"
+
+
+def test_a_cards_words_are_no_markup(run: Path, tmp_path: Path) -> None:
+    words = "mine\n\n# Heading | cell <script>\x1b[2J"
+    packed = pack_run(run, tmp_path / "mine", options=PackOptions(summary=words, licence=words))
+    card = (packed.folder / "README.md").read_text(encoding="utf-8")
+    assert "mine # Heading \\| cell &lt;script>?[2J" in card
+    assert "\x1b" not in card
+    assert "\n# Heading" not in card
