@@ -21,7 +21,7 @@ def check_new_folder(folder: Path) -> None:
         if any(folder.iterdir()):
             raise DocumentError(f"{folder} is there already and not empty: name another folder")
     elif folder.exists() or folder.is_symlink():
-        raise DocumentError(f"{folder} is there already and no folder: name another one")
+        raise DocumentError(f"{folder} exists and is not a folder: name another one")
     elif not folder.parent.is_dir():
         raise DocumentError(
             f"{folder} cannot be written: there is no folder {folder.parent}: make it"

@@ -29,7 +29,7 @@ class DataTable(Table, frozen=True):
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < float("inf"):
-            raise ValueError(f"weight must be a number from 0 on, got {self.weight}")
+            raise ValueError(f"weight must be a number of 0 or more, got {self.weight}")
 
 
 def set_names(tables: Sequence[DataTable]) -> list[str]:

@@ -37,7 +37,7 @@ def test_what_is_there_already_stays(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"mine")
     for name, says in (
         ("full", "is there already and not empty: name another folder"),
-        ("file", "is there already and no folder: name another one"),
+        ("file", "exists and is not a folder: name another one"),
         ("absent/new", "there is no folder"),
     ):
         for action in (check_new_folder, lambda folder: write_folder_whole(folder, FILES)):

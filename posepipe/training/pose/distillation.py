@@ -45,7 +45,7 @@ class DistilTable(Table, frozen=True):
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
         if not 0 <= self.weight < float("inf"):
-            raise ValueError(f"weight must be a number from 0 on, got {self.weight}")
+            raise ValueError(f"weight must be a number of 0 or more, got {self.weight}")
         if self.unlabelled and not self.teacher:
             raise ValueError("unlabelled people teach nothing without a teacher: name one")
 
