@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,6 +123,9 @@ def fetch_missing(
 def _backend_is_installed(recipe: Recipe) -> bool:
     from posepipe.detection.backends import BACKENDS, DEFAULT_BACKEND
 
+    network = recipe.tables.get("network")
+    if isinstance(network, dict) and network.get("backend") == "onnx":
+        return find_spec("onnxruntime") is not None
     table = recipe.tables.get("detector")  # as it stands: its checked form would load numpy
     name = table.get("backend", DEFAULT_BACKEND) if isinstance(table, dict) else DEFAULT_BACKEND
     return name not in BACKENDS or BACKENDS[name].is_installed

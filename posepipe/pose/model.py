@@ -25,7 +25,7 @@ from posepipe.pose.networks.build import (
     network_table,
     with_head,
 )
-from posepipe.pose.networks.onnx import OnnxNetwork, OnnxTable
+from posepipe.pose.networks.onnx import OnnxNetwork, OnnxTable, import_onnxruntime
 from posepipe.zoo.recipe import Recipe, load_recipe
 from posepipe.zoo.skeleton import recipe_skeleton
 from posepipe.zoo.weights import find_weights, fit_state, read_state
@@ -143,8 +143,10 @@ def _load_onnx(
     if head != "final" or precision not in ("auto", "fp32"):
         raise OptionError(f"model {recipe.name!r} is an ONNX file and runs as it was exported")
     table, where = recipe.table("network", OnnxTable), resolve_device(device)
+    size_wh = recipe.table("preprocessing", PreprocessingTable).input_size_wh
+    import_onnxruntime(recipe.name)  # refused before anything is fetched
     path, digest = find_weights(recipe, weights)
-    network = OnnxNetwork(path, outputs=table.outputs, device=where)
+    network = OnnxNetwork(path, outputs=table.outputs, size_wh=size_wh, device=where)
     return pose_model(recipe, network, device=device, precision="fp32", weights_sha256=digest)
 
 

@@ -179,6 +179,20 @@ def test_a_model_whose_library_is_absent_is_not_fetched(
     assert server.requests == []
 
 
+def test_an_onnx_network_is_not_fetched_without_onnxruntime(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSEPIPE_MIRROR", server.url)
+    monkeypatch.setattr("posepipe.cli.fetching.find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    blank(tmp_path / "pictures" / "a.jpg")
+    boxes = tmp_path / "b.json"
+    assert posepipe("detect", tmp_path / "pictures", "-o", boxes).exit_code == 0
+    result = posepipe("pose", boxes, "-o", tmp_path / "k.json", "--model", "rtmpose-t-256x192")
+    assert "needs onnxruntime: pip install 'posepipe[onnx]'" in error_of(result)
+    assert server.requests == []
+
+
 def test_several_are_fetched_even_if_one_cannot_be(server: FileServer, tmp_path: Path) -> None:
     good = weights_folder(tmp_path, server, b"numbers")
     result = posepipe("models", "fetch", "cpn-resnet50-256x192", good)

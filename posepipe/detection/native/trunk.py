@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -219,4 +218,4 @@ def as_batch(images: Sequence[Tensor], multiple: int) -> Tensor:
     batch = images[0].new_zeros((len(images), 3, height, width))
     for place, image in zip(batch, images, strict=True):
         place[:, : image.shape[1], : image.shape[2]] = image
-    return torch.as_tensor(batch)
+    return batch

@@ -35,27 +35,49 @@ class OnnxTable(Table, frozen=True):
     outputs: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
 
 
+def import_onnxruntime(name: str) -> Any:
+    """The module onnxruntime.
+
+    Args:
+        name: of the model or file that needs it, for the error message.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise MissingDependencyError(
+            f"{name} is an ONNX network, which needs onnxruntime: pip install 'posepipe[onnx]'"
+        ) from None
+    return onnxruntime
+
+
 class OnnxNetwork(nn.Module):
     """Crops (B, 3, H, W) in, what the file gives out.
 
     Args:
         path: an ``.onnx`` file, or a ``.zip`` with a single one in it.
         outputs: see `OnnxTable`.
+        size_wh: width and height of the crops.
         device: a CUDA device is used if this onnxruntime can.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
-        WeightsError: the file is damaged, or no network from one picture; no such output.
+        WeightsError: the file is damaged, or no network from one picture of this size; no such
+            output.
     """
 
-    def __init__(self, path: Path, *, outputs: tuple[str, ...], device: torch.device) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        outputs: tuple[str, ...],
+        size_wh: tuple[int, int],
+        device: torch.device,
+    ) -> None:
         super().__init__()
-        try:
-            import onnxruntime
-        except ModuleNotFoundError:
-            raise MissingDependencyError(
-                f"{path} is an ONNX network, which needs onnxruntime: pip install 'posepipe[onnx]'"
-            ) from None
+        onnxruntime = import_onnxruntime(path.name)
         wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
         available = onnxruntime.get_available_providers()
         providers = [name for name in wanted if name in available] + ["CPUExecutionProvider"]
@@ -78,6 +100,16 @@ class OnnxNetwork(nn.Module):
                 f"{[(one.name, one.shape) for one in inputs]}"
             )
         self._input = inputs[0]
+        crop = (3, size_wh[1], size_wh[0])
+        fixed = [
+            want if isinstance(want, int) else have
+            for want, have in zip(self._input.shape[1:], crop, strict=True)
+        ]
+        if fixed != list(crop):
+            raise WeightsError(
+                f"{path} takes pictures {fixed} (C, H, W), the recipe's "
+                f"preprocessing.input_size_wh makes {list(crop)}"
+            )
         given = [one.name for one in self._session.get_outputs()]
         missing = [name for name in outputs if name not in given]
         if missing:
@@ -90,7 +122,7 @@ class OnnxNetwork(nn.Module):
         A file that was exported for batches of one size gets them so, the last one filled up.
 
         Raises:
-            WeightsError: the file is for pictures of another size.
+            WeightsError: the file cannot be run.
         """
         size = self._input.shape[0]
         step = size if isinstance(size, int) else len(images)
@@ -110,16 +142,11 @@ class OnnxNetwork(nn.Module):
             pixels = np.concatenate(
                 [pixels, np.zeros((step - count, *pixels.shape[1:]), pixels.dtype)]
             )
-        wanted = self._input.shape[1:]
-        fits = [want == side for want, side in zip(wanted, pixels.shape[1:], strict=True)]
-        if not all(
-            fit or not isinstance(want, int) for fit, want in zip(fits, wanted, strict=True)
-        ):
-            raise WeightsError(
-                f"{self._path} takes pictures {list(wanted)} (C, H, W), the recipe's "
-                f"preprocessing.input_size_wh makes {list(pixels.shape[1:])}"
-            )
-        given = self._session.run(self._outputs, {self._input.name: pixels})
+        try:
+            given = self._session.run(self._outputs, {self._input.name: pixels})
+        except Exception as error:  # of onnxruntime's own kinds, which have no common base
+            reason = str(error).splitlines()[0]
+            raise WeightsError(f"{self._path} cannot be run: {reason}") from None
         return [np.asarray(part[:count], np.float32) for part in given]
 
 

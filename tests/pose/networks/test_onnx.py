@@ -201,4 +201,6 @@ def test_a_network_of_something_else_is_refused(tmp_path: Path) -> None:
     content = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     (tmp_path / "w.onnx").write_bytes(content.SerializeToString())
     with pytest.raises(WeightsError, match="is no network from a picture"):
-        OnnxNetwork(tmp_path / "w.onnx", outputs=(), device=torch.device("cpu"))
+        OnnxNetwork(
+            tmp_path / "w.onnx", outputs=(), size_wh=(WIDTH, HEIGHT), device=torch.device("cpu")
+        )
