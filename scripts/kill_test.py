@@ -118,7 +118,7 @@ def main() -> None:
         for stage in chosen.stages:
             tally = kill_runs(
                 cases[stage],
-                Path(folder) / stage,
+                Path(folder) / f"runs of {stage}",
                 chosen.kills,
                 random.Random(chosen.seed),  # noqa: S311
             )
