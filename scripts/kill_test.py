@@ -109,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("stages", nargs="+", choices=STAGES)
     parser.add_argument("--kills", type=int, default=30, help="of each stage")
-    parser.add_argument("--pictures", type=int, default=12)
+    parser.add_argument("--pictures", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     failed = False
@@ -234,38 +234,8 @@ def start(arguments: list[str], log: Path) -> int:
 
 def make_cases(folder: Path, pictures: int) -> dict[str, Case]:
     """Small pictures, models and labels, and the commands over them."""
-    photos, chance = folder / "photos", np.random.default_rng(0)
-    photos.mkdir()
-    people, images = [], []
-    for number in range(1, pictures + 1):
-        name = f"{number:012d}.jpg"
-        with Image.open(EXAMPLES / "astronaut.jpg") as photo:
-            width, height = (int(side) for side in chance.integers(96, 160, 2))
-            photo.convert("RGB").resize((width, height)).save(photos / name)
-        images.append({"id": number, "file_name": name, "width": width, "height": height})
-        spots = chance.uniform([10, 10], [width - 10, height - 10], (17, 2)).round(2)
-        people.append(
-            {
-                "id": number,
-                "image_id": number,
-                "category_id": 1,
-                "bbox": [5, 5, width - 10, height - 10],
-                "area": width * height / 2,
-                "iscrowd": 0,
-                "num_keypoints": 17,
-                "keypoints": [float(value) for spot in spots for value in (*spot, 2)],
-            }
-        )
-    labels = folder / "people.json"
-    labels.write_text(
-        json.dumps(
-            {
-                "images": images,
-                "annotations": people,
-                "categories": [{"id": 1, "name": "person"}],
-            }
-        )
-    )
+    photos, labels = make_set(folder, "photos", range(1, pictures + 1))
+    others, other_labels = make_set(folder, "others", range(1001, 1003))
     broken = folder / "with a broken one"
     shutil.copytree(photos, broken)
     (broken / f"{pictures // 2:012d}.jpg").write_bytes(b"no picture")
@@ -273,7 +243,8 @@ def make_cases(folder: Path, pictures: int) -> dict[str, Case]:
     boxes = folder / "boxes.json"
     where = ["--device", "cpu", "--precision", "fp32"]
     least = ["--min-score", "0.01", "--top-k", "3"]
-    detect = ["detect", str(broken), "--model", str(detector), *least, *where]
+    few = ["--batch-size", "3"]  # so that results come one after the other
+    detect = ["detect", str(broken), "--model", str(detector), *least, *where, *few]
     finish([*detect, "-o", str(boxes)], folder / "log")
 
     def one_file(command: list[str]) -> Case:
@@ -284,16 +255,40 @@ def make_cases(folder: Path, pictures: int) -> dict[str, Case]:
         )
 
     both = ["run", str(broken), "--detector", str(detector), "--model", str(pose), *least, *where]
+    both += [*few, "--detector-batch-size", "3"]
     train = ["train", str(pose), "--data", str(labels), str(photos), "--device", "cpu"]
-    train += ["--validate", str(labels), str(photos)]
+    train += ["--validate", str(other_labels), str(others)]
     return {
         "detect": one_file(detect),
-        "pose": one_file(["pose", str(boxes), "--model", str(pose), *where]),
+        "pose": one_file(["pose", str(boxes), "--model", str(pose), *where, *few]),
         "run": one_file(both),
         "train": Case(
             lambda output: [*train, "-o", str(output), "--resume"], run_contents, lambda _: []
         ),
     }
+
+
+def make_set(folder: Path, name: str, numbers: range) -> tuple[Path, Path]:
+    """A folder of small photographs of one person, and labels that make no sense."""
+    photos, chance = folder / name, np.random.default_rng(numbers[0])
+    photos.mkdir()
+    people, images = [], []
+    for number in numbers:
+        file_name = f"{number:012d}.jpg"
+        with Image.open(EXAMPLES / "astronaut.jpg") as photo:
+            width, height = (int(side) for side in chance.integers(96, 160, 2))
+            photo.convert("RGB").resize((width, height)).save(photos / file_name)
+        images.append({"id": number, "file_name": file_name, "width": width, "height": height})
+        spots = chance.uniform([10, 10], [width - 10, height - 10], (17, 2)).round(2)
+        person = {"id": number, "image_id": number, "category_id": 1, "iscrowd": 0}
+        person |= {"bbox": [5, 5, width - 10, height - 10], "area": width * height / 2}
+        person |= {"num_keypoints": 17}
+        people.append(person | {"keypoints": [float(v) for s in spots for v in (*s, 2)]})
+    labels = folder / f"{name}.json"
+    categories = [{"id": 1, "name": "person"}]
+    content = {"images": images, "annotations": people, "categories": categories}
+    labels.write_text(json.dumps(content))
+    return photos, labels
 
 
 def make_models(folder: Path) -> tuple[Path, Path]:
