@@ -2,8 +2,8 @@
 
 A heatmap is a tensor (B, K, h, w) float32; its cell (x, y) covers a `stride` x `stride` square of
 crop pixels, so its centre is the crop point ``stride * cell + (stride - 1) / 2``, integers being
-pixel centres. With the alignment "corners" it is the corner cells' centres that are the centres of
-the crop's corner pixels. Encoding and decoding live side by side so that they cannot disagree.
+pixel centres. Other programs' cells lie otherwise, see `Cells`. Encoding and decoding live side by
+side so that they cannot disagree.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from torch.nn import functional as F
 from posepipe.zoo.bounds import Count, Factor, Number, Whole
 from posepipe.zoo.recipe import Table
 
-Alignment = Literal["cells", "corners"]
+Cells = Literal["squares", "points", "corners"]
+"""Where cells lie. "squares": cell c covers a square of pixels, as in CPN. "points": its centre is
+crop pixel stride * c (SimpleBaseline, HRNet and kin). "corners": the first and the last cell are
+the first and the last pixel (UDP: Huang et al., "The Devil is in the Details", CVPR 2020)."""
 
 
 class DecodingTable(Table, frozen=True):
@@ -29,9 +32,6 @@ class DecodingTable(Table, frozen=True):
     Attributes:
         codec: whose convention it is.
         stride: crop pixels per heatmap cell.
-        alignment: where cells lie in the crop: "cells" cover equal squares of it; with "corners"
-            the first and last cells' centres are the first and last pixels' (Huang et al., "The
-            Devil is in the Details", CVPR 2020; PP-TinyPose).
         amplitude: the peak that training's targets had (the public CPN code bases: 255).
         flip: average with the heatmaps of the mirror image (CPN, section 4.1, "Testing Details").
         blur_kernel: cells, odd; width of the Gaussian filter on the heatmaps; 1 for none. The
@@ -43,7 +43,6 @@ class DecodingTable(Table, frozen=True):
 
     codec: Literal["cpn"] = "cpn"
     stride: Count = 4
-    alignment: Alignment = "cells"
     amplitude: Factor = 1.0
     flip: bool = True
     blur_kernel: Whole = 21
@@ -70,22 +69,24 @@ class CropKeypoints:
 
 
 def cell_centres(
-    shape_hw: tuple[int, int], stride: int, alignment: Alignment
+    shape_hw: tuple[int, int], stride: int, cells: Cells
 ) -> tuple[tuple[float, float], float]:
-    """Where a heatmap's cells lie: crop pixels from one to the next (x, y), and the first one.
+    """How many crop pixels it is from one cell to the next, (x, y), and where the first one lies.
 
-    >>> cell_centres((64, 48), 4, "cells")
+    Args:
+        shape_hw: height and width of the heatmaps in cells.
+        stride: crop pixels per cell.
+        cells: see `Cells`.
+
+    >>> cell_centres((64, 48), 4, "squares")
     ((4.0, 4.0), 1.5)
     >>> cell_centres((3, 2), 4, "corners")
     ((7.0, 5.5), 0.0)
     """
-    if alignment == "cells":
-        return (float(stride), float(stride)), (stride - 1) / 2
-    height, width = shape_hw
-    return (
-        (stride * width - 1) / max(width - 1, 1),
-        (stride * height - 1) / max(height - 1, 1),
-    ), 0.0
+    if cells == "corners":
+        height, width = (max(side, 2) for side in shape_hw)
+        return ((stride * width - 1) / (width - 1), (stride * height - 1) / (height - 1)), 0.0
+    return (float(stride), float(stride)), (stride - 1) / 2 if cells == "squares" else 0.0
 
 
 def encode(
@@ -95,7 +96,7 @@ def encode(
     stride: int,
     sigma: float,
     amplitude: float,
-    alignment: Alignment = "cells",
+    cells: Cells = "squares",
 ) -> Tensor:
     """Heatmaps with one Gaussian per keypoint, the target of CPN's L2 losses.
 
@@ -109,17 +110,17 @@ def encode(
         stride: crop pixels per cell.
         sigma: standard deviation in cells.
         amplitude: the value at the keypoint.
-        alignment: see `DecodingTable`.
+        cells: where they lie, see `Cells`.
 
     Returns:
         (B, K, h, w) in the dtype and on the device of `points_xy`.
     """
-    pitch_xy, first = cell_centres(shape_hw, stride, alignment)
-    cells = (points_xy - first) / points_xy.new_tensor(pitch_xy)  # (B, K, 2)
-    rows = torch.arange(shape_hw[0], device=cells.device, dtype=cells.dtype)
-    columns = torch.arange(shape_hw[1], device=cells.device, dtype=cells.dtype)
-    down = torch.exp(-((rows - cells[..., 1:]) ** 2) / (2 * sigma**2))  # (B, K, h)
-    across = torch.exp(-((columns - cells[..., :1]) ** 2) / (2 * sigma**2))  # (B, K, w)
+    pitch_xy, first = cell_centres(shape_hw, stride, cells)
+    places = (points_xy - first) / points_xy.new_tensor(pitch_xy)  # (B, K, 2)
+    rows = torch.arange(shape_hw[0], device=places.device, dtype=places.dtype)
+    columns = torch.arange(shape_hw[1], device=places.device, dtype=places.dtype)
+    down = torch.exp(-((rows - places[..., 1:]) ** 2) / (2 * sigma**2))  # (B, K, h)
+    across = torch.exp(-((columns - places[..., :1]) ** 2) / (2 * sigma**2))  # (B, K, w)
     return amplitude * down[..., :, None] * across[..., None, :]
 
 
@@ -207,8 +208,7 @@ def decode(heatmaps: Tensor, table: DecodingTable) -> CropKeypoints:
     confidences = values / table.amplitude + table.confidence_offset
     if table.clamp_confidence:
         confidences = confidences.clamp(0, 1)
-    pitch_xy, origin = cell_centres((height, width), table.stride, table.alignment)
-    points = cell * cell.new_tensor(pitch_xy) + origin
+    points = table.stride * cell + (table.stride - 1) / 2
     return CropKeypoints(points.reshape(count, keypoints, 2), confidences.reshape(count, keypoints))
 
 

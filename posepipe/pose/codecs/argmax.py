@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from posepipe.pose.codecs.base import Codec, CodecTable, Response
 from posepipe.pose.codecs.cpn import heatmaps_at_fault
-from posepipe.pose.heatmaps import CropKeypoints, mirror_back
+from posepipe.pose.heatmaps import Cells, CropKeypoints, cell_centres, encode, mirror_back
 from posepipe.zoo.bounds import Count, Factor
 
 _TINY = 1e-10  # below it, a heatmap's logarithm is of no use
@@ -24,10 +24,8 @@ class ArgmaxTable(CodecTable, frozen=True):
             neighbour. "dark" (Zhang et al. 2020): the peak of the parabola that the logarithm of
             the smoothed heatmap has there.
         stride: crop pixels per cell.
-        cells: where they lie. "squares": cell c covers a square of pixels, as in CPN. "points":
-            its centre is crop pixel stride * c (SimpleBaseline, HRNet and kin); the mirror
-            image's heatmaps are moved by a cell then, as there. "corners": the first and the last
-            cell are the first and the last pixel (UDP: ViTPose and kin).
+        cells: where they lie, see `Cells`; with "points" the mirror image's heatmaps are moved by
+            a cell, as in SimpleBaseline and HRNet.
         quarter_offset: of "argmax".
         blur_kernel: cells, odd: width of the Gaussian filter of "dark"; 11 for targets of sigma 2.
         sigma: cells; of the targets.
@@ -35,7 +33,7 @@ class ArgmaxTable(CodecTable, frozen=True):
 
     codec: Literal["argmax", "dark"] = "argmax"
     stride: Count = 4
-    cells: Literal["squares", "points", "corners"] = "squares"
+    cells: Cells = "squares"
     quarter_offset: bool = True
     blur_kernel: Count = 11
     sigma: Factor = 2.0
@@ -54,14 +52,16 @@ class ArgmaxCodec(Codec):
     def encode(self, points_xy: Tensor, size_wh: tuple[int, int]) -> Response:
         """See `Codec.encode`; one Gaussian for each keypoint, its centre not rounded."""
         width, height = (side // self.table.stride for side in size_wh)
-        scale, shift = self._to_points(size_wh, points_xy)
-        cells = (points_xy - shift) / scale
-        axes = [torch.arange(n, device=cells.device, dtype=cells.dtype) for n in (width, height)]
-        across, down = (
-            torch.exp(-((axis - cells[..., place, None]) ** 2) / (2 * self.table.sigma**2))
-            for place, axis in enumerate(axes)
+        table = self.table
+        maps = encode(
+            points_xy,
+            (height, width),
+            stride=table.stride,
+            sigma=table.sigma,
+            amplitude=1.0,
+            cells=table.cells,
         )
-        return (down[..., :, None] * across[..., None, :],)
+        return (maps,)
 
     def decode(self, response: Response, size_wh: tuple[int, int]) -> CropKeypoints:
         """See `Codec.decode`."""
@@ -75,8 +75,9 @@ class ArgmaxCodec(Codec):
             places = places + _dark(maps, cells, self.table.blur_kernel)
         elif self.table.quarter_offset:
             places = places + _quarter(maps, cells)
-        scale, shift = self._to_points(size_wh, maps)
-        points = places * scale + shift
+        shape_hw = maps.shape[-2], maps.shape[-1]
+        pitch_xy, first = cell_centres(shape_hw, self.table.stride, self.table.cells)
+        points = places * places.new_tensor(pitch_xy) + first
         return CropKeypoints(points, peaks.values.clamp(0, 1))
 
     def flip(self, response: Response, mirrored: tuple[int, ...]) -> Response:
@@ -89,15 +90,6 @@ class ArgmaxCodec(Codec):
     def check(self, response: Response, keypoints: int, size_wh: tuple[int, int]) -> str:
         """See `Codec.check`."""
         return heatmaps_at_fault(response, keypoints, size_wh, self.table.stride)
-
-    def _to_points(self, size_wh: tuple[int, int], like: Tensor) -> tuple[Tensor, float]:
-        """Scale (2,) and shift that make crop points of cells."""
-        stride = self.table.stride
-        if self.table.cells == "corners":
-            scales = [(side - 1) / max(side // stride - 1, 1) for side in size_wh]
-            return like.new_tensor(scales), 0.0
-        shift = (stride - 1) / 2 if self.table.cells == "squares" else 0.0
-        return like.new_tensor([float(stride)] * 2), shift
 
 
 def _neighbours(maps: Tensor, cells: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from posepipe.errors import RecipeError
@@ -9,7 +10,7 @@ from posepipe.pose.codecs.argmax import ArgmaxCodec, ArgmaxTable
 from posepipe.pose.codecs.base import Codec
 from posepipe.pose.codecs.cpn import CPNCodec
 from posepipe.pose.codecs.simcc import SimCCCodec, SimCCTable
-from posepipe.pose.heatmaps import DecodingTable
+from posepipe.pose.heatmaps import Cells, DecodingTable
 from posepipe.zoo.recipe import Recipe
 
 AnyDecodingTable: TypeAlias = DecodingTable | ArgmaxTable | SimCCTable
@@ -34,6 +35,31 @@ def decoding_table(recipe: Recipe) -> AnyDecodingTable:
             f"{recipe.place}, [decoding]: no codec {name!r}; there are: {', '.join(CODECS)}"
         )
     return recipe.table("decoding", CODECS[name])
+
+
+@dataclass(frozen=True)
+class HeatmapGrid:
+    """What a network's heatmaps are, for those that learn to make them.
+
+    Attributes:
+        stride: crop pixels per cell.
+        cells: where they lie, see `Cells`.
+        amplitude: the peak of a keypoint that is certain.
+    """
+
+    stride: int
+    cells: Cells
+    amplitude: float
+
+
+def heatmap_grid(table: AnyDecodingTable) -> HeatmapGrid | None:
+    """What the heatmaps are that a codec reads; None where it reads something else."""
+    match table:
+        case DecodingTable():
+            return HeatmapGrid(table.stride, "squares", table.amplitude)
+        case ArgmaxTable():
+            return HeatmapGrid(table.stride, table.cells, 1.0)
+    return None
 
 
 def codec_of(table: AnyDecodingTable) -> Codec:

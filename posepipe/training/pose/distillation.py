@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from posepipe.core.skeleton import Skeleton
 from posepipe.errors import RecipeError
+from posepipe.pose.codecs.choose import HeatmapGrid, heatmap_grid
 from posepipe.pose.crops import PreprocessingTable
-from posepipe.pose.heatmaps import DecodingTable
 from posepipe.pose.model import PoseModel, load_pose_model
 from posepipe.pose.networks.outputs import TrainingHeatmaps
 from posepipe.training.pose.losses import Part
@@ -55,7 +56,8 @@ class Teacher:
 
     Args:
         table: see `DistilTable`.
-        given, decoding: the network's, which the teacher's have to fit.
+        given, grid: the network's, which the teacher's have to fit.
+        skeleton: what the K keypoints are; the teacher's are to have the same names.
         scale: factor on the loss.
         device: where the crops lie.
         precision: of the teacher's convolutions.
@@ -68,28 +70,27 @@ class Teacher:
         self,
         table: DistilTable,
         given: PreprocessingTable,
-        decoding: DecodingTable,
+        grid: HeatmapGrid,
+        skeleton: Skeleton,
         *,
         scale: float,
         device: torch.device,
         precision: str,
     ) -> None:
         self._table, self._scale = table, scale
-        self._amplitude = decoding.amplitude
+        self._amplitude = grid.amplitude
         self.model: PoseModel = load_pose_model(
             table.teacher, device=str(device), precision=precision
         )
-        theirs = self.model.decoding
-        if not isinstance(theirs, DecodingTable):
-            raise RecipeError(
-                f"[training.distil]: the teacher {self.model.name} is of another program, and so "
-                "are its heatmaps: name a model of posepipe's own networks"
-            )
+        theirs = heatmap_grid(self.model.decoding)
+        if theirs is None:
+            raise RecipeError(f"[training.distil]: the teacher {self.model.name} gives no heatmaps")
         self._teachers_amplitude = theirs.amplitude
         pairs = {
+            "keypoints": (self.model.skeleton.keypoints, skeleton.keypoints),
             "input_size_wh": (self.model.preprocessing.input_size_wh, given.input_size_wh),
-            "stride": (theirs.stride, decoding.stride),
-            "alignment": (theirs.alignment, decoding.alignment),
+            "stride": (theirs.stride, grid.stride),
+            "cells": (theirs.cells, grid.cells),
         }
         for field, (their, own) in pairs.items():
             if their != own:

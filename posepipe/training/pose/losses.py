@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from posepipe.errors import RecipeError
-from posepipe.pose.heatmaps import Alignment, encode, encode_blurred_cell
+from posepipe.pose.heatmaps import Cells, encode, encode_blurred_cell
 from posepipe.pose.networks.outputs import TrainingHeatmaps
 from posepipe.zoo.bounds import Number, Whole
 from posepipe.zoo.recipe import Table
@@ -135,7 +135,7 @@ def pose_loss(
     *,
     stride: int,
     amplitude: float,
-    alignment: Alignment = "cells",
+    cells: Cells = "squares",
 ) -> tuple[Losses, Tensor]:
     """The losses of one batch or of a part of one, computed in fp32 also under autocast.
 
@@ -155,7 +155,7 @@ def pose_loss(
         table: the settings.
         stride: crop pixels per heatmap cell.
         amplitude: the targets' peak.
-        alignment: see `DecodingTable`.
+        cells: where they lie, see `Cells`.
 
     Returns:
         The losses by name, and (K,) int64: in how many people each keypoint was among those that
@@ -166,9 +166,7 @@ def pose_loss(
     """
     check_loss(table, levels=len(heatmaps.levels), refined=heatmaps.refined is not None)
     with torch.autocast(batch.points_xy.device.type, enabled=False):
-        return _pose_loss(
-            heatmaps, batch, table, stride=stride, amplitude=amplitude, alignment=alignment
-        )
+        return _pose_loss(heatmaps, batch, table, stride=stride, amplitude=amplitude, cells=cells)
 
 
 def pose_loss_counts(
@@ -263,7 +261,7 @@ def _pose_loss(
     *,
     stride: int,
     amplitude: float,
-    alignment: Alignment = "cells",
+    cells: Cells = "squares",
 ) -> tuple[Losses, Tensor]:
     weights = batch.weights.float()
     # Points of unannotated keypoints may be anything, NaN included.
@@ -278,7 +276,7 @@ def _pose_loss(
         total = weights.new_zeros(())
         for level, maps in enumerate(heatmaps.levels):
             targets = _targets(
-                points, maps, table, level, stride=stride, amplitude=amplitude, alignment=alignment
+                points, maps, table, level, stride=stride, amplitude=amplitude, cells=cells
             )
             shown = targets * placed.gt(0)[..., None, None]
             total = total + _l2(maps, shown, counting, kept)[0]
@@ -289,7 +287,7 @@ def _pose_loss(
         maps = heatmaps.refined
         kept = _kept(table, weights.shape[1], mining=table.refine == "l2*")
         targets = _targets(
-            points, maps, table, None, stride=stride, amplitude=amplitude, alignment=alignment
+            points, maps, table, None, stride=stride, amplitude=amplitude, cells=cells
         )
         total, chosen = _l2(maps, targets, weights, kept)
         totals["refine"] = table.scale * total
@@ -332,7 +330,7 @@ def _targets(
     *,
     stride: int,
     amplitude: float,
-    alignment: Alignment = "cells",
+    cells: Cells = "squares",
 ) -> Tensor:
     """(B, K, h, w) targets of an intermediate prediction, or with None of the final one."""
     shape_hw = (maps.shape[-2], maps.shape[-1])

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from posepipe.errors import RecipeError
 from posepipe.networks.backbone import build_backbone
 from posepipe.networks.devices import resolve_precision
+from posepipe.pose.codecs.choose import HeatmapGrid, decoding_table, heatmap_grid
 from posepipe.pose.crops import PreprocessingTable, network_input
-from posepipe.pose.heatmaps import DecodingTable
 from posepipe.pose.model import (
     PoseModel,
     build_pose_network,
@@ -75,7 +75,13 @@ class PoseTask:
         self._recipe, self._table, self._device = recipe, table, device
         self._skeleton = recipe_skeleton(recipe)
         self._given = recipe.table("preprocessing", PreprocessingTable)
-        self._decoding = recipe.table("decoding", DecodingTable)
+        self._decoding = decoding_table(recipe)
+        grid = heatmap_grid(self._decoding)
+        if grid is None:
+            raise RecipeError(
+                f"{recipe.name}: decoding.codec is {self._decoding.codec!r}: only networks that "
+                "give heatmaps are trained here"
+            )
         network: nn.Module = build_pose_network(recipe)
         self._levels = _check_predictions(network, recipe, table, self._given)
         _scale_heads(network, table.head_scale)
@@ -92,14 +98,13 @@ class PoseTask:
             teacher = Teacher(
                 table.distil,
                 self._given,
-                self._decoding,
+                grid,
+                self._skeleton,
                 scale=table.loss.scale,
                 device=device,
                 precision=table.precision,
             )
-        self.module: nn.Module = _PoseLosses(
-            self.network, table, self._given, self._decoding, teacher
-        )
+        self.module: nn.Module = _PoseLosses(self.network, table, self._given, grid, teacher)
         self.mined_names = self._skeleton.keypoints
         self.leaves_some_out = table.loss.levels == "none"  # then GlobalNet's heads
         self._cache = picture_cache(table.cache)
@@ -173,12 +178,12 @@ class _PoseLosses(nn.Module):
         network: nn.Module,
         table: PoseTrainingTable,
         given: PreprocessingTable,
-        decoding: DecodingTable,
+        grid: HeatmapGrid,
         teacher: Teacher | None,
     ) -> None:
         super().__init__()
         self.network = network
-        self._table, self._given, self._decoding = table, given, decoding
+        self._table, self._given, self._grid = table, given, grid
         self._teacher = teacher
 
     def forward(self, batch: PoseBatch) -> tuple[Losses, Tensor]:
@@ -188,9 +193,9 @@ class _PoseLosses(nn.Module):
             predicted,
             batch,
             self._table.loss,
-            stride=self._decoding.stride,
-            amplitude=self._decoding.amplitude,
-            alignment=self._decoding.alignment,
+            stride=self._grid.stride,
+            amplitude=self._grid.amplitude,
+            cells=self._grid.cells,
         )
         if self._teacher is not None:
             losses["distil"] = self._teacher.loss(predicted, batch.pixels)
