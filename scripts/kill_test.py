@@ -122,7 +122,7 @@ def main() -> None:
                 chosen.kills,
                 random.Random(chosen.seed),  # noqa: S311
             )
-            print(f"{stage:7}" + ", ".join(f"{name} {tally[name]}" for name in COUNTS), flush=True)
+            print(f"{stage:7}{line_of(tally)}", flush=True)
             failed |= any(tally[name] for name in BAD)
     sys.exit(failed)
 
@@ -168,7 +168,13 @@ def kill_runs(case: Case, folder: Path, kills: int, chance: random.Random) -> Co
         left = {name for name in names if name.startswith(".") or name.endswith(".journal")}
         tally["left over"] += len(left)
         shutil.rmtree(output.parent)
+        print(f"so far: {line_of(tally)}", file=sys.stderr, flush=True)
     return tally
+
+
+def line_of(tally: Counter[str]) -> str:
+    """A tally in words."""
+    return ", ".join(f"{name} {tally[name]}" for name in COUNTS)
 
 
 def has_results(output: Path) -> bool:
