@@ -213,16 +213,12 @@ def _document_leniently(document: Any, path: Path) -> tuple[_Document, list[Find
         msgspec.structs.replace(entry, image_id=ids.get(entry.image_id, entry.image_id))
         for entry in found
     )
-    left_out = document.get("skipped")
     skipped = [
         Skipped(str(entry.get("file_name", "")), str(entry.get("why", "")))
-        for entry in (left_out if isinstance(left_out, list) else ())
-        if isinstance(entry, dict)
+        for entry in _tables_of(document, "skipped")
     ]
     categories = [
-        _Category(str(entry.get("name", "")))
-        for entry in document.get("categories") or ()
-        if isinstance(entry, dict)
+        _Category(str(entry.get("name", ""))) for entry in _tables_of(document, "categories")
     ]
     info, root = document.get("info"), document.get("image_root")
     read = _Document(
@@ -234,6 +230,12 @@ def _document_leniently(document: Any, path: Path) -> tuple[_Document, list[Find
         skipped=tuple(skipped),
     )
     return read, [*findings, *about_entries]
+
+
+def _tables_of(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """What of a list that may be none could be an entry."""
+    values = document.get(key)
+    return [one for one in values if isinstance(one, dict)] if isinstance(values, list) else []
 
 
 def _leniently(values: Sequence[Any], where: str) -> tuple[tuple[ResultEntry, ...], list[Finding]]:
