@@ -27,11 +27,12 @@ _SIZES = {"256x192": (192, 256), "384x288": (288, 384)}
     help="Of its batch normalisation.  [default: what the code base ran with]",
 )
 def import_(file: Path, output: Path, input_size: str | None, batch_norm_eps: float | None) -> None:
-    """Make a model folder of a checkpoint of pytorch-cpn, tf-cpn or detectron2.
+    """Make a model folder of a checkpoint of pytorch-cpn, tf-cpn or detectron2, or of a graph.
 
-    FILE is a pytorch-cpn .pth.tar, a file or the prefix of a TensorFlow checkpoint of tf-cpn, or a
-    .pkl or .pth of detectron2's; which of them is told by what is in it. `posepipe pose --model
-    DIR` then gives that code base's own poses, `posepipe detect --model DIR` detectron2's boxes.
+    FILE is a pytorch-cpn .pth.tar, a file or the prefix of a TensorFlow checkpoint of tf-cpn, a
+    .pkl or .pth of detectron2's, or the .json of an exported graph with its .safetensors beside it
+    (RTMDet-nano, PP-TinyPose); which of them is told by what is in it. `posepipe pose --model DIR`
+    then gives that code base's own poses, `posepipe detect --model DIR` its boxes.
     """
     if batch_norm_eps is not None and not 0 <= batch_norm_eps < 1:
         raise OptionError(f"--batch-norm-eps takes a number in [0, 1), got {batch_norm_eps}")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from posepipe.curation.importing.graphs import read_convolutions
-from posepipe.curation.importing.rtmdet import rtmdet_state
+from posepipe.curation.golden import verify
+from posepipe.curation.importing.graphs import put_into, read_graph
+from posepipe.curation.importing.model_folder import import_checkpoint
 from posepipe.detection.candidates import Origin
 from posepipe.detection.rtmdet import (
     STRIDES,
@@ -22,6 +23,7 @@ from posepipe.detection.rtmdet import (
     decoded,
     flat,
 )
+from posepipe.errors import OptionError
 from posepipe.zoo.recipe import load_recipe
 from posepipe.zoo.weights import read_state
 
@@ -148,13 +150,12 @@ def test_the_published_network_says_what_its_exported_graph_says():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     graph = module.Graph(str(GRAPH.with_suffix("")))
-    table = RTMDetTable(norm=False)
-    network = RTMDet(table).eval()
-    network.load_state_dict(rtmdet_state(read_convolutions(GRAPH), table, GRAPH))
+    network = RTMDet(RTMDetTable(norm=False)).eval()
+    put_into(network, read_graph(GRAPH), GRAPH)  # which takes BGR still
     torch.manual_seed(0)
     images = torch.randn(1, 3, 96, 128)
     with torch.inference_mode():
-        theirs = graph(images.flip(1))  # BGR
+        theirs = graph(images)
         logits, distances = network(images)
     for level, stride in enumerate(STRIDES):
         torch.testing.assert_close(
@@ -166,8 +167,15 @@ def test_the_published_network_says_what_its_exported_graph_says():
 
 
 @needs_graph
-def test_the_shipped_weights_are_the_published_ones_in_half_precision():
+def test_the_shipped_weights_are_what_importing_the_published_ones_gives(tmp_path):
+    made = import_checkpoint(GRAPH, tmp_path / "mine")
+    assert made.title == "RTMDet-nano for persons"
+    imported = load_recipe(tmp_path / "mine")
     shipped = read_state(load_recipe("person-detector-rtmdet-nano").weights_path)
-    published = rtmdet_state(read_convolutions(GRAPH), RTMDetTable(norm=False), GRAPH)
-    assert shipped.keys() == published.keys()
-    assert all(torch.equal(shipped[key], published[key].half()) for key in shipped)
+    ours = read_state(imported.weights_path)
+    assert shipped.keys() == ours.keys()
+    assert all(torch.equal(shipped[key], ours[key]) for key in shipped)
+    assert verify(imported).passed
+    assert "rtmdet_nano_person.json" in (tmp_path / "mine" / "README.md").read_text()
+    with pytest.raises(OptionError, match="is no CPN's checkpoint"):
+        import_checkpoint(GRAPH, tmp_path / "other", batch_norm_eps=1e-3)

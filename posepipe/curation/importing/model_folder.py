@@ -16,6 +16,8 @@ from posepipe.curation.golden import GOLDEN_FILE, make_golden
 from posepipe.curation.importing import pytorch_cpn, tf_cpn
 from posepipe.curation.importing.checkpoints import Checkpoint, open_checkpoint
 from posepipe.curation.importing.detectron2 import detector_files, is_detectron2
+from posepipe.curation.importing.graph_models import graph_model_files
+from posepipe.curation.importing.graphs import is_graph
 from posepipe.curation.importing.source import Recognised, weights_of
 from posepipe.errors import OptionError, WeightsError
 from posepipe.io.folders import check_new_folder, write_folder_whole
@@ -52,32 +54,34 @@ def import_checkpoint(
     input_size_wh: tuple[int, int] | None = None,
     batch_norm_eps: float | None = None,
 ) -> Imported:
-    """Make a model folder of a checkpoint of pytorch-cpn, tf-cpn or detectron2.
+    """Make a model folder of a checkpoint of pytorch-cpn, tf-cpn or detectron2, or of a graph.
 
     Poses and boxes that it gives are that code base's own: crops, colours, network and decoding are
     set as there. What differs is listed in docs/importing.md.
 
     Args:
-        path: see `open_checkpoint`.
+        path: see `open_checkpoint` and `is_graph`.
         folder: absent or empty; it appears whole or not at all.
         input_size_wh: of the crops that a CPN was trained on; weights do not tell. None: 192x256.
         batch_norm_eps: of a CPN; None for what the code base ran with.
 
     Raises:
-        OptionError: a detector, and one of the options of CPNs.
+        OptionError: no CPN, and one of the options of CPNs.
         WeightsError: no such file, a damaged one, another kind, or one of another network; names
             the first key that does not fit.
         DocumentError: the folder cannot be written.
         MissingDependencyError: the file needs TensorFlow.
     """
     check_new_folder(folder)
+    if is_graph(path):
+        _refuse_options_of_cpns(path, input_size_wh, batch_norm_eps)
+        files, known = graph_model_files(path, folder.name)
+        write_folder_whole(folder, files)
+        told = (f"an exported graph's operations; the rest is as in {known.model}",)
+        return Imported(folder, known.title, told, len(files[WEIGHTS_FILE]))
     checkpoint = open_checkpoint(path)
     if is_detectron2(checkpoint.shapes):
-        if input_size_wh or batch_norm_eps is not None:
-            raise OptionError(
-                f"{path} is a detector of detectron2's: input size and batch normalisation's "
-                "epsilon are options of CPNs"
-            )
+        _refuse_options_of_cpns(path, input_size_wh, batch_norm_eps)
         files, title = detector_files(checkpoint, folder.name)
         write_folder_whole(folder, files)
         told = ("names and shapes of its weights; the rest is as in detectron2's model zoo",)
@@ -97,6 +101,16 @@ def import_checkpoint(
         )
     title = f"{recognised.code_base}, {backbone}"
     return Imported(folder, title, because, len(files[WEIGHTS_FILE]))
+
+
+def _refuse_options_of_cpns(
+    path: Path, input_size_wh: tuple[int, int] | None, batch_norm_eps: float | None
+) -> None:
+    if input_size_wh or batch_norm_eps is not None:
+        raise OptionError(
+            f"{path} is no CPN's checkpoint: input size and batch normalisation's epsilon are "
+            "options of CPNs"
+        )
 
 
 def recognise(
