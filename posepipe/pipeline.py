@@ -22,27 +22,21 @@ import numpy.typing as npt
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
-from posepipe.detection.backends import DETECTRON2
 from posepipe.detection.stage import (
-    DetectionSettings,
     DetectionStage,
-    detector_recipe,
-    load_detector,
-    recipe_min_score,
-    recipe_suppression,
 )
 from posepipe.errors import OptionError
 from posepipe.io.documents import MadeBy, ModelUsed, as_written, made_by
 from posepipe.io.images import ImageFile
 from posepipe.io.inputs import Colour, Picture, Pictures, find_pictures, is_live, one_picture
+from posepipe.loading import load_detection, load_pose
 from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
 from posepipe.options import DetectionOptions, PoseOptions
-from posepipe.pose.loading import PoseEstimator, load_pose_stage
+from posepipe.pose.loading import PoseEstimator
 from posepipe.runtime.both import run_through_both
 from posepipe.runtime.local import Outcome, run
 from posepipe.scoring.oks import without_duplicates
 from posepipe.scoring.rescore import rescored
-from posepipe.zoo.skeleton import recipe_skeleton
 
 T = TypeVar("T")
 Trouble: TypeAlias = Literal["raise", "skip"]
@@ -110,7 +104,7 @@ class Pipeline:
         """
         with self._loading:
             if self._detection_stage is None:
-                self._detection_stage = _load_detection(
+                self._detection_stage = load_detection(
                     self.detection, device=self.device, precision=self.precision
                 )
             return self._detection_stage
@@ -125,7 +119,7 @@ class Pipeline:
         """
         with self._loading:
             if self._pose_stage is None:
-                self._pose_stage = _load_pose(
+                self._pose_stage = load_pose(
                     self.pose, device=self.device, precision=self.precision
                 )
             return self._pose_stage
@@ -267,8 +261,7 @@ class Pipeline:
             networks = self.pose_stage.models
             models += [ModelUsed(network.name, network.weights_sha256) for network in networks]
             settings["pose"] = self._pose_settings()
-        alone = len(settings) == 1
-        return made_by(command, models, next(iter(settings.values())) if alone else settings)
+        return made_by(command, models, settings if command == "run" else settings.popitem()[1])
 
     def _detections(self, image: ImageFile) -> Detections:
         [found] = self.detection_stage([self.detection_stage.prepare(image)])
@@ -305,7 +298,7 @@ class Pipeline:
             "flip": chosen.flip,
             "min_score": stage.settings.min_score,
             "backends": [origin.backend for origin in stage.origins],
-            **_changes(chosen.changes),
+            **({"set": list(chosen.changes)} if chosen.changes else {}),
             **self._where(),
         }
 
@@ -316,15 +309,15 @@ class Pipeline:
             "decoding": msgspec.to_builtins(self.pose_stage.decoding),
             "rescore": self.pose.rescore,
             "oks_nms": self.pose.oks_nms,
-            **_changes(self.pose.changes),
+            **({"set": list(self.pose.changes)} if self.pose.changes else {}),
             **self._where(),
         }
 
     def _where(self) -> dict[str, object]:
         """The kind of device and the number format, which change results in their last digits."""
         device = resolve_device(self.device)
-        dtype = resolve_precision(self.precision, device)
-        return {"device": device.type, "precision": precision_name(dtype)}
+        precision = precision_name(resolve_precision(self.precision, device))
+        return {"device": device.type, "precision": precision}
 
 
 def detect(
@@ -357,67 +350,13 @@ def estimate_poses(
     Raises:
         PosepipeError: as `Pipeline.stream`.
     """
-    given = options or detection
-    pipeline = Pipeline(detection, options) if given else _default_pipeline()
+    pipeline = Pipeline(detection, options) if detection or options else _default_pipeline()
     return pipeline.stream(images, **streaming)
 
 
 @cache
 def _default_pipeline() -> Pipeline:
     return Pipeline()
-
-
-def _load_detection(options: DetectionOptions, *, device: str, precision: str) -> DetectionStage:
-    def config_of(model: str | Path) -> str | Path | None:
-        """The config, for the one model that takes one; alone, any model must answer for it."""
-        alone = len(options.models) == 1
-        return options.config if alone or str(model) == DETECTRON2 else None
-
-    detectors = [
-        load_detector(
-            model,
-            config=config_of(model),
-            weights=options.weights,
-            changes=options.recipe_changes,
-            device=device,
-            precision=precision,
-        )
-        for model in options.models
-    ]
-    recipes = [
-        detector_recipe(model, config=config_of(model), changes=options.recipe_changes)
-        for model in options.models
-    ]
-    first = recipes[0]
-    categories = list(dict.fromkeys(recipe_skeleton(recipe).category for recipe in recipes))
-    if len(categories) > 1:
-        raise OptionError(f"detectors of {' and '.join(categories)} cannot be pooled: name one")
-    settings = DetectionSettings(
-        suppression=recipe_suppression(first),
-        scales=options.scales,
-        flip=options.flip,
-        min_score=recipe_min_score(first),
-        batch_size=options.batch_size,
-        category=categories[0],
-    )
-    return DetectionStage(detectors, settings)
-
-
-def _load_pose(options: PoseOptions, *, device: str, precision: str) -> PoseEstimator:
-    return load_pose_stage(
-        options.models,
-        weights=options.weights,
-        head=options.head,
-        changes=options.recipe_changes,
-        device=device,
-        precision=precision,
-        batch_size=options.batch_size,
-    )
-
-
-def _changes(changes: tuple[str, ...]) -> dict[str, object]:
-    """For the record: the fields of recipes that were overridden, if any."""
-    return {"set": list(changes)} if changes else {}
 
 
 def _read(picture: Picture, colour: Colour) -> ImageFile:

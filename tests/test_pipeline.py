@@ -76,8 +76,8 @@ class Centred:
 @pytest.fixture
 def fake_stages(monkeypatch):
     """Stages without networks; what is around them is tested."""
-    monkeypatch.setattr(module, "_load_detection", lambda *_, **__: OnePerson())
-    monkeypatch.setattr(module, "_load_pose", lambda *_, **__: Centred())
+    monkeypatch.setattr(module, "load_detection", lambda *_, **__: OnePerson())
+    monkeypatch.setattr(module, "load_pose", lambda *_, **__: Centred())
     module._default_pipeline.cache_clear()
     yield
     module._default_pipeline.cache_clear()
@@ -281,8 +281,8 @@ def test_a_folder_is_no_single_picture(folder, fake_stages):
 
 def test_models_are_loaded_once_and_only_those_that_are_needed(monkeypatch):
     loaded = []
-    monkeypatch.setattr(module, "_load_detection", lambda *_, **__: loaded.append(1) or OnePerson())
-    monkeypatch.setattr(module, "_load_pose", lambda *_, **__: loaded.append(2) or Centred())
+    monkeypatch.setattr(module, "load_detection", lambda *_, **__: loaded.append(1) or OnePerson())
+    monkeypatch.setattr(module, "load_pose", lambda *_, **__: loaded.append(2) or Centred())
     pipeline = Pipeline()
     assert loaded == []
     pipeline.poses(picture(), [[0, 0, 4, 4]])
@@ -303,7 +303,7 @@ def test_threads_that_need_the_models_at_once_load_them_once(monkeypatch):
         time.sleep(0.05)  # the others come meanwhile
         return OnePerson()
 
-    monkeypatch.setattr(module, "_load_detection", load)
+    monkeypatch.setattr(module, "load_detection", load)
     pipeline = Pipeline()
     with ThreadPoolExecutor(8) as pool:
         stages = set(pool.map(lambda _: pipeline.detection_stage, range(8)))
@@ -312,7 +312,7 @@ def test_threads_that_need_the_models_at_once_load_them_once(monkeypatch):
 
 def test_the_functions_load_the_default_models_once(monkeypatch):
     loaded = []
-    monkeypatch.setattr(module, "_load_detection", lambda *_, **__: loaded.append(1) or OnePerson())
+    monkeypatch.setattr(module, "load_detection", lambda *_, **__: loaded.append(1) or OnePerson())
     module._default_pipeline.cache_clear()
     for _ in range(3):
         list(posepipe.detect(picture()))

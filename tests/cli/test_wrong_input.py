@@ -413,8 +413,8 @@ def test_an_output_that_cannot_be_written_is_found_out_before_any_work(
     def load(*_: object, **__: object) -> None:
         pytest.fail("a model was loaded")
 
-    monkeypatch.setattr("posepipe.pipeline.load_detector", load)
-    monkeypatch.setattr("posepipe.pipeline.load_pose_model", load)
+    monkeypatch.setattr("posepipe.pipeline.load_detection", load)
+    monkeypatch.setattr("posepipe.pipeline.load_pose", load)
     for output, says in [
         (tmp_path / "no" / "where" / "out.json", "there is no folder"),
         (tmp_path / "pictures", "is a folder: name a file to write"),
