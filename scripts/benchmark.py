@@ -9,6 +9,8 @@ stage and bare network take turns within one run.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import statistics
 import tempfile
 import time
@@ -20,6 +22,9 @@ import click
 import numpy as np
 import torch
 from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from synthetic_poses import write_synthetic
 
 from posepipe.core.boxes import Detections
 from posepipe.detection.stage import DetectionStage, load_detector
@@ -32,6 +37,7 @@ from posepipe.pose.crops import network_input
 from posepipe.pose.model import build_pose_network, load_pose_model, pose_model
 from posepipe.pose.stage import PoseStage
 from posepipe.runtime.local import run
+from posepipe.scoring.evaluation import evaluate
 from posepipe.training.data import DataTable
 from posepipe.zoo.recipe import load_recipe
 
@@ -238,7 +244,7 @@ def training_row(
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="auto", show_default=True)
-@click.option("--only", type=click.Choice(["pose", "detect", "call", "train"]))
+@click.option("--only", type=click.Choice(["pose", "detect", "call", "eval", "train"]))
 @click.option(
     "--data",
     type=(click.Path(path_type=Path, exists=True), click.Path(path_type=Path, exists=True)),
@@ -293,6 +299,50 @@ def main(
     if only in (None, "call"):
         for line in call_lines(rounds=rounds, precision=precision, device=device):
             click.echo(line)
+    if only in (None, "eval"):
+        click.echo(evaluation_line(rounds=rounds))
+
+
+def evaluation_line(*, rounds: int, pictures: int = 5000, poses: int = 20) -> str:
+    """Seconds of evaluating synthetic poses from files to numbers, beside pycocotools' own."""
+    with tempfile.TemporaryDirectory() as folder:
+        labels, results = Path(folder) / "labels.json", Path(folder) / "results.json"
+        write_synthetic(labels, results, pictures=pictures, poses=poses)
+        seconds: dict[str, list[float]] = {"ours": [], "per keypoint": [], "pycocotools": []}
+        for _ in range(rounds):
+            for name, work in (
+                ("ours", lambda: numbers_of(results, labels, per_keypoint=False)),
+                ("per keypoint", lambda: numbers_of(results, labels, per_keypoint=True)),
+                ("pycocotools", lambda: numbers_of_pycocotools(results, labels)),
+            ):
+                begun = time.perf_counter()
+                found = work()
+                seconds[name].append(time.perf_counter() - begun)
+                if name == "ours":
+                    ours = found
+        equal = "equal" if found == ours else "DIFFERENT"
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    return (
+        f"evaluating {pictures} pictures x {poses} poses: {median['ours']:.1f} s, with every "
+        f"keypoint {median['per keypoint']:.1f} s; pycocotools {median['pycocotools']:.1f} s, "
+        f"ratio {median['pycocotools'] / median['ours']:.1f}, numbers {equal}"
+    )
+
+
+def numbers_of(results: Path, labels: Path, *, per_keypoint: bool) -> list[float | None]:
+    """COCO's ten numbers."""
+    return [value for _, value in evaluate(results, labels, per_keypoint=per_keypoint).numbers]
+
+
+def numbers_of_pycocotools(results: Path, labels: Path) -> list[float | None]:
+    """The same as pycocotools computes them."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(labels))
+        evaluator = COCOeval(truth, truth.loadRes(str(results)), "keypoints")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return [None if value == -1 else float(value) for value in evaluator.stats]
 
 
 def some_people(files: Sequence[ImageFile], crops: int) -> People:
