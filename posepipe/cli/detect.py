@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from posepipe.cli.films import are_films, detect_film_command, film_options, report_frames
 from posepipe.cli.options import (
     PATH,
     check_output,
@@ -22,14 +23,21 @@ from posepipe.cli.stage_options import chosen_detection, detection_options, pipe
 @click.command()
 @picture_options
 @click.option("-o", "--output", type=PATH, required=True, help="The boxes.json to write.")
+@film_options
 @detection_options
 @running_options
 @click.pass_obj
 def detect(verbose: bool, /, output: Path, **options: Any) -> None:
-    """Find the people in pictures and write their boxes.
+    """Find the people in pictures or in a film and write their boxes.
 
-    INPUT is a folder, a picture, a pattern like 'photos/*.jpg', or a text file of paths.
+    INPUT is a folder, a picture, a pattern like 'photos/*.jpg', or a text file of paths; or one
+    film, animated GIF or WebP, or address of a film.
     """
+    if are_films(options):
+        found = detect_film_command(options, output)
+        people = sum(map(len, found.detections))
+        report_frames(len(found.images), people, output, verbose=verbose)
+        return
     images = image_set(options)
     check_output(output, [*options["inputs"], *(image.path for image in images)])
     from posepipe.runtime.runs import run_detection

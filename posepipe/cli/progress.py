@@ -30,11 +30,11 @@ class Bar:
     Where stderr is not a terminal a long run writes a line every minute instead.
 
     Args:
-        total: how many pictures.
+        total: how many pictures; None where nobody knows.
         what: a word in front.
     """
 
-    def __init__(self, total: int, what: str) -> None:
+    def __init__(self, total: int | None, what: str) -> None:
         self.people = 0
         self._begun = time.monotonic()
         self._next_line = self._begun + SECONDS_BETWEEN_LINES
@@ -46,7 +46,9 @@ class Bar:
             disable=None,
             file=sys.stderr,
             # tqdm's own format turns to seconds per image where there is less than one a second.
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
+            bar_format="{desc}: {n_fmt} [{elapsed}, {rate_noinv_fmt}{postfix}]"
+            if total is None
+            else "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
             "[{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]",
         )
 
@@ -57,7 +59,7 @@ class Bar:
         now = time.monotonic()
         seconds = max(now - self._begun, 1e-9)
         if self._bar.disable:
-            if now >= self._next_line and self._done < self._total:
+            if now >= self._next_line and (self._total is None or self._done < self._total):
                 self._next_line = now + SECONDS_BETWEEN_LINES
                 echo(f"posepipe: {self._what}: {self._state(seconds)}", err=True)
             return
@@ -65,11 +67,13 @@ class Bar:
         self._bar.update()
 
     def _state(self, seconds: float) -> str:
+        speed = f"{self._done / seconds:.2g} images/s, {self.people / seconds:.2g} people/s"
+        if self._total is None:
+            return f"{self._done} images, {speed}"
         left = tqdm.format_interval(seconds / self._done * (self._total - self._done))
         return (
             f"{self._done} of {self._total} images ({100 * self._done // self._total} %), "
-            f"{self._done / seconds:.2g} images/s, {self.people / seconds:.2g} people/s, "
-            f"{left} left"
+            f"{speed}, {left} left"
         )
 
     def close(self) -> None:
@@ -78,7 +82,7 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(total: int, what: str, output: Path) -> Iterator[Bar]:
+def progress_bar(total: int | None, what: str, output: Path) -> Iterator[Bar]:
     """A bar for a run that writes `output`; an interruption says how to go on.
 
     Raises:

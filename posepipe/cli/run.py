@@ -7,6 +7,13 @@ from typing import Any
 
 import click
 
+from posepipe.cli.films import (
+    are_films,
+    film_options,
+    following_options,
+    report_frames,
+    run_film_command,
+)
 from posepipe.cli.options import (
     PATH,
     check_output,
@@ -27,16 +34,29 @@ from posepipe.cli.stage_options import (
 
 @click.command()
 @picture_options
-@click.option("-o", "--output", type=PATH, required=True, help="The kps.json to write.")
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    required=True,
+    help="The kps.json to write; of a film also .jsonl, or - for stdout: a line a frame.",
+)
+@film_options
+@following_options
 @detection_options_of_run
 @pose_options
 @running_options
 @click.pass_obj
 def run(verbose: bool, /, output: Path, **options: Any) -> None:
-    """Find the people in pictures and estimate their poses, in one go.
+    """Find the people in pictures or in a film and estimate their poses, in one go.
 
-    INPUT is a folder, a picture, a pattern like 'photos/*.jpg', or a text file of paths.
+    INPUT is a folder, a picture, a pattern like 'photos/*.jpg', or a text file of paths; or one
+    film, animated GIF or WebP, camera number like 0, or address like rtsp://camera/1.
     """
+    if are_films(options):
+        done = run_film_command(options, output)
+        report_frames(done.frames, done.people, output, verbose=verbose)
+        return
     images = image_set(options)
     check_output(output, [*options["inputs"], *(image.path for image in images)])
     from posepipe.runtime.runs import run_both

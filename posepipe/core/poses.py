@@ -60,7 +60,8 @@ class Poses:
     def to_coco(self, *, category_id: int = 1) -> list[dict[str, Any]]:
         """The poses as COCO's keypoint results, plain values for `json.dump`; nobody gives [].
 
-        The entries are those of kps.json, unrounded and without the picture's name. There is no
+        The entries are those of kps.json, unrounded and without the picture's name; people who are
+        followed have a ``track_id``. There is no
         ``bbox``, which pycocotools would take a pose's area from; the box is ``box_xyxy``.
 
         Args:
@@ -75,6 +76,7 @@ class Poses:
                 "box_xyxy": self.boxes_xyxy[person].tolist(),
                 "box_score": float(self.box_scores[person]),
                 **({} if self.skeleton == COCO_PERSON else {"skeleton": asdict(self.skeleton)}),
+                **({} if self.track_ids is None else {"track_id": int(self.track_ids[person])}),
             }
             for person in range(len(self))
         ]

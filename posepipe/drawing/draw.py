@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,7 @@ from posepipe.drawing.shapes import (
     draw_segment,
     label_size_wh,
 )
-from posepipe.drawing.style import DrawStyle
+from posepipe.drawing.style import DrawStyle, person_colour
 from posepipe.errors import ImageError
 
 DARK: Colour = (24, 24, 28)  # outlines and the ground of labels
@@ -54,14 +56,16 @@ def draw_poses(
     shown = [index for index in np.argsort(-sizes) if poses.scores[index] >= style.min_score]
     if style.boxes:
         for index in shown:
-            _draw_box(canvas, poses.boxes_xyxy[index], style)
+            _draw_box(canvas, poses.boxes_xyxy[index], _ink(poses, index, style))
     if style.skeletons and shown and canvas.size:
         plain = canvas.copy()
         for index in shown:
             _draw_skeleton(canvas, poses.keypoints[index], sizes[index], poses.skeleton, style)
         cv2.addWeighted(canvas, style.opacity, plain, 1 - style.opacity, 0, dst=canvas)
-    if style.scores:
-        _draw_scores(canvas, poses.boxes_xyxy[shown], poses.scores[shown], style)
+    if style.scores or style.ids:
+        texts = [_label(poses, index, style) for index in shown]
+        inks = [_ink(poses, index, style) for index in shown]
+        _draw_labels(canvas, poses.boxes_xyxy[shown], texts, inks)
     return canvas
 
 
@@ -89,9 +93,10 @@ def draw_detections(
     ]
     if style.boxes:
         for index in shown:
-            _draw_box(canvas, boxes[index], style)
+            _draw_box(canvas, boxes[index], style.box)
     if style.scores:
-        _draw_scores(canvas, boxes[shown], detections.scores[shown].astype(np.float64), style)
+        texts = [f"{detections.scores[index]:.2f}" for index in shown]
+        _draw_labels(canvas, boxes[shown], texts, [style.box] * len(shown))
     return canvas
 
 
@@ -167,29 +172,51 @@ def _unit(canvas: Canvas) -> float:
     return max(0.75, longer_side / 640)
 
 
-def _draw_box(canvas: Canvas, box_xyxy: npt.NDArray[np.float64], style: DrawStyle) -> None:
+def _number(poses: Poses, index: int, style: DrawStyle) -> int | None:
+    """The number that a person is shown with, if any."""
+    if not style.ids or poses.track_ids is None or poses.track_ids[index] < 1:
+        return None
+    return int(poses.track_ids[index])
+
+
+def _ink(poses: Poses, index: int, style: DrawStyle) -> Colour:
+    number = _number(poses, index, style)
+    return style.box if number is None else person_colour(number)
+
+
+def _label(poses: Poses, index: int, style: DrawStyle) -> str:
+    number = _number(poses, index, style)
+    parts = [
+        *([] if number is None else [f"#{number}"]),
+        *([f"{poses.scores[index]:.2f}"] if style.scores else []),
+    ]
+    return " ".join(parts)
+
+
+def _draw_box(canvas: Canvas, box_xyxy: npt.NDArray[np.float64], colour: Colour) -> None:
     """A light line with a shadow on both sides, legible on any ground."""
     width = max(1, round(_unit(canvas)))
     outer = box_xyxy + width * np.array([-1, -1, 1, 1])
     draw_frame(canvas, outer, 3 * width, DARK, opacity=0.4)
-    draw_frame(canvas, box_xyxy, width, style.box, opacity=0.9)
+    draw_frame(canvas, box_xyxy, width, colour, opacity=0.9)
 
 
-def _draw_scores(
+def _draw_labels(
     canvas: Canvas,
     boxes_xyxy: npt.NDArray[np.float64],
-    scores: npt.NDArray[np.float64],
-    style: DrawStyle,
+    texts: Sequence[str],
+    inks: Sequence[Colour],
 ) -> None:
-    """Scores at the corners of boxes, the first corner where no other label is."""
+    """Labels at the corners of boxes, the first corner where no other label is."""
     height = max(13, round(15 * _unit(canvas)))
     taken: list[Rectangle] = []
-    for box, score in zip(boxes_xyxy, scores, strict=True):
-        text = f"{score:.2f}"
+    for box, text, ink in zip(boxes_xyxy, texts, inks, strict=True):
+        if not text:
+            continue
         place = _place_of_label(canvas, box, label_size_wh(text, height), taken)
         if place is not None:
             taken.append(place)
-            draw_label(canvas, text, place[:2], height, ink=style.box, ground=DARK)
+            draw_label(canvas, text, place[:2], height, ink=ink, ground=DARK)
 
 
 def _place_of_label(

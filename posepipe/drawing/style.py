@@ -7,6 +7,26 @@ from dataclasses import dataclass
 from posepipe.errors import OptionError
 
 Colour = tuple[int, int, int]
+# Neither of them is the orange or the blue of the body's sides.
+_OF_PEOPLE: tuple[Colour, ...] = (
+    (64, 224, 128),
+    (255, 105, 180),
+    (255, 236, 70),
+    (170, 120, 255),
+    (90, 235, 235),
+    (255, 90, 80),
+    (190, 255, 60),
+    (255, 190, 150),
+)
+
+
+def person_colour(number: int) -> Colour:
+    """The colour of a person who is followed, the same in every frame; the ninth has the first's.
+
+    >>> person_colour(1) == person_colour(9), person_colour(1) == person_colour(2)
+    (True, False)
+    """
+    return _OF_PEOPLE[(number - 1) % len(_OF_PEOPLE)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +46,8 @@ class DrawStyle:
         skeletons: whether limbs and keypoints are drawn.
         boxes: whether boxes are drawn.
         scores: whether pose scores are written.
+        ids: whether people who are followed have their number written and a colour of their own,
+            in which their box is drawn.
         limb_width: in pixels; None scales it with the picture and the person.
         opacity: of limbs and keypoints, 1 hides what is behind them.
 
@@ -42,6 +64,7 @@ class DrawStyle:
     skeletons: bool = True
     boxes: bool = True
     scores: bool = True
+    ids: bool = False
     limb_width: float | None = None
     opacity: float = 0.9
 

@@ -12,6 +12,7 @@ from posepipe.io.jsonfiles import lines_of_array, write_whole
 from posepipe.io.reading import coco_file_name, labelled_document, read_boxes, read_keypoints
 from posepipe.io.records import (
     BoxesDocument,
+    ImageRecord,
     KeypointsDocument,
     MadeBy,
     ModelUsed,
@@ -19,9 +20,9 @@ from posepipe.io.records import (
     box_records,
     made_by,
     pose_records,
+    rounded_seconds,
 )
 from posepipe.io.result_list import Skipped
-from posepipe.io.schema import ImageEntry
 
 __all__ = [
     "BoxesDocument",
@@ -68,7 +69,7 @@ def write_keypoints(path: str | Path, document: KeypointsDocument) -> None:
     records = (
         record
         for image, poses in zip(document.images, document.poses, strict=True)
-        for record in pose_records(poses, image.file_name, root)
+        for record in pose_records(poses, image, root)
     )
     write_whole(path, _ended(lines_of_array(records)))
 
@@ -91,7 +92,13 @@ def _boxes_json(document: BoxesDocument, path: Path) -> Iterator[bytes]:
     name = document.category
     category = {"id": PERSON_ID, "name": name, "supercategory": name}
     entries = (
-        ImageEntry(image.id, image.file_name, *document.sizes_wh[image.id])
+        ImageRecord(
+            image.id,
+            image.file_name,
+            *document.sizes_wh[image.id],
+            frame=msgspec.UNSET if image.frame is None else image.frame,
+            seconds=rounded_seconds(image.seconds),
+        )
         for image in document.images
     )
     origin = document.made_by or made_by("")

@@ -155,6 +155,20 @@ class Film:
         """Whether frames come in the source's own time."""
         return is_live_source(self.source)
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file, or pictures, rather than a camera or an address."""
+        return not self.is_live and not ADDRESSES.match(self.source)
+
+    @property
+    def folder(self) -> Path:
+        """Where the film lies; of a camera or an address, the working folder."""
+        return Path(self.source).absolute().parent if self.is_file else Path.cwd()
+
+    def frame_name(self, number: int) -> str:
+        """How documents name a frame, in `folder`."""
+        return f"{Path(self.source).name if self.is_file else self.source}#{number}"
+
     def close(self) -> None:
         """Close the file or the connection."""
         self._container.close()
@@ -369,5 +383,20 @@ def _upright(picture: av.VideoFrame) -> npt.NDArray[np.uint8]:
 
 def as_image(film: Film, frame: Frame) -> ImageFile:
     """A frame as the item of a stage: its number from 1 is the id."""
-    path = Path(film.source)
-    return ImageFile(frame.number + 1, path, f"{path.name}#{frame.number}", pixels=frame.pixels)
+    return ImageFile(
+        frame.number + 1,
+        film.folder / film.frame_name(frame.number),
+        film.frame_name(frame.number),
+        pixels=frame.pixels,
+        frame=frame.number,
+        seconds=frame.seconds,
+    )
+
+
+def film_of(file_name: str) -> str:
+    """The film that a frame's name is of.
+
+    >>> film_of("takes/clip.mp4#41")
+    'takes/clip.mp4'
+    """
+    return file_name.rpartition("#")[0] or file_name

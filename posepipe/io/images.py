@@ -60,6 +60,8 @@ class ImageFile:
             So an input that leads nowhere is one more item, which fails when its turn comes.
         max_pixels: a larger file is refused by its header. Reading takes up to 10 bytes of memory
             a pixel; what is read, 3.
+        frame: of a frame of a film, its number in the film, from 0; None for a picture.
+        seconds: of a frame of a film, its time since the film's beginning.
     """
 
     id: int
@@ -68,6 +70,8 @@ class ImageFile:
     pixels: npt.NDArray[np.uint8] | None = None
     problem: str = ""
     max_pixels: int = MAX_PIXELS
+    frame: int | None = None
+    seconds: float | None = None
 
     def read(self) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB pixels, the right way up.

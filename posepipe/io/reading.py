@@ -182,7 +182,8 @@ def read_keypoints(
     for key, people in by_image.items():
         name = people[0].file_name or (key if isinstance(key, str) else coco_file_name(key))
         root = folder or _root_of(people[0].image_root, path)
-        files.append(ImageFile(numbers[key], root / name, name))
+        frame, seconds = people[0].frame, people[0].seconds
+        files.append(ImageFile(numbers[key], root / name, name, frame=frame, seconds=seconds))
         poses.append(_poses(numbers[key], people, skeletons[key]))
     first_root = next((people[0].image_root for people in by_image.values()), None)
     return KeypointsDocument(
@@ -323,6 +324,7 @@ def _check_pose(entry: ResultEntry, skeleton: Skeleton, where: str) -> None:
     if entry.score is None:
         raise DocumentError(f"{where} has no score")
     numbers = (*entry.keypoints, *(entry.box_xyxy or ()), entry.score, entry.box_score or 0)
+    numbers += (entry.frame or 0, entry.seconds or 0, entry.track_id or 0)
     if not all(abs(number) < LARGEST_COORDINATE for number in numbers):  # nor is NaN
         raise DocumentError(f"{where} has a number that is not finite, or beyond any picture")
 
@@ -359,6 +361,8 @@ def _poses(image_id: int, people: Sequence[ResultEntry], skeleton: Skeleton) -> 
         for person, points in zip(people, keypoints[..., :2], strict=True)
     ]
     box_scores = [p.score if p.box_score is None else p.box_score for p in people]
+    followed = any(person.track_id is not None for person in people)
+    track_ids = [-1 if person.track_id is None else person.track_id for person in people]
     return Poses(
         image_id,
         keypoints,
@@ -366,4 +370,5 @@ def _poses(image_id: int, people: Sequence[ResultEntry], skeleton: Skeleton) -> 
         np.array(boxes),
         np.array(box_scores),
         skeleton,
+        np.array(track_ids, np.int64) if followed else None,
     )

@@ -20,13 +20,14 @@ from posepipe.core.poses import Poses
 from posepipe.core.skeleton import COCO_PERSON, PERSON, Skeleton
 from posepipe.io.categories import PERSON_ID
 from posepipe.io.findings import Finding
-from posepipe.io.images import ImageSet
+from posepipe.io.images import ImageFile, ImageSet
 from posepipe.io.result_list import TOOL, Skipped
 
 # A thousandth of a pixel is far below what a detector or a pose network can tell; a score keeps
 # nearly all that a float32 has.
 COORDINATE_DECIMALS = 3
 SCORE_DECIMALS = 6
+SECONDS_DECIMALS = 6
 
 # What determines results besides posepipe itself; what is not installed is left out.
 _LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "torch", "torchvision", "detectron2")
@@ -152,6 +153,17 @@ def as_written(detections: Detections) -> Detections:
     )
 
 
+class ImageRecord(msgspec.Struct, frozen=True, gc=False):
+    """A picture of boxes.json, as it is written; `frame` and `seconds` as in `PoseRecord`."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+    frame: int | msgspec.UnsetType = msgspec.UNSET
+    seconds: float | msgspec.UnsetType = msgspec.UNSET
+
+
 class PoseRecord(msgspec.Struct, frozen=True, gc=False):
     """An entry of kps.json, as it is written.
 
@@ -165,6 +177,9 @@ class PoseRecord(msgspec.Struct, frozen=True, gc=False):
         box_xyxy: the box the pose was looked for in, pixels.
         box_score: the detector's score of it.
         skeleton: what the keypoints are; left out where they are those of COCO's person.
+        frame: of a film, the number of the frame, from 0; left out for pictures.
+        seconds: of a film, the frame's time; left out for pictures.
+        track_id: whose pose it is, where people are followed; -1 for people who are not.
     """
 
     image_id: int
@@ -176,6 +191,9 @@ class PoseRecord(msgspec.Struct, frozen=True, gc=False):
     box_xyxy: tuple[float, float, float, float]
     box_score: float
     skeleton: Skeleton | msgspec.UnsetType = msgspec.UNSET
+    frame: int | msgspec.UnsetType = msgspec.UNSET
+    seconds: float | msgspec.UnsetType = msgspec.UNSET
+    track_id: int | msgspec.UnsetType = msgspec.UNSET
 
 
 def box_records(found: Sequence[Detections]) -> Iterator[dict[str, object]]:
@@ -198,7 +216,7 @@ def box_records(found: Sequence[Detections]) -> Iterator[dict[str, object]]:
             }
 
 
-def pose_records(poses: Poses, file_name: str, image_root: str) -> Iterator[PoseRecord]:
+def pose_records(poses: Poses, image: ImageFile, image_root: str) -> Iterator[PoseRecord]:
     """The entries of kps.json of one picture, rounded to what is written."""
     keypoints = rounded(poses.keypoints, COORDINATE_DECIMALS)
     keypoints[..., 2] = rounded(poses.keypoints[..., 2], SCORE_DECIMALS)
@@ -211,12 +229,20 @@ def pose_records(poses: Poses, file_name: str, image_root: str) -> Iterator[Pose
             category_id=PERSON_ID,
             keypoints=tuple(keypoints[person].ravel().tolist()),
             score=float(scores[person]),
-            file_name=file_name,
+            file_name=image.file_name,
             image_root=image_root,
             box_xyxy=tuple(boxes[person].tolist()),
             box_score=float(box_scores[person]),
             skeleton=msgspec.UNSET if poses.skeleton == COCO_PERSON else poses.skeleton,
+            frame=msgspec.UNSET if image.frame is None else image.frame,
+            seconds=rounded_seconds(image.seconds),
+            track_id=msgspec.UNSET if poses.track_ids is None else int(poses.track_ids[person]),
         )
+
+
+def rounded_seconds(seconds: float | None) -> float | msgspec.UnsetType:
+    """A frame's time as it is written; nothing for a picture."""
+    return msgspec.UNSET if seconds is None else round(seconds, SECONDS_DECIMALS)
 
 
 def rounded(values: npt.NDArray[np.floating[Any]], decimals: int) -> npt.NDArray[np.float64]:

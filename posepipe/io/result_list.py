@@ -56,6 +56,9 @@ class ResultEntry(msgspec.Struct, frozen=True, gc=False):
         box_xyxy: the box that a pose was looked for in, in kps.json.
         box_score: its score, in kps.json.
         skeleton: what the keypoints are, in kps.json; None for COCO's person.
+        frame: the frame's number in its film, in kps.json of films.
+        seconds: the frame's time, likewise.
+        track_id: whose pose it is, where people are followed.
     """
 
     image_id: int | str
@@ -68,6 +71,9 @@ class ResultEntry(msgspec.Struct, frozen=True, gc=False):
     box_xyxy: Box | None = None
     box_score: float | None = None
     skeleton: Skeleton | None = None
+    frame: int | None = None
+    seconds: float | None = None
+    track_id: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,6 +264,10 @@ def _entry(entry: Mapping[str, Any]) -> ResultEntry:
         _box(entry, "box_xyxy", "left, top, right, bottom"),
         _or_none(entry, "box_score", number, "a number"),
         _skeleton(entry),
+        # Other programs may mean something else by these words; that loses no pose.
+        whole(entry.get("frame")),
+        number(entry.get("seconds")),
+        whole(entry.get("track_id")),
     )
 
 

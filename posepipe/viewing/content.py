@@ -86,6 +86,9 @@ class Content:
             }
             for place in range(len(poses))
         ]
+        if poses.track_ids is not None:
+            for pose, track_id in zip(shown, poses.track_ids.tolist(), strict=True):
+                pose["track"] = track_id
         if not self.labels:
             return {"poses": shown, "labels": []}
         labels = self.labels[number]

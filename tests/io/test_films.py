@@ -127,8 +127,8 @@ def test_a_broken_frame_is_named_and_passed_over(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: path.write_bytes(b"no film at all" * 99), "no film that FFmpeg reads"),
-        (lambda path: path.write_bytes(b""), "no film that FFmpeg reads"),
+        (lambda path: path.write_bytes(b"no film at all" * 99), "not a film that FFmpeg reads"),
+        (lambda path: path.write_bytes(b""), "not a film that FFmpeg reads"),
         (write_sound, "no pictures in it"),
         (lambda path: path.mkdir(), "no such file"),
         (lambda path: None, "no such file"),

@@ -131,7 +131,7 @@
     if (checked("show-labels")) people.labels.forEach((label) => drawPerson(pen, label, scale, 0.5, "#ffffff"));
     get("people").textContent = "";
     poses.forEach((pose) => {
-      const parts = [`score ${percent(pose.score)}`, `box ${percent(pose.boxScore)}`];
+      const parts = [...(pose.track > 0 ? [`person ${pose.track}`] : []), `score ${percent(pose.score)}`, `box ${percent(pose.boxScore)}`];
       if (pose.track !== undefined && pose.track !== null) parts.unshift(`id ${pose.track}`);
       if (pose.oks !== undefined) parts.push(pose.oks === null ? "about nobody" : `OKS ${percent(pose.oks)}`);
       Object.entries(pose.errors || {}).forEach(([kind, points]) => {
@@ -164,7 +164,7 @@
     }
     if (checked("show-ids") && person.id !== undefined) {
       pen.fillStyle = colour || "#d0d000";
-      pen.fillText(String(person.id), person.box[0] * scale + 2, person.box[1] * scale + 12);
+      pen.fillText(String(person.track ?? person.id), person.box[0] * scale + 2, person.box[1] * scale + 12);
     }
   };
 

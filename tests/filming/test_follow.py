@@ -8,7 +8,7 @@ from film_files import numbered, write_film
 
 from posepipe.core.poses import Poses
 from posepipe.errors import OptionError
-from posepipe.filming import follow
+from posepipe.filming.follow import follow
 from posepipe.io.films import Film, FilmOptions
 from posepipe.tracking.smoothing import SmoothingOptions
 from posepipe.tracking.tracker import TrackingOptions

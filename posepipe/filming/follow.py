@@ -7,8 +7,9 @@ with Film("clip.mp4") as film:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.errors import OptionError
-from posepipe.io.films import Film, Frame, as_image
+from posepipe.io.films import Film, as_image
 from posepipe.io.images import ImageFile
 from posepipe.pipeline import Pipeline
 from posepipe.tracking.smoothing import Smoother, SmoothingOptions
@@ -54,6 +55,8 @@ def follow(
     smoothing: SmoothingOptions | None = None,
     detect_every: int = 1,
     workers: int = 2,
+    known: Mapping[int, Poses] | None = None,
+    noted: Callable[[Poses], None] = lambda poses: None,
 ) -> Iterator[FramePoses]:
     """The poses in every frame of a film that its options choose, in order.
 
@@ -65,24 +68,21 @@ def follow(
         detect_every: the detector looks at each so-manieth frame; in between, the people of the
             frame before are looked for where they would have moved to. Needs numbers.
         workers: threads that prepare frames ahead.
+        known: what was `noted` of frames before, by their images' ids: these are not looked at
+            again, and everything after them is as if they had been.
+        noted: told what the networks find in a frame, before people get numbers.
 
     Raises:
         OptionError: smoothing or fewer detections without tracking; `detect_every` below 1.
         PosepipeError: a model cannot be loaded.
     """
-    if detect_every < 1:
-        raise OptionError(
-            f"the detector looks at every 1st frame or less often, got {detect_every}"
-        )
-    if tracking is None and (smoothing is not None or detect_every > 1):
-        what = "smoothing" if smoothing is not None else "detecting in some frames only"
-        raise OptionError(f"{what} needs people who are followed: choose tracking, too")
+    check_following(tracking, smoothing, detect_every)
     tracker = Tracker(tracking) if tracking is not None else None
     smoother = Smoother(smoothing) if smoothing is not None else None
     if tracker is not None and detect_every > 1:
-        found = _between_detections(pipeline, film, tracker, detect_every)
+        found = _between_detections(pipeline, film, tracker, detect_every, known or {}, noted)
     else:
-        found = _in_every_frame(pipeline, film, workers)
+        found = _in_every_frame(pipeline, film, workers, known or {}, noted)
     for frame in found:
         poses = frame.poses
         if tracker is not None and poses.track_ids is None:
@@ -92,24 +92,54 @@ def follow(
         yield replace(frame, poses=poses)
 
 
-def _in_every_frame(pipeline: Pipeline, film: Film, workers: int) -> Iterator[FramePoses]:
+def check_following(
+    tracking: TrackingOptions | None, smoothing: SmoothingOptions | None, detect_every: int
+) -> None:
+    """Check that options of `follow` go together.
+
+    Raises:
+        OptionError: smoothing or fewer detections without tracking; `detect_every` below 1.
+    """
+    if detect_every < 1:
+        raise OptionError(
+            f"the detector looks at every 1st frame or less often, got {detect_every}"
+        )
+    if tracking is None and (smoothing is not None or detect_every > 1):
+        what = "smoothing" if smoothing is not None else "detecting in some frames only"
+        raise OptionError(f"{what} needs people who are followed: choose tracking, too (--track)")
+
+
+def _in_every_frame(
+    pipeline: Pipeline,
+    film: Film,
+    workers: int,
+    known: Mapping[int, Poses],
+    noted: Callable[[Poses], None],
+) -> Iterator[FramePoses]:
     """Frames go through the stages together, as pictures do; of a live source one by one."""
-    waiting: dict[int, Frame] = {}
-
-    def images() -> Iterator[ImageFile]:
-        for frame in film:
-            image = as_image(film, frame)
-            waiting[image.id] = replace(frame, pixels=frame.pixels[:0])
-            yield image
-
     together = 1 if film.is_live else FRAMES_TOGETHER
-    for image, poses in pipeline.stream(images(), workers=workers, together=together):
-        frame = waiting.pop(image.id)
-        yield FramePoses(image, frame.number, frame.seconds, poses)
+    images = (as_image(film, frame) for frame in film)
+    for are_known, part in groupby(images, key=lambda image: image.id in known):
+        if are_known:
+            for image in part:
+                yield _of_frame(image, known[image.id])
+            continue
+        for image, poses in pipeline.stream(part, workers=workers, together=together):
+            noted(poses)
+            yield _of_frame(image, poses)
+
+
+def _of_frame(image: ImageFile, poses: Poses) -> FramePoses:
+    return FramePoses(image, image.frame or 0, image.seconds or 0.0, poses)
 
 
 def _between_detections(
-    pipeline: Pipeline, film: Film, tracker: Tracker, detect_every: int
+    pipeline: Pipeline,
+    film: Film,
+    tracker: Tracker,
+    detect_every: int,
+    known: Mapping[int, Poses],
+    noted: Callable[[Poses], None],
 ) -> Iterator[FramePoses]:
     """One frame after the other, the detector resting while poses say where people are."""
     since = detect_every
@@ -117,16 +147,20 @@ def _between_detections(
     for frame in film:
         image = as_image(film, frame)
         tracks = tracker.predicted(frame.seconds)
-        if since >= detect_every or not tracks:
-            poses = tracker(pipeline(image), frame.seconds)
+        detects = since >= detect_every or not tracks
+        found = known.get(image.id)
+        if found is None:
+            found = pipeline(image) if detects else _of_tracks(pipeline, image, tracks)
+            noted(found)
+        poses = tracker(found, frame.seconds)
+        if detects:
             at_detection = _confidences(poses)
             since = 1
         else:
-            poses = tracker(_of_tracks(pipeline, image, tracks), frame.seconds)
             now = _confidences(poses)
             lost = [n for n, was in at_detection.items() if now.get(n, 0.0) < _LOST * was]
             since = detect_every if lost else since + 1
-        yield FramePoses(image, frame.number, frame.seconds, poses)
+        yield _of_frame(image, poses)
 
 
 def _of_tracks(pipeline: Pipeline, image: ImageFile, tracks: tuple[Track, ...]) -> Poses:

@@ -1,0 +1,236 @@
+"""What commands have in common that take films: which frames, and how people are followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from posepipe.cli.options import (
+    COUNT,
+    PATH,
+    check_output,
+    chosen_detection,
+    chosen_pose,
+    image_set,
+    pipeline_of,
+    together,
+)
+from posepipe.cli.progress import count_of, progress_bar, say
+from posepipe.cli.terminal import echo
+from posepipe.errors import OptionError
+
+if TYPE_CHECKING:
+    from posepipe.filming.runs import FilmSummary
+    from posepipe.io.documents import BoxesDocument
+    from posepipe.io.films import Film, FilmOptions
+
+# Of `--every` and the rest: the parameters that pictures have no use for, by their flags.
+_FRAMES = {
+    "every": "--every",
+    "fps": "--fps",
+    "start": "--start",
+    "end": "--end",
+    "as_video": "--as-video",
+}
+_FOLLOWING = {
+    "track": "--track",
+    "smooth": "--smooth",
+    "detect_every": "--detect-every",
+    "draw": "--draw",
+    "ids": "--ids",
+    "trails": "--trails",
+    "mot": "--mot",
+}
+
+frame_options: Callable[[Any], Any] = together(
+    click.option("--every", type=COUNT, help="Of a film: each so-manieth frame."),
+    click.option(
+        "--fps",
+        type=float,
+        help="Of a film: so many frames a second at most; the rate of --as-video.",
+    ),
+    click.option("--start", type=float, help="Of a film: seconds at which to begin."),
+    click.option("--end", type=float, help="Of a film: seconds at which to stop."),
+)
+film_options: Callable[[Any], Any] = together(
+    frame_options,
+    click.option(
+        "--as-video", is_flag=True, help="The pictures are the frames of a film, in their order."
+    ),
+)
+following_options: Callable[[Any], Any] = together(
+    click.option("--track", is_flag=True, help="Of a film: people keep their numbers."),
+    click.option("--smooth", is_flag=True, help="Of a film: keypoints do not tremble; --track."),
+    click.option(
+        "--detect-every",
+        type=COUNT,
+        help="Of a film: detect in each so-manieth frame, else go by the poses; --track.",
+    ),
+    click.option("--draw", type=PATH, help="Of a film: draw it into this .mp4, .mkv or .webm."),
+    click.option("--ids", is_flag=True, help="Draw people's numbers, in a colour of their own."),
+    click.option("--trails", is_flag=True, help="Draw where people came from."),
+    click.option("--mot", type=PATH, help="Of a film: tracks as rows of the MOT challenge."),
+)
+
+
+def are_films(options: dict[str, Any]) -> bool:
+    """Whether a command's inputs are a film, rather than pictures.
+
+    Raises:
+        OptionError: films and pictures together, several films, or options of films for pictures.
+    """
+    from posepipe.io.films import is_film
+
+    inputs = options["inputs"]
+    films = [text for text in inputs if is_film(text)]
+    if options["as_video"]:
+        if films:
+            raise OptionError(f"{films[0]} is a film already: leave out --as-video")
+        return True
+    if films and len(inputs) > 1:
+        other = next((text for text in inputs if text not in films), None)
+        if other is None:
+            raise OptionError(f"{len(films)} films were named: give one at a time")
+        raise OptionError(f"{films[0]} is a film, {other} is not: give one film, or pictures alone")
+    if films:
+        return True
+    for name, flag in (_FRAMES | _FOLLOWING).items():
+        if options.get(name):
+            raise OptionError(f"{flag} is for films; frames in a folder are one with --as-video")
+    return False
+
+
+def open_film(options: dict[str, Any]) -> Film:
+    """The film that a command's options name.
+
+    Raises:
+        PosepipeError: it cannot be opened, or there is no picture in it.
+    """
+    from posepipe.io.films import Film
+    from posepipe.io.frame_films import FilmOfPictures
+
+    if not options["as_video"]:
+        return Film(options["inputs"][0], _frames(options, options["fps"]))
+    rate = options["fps"]
+    if rate is not None and not 0 < rate <= 1000:
+        raise OptionError(f"--fps is the rate of --as-video: above 0, up to 1000, got {rate}")
+    images = image_set(options)
+    return FilmOfPictures(images, rate=rate or 25.0, options=_frames(options, None))
+
+
+def _frames(options: dict[str, Any], fps: float | None) -> FilmOptions:
+    from posepipe.io.films import FilmOptions
+
+    return FilmOptions(
+        every=options["every"] or 1, fps=fps, start=options["start"] or 0.0, end=options["end"]
+    )
+
+
+@contextmanager
+def film_progress(film: Film, what: str, output: Path) -> Iterator[Callable[[int], None]]:
+    """A bar over a film's frames, then what went wrong in reading it, line by line."""
+    chosen, total = film.options, film.count
+    if total is not None:
+        end = total if chosen.end is None else min(total, round(chosen.end * film.fps))
+        total = max(0, end - round(chosen.start * film.fps)) // chosen.every
+    with progress_bar(total, what, output) as bar:
+        yield bar
+    for problem in film.problems:
+        echo(f"posepipe: {problem}", err=True)
+    if film.dropped:
+        echo(f"posepipe: {count_of(film.dropped, 'frame')} came too fast and left out", err=True)
+
+
+def run_film_command(options: dict[str, Any], output: Path) -> FilmSummary:
+    """`posepipe run` over a film.
+
+    Raises:
+        PosepipeError: see `posepipe.filming.runs.run_film`; no frame could be read.
+    """
+    from posepipe.drawing.style import DrawStyle
+    from posepipe.filming.runs import FilmRunOptions, run_film
+    from posepipe.tracking.smoothing import SmoothingOptions
+    from posepipe.tracking.tracker import TrackingOptions
+
+    draw, mot = options["draw"], options["mot"]
+    if draw is None and (options["ids"] or options["trails"]):
+        raise OptionError("--ids and --trails draw: name a film with --draw")
+    for path in (output, draw, mot):
+        if path is not None and path.exists() and str(path) != "-":
+            check_output(path, options["inputs"])
+    with open_film(options) as film:
+        chosen = FilmRunOptions(
+            output=output,
+            tracking=TrackingOptions() if options["track"] else None,
+            smoothing=SmoothingOptions() if options["smooth"] else None,
+            detect_every=options["detect_every"] or 1,
+            mot=mot,
+            draw=draw,
+            style=DrawStyle(ids=options["ids"] or options["trails"]),
+            trails=options["trails"],
+            resume=options["resume"],
+            workers=options["workers"],
+            warn=lambda line: echo(f"posepipe: warning: {line}", err=True),
+        )
+        chosen.check(film)
+        pipeline = pipeline_of(
+            options, detection=chosen_detection(options), pose=chosen_pose(options)
+        )
+        with film_progress(film, "run", output) as bar:
+            summary = run_film(pipeline, film, replace(chosen, progress=bar))
+            if summary.interrupted:
+                raise KeyboardInterrupt
+        check_frames(film, summary.frames, output, strict=options["strict"])
+    return summary
+
+
+def detect_film_command(options: dict[str, Any], output: Path) -> BoxesDocument:
+    """`posepipe detect` over a film.
+
+    Raises:
+        PosepipeError: see `posepipe.filming.runs.detect_film`; no frame could be read.
+    """
+    from posepipe.filming.runs import detect_film
+
+    check_output(output, options["inputs"])
+    with open_film(options) as film:
+        pipeline = pipeline_of(options, detection=chosen_detection(options))
+        with film_progress(film, "detect", output) as bar:
+            document = detect_film(
+                pipeline,
+                film,
+                output=output,
+                resume=options["resume"],
+                workers=options["workers"],
+                progress=bar,
+                warn=lambda line: echo(f"posepipe: warning: {line}", err=True),
+            )
+        check_frames(film, len(document.images), output, strict=options["strict"])
+    return document
+
+
+def check_frames(film: Film, frames: int, output: Path, *, strict: bool) -> None:
+    """Raise if a film gave nothing, or, in strict mode, anything went wrong in reading it.
+
+    Raises:
+        ImageError: so it was.
+    """
+    from posepipe.errors import ImageError
+
+    if not frames:
+        raise ImageError(f"{film.source}: no frame of it was worked on: {output} has nobody in it")
+    if strict and film.problems:
+        raise ImageError(f"{film.source}: what could not be read counts, as --strict says")
+
+
+def report_frames(frames: int, people: int, output: Path, *, verbose: bool) -> None:
+    """How many people were found in how many frames."""
+    if not people:
+        echo(f"posepipe: no people found in {count_of(frames, 'frame')}", err=True)
+    found = count_of(people, "person", "people")
+    say(f"{count_of(frames, 'frame')}, {found}: {output}", verbose=verbose)

@@ -1,0 +1,77 @@
+"""Pictures that are the frames of a film: a folder or a pattern of them, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from posepipe.errors import ImageError
+from posepipe.io.films import Film, FilmOptions, Frame
+from posepipe.io.images import ImageSet
+
+
+class FilmOfPictures(Film):
+    """A film whose frames are pictures, in the order in which they are given.
+
+    A picture that cannot be read is left out and named in `problems`; its number and its time stay
+    free.
+
+    Args:
+        images: at least one.
+        rate: frames a second.
+        options: which frames are taken.
+
+    Raises:
+        ImageError: the first picture that can be read has no size, or there is none.
+    """
+
+    def __init__(
+        self, images: ImageSet, *, rate: float = 25.0, options: FilmOptions | None = None
+    ) -> None:
+        self._images = images
+        self._rate = rate
+        super().__init__(str(images.root), options or FilmOptions())
+
+    def __post_init__(self) -> None:
+        self.fps, self.count = self._rate, len(self._images)
+        for image in self._images:
+            try:
+                self.size_wh = image.size_wh
+            except ImageError:
+                continue
+            return
+        raise ImageError(f"{self.source}: no picture in it can be read")
+
+    @property
+    def is_live(self) -> bool:
+        """Pictures are there already."""
+        return False
+
+    @property
+    def is_file(self) -> bool:
+        """Pictures are files."""
+        return True
+
+    @property
+    def folder(self) -> Path:
+        """Where the pictures lie."""
+        return self._images.root
+
+    def frame_name(self, number: int) -> str:
+        """The picture's own name."""
+        return self._images.images[number].file_name
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _decoded(self) -> Iterator[Frame]:
+        for number, image in enumerate(self._images):
+            seconds = number / self.fps
+            if seconds < self.options.start - 1 / self.fps:
+                continue
+            try:
+                pixels = image.read()
+            except ImageError as error:
+                self.problems.append(str(error))
+                continue
+            yield Frame(number, seconds, pixels)
