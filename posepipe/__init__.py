@@ -5,6 +5,7 @@ The public names, loaded when first used, so that ``import posepipe`` is quick:
 - `Pipeline`: models loaded once, then pictures in and poses out; `DetectionOptions`, `PoseOptions`
 - `detect`, `estimate_poses`, `evaluate`: the three stages in a line each
 - `train`, `TrainOptions`, `DataTable`: training
+- `Film`, `FilmOptions`, `follow`: the poses in a film, frame by frame
 - `Detections`, `Poses`, `ScoreCard`, `ImageFile`: what they give
 - `draw_poses`: a picture with skeletons
 - `PosepipeError`: the base of every error
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from posepipe.core.poses import Poses
     from posepipe.drawing.draw import draw_poses
     from posepipe.errors import PosepipeError
+    from posepipe.filming.follow import follow
+    from posepipe.io.films import Film, FilmOptions
     from posepipe.io.images import ImageFile
     from posepipe.options import DetectionOptions, PoseOptions
     from posepipe.pipeline import Pipeline, detect, estimate_poses
@@ -32,6 +35,8 @@ _HOMES = {
     "DataTable": "posepipe.training.data",
     "DetectionOptions": "posepipe.options",
     "Detections": "posepipe.core.boxes",
+    "Film": "posepipe.io.films",
+    "FilmOptions": "posepipe.io.films",
     "ImageFile": "posepipe.io.images",
     "Pipeline": "posepipe.pipeline",
     "PoseOptions": "posepipe.options",
@@ -43,6 +48,7 @@ _HOMES = {
     "draw_poses": "posepipe.drawing.draw",
     "estimate_poses": "posepipe.pipeline",
     "evaluate": "posepipe.scoring.evaluation",
+    "follow": "posepipe.filming.follow",
     "train": "posepipe.training.runs",
 }
 
@@ -50,6 +56,8 @@ __all__ = [
     "DataTable",
     "DetectionOptions",
     "Detections",
+    "Film",
+    "FilmOptions",
     "ImageFile",
     "Pipeline",
     "PoseOptions",
@@ -61,6 +69,7 @@ __all__ = [
     "draw_poses",
     "estimate_poses",
     "evaluate",
+    "follow",
     "train",
 ]
 

@@ -56,6 +56,8 @@ PUBLIC_NAMES = {
     "DataTable",
     "DetectionOptions",
     "Detections",
+    "Film",
+    "FilmOptions",
     "ImageFile",
     "Pipeline",
     "PoseOptions",
@@ -67,6 +69,7 @@ PUBLIC_NAMES = {
     "draw_poses",
     "estimate_poses",
     "evaluate",
+    "follow",
     "train",
 }
 

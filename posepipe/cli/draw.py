@@ -25,13 +25,17 @@ if TYPE_CHECKING:
 
     from posepipe.core.boxes import Detections
     from posepipe.core.poses import Poses
+    from posepipe.core.skeleton import Skeleton
     from posepipe.io.findings import Finding
     from posepipe.io.images import ImageFile
 
 
 @click.command()
 @click.argument("results", type=PATH, metavar="KPS.JSON")
-@click.option("-o", "--output", type=PATH, required=True, help="The folder for the drawn pictures.")
+@click.option("-o", "--output", type=PATH, help="The folder for the drawn pictures.")
+@click.option("--video", type=PATH, help="Of a film's poses: the .mp4, .mkv or .webm to draw.")
+@click.option("--ids", is_flag=True, help="Draw people's numbers, in a colour of their own.")
+@click.option("--trails", is_flag=True, help="Draw where people came from, with --video.")
 @click.option("--images", type=PATH, help="The pictures' folder, where they have moved.")
 @click.option(
     "--min-confidence",
@@ -56,12 +60,16 @@ if TYPE_CHECKING:
 )
 @verbose_option
 @click.pass_obj
-def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options: Any) -> None:
+def draw(
+    verbose: bool, /, results: Path, output: Path | None, workers: int, **options: Any
+) -> None:
     """Draw the skeletons of KPS.JSON, or the boxes of a BOXES.JSON, into copies of the pictures.
 
     Orange is the body's own left side, blue the right. The paths of the drawn pictures go to
-    stdout.
+    stdout. With --video the poses of a film are drawn into a copy of it, sound and all.
     """
+    if (output is None) == (options["video"] is None):
+        raise click.UsageError("name a folder for drawn pictures with -o, or a film with --video")
     from posepipe.core.poses import Poses
     from posepipe.drawing.draw import draw_detections, draw_poses
     from posepipe.drawing.save import save_image
@@ -73,7 +81,13 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
         min_score=options["min_score"],
         boxes=options["boxes"],
         scores=options["scores"],
+        ids=options["ids"] or options["trails"],
     )
+    if output is None:
+        _draw_video(results, options, style, verbose=verbose)
+        return
+    if options["trails"]:
+        raise OptionError("--trails are drawn in films: name one with --video")
     items, problems, others, findings = _items(results, options["images"], options["model"])
     report_findings(findings)
     if options["strict"] and problems:
@@ -112,15 +126,42 @@ def draw(verbose: bool, /, results: Path, output: Path, workers: int, **options:
     say(f"{count_of(count, 'picture')} drawn in {output}", verbose=verbose)
 
 
+def _draw_video(results: Path, options: dict[str, Any], style: DrawStyle, *, verbose: bool) -> None:
+    from posepipe.cli.films import film_progress
+    from posepipe.filming.drawing import draw_film, film_path
+    from posepipe.io.documents import read_keypoints
+    from posepipe.io.films import Film
+
+    target: Path = options["video"]
+    document = read_keypoints(
+        results, images=options["images"], skeleton=_skeleton(options["model"])
+    )
+    report_findings(document.findings)
+    source = film_path(document)
+    if target.exists() and source.exists() and target.samefile(source):
+        raise OptionError(f"{target} is the film itself, which it would destroy: name another")
+    with Film(str(source)) as film, film_progress(film, "draw", target) as bar:
+        count = draw_film(
+            document, film, target, style=style, trails=options["trails"], progress=bar
+        )
+    echo(target)
+    say(f"{count_of(count, 'frame')} drawn in {target}", verbose=verbose)
+
+
+def _skeleton(model: str | None) -> Skeleton:
+    from posepipe.core.skeleton import COCO_PERSON
+    from posepipe.zoo.recipe import load_recipe
+    from posepipe.zoo.skeleton import recipe_skeleton
+
+    return COCO_PERSON if model is None else recipe_skeleton(load_recipe(model))
+
+
 def _items(
     results: Path, images: Path | None, model: str | None
 ) -> tuple[list[tuple[ImageFile, Detections | Poses]], tuple[str, ...], int, tuple[Finding, ...]]:
     """The pictures with what was found in them; unsound boxes; how many of others; findings."""
-    from posepipe.core.skeleton import COCO_PERSON
     from posepipe.io.documents import read_boxes, read_keypoints
     from posepipe.io.result_list import read_results
-    from posepipe.zoo.recipe import load_recipe
-    from posepipe.zoo.skeleton import recipe_skeleton
 
     given = read_results(results)
     if given.holds_boxes:
@@ -131,8 +172,7 @@ def _items(
             boxes.other_categories,
             boxes.findings,
         )
-    skeleton = COCO_PERSON if model is None else recipe_skeleton(load_recipe(model))
-    keypoints = read_keypoints(given, images=images, skeleton=skeleton)
+    keypoints = read_keypoints(given, images=images, skeleton=_skeleton(model))
     people = zip(keypoints.images, keypoints.poses, strict=True)
     return list(people), (), keypoints.other_categories, keypoints.findings
 

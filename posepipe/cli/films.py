@@ -14,13 +14,11 @@ from posepipe.cli.options import (
     COUNT,
     PATH,
     check_output,
-    chosen_detection,
-    chosen_pose,
     image_set,
-    pipeline_of,
     together,
 )
 from posepipe.cli.progress import count_of, progress_bar, say
+from posepipe.cli.stage_options import chosen_detection, chosen_pose, pipeline_of
 from posepipe.cli.terminal import echo
 from posepipe.errors import OptionError
 

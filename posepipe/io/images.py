@@ -294,6 +294,11 @@ def _pixels(picture: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
     return pixels
 
 
+def _is_frame(path: Path) -> bool:
+    film, _, number = path.name.rpartition("#")
+    return bool(film) and number.isdecimal() and path.with_name(film).is_file()
+
+
 def _explained(error: Exception, path: Path) -> ImageError:
     """What went wrong with a picture, in one line.
 
@@ -303,6 +308,8 @@ def _explained(error: Exception, path: Path) -> ImageError:
     match error:
         case ImageError():
             return error
+        case FileNotFoundError() if _is_frame(path):
+            return ImageError(f"{path} is a frame of a film: draw it with `posepipe draw --video`")
         case FileNotFoundError():
             return ImageError(f"{path}: no such file: check the path")
         case PermissionError():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from film_files import numbered, write_film
+from walker import Walker
 
-from posepipe.core.poses import Poses
 from posepipe.errors import OptionError
 from posepipe.filming.follow import follow
 from posepipe.io.films import Film, FilmOptions
@@ -14,45 +14,6 @@ from posepipe.tracking.smoothing import SmoothingOptions
 from posepipe.tracking.tracker import TrackingOptions
 
 pytest.importorskip("av")
-K = 17
-SHAPE = np.random.default_rng(0).uniform(0, 1, (K, 2)) * [40, 100]
-
-
-class Walker:
-    """Stands in for a pipeline: one person who goes 5 px to the right from frame to frame.
-
-    Attributes:
-        detected: the ids of the frames in which it looked for people.
-        posed: those in which it was told where they are.
-    """
-
-    def __init__(self, confidence=lambda number: 0.9, noise=0.0):
-        self.detected, self.posed = [], []
-        self._confidence, self._noise = confidence, noise
-
-    def _poses(self, image, box=None):
-        number = image.id - 1
-        random = np.random.default_rng(number)
-        corner = np.array([5.0 * number, 20])
-        points = corner + SHAPE + random.normal(0, 1, (K, 2)) * self._noise
-        confidence = np.full((K, 1), self._confidence(number))
-        true_box = np.concatenate([corner, corner + np.array([40, 100])])
-        boxes = np.array([true_box if box is None else box])
-        keypoints = np.concatenate([points, confidence], axis=1)[None]
-        return Poses(image.id, keypoints, np.full(1, 0.8), boxes, np.full(1, 0.9))
-
-    def __call__(self, image):
-        self.detected.append(image.id)
-        return self._poses(image)
-
-    def poses(self, image, boxes_xyxy, *, scores=None):
-        self.posed.append(image.id)
-        [box] = boxes_xyxy
-        return self._poses(image, box)
-
-    def stream(self, images, *, workers, together):
-        for image in images:
-            yield image, self(image)
 
 
 @pytest.fixture

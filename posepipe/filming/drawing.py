@@ -1,0 +1,94 @@
+"""The film of a kps.json, drawn: its frames, its times, its sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from posepipe.core.poses import Poses
+from posepipe.drawing.draw import draw_poses
+from posepipe.drawing.film_writer import FilmWriter, check_film_path
+from posepipe.drawing.style import DrawStyle
+from posepipe.drawing.trails import Trails
+from posepipe.errors import OptionError
+from posepipe.io.documents import KeypointsDocument
+from posepipe.io.films import Film, film_of
+
+
+def film_path(document: KeypointsDocument) -> Path:
+    """The film that a document's poses are of.
+
+    Raises:
+        OptionError: they are of pictures, or of nothing.
+    """
+    films = {
+        image.path.with_name(film_of(image.path.name))
+        for image in document.images
+        if image.frame is not None and "#" in image.path.name
+    }
+    if len(films) != 1:
+        raise OptionError("these are not the poses of one film: draw pictures into a folder, -o")
+    return films.pop()
+
+
+def draw_film(
+    document: KeypointsDocument,
+    film: Film,
+    target: Path,
+    *,
+    style: DrawStyle | None = None,
+    trails: bool = False,
+    progress: Callable[[int], None] = lambda people: None,
+) -> int:
+    """Draw poses into a copy of their film; how many frames it has.
+
+    Where not every frame was looked at (`--every`), people stay drawn until the next one that was.
+
+    Args:
+        document: poses of frames.
+        film: theirs, open.
+        target: ends with .mp4, .mov, .mkv or .webm.
+        style: of the drawing; None is the default style.
+        trails: whether people who are followed leave trails.
+        progress: told after every frame how many people are in it.
+
+    Raises:
+        ImageError: the film cannot be written.
+    """
+    check_film_path(target)
+    found = {
+        image.frame: poses for image, poses in zip(document.images, document.poses, strict=True)
+    }
+    numbers = sorted(number for number in found if number is not None)
+    step = min((b - a for a, b in zip(numbers, numbers[1:], strict=False)), default=1)
+    trail = Trails() if trails else None
+    count, last, since = 0, None, 0
+    with FilmWriter(target, fps=film.fps, sound_of=film.source) as writer:
+        for frame in film:
+            if frame.number in found:
+                last, since = found[frame.number], 0
+            poses = last if last is not None and since < step else None
+            since += 1
+            pixels = frame.pixels
+            if poses is not None:
+                if trail is not None:
+                    pixels = trail(pixels, poses, frame.seconds, style=style)
+                pixels = draw_poses(pixels, poses, style=style)
+            elif trail is not None and last is not None:
+                pixels = trail(pixels, _nobody(last), frame.seconds, style=style)
+            writer.write(pixels, frame.seconds)
+            progress(0 if poses is None else len(poses))
+            count += 1
+    return count
+
+
+def _nobody(poses: Poses) -> Poses:
+    return replace(
+        poses,
+        keypoints=poses.keypoints[:0],
+        scores=poses.scores[:0],
+        boxes_xyxy=poses.boxes_xyxy[:0],
+        box_scores=poses.box_scores[:0],
+        track_ids=None,
+    )

@@ -1,0 +1,188 @@
+"""Films on the command line; the networks are stood in for by somebody who knows the answer."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from commands import error_of, lines, posepipe
+from film_files import numbered, write_film, write_sound
+from PIL import Image
+from walker import Walker
+
+from posepipe.io import films
+from posepipe.io.films import Film
+
+pytest.importorskip("av")
+
+
+@pytest.fixture(autouse=True)
+def walker(monkeypatch: pytest.MonkeyPatch) -> Walker:
+    walker = Walker()
+    monkeypatch.setattr("posepipe.cli.films.pipeline_of", lambda *_, **__: walker)
+    return walker
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_film(tmp_path / "clip.mp4", numbered(12), sound=True)
+
+
+def test_a_film_in_one_go(clip: Path, tmp_path: Path) -> None:
+    out = {name: tmp_path / name for name in ("kps.json", "out.mp4", "mot.csv")}
+    result = posepipe(
+        *("run", clip, "-o", out["kps.json"], "--track", "--smooth", "--draw", out["out.mp4"]),
+        *("--trails", "--mot", out["mot.csv"], "--every", 2, "--start", 0.2),
+    )
+    assert (result.exit_code, lines(result)) == (0, [])
+    frames = [entry["frame"] for entry in json.loads(out["kps.json"].read_text())]
+    assert frames == [2, 4, 6, 8, 10]
+    assert len(out["mot.csv"].read_text().splitlines()) == 5
+    with Film(str(out["out.mp4"])) as film:
+        assert len(list(film)) == 5
+
+
+def test_the_poses_of_a_film_are_drawn_into_it_with_its_sound(clip: Path, tmp_path: Path) -> None:
+    import av
+
+    assert posepipe("run", clip, "-o", tmp_path / "kps.json", "--track").exit_code == 0
+    drawn = tmp_path / "drawn.mp4"
+    result = posepipe("draw", tmp_path / "kps.json", "--video", drawn, "--ids", "--trails")
+    assert (result.exit_code, result.stdout) == (0, f"{drawn}\n")
+    with av.open(str(drawn)) as film:
+        assert len(film.streams.audio) == 1
+        assert len(list(film.decode(video=0))) == 12
+    result = posepipe("draw", tmp_path / "kps.json", "--video", clip)
+    assert "destroy" in error_of(result)
+    result = posepipe("draw", tmp_path / "kps.json", "-o", tmp_path / "pictures")
+    assert result.exit_code == 1
+    assert "posepipe draw --video" in result.stderr
+
+
+def test_lines_to_stdout(clip: Path) -> None:
+    result = posepipe("run", clip, "-o", "-", "--end", 0.35)
+    assert result.exit_code == 0
+    assert [json.loads(line)["frame"] for line in result.stdout.splitlines()] == [0, 1, 2, 3]
+
+
+def test_boxes_of_a_film(clip: Path, tmp_path: Path) -> None:
+    result = posepipe("detect", clip, "-o", tmp_path / "boxes.json", "--fps", 5)
+    assert (result.exit_code, lines(result)) == (0, [])
+    document = json.loads((tmp_path / "boxes.json").read_text())
+    assert [image["frame"] for image in document["images"]] == [0, 2, 4, 6, 8, 10]
+
+
+def test_an_animated_picture_is_a_film(tmp_path: Path) -> None:
+    first, *others = [Image.fromarray(pixels) for pixels in numbered(6)]
+    path = tmp_path / "a.gif"
+    first.save(path, save_all=True, append_images=others, duration=100)
+    result = posepipe("run", path, "-o", tmp_path / "kps.json", "--track")
+    assert result.exit_code == 0, result.stderr
+    assert len(json.loads((tmp_path / "kps.json").read_text())) == 6
+
+
+def test_frames_in_a_folder_are_a_film_if_one_says_so(tmp_path: Path) -> None:
+    for number, pixels in enumerate(numbered(4)):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{number}.png")
+    command = ("run", tmp_path / "in", "-o", tmp_path / "kps.json", "--track")
+    assert "--as-video" in error_of(posepipe(*command))
+    assert posepipe(*command, "--as-video", "--fps", 2).exit_code == 0
+    entries = json.loads((tmp_path / "kps.json").read_text())
+    assert [(e["file_name"], e["seconds"]) for e in entries] == [
+        ("0.png", 0.0),
+        ("1.png", 0.5),
+        ("2.png", 1.0),
+        ("3.png", 1.5),
+    ]
+
+
+def test_ctrl_c_leaves_a_journal_and_resume_goes_on(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, whole = tmp_path / "kps.json", tmp_path / "whole.json"
+    assert posepipe("run", clip, "-o", whole, "--track").exit_code == 0
+    monkeypatch.setattr("posepipe.cli.films.pipeline_of", lambda *_, **__: Walker(stop_at=5))
+    result = posepipe("run", clip, "-o", output, "--track")
+    assert result.exit_code == 130
+    assert "--resume" in result.stderr
+    monkeypatch.setattr("posepipe.cli.films.pipeline_of", lambda *_, **__: Walker())
+    assert posepipe("run", clip, "-o", output, "--track", "--resume").exit_code == 0
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_ctrl_c_while_lines_are_written_ends_well(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("posepipe.cli.films.pipeline_of", lambda *_, **__: Walker(stop_at=5))
+    output, drawn = tmp_path / "poses.jsonl", tmp_path / "out.mp4"
+    result = posepipe("run", clip, "-o", output, "--draw", drawn)
+    assert result.exit_code == 130
+    assert len(output.read_text().splitlines()) == 5
+    with Film(str(drawn)) as film:
+        assert len(list(film)) == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_bytes(b"nothing of the kind" * 9), "not a film that FFmpeg reads"),
+        (lambda path: path.write_bytes(b""), "not a film that FFmpeg reads"),
+        (write_sound, "no pictures in it"),
+        (lambda path: None, "no such file"),
+    ],
+)
+def test_what_is_no_film_is_one_line(make, message, walker: Walker, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    make(tmp_path / "bad.mp4")
+    result = posepipe("run", tmp_path / "bad.mp4", "-o", tmp_path / "kps.json")
+    assert message in error_of(result)
+    assert walker.detected == []
+    assert not (tmp_path / "kps.json").exists()
+
+
+def test_a_film_cut_short_keeps_what_was_there(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "a.mkv", numbered(40, (128, 96)))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    result = posepipe("run", path, "-o", tmp_path / "kps.json")
+    assert result.exit_code == 0
+    assert 5 < len(json.loads((tmp_path / "kps.json").read_text())) < 40
+
+
+def test_a_server_that_stalls_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(films, "OPEN_SECONDS", 0.5)
+    monkeypatch.setattr(films, "READ_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/clip.mp4"
+        result = posepipe("run", address, "-o", tmp_path / "kps.json")
+    assert "cannot be reached" in error_of(result)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "77", "-o", "kps.json"], "no camera"),
+        (["run", "clip.mp4", "other.mp4", "-o", "kps.json"], "one at a time"),
+        (["run", "clip.mp4", "a.jpg", "-o", "kps.json"], "a.jpg is not"),
+        (["run", "clip.mp4", "-o", "kps.json", "--smooth"], "choose tracking"),
+        (["run", "clip.mp4", "-o", "kps.json", "--ids"], "--draw"),
+        (["run", "clip.mp4", "-o", "kps.json", "--mot", "mot.csv"], "choose tracking"),
+        (["run", "clip.mp4", "-o", "kps.json", "--draw", "out.xyz"], "films are written as"),
+        (["run", "clip.mp4", "-o", "kps.json", "--draw", "no/out.mp4"], "no folder"),
+        (["run", "clip.mp4", "-o", "no/kps.json"], "no folder"),
+        (["run", "clip.mp4", "-o", "clip.mp4"], "destroy"),
+        (["run", "clip.mp4", "-o", "a.jsonl", "--resume"], "only a kps.json is resumed"),
+        (["run", "clip.mp4", "-o", "kps.json", "--start", "9"], "no frame of it"),
+        (["run", "clip.mp4", "-o", "kps.json", "--start", "3", "--end", "1"], "must come after"),
+        (["run", "photos", "-o", "kps.json", "--draw", "out.mp4"], "--as-video"),
+        (["run", "clip.mp4", "-o", "kps.json", "--as-video"], "leave out --as-video"),
+    ],
+)
+def test_a_slip_costs_a_line(
+    arguments: list[str], message: str, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clip.parent)
+    before = clip.read_bytes()
+    assert message in error_of(posepipe(*arguments))
+    assert clip.read_bytes() == before
