@@ -18,6 +18,7 @@ demo: $(BIN)/.installed  ## Detect, estimate and draw poses on the pictures in e
 	$(BIN)/posepipe -v pose demo/boxes.json -o demo/kps.json
 	@echo "The drawn pictures:"
 	@$(BIN)/posepipe draw demo/kps.json -o demo/drawn
+	$(BIN)/posepipe -v run examples/pan.mp4 -o demo/pan.json --track --smooth --detect-every 5 --draw demo/pan.mp4 --ids
 
 test: $(BIN)/.installed-dev  ## Run the tests.
 	$(BIN)/python -m pytest

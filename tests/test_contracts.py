@@ -294,7 +294,7 @@ def tracked_files() -> list[Path]:
         )
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout")
-    binary = {".safetensors", ".jpg", ".png", ".npz"}
+    binary = {".safetensors", ".jpg", ".png", ".npz", ".mp4"}
     paths = [ROOT / name for name in done.stdout.split("\0") if name]
     return [path for path in paths if path.is_file() and path.suffix not in binary]
 

@@ -64,7 +64,7 @@ class FilmWriter:
             import av
         except ImportError as error:
             raise MissingDependencyError(
-                f"{path} is a film, which needs PyAV: pip install 'posepipe[film]'"
+                f"{path} is a film, which needs PyAV: pip install av"
             ) from error
         self._fps = fps
         self._partial = self.path.with_name(f".{self.path.stem}.{os.getpid()}{self.path.suffix}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -398,6 +398,4 @@ def _rate(film: Film) -> float:
 
 
 def _without_pixels(image: ImageFile) -> ImageFile:
-    return ImageFile(
-        image.id, image.path, image.file_name, frame=image.frame, seconds=image.seconds
-    )
+    return replace(image, pixels=None)

@@ -41,8 +41,7 @@ class FilmOptions:
     Attributes:
         every: each so-manieth frame.
         fps: at most so many frames a second, by their times; None for all.
-        start: seconds from the beginning at which to begin.
-        end: seconds from the beginning at which to stop; None for the film's end.
+        start, end: seconds from the beginning; None for the film's end.
 
     Raises:
         OptionError: a value out of range.
@@ -304,18 +303,13 @@ def _newest(film: Film) -> Iterator[Frame]:
 
 
 def _opened(source: str) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
-    """The container and its first stream of pictures.
-
-    Raises:
-        ImageError: missing, no film, without pictures, absent or silent.
-        MissingDependencyError: PyAV is not installed.
-    """
+    """The container and its first stream of pictures; raises as `Film` does."""
     try:
         import av
         import av.error
     except ImportError as error:
         raise MissingDependencyError(
-            f"{source} is a film, which needs PyAV: pip install 'posepipe[film]'"
+            f"{source} is a film, which needs PyAV: pip install av"
         ) from error
     name, form, options = _address(source)
     if form is None and not ADDRESSES.match(name) and not Path(name).is_file():
