@@ -228,6 +228,11 @@ def _check_pixels(picture: Image.Image, image: ImageFile) -> int:
     return pixels
 
 
+def _needs_heif(path: Path) -> bool:
+    """Whether a file is of a kind that the optional package reads, which is not installed."""
+    return path.suffix.lower() in HEIF_SUFFIXES and "HEIF" not in Image.OPEN
+
+
 @cache
 def _register_heif() -> None:
     """Teach Pillow HEIC, where the optional package for it is installed."""
@@ -316,7 +321,7 @@ def _explained(error: Exception, path: Path) -> ImageError:
             text = "may not be read by this user: change its permissions"
         case UnidentifiedImageError() if path.stat().st_size == 0:
             text = "is empty (0 bytes): fetch it again or leave it out"
-        case UnidentifiedImageError() if path.suffix.lower() in HEIF_SUFFIXES:
+        case UnidentifiedImageError() if _needs_heif(path):
             text = "is a HEIC picture: install what reads them with pip install 'posepipe[heif]', "
             text += "convert it to JPEG, or leave it out"
         case UnidentifiedImageError():

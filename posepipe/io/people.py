@@ -135,24 +135,29 @@ def _keypoints(
     length = 3 * len(skeleton)
     none = [0.0] * length
     flat = array("d")
-    other, differing = [], []
+    other, usable = [], []
     for entry in entries:
         values = _numbers(entry.keypoints)
         if values is None:
             other.append(f"annotation {entry.id} has something else than numbers")
         elif len(values) not in (0, length):
             other.append(f"annotation {entry.id} has {len(values)} numbers")
-        else:
-            number = sum(visibility > 0 for visibility in values[2::3])
-            if entry.num_keypoints not in (None, number):
-                differing.append(f"annotation {entry.id}: {entry.num_keypoints}, not {number}")
+        usable.append(values is not None and len(values) in (0, length))
         flat.extend(values if values and len(values) == length else none)
     given = np.array(flat).reshape(len(entries), len(skeleton), 3)
     with np.errstate(invalid="ignore"):
         labelled = given[..., 2] > 0
         placed = (np.abs(given[..., :2]) < LARGEST_COORDINATE).all(axis=-1)
-        odd = ~np.isin(given[..., 2], (0, 1, 2)).all(axis=1)
+        odd = ~np.isin(given[..., 2], (0, 1, 2))
+        # Where COCO has 0 for a keypoint without a place, others have a number of their own.
+        labelled &= ~(odd & (given[..., :2] == 0).all(axis=-1))
     visibility = np.where(labelled & placed, np.where(given[..., 2] == 1, 1.0, 2.0), 0.0)
+    counts = (visibility > 0).sum(axis=1).tolist()
+    differing = [
+        f"annotation {entry.id}: {entry.num_keypoints}, not {number}"
+        for entry, number, sound in zip(entries, counts, usable, strict=True)
+        if sound and entry.num_keypoints not in (None, number)
+    ]
     keypoints = np.concatenate(
         [np.where(visibility[..., None] > 0, given[..., :2], 0.0), visibility[..., None]], axis=-1
     )
@@ -176,7 +181,7 @@ def _keypoints(
         *noted(
             where,
             "people with a visibility other than 0, 1, 2",
-            _ids(entries, odd),
+            _ids(entries, odd.any(axis=1)),
             count,
             "above 0 counts as labelled",
         ),

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from posepipe.errors import ImageError
+from posepipe.io.findings import noted
 from posepipe.io.images import ImageFile, ImageSet
 from posepipe.io.schema import ImageEntry
 
@@ -42,12 +43,20 @@ def image_files(annotations: Pictured, folder: str | Path) -> ImageSet:
     if not root.is_dir():
         raise ImageError(f"{root}: no such folder of pictures: check the path")
     found = paths_of([image.file_name for image in annotations.images], root)
+    odd = [
+        image.file_name
+        for image, (path, _) in zip(annotations.images, found, strict=True)
+        if _is_odd(_slashed(image.file_name)) and path.is_relative_to(root)
+    ]
+    what = "file names that are URLs or absolute paths"
+    then = "URLs are not fetched: their last parts are looked for there"
     return ImageSet(
         root,
         tuple(
             ImageFile(image.id, path, name_of(path, root, image.file_name), problem=problem)
             for image, (path, problem) in zip(annotations.images, found, strict=True)
         ),
+        tuple(noted(str(root), what, odd, len(annotations.images), then)),
     )
 
 

@@ -69,6 +69,7 @@ def compare_sizes(
         kept.append(replace(image, problem=problem) if problem else image)
     count = len(kept)
     findings = [
+        *images.findings,
         *noted(
             where,
             "pictures whose width and height are exchanged in the file",

@@ -99,6 +99,37 @@ def _empty_bytes() -> bytes:
     return b""
 
 
+def _scalar(dtype: Any, content: Any = b"") -> Any:
+    """A number of numpy's, such as the best score so far, which training notes beside weights."""
+    return _from_bytes(content, dtype, (), "C").item()
+
+
+class _PassedOver:
+    """In place of an object whose attributes are nobody's business here: a program's options."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class _ArrayType:
+    """In place of the type that arrays name, which nothing here uses."""
+
+
+# What training's checkpoints have beside tensors, for torch's own reader (`torch.load` with
+# ``weights_only``): by name, the objects of this file that stand for numpy's and argparse's.
+TORCH_NAMES: tuple[tuple[Any, str], ...] = (
+    (_Dtype, "numpy.dtype"),
+    (_ArrayType, "numpy.ndarray"),
+    (_latin1_bytes, "_codecs.encode"),
+    (_PassedOver, "argparse.Namespace"),
+    *((_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((PickledArray, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    *((_array_of_bytes, f"numpy.{core}.numeric._frombuffer") for core in ("core", "_core")),
+)
+
 _KNOWN_NAMES = {
     ("numpy", "ndarray"): "an array's type, named by every array and used by nothing here",
     ("numpy", "dtype"): _Dtype,

@@ -22,7 +22,7 @@ from torch import nn
 
 from posepipe.errors import PosepipeError, WeightsError
 from posepipe.zoo.cache import weights_by_name
-from posepipe.zoo.pickles import PickledArray, read_pickle
+from posepipe.zoo.pickles import TORCH_NAMES, PickledArray, read_pickle
 from posepipe.zoo.recipe import WEIGHTS_FILES, Recipe, sha256_of
 
 State = dict[str, torch.Tensor]
@@ -77,7 +77,19 @@ def read_state(path: Path) -> State:
     if reader is None:
         known = ", ".join(readers)
         raise WeightsError(f"{path} is not a weights file that can be read: use one of {known}")
-    return named_tensors(read_content(path, reader), path, within="model")
+    return without_wrappers(named_tensors(read_content(path, reader), path, within="model"))
+
+
+def without_wrappers(state: State) -> State:
+    """The state without what wrappers for several GPUs and trainers put before every key.
+
+    >>> list(without_wrappers({"module.module.conv.weight": torch.zeros(1)}))
+    ['conv.weight']
+    """
+    for wrapper in ("model.", "module.", "module."):
+        if state and all(key.startswith(wrapper) for key in state):
+            state = {key.removeprefix(wrapper): tensor for key, tensor in state.items()}
+    return state
 
 
 def read_content(path: Path, reader: Callable[[Path], Any]) -> Any:
@@ -189,5 +201,10 @@ def _as_tensor(path: Path, key: str, value: object) -> torch.Tensor:
 
 
 def read_torch(path: Path) -> Any:
-    """What `torch.save` put into a file, if that is tensors and plain containers, on the CPU."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """What `torch.save` put into a file, on the CPU: tensors, plain containers, numbers, arrays."""
+    if (
+        torch.torch_version.TorchVersion(torch.__version__) < "2.6"
+    ):  # which takes no names for objects: numpy's are refused
+        return torch.load(path, map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals(list[Any](TORCH_NAMES)):
+        return torch.load(path, map_location="cpu", weights_only=True)

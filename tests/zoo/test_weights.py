@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 from posepipe.errors import WeightsError
 from posepipe.networks.precision import run_in_precision
 from posepipe.zoo.recipe import Recipe
-from posepipe.zoo.weights import find_weights, fit_state, read_state
+from posepipe.zoo.weights import find_weights, fit_state, read_state, read_torch
 
 ARRAYS = {"0.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "0.bias": np.ones(2, "f4")}
 STATE = {key: torch.from_numpy(array) for key, array in ARRAYS.items()}
@@ -162,3 +163,42 @@ def test_lower_precision_stays_inside_the_modules_that_have_it() -> None:
     numbers = torch.randn(8, 64)
     assert fast(numbers).dtype == torch.float32
     assert 0 < (fast(numbers) - exact(numbers)).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("prefix", ["module.", "module.module.", "model.", "model.module."])
+def test_what_wrappers_put_before_every_key_is_left_out(tmp_path: Path, prefix: str) -> None:
+    network = nn.Linear(2, 3)
+    wrapped = {prefix + key: value for key, value in network.state_dict().items()}
+    torch.save({"model": wrapped}, tmp_path / "a.pth")
+    assert list(read_state(tmp_path / "a.pth")) == ["weight", "bias"]
+    mixed = {**wrapped, "bias": torch.zeros(3)}
+    torch.save(mixed, tmp_path / "b.pth")
+    assert list(read_state(tmp_path / "b.pth")) == list(mixed)
+
+
+def test_a_checkpoint_may_note_numbers_arrays_and_options_beside_its_weights(
+    tmp_path: Path,
+) -> None:
+    content = {
+        "state_dict": {"weight": torch.ones(2)},
+        "best": np.float64(0.69),
+        "epoch": np.int64(40),
+        "history": np.array([[0.5, 0.25]], np.float32),
+        "args": argparse.Namespace(lr=1e-3, names=["a"]),
+    }
+    torch.save(content, tmp_path / "a.pth")
+    read = read_torch(tmp_path / "a.pth")
+    assert read["best"] == 0.69
+    assert read["epoch"] == 40
+    assert read["history"].array.tolist() == [[0.5, 0.25]]
+    assert read["state_dict"]["weight"].tolist() == [1, 1]
+
+
+def test_a_checkpoint_with_objects_of_other_kinds_is_refused(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2), "path": Path("a")}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"it asks for pathlib\.PosixPath"):
+        read_state(tmp_path / "a.pth")
+    # numpy's own scalar would follow pointers that are written in the file.
+    torch.save({"weight": torch.ones(2), "best": np.array([{}], object)[0:1]}, tmp_path / "b.pth")
+    with pytest.raises(WeightsError):
+        read_state(tmp_path / "b.pth")

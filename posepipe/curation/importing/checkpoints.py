@@ -19,7 +19,13 @@ from safetensors.torch import load_file
 
 from posepipe.errors import MissingDependencyError, WeightsError
 from posepipe.zoo.pickles import read_pickle
-from posepipe.zoo.weights import State, named_tensors, read_content, read_torch
+from posepipe.zoo.weights import (
+    State,
+    named_tensors,
+    read_content,
+    read_torch,
+    without_wrappers,
+)
 
 # What the files begin with: a zip archive, and torch's own number in a pickle of before 2020.
 _TORCH_BEGINNINGS = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
@@ -98,7 +104,8 @@ def _named_tensors(path: Path, reader: Callable[[Path], Any]) -> State:
     """A file's tensors by name, which lie under one of two keys in training's checkpoints."""
     content = read_content(path, reader)
     of_detectron2 = isinstance(content, Mapping) and isinstance(content.get("model"), Mapping)
-    return named_tensors(content, path, within="model" if of_detectron2 else "state_dict")
+    within = "model" if of_detectron2 else "state_dict"
+    return without_wrappers(named_tensors(content, path, within=within))
 
 
 def tensorflow_checkpoint(path: Path, prefix: Path, reader: TensorflowReader) -> Checkpoint:

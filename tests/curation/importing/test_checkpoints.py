@@ -36,8 +36,8 @@ def test_a_pytorch_file_under_any_name(name: str, legacy: bool, tmp_path: Path) 
     path = save_pytorch(tmp_path / name, WEIGHTS, legacy=legacy)
     checkpoint = open_checkpoint(path)
     assert checkpoint.kind == "torch"
-    assert list(checkpoint.shapes.items()) == [("module.b", (2, 3)), ("module.a", (4,))]
-    assert checkpoint.read("module.a").tolist() == [1, 1, 1, 1]
+    assert list(checkpoint.shapes.items()) == [("b", (2, 3)), ("a", (4,))]
+    assert checkpoint.read("a").tolist() == [1, 1, 1, 1]
     assert checkpoint.files == (path,)
 
 
