@@ -11,6 +11,7 @@ from posepipe.detection.stage import (
     detector_recipe,
     load_detector,
     recipe_min_score,
+    recipe_scales,
     recipe_suppression,
 )
 from posepipe.errors import OptionError
@@ -58,7 +59,7 @@ def load_detection(options: DetectionOptions, *, device: str, precision: str) ->
         raise OptionError(f"detectors of {' and '.join(categories)} cannot be pooled: name one")
     settings = DetectionSettings(
         suppression=recipe_suppression(first),
-        scales=options.scales,
+        scales=recipe_scales(first),
         flip=options.flip,
         min_score=recipe_min_score(first),
         batch_size=options.batch_size,

@@ -11,7 +11,7 @@ from posepipe.core.suppression import Method
 from posepipe.errors import OptionError
 from posepipe.pose.networks.build import Head
 
-DEFAULT_DETECTOR = "person-detector-mobilenetv2-fpn"
+DEFAULT_DETECTOR = "person-detector-rtmdet-nano"
 DEFAULT_POSE_MODEL = "cpn-mobilenetv2-256x192"
 FAST_POSE_MODEL = "cpn-mobilenetv2-small-256x192"
 FAST_SCALES = (0.65,)
@@ -53,7 +53,8 @@ class DetectionOptions(_Changes):
         nms_threshold: IoU of hard and linear Soft-NMS.
         nms_sigma: of Gaussian Soft-NMS.
         top_k: how many boxes of all classes stay before the persons are chosen.
-        scales: sizes at which each picture is looked at, relative to the recipe's.
+        scales: sizes at which each picture is looked at, relative to the recipe's; their boxes are
+            pooled.
         flip: look at the mirror image, too.
         min_score: what counts as a person: boxes with a lower score are left out. None is the
             first model's ``[people] min_score``; 0 leaves out nobody, as COCO's scoring wants it.
@@ -71,7 +72,7 @@ class DetectionOptions(_Changes):
     nms_threshold: float | None = field(default=None, metadata=_recipes("suppression.threshold"))
     nms_sigma: float | None = field(default=None, metadata=_recipes("suppression.sigma"))
     top_k: int | None = field(default=None, metadata=_recipes("suppression.top_k"))
-    scales: tuple[float, ...] = (1.0,)
+    scales: tuple[float, ...] | None = field(default=None, metadata=_recipes("views.scales"))
     flip: bool = False
     min_score: float | None = field(default=None, metadata=_recipes("people.min_score"))
     batch_size: int = 4

@@ -294,7 +294,7 @@ class Pipeline:
         chosen, stage = self.detection, self.detection_stage
         return {
             "suppression": asdict(stage.settings.suppression),
-            "scales": list(chosen.scales),
+            "scales": list(stage.settings.scales),
             "flip": chosen.flip,
             "min_score": stage.settings.min_score,
             "backends": [origin.backend for origin in stage.origins],

@@ -22,7 +22,7 @@ from posepipe.detection.candidates import CandidatesTable, DetectorTable
 from posepipe.detection.native import tables as native
 from posepipe.detection.networks import NetworkTable
 from posepipe.detection.rtmdet import RTMDetPreprocessing, RTMDetTable
-from posepipe.detection.stage import PeopleTable, SuppressionTable
+from posepipe.detection.stage import PeopleTable, SuppressionTable, ViewsTable
 from posepipe.detection.torchvision import Preprocessing
 from posepipe.pose.codecs.choose import decoding_table
 from posepipe.pose.crops import PreprocessingTable
@@ -88,6 +88,7 @@ DETECTION_TABLES: dict[str, type[Table]] = {
     "preprocessing": Preprocessing,
     "candidates": CandidatesTable,
     "people": PeopleTable,
+    "views": ViewsTable,
     "suppression": SuppressionTable,
     "training": DetectorTrainingTable,
 }

@@ -76,7 +76,7 @@ def _detector_options(model: str, prefix: str) -> Callable[[Any], Any]:
             "--scales",
             "detection_scales",
             callback=_numbers,
-            help="Sizes to look at, e.g. 0.8,1,1.25.  [default: 1]",
+            help="Sizes to look at, e.g. 0.8,1,1.25.  [default: the model's]",
         ),
         click.option(
             "--min-score",

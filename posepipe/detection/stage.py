@@ -11,9 +11,10 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 
 from posepipe.core.boxes import Detections, area, clip
 from posepipe.core.skeleton import PERSON as PERSON_CATEGORY
@@ -35,7 +36,10 @@ _TABLES = (
     "candidates",
     "suppression",
     "people",
+    "views",
 )
+
+Scale = Annotated[float, Meta(ge=0.1, le=10)]
 
 
 class SuppressionTable(Table, frozen=True):
@@ -67,6 +71,17 @@ class PeopleTable(Table, frozen=True):
     """
 
     min_score: Share = 0.1
+
+
+class ViewsTable(Table, frozen=True):
+    """The table ``[views]`` of a detector's recipe: how it looks at each picture.
+
+    Attributes:
+        scales: the sizes, relative to what ``[preprocessing]`` says; the boxes of all of them are
+            pooled before NMS.
+    """
+
+    scales: Annotated[tuple[Scale, ...], Meta(min_length=1, max_length=100)] = (1.0,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +252,15 @@ def recipe_min_score(recipe: Recipe) -> float:
         RecipeError: a field of ``[people]`` is wrong.
     """
     return recipe.table("people", PeopleTable).min_score
+
+
+def recipe_scales(recipe: Recipe) -> tuple[float, ...]:
+    """The sizes at which a detector's recipe looks at each picture.
+
+    Raises:
+        RecipeError: a field of ``[views]`` is wrong.
+    """
+    return recipe.table("views", ViewsTable).scales
 
 
 def detector_recipe(

@@ -16,7 +16,12 @@ from torch import nn
 from posepipe.core.boxes import Detections
 from posepipe.detection.backends import backend_of
 from posepipe.detection.candidates import Origin
-from posepipe.detection.stage import DetectionSettings, DetectionStage, recipe_suppression
+from posepipe.detection.stage import (
+    DetectionSettings,
+    DetectionStage,
+    recipe_scales,
+    recipe_suppression,
+)
 from posepipe.drawing.draw import draw_detections
 from posepipe.drawing.save import save_image
 from posepipe.drawing.style import DrawStyle
@@ -90,7 +95,10 @@ def _stage(network: nn.Module, recipe: Recipe, device: torch.device) -> Detectio
         device=device,
         dtype=resolve_precision("auto", device),
     )
-    return DetectionStage([detector], DetectionSettings(suppression=recipe_suppression(recipe)))
+    return DetectionStage(
+        [detector],
+        DetectionSettings(suppression=recipe_suppression(recipe), scales=recipe_scales(recipe)),
+    )
 
 
 def _detected(stage: DetectionStage, images: Sequence[ImageFile]) -> list[Detections]:
