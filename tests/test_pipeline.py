@@ -378,7 +378,7 @@ def test_options_that_are_fields_of_the_recipe_and_other_changes_are_of_one_kind
 
 
 def test_what_was_set_anew_is_on_record():
-    changes = ("preprocessing.short_side=96", "suppression.sigma=0.4")
+    changes = ("preprocessing.long_side=96", "suppression.sigma=0.4")
     stage = Pipeline(DetectionOptions(changes=changes))
     settings = stage.made_by("detect").settings
     assert settings["set"] == list(changes)

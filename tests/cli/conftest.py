@@ -19,7 +19,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of what all tests may read: pictures/, boxes.json, kps.json, annotations.json.
 
     `pictures` has two photographs of a person, ids 1 and 2, and one with nobody in it, id 3. The
-    labels are the best pose in each.
+    labels are the best pose in each, without what of it lies outside the picture.
     """
     folder = tmp_path_factory.mktemp("work")
     photo(folder / "pictures" / "a.jpg")
@@ -36,11 +36,18 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for person in content(keypoints):
         rival = best.setdefault(person["image_id"], person)
         best[person["image_id"]] = max(rival, person, key=lambda person: person["score"])
+    sizes = {image["id"]: (image["width"], image["height"]) for image in content(boxes)["images"]}
     labels = []
     for image_id, person in best.items():
         x1, y1, x2, y2 = person["box_xyxy"]
         numbers = person["keypoints"]
-        visible = [v for k in range(0, 51, 3) for v in (numbers[k], numbers[k + 1], 2)]
+        points = zip(numbers[0::3], numbers[1::3], strict=True)
+        width, height = sizes[image_id]
+        visible = [
+            number
+            for x, y in points
+            for number in ((x, y, 2) if 0 <= x < width and 0 <= y < height else (0, 0, 0))
+        ]
         box = [x1, y1, x2 - x1, y2 - y1]
         labels.append(annotation(image_id, image_id, keypoints=visible, bbox=box, area=12000.0))
     annotation_file(folder / "annotations.json", labels, content(boxes)["images"])
