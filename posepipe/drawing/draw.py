@@ -190,7 +190,7 @@ def _label(poses: Poses, index: int, style: DrawStyle) -> str:
         *([] if number is None else [f"#{number}"]),
         *([f"{poses.scores[index]:.2f}"] if style.scores else []),
     ]
-    return " ".join(parts)
+    return ": ".join(parts)
 
 
 def _draw_box(canvas: Canvas, box_xyxy: npt.NDArray[np.float64], colour: Colour) -> None:
