@@ -110,10 +110,12 @@ def open_film(options: dict[str, Any]) -> Film:
         PosepipeError: it cannot be opened, or there is no picture in it.
     """
     from posepipe.io.films import Film
-    from posepipe.io.frame_films import FilmOfPictures
+    from posepipe.io.frame_films import AnimatedPicture, FilmOfPictures
 
     if not options["as_video"]:
-        return Film(options["inputs"][0], _frames(options, options["fps"]))
+        source = options["inputs"][0]
+        kind = AnimatedPicture if Path(source).suffix.lower() == ".webp" else Film
+        return kind(source, _frames(options, options["fps"]))
     rate = options["fps"]
     if rate is not None and not 0 < rate <= 1000:
         raise OptionError(f"--fps is the rate of --as-video: above 0, up to 1000, got {rate}")

@@ -377,7 +377,8 @@ def _mot(path: Path) -> Iterator[Taker]:
 @contextmanager
 def _drawing(path: Path, film: Film, options: FilmRunOptions) -> Iterator[Taker]:
     trails = Trails() if options.trails else None
-    sound = film.source if film.is_file and Path(film.source).is_file() else None
+    is_one_file = film.is_file and Path(film.source).is_file()
+    sound = film.source if is_one_file and not film.source.lower().endswith(".webp") else None
     start = film.options.start
 
     with FilmWriter(path, fps=_rate(film), sound_of=sound, start=start) as writer:

@@ -1,13 +1,15 @@
-"""Pictures that are the frames of a film: a folder or a pattern of them, one after the other."""
+"""Films that FFmpeg does not read: pictures one after the other, and animated WebP."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image, ImageSequence
+
 from posepipe.errors import ImageError
 from posepipe.io.films import Film, FilmOptions, Frame
-from posepipe.io.images import ImageSet
+from posepipe.io.images import ImageSet, rgb_pixels
 
 
 class FilmOfPictures(Film):
@@ -75,3 +77,28 @@ class FilmOfPictures(Film):
                 self.problems.append(str(error))
                 continue
             yield Frame(number, seconds, pixels)
+
+
+class AnimatedPicture(Film):
+    """An animated WebP, which Pillow reads."""
+
+    def __post_init__(self) -> None:
+        with Image.open(self.source, formats=("WEBP",)) as picture:
+            self.size_wh, self.count = picture.size, getattr(picture, "n_frames", 1)
+            picture.load()
+            self.fps = 1000 / (picture.info.get("duration") or 40)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _decoded(self) -> Iterator[Frame]:
+        milliseconds = 0
+        with Image.open(self.source, formats=("WEBP",)) as picture:
+            for number, one in enumerate(ImageSequence.Iterator(picture)):
+                try:
+                    pixels = rgb_pixels(one.copy(), Path(self.source))
+                except (ImageError, OSError, EOFError) as error:
+                    self.problems.append(f"{self.source}: breaks off after frame {number}: {error}")
+                    return
+                yield Frame(number, milliseconds / 1000, pixels)
+                milliseconds += one.info.get("duration") or 40

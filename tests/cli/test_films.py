@@ -74,13 +74,16 @@ def test_boxes_of_a_film(clip: Path, tmp_path: Path) -> None:
     assert [image["frame"] for image in document["images"]] == [0, 2, 4, 6, 8, 10]
 
 
-def test_an_animated_picture_is_a_film(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_an_animated_picture_is_a_film(suffix: str, tmp_path: Path) -> None:
     first, *others = [Image.fromarray(pixels) for pixels in numbered(6)]
-    path = tmp_path / "a.gif"
+    path = tmp_path / f"a{suffix}"
     first.save(path, save_all=True, append_images=others, duration=100)
-    result = posepipe("run", path, "-o", tmp_path / "kps.json", "--track")
+    out = ("-o", tmp_path / "kps.json", "--draw", tmp_path / "out.mp4")
+    result = posepipe("run", path, *out, "--track")
     assert result.exit_code == 0, result.stderr
-    assert len(json.loads((tmp_path / "kps.json").read_text())) == 6
+    entries = json.loads((tmp_path / "kps.json").read_text())
+    assert [entry["seconds"] for entry in entries] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5])
 
 
 def test_frames_in_a_folder_are_a_film_if_one_says_so(tmp_path: Path) -> None:
