@@ -480,3 +480,13 @@ def test_importing_posepipe_offers_its_public_names():
         assert getattr(posepipe, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
         _ = posepipe.no_such_name
+
+
+@pytest.mark.parametrize("name", ["astronaut.jpg", "cameraman.png", "grace_hopper.jpg"])
+def test_the_default_detector_finds_the_one_person_of_each_example(name):
+    detections = Pipeline(device="cpu").detect(EXAMPLES / name)
+    assert len(detections) == 1
+    x1, y1, x2, y2 = detections.boxes_xyxy[0]
+    with Image.open(EXAMPLES / name) as image:
+        width, height = image.size
+    assert (x2 - x1) * (y2 - y1) > 0.4 * width * height  # they fill their pictures
