@@ -53,9 +53,7 @@ class FilmRunOptions:
 
     Attributes:
         output: kps.json; or .jsonl, or "-" for stdout: a line a frame, as soon as it is there.
-        tracking: see `posepipe.filming.follow.follow`.
-        smoothing: likewise.
-        detect_every: likewise.
+        tracking, smoothing, detect_every: see `posepipe.filming.follow.follow`.
         mot: a file for the tracks in the form of the MOT challenge, or None.
         draw: a film to draw, or None.
         style: of the drawn film.
