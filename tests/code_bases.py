@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from posepipe.curation.importing.checkpoints import Checkpoint
+from posepipe.curation.importing.checkpoints import ForeignCheckpoint
 
 GOLDEN = Path(__file__).parents[1] / "../shared/golden"
 Arrays = dict[str, np.ndarray]
@@ -139,9 +139,9 @@ def save_pytorch(path: Path, arrays: Arrays, *, legacy: bool = True, **more: obj
     return path
 
 
-def in_memory(arrays: Arrays, path: str = "checkpoint.pth.tar") -> Checkpoint:
+def in_memory(arrays: Arrays, path: str = "checkpoint.pth.tar") -> ForeignCheckpoint:
     """A PyTorch checkpoint that lies in no file."""
     shapes = {name: array.shape for name, array in arrays.items()}
-    return Checkpoint(
+    return ForeignCheckpoint(
         Path(path), "torch", shapes, lambda name: torch.from_numpy(arrays[name]), (Path(path),)
     )

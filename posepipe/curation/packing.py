@@ -14,13 +14,13 @@ from safetensors.torch import save
 from posepipe.curation.golden import write_golden
 from posepipe.errors import OptionError, TrainingError, WeightsError
 from posepipe.io.jsonfiles import write_whole
-from posepipe.training.checkpoint import Progress
+from posepipe.training.checkpoint import TrainingProgress
 from posepipe.training.metrics import METRICS_FILE, SAMPLES, read_rows
 from posepipe.training.run_folder import DataUsed, RunFolder, RunRecord
 from posepipe.zoo.recipe import WEIGHTS_FILE, Recipe, load_recipe, sha256_of
 from posepipe.zoo.skeleton import recipe_skeleton
 from posepipe.zoo.sources import RECIPE_FILE
-from posepipe.zoo.weights import State, read_state
+from posepipe.zoo.weights import StateDict, read_state
 
 CARD_FILE = "README.md"
 MOST_BYTES = 16_000_000
@@ -155,10 +155,10 @@ class _Trained:
         folder = RunFolder(path)
         return cls(folder, folder.read_record(), load_recipe(path))
 
-    def progress(self) -> Progress:
+    def progress(self) -> TrainingProgress:
         """How far it came: read from the checkpoint, which is large."""
         checkpoint = self.folder.checkpoint()
-        return Progress() if checkpoint is None else checkpoint.progress
+        return TrainingProgress() if checkpoint is None else checkpoint.progress
 
 
 def model_card(
@@ -219,7 +219,7 @@ def _skeleton_rows(recipe: Recipe) -> list[str]:
     return [f"| {skeleton.category} | {len(skeleton)} keypoints: {names} |"]
 
 
-def _mean_state(files: Sequence[Path]) -> State:
+def _mean_state(files: Sequence[Path]) -> StateDict:
     """The mean of the weights of one network in several files."""
     states = [read_state(file) for file in files]
     shapes = [{key: value.shape for key, value in state.items()} for state in states]
@@ -237,7 +237,7 @@ def _mean_state(files: Sequence[Path]) -> State:
     }
 
 
-def _halved(state: State, source: Path) -> State:
+def _halved(state: StateDict, source: Path) -> StateDict:
     """Weights in half precision, counters left out."""
     halved = {}
     for key, value in state.items():

@@ -136,7 +136,7 @@ class Origin:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class DetectorInput:
     """A picture at the size at which a network looks at it.
 
     Attributes:

@@ -25,9 +25,9 @@ from torch import nn
 from posepipe.detection.candidates import (
     Candidates,
     CandidatesTable,
+    DetectorInput,
     DetectorTable,
     Origin,
-    Prepared,
     by_shape,
 )
 from posepipe.detection.categories import category_ids_of
@@ -86,7 +86,7 @@ class DetectronDetector:
                 modules += list(part) if isinstance(part, nn.ModuleList) else [part]
         run_in_precision(modules, dtype)
 
-    def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> Prepared:
+    def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> DetectorInput:
         """The picture at the network's size, resized by detectron2's own code.
 
         See `Detector.prepare`.
@@ -102,9 +102,9 @@ class DetectronDetector:
             )
             new_h, new_w = (max(1, side) for side in shape_hw)
             pixels = transforms.ResizeTransform(height, width, new_h, new_w).apply_image(pixels)
-        return Prepared(np.ascontiguousarray(pixels), (width, height))
+        return DetectorInput(np.ascontiguousarray(pixels), (width, height))
 
-    def __call__(self, batch: Sequence[Prepared]) -> list[Candidates]:
+    def __call__(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
         """The candidates of each picture; pictures that pad to the same shape run together."""
         found: list[Candidates] = [Candidates.none()] * len(batch)
         for group in by_shape([self._padded_shape(ready.pixels) for ready in batch]):
@@ -305,7 +305,7 @@ def _where_to_fetch(config: str) -> str:
         return ""
 
 
-def _as_input(ready: Prepared) -> dict[str, Any]:
+def _as_input(ready: DetectorInput) -> dict[str, Any]:
     """What detectron2's networks take for one picture, with the size its boxes are scaled to."""
     width, height = ready.size_wh
     pixels = torch.from_numpy(ready.pixels.transpose(2, 0, 1).astype(np.float32))

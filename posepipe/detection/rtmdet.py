@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from posepipe.detection.candidates import (
     Candidates,
     CandidatesTable,
+    DetectorInput,
     Origin,
-    Prepared,
     by_shape,
 )
 from posepipe.networks.cspnext import PAFPN, CSPNeXt, SeparableUnit
@@ -212,7 +212,7 @@ class RTMDetDetector:
         self.network = network.eval().requires_grad_(False).to(self._device)
         self.network.to(memory_format=torch.channels_last)
 
-    def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> Prepared:
+    def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> DetectorInput:
         """The picture at the network's size, not yet padded: see `Detector.prepare`."""
         height, width = image.shape[:2]
         factor = scale * self._preprocessing.long_side / max(height, width)
@@ -220,9 +220,9 @@ class RTMDetDetector:
         if size_wh != (width, height):
             how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
             image = cv2.resize(image, size_wh, interpolation=how).astype(np.uint8, copy=False)
-        return Prepared(np.ascontiguousarray(image), (width, height))
+        return DetectorInput(np.ascontiguousarray(image), (width, height))
 
-    def __call__(self, batch: Sequence[Prepared]) -> list[Candidates]:
+    def __call__(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
         """The candidates of each picture; pictures that pad to the same shape run together."""
         found: list[Candidates] = [Candidates.none()] * len(batch)
         for group in by_shape([padded_shape(ready.pixels) for ready in batch]):
@@ -232,7 +232,7 @@ class RTMDetDetector:
         return found
 
     @torch.inference_mode()
-    def _run(self, batch: Sequence[Prepared]) -> list[Candidates]:
+    def _run(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
         height, width = padded_shape(batch[0].pixels)
         pixels = np.full((len(batch), height, width, 3), self._preprocessing.fill, np.uint8)
         for place, ready in zip(pixels, batch, strict=True):
@@ -246,7 +246,7 @@ class RTMDetDetector:
             for of_picture, at, ready in zip(scores, boxes, batch, strict=True)
         ]
 
-    def _candidates(self, scores: Tensor, boxes: Tensor, ready: Prepared) -> Candidates:
+    def _candidates(self, scores: Tensor, boxes: Tensor, ready: DetectorInput) -> Candidates:
         solid = (boxes[:, 2:] > boxes[:, :2]).all(dim=1, keepdim=True)
         cells, classes = torch.nonzero((scores > self._min_score) & solid, as_tuple=True)
         return Candidates(

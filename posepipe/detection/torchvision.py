@@ -31,9 +31,9 @@ from torchvision.ops import FrozenBatchNorm2d
 from posepipe.detection.candidates import (
     Candidates,
     CandidatesTable,
+    DetectorInput,
     DetectorTable,
     Origin,
-    Prepared,
     by_shape,
 )
 from posepipe.detection.cascade import box_stages
@@ -114,15 +114,15 @@ class TorchvisionDetector:
         self.network = network.eval().requires_grad_(False).to(self._device)
         self.network.to(memory_format=torch.channels_last)
 
-    def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> Prepared:
+    def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> DetectorInput:
         """The picture at the network's size: see `Detector.prepare`."""
         height, width = image.shape[:2]
         size_wh = final_size_wh((width, height), self._preprocessing, scale)
         if size_wh != (width, height):
             image = cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR).astype(np.uint8)
-        return Prepared(np.ascontiguousarray(image), (width, height))
+        return DetectorInput(np.ascontiguousarray(image), (width, height))
 
-    def __call__(self, batch: Sequence[Prepared]) -> list[Candidates]:
+    def __call__(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
         """The candidates of each picture; pictures that pad to the same shape run together."""
         found: list[Candidates] = [Candidates.none()] * len(batch)
         for group in by_shape([_padded_shape(ready.pixels) for ready in batch]):
@@ -135,7 +135,7 @@ class TorchvisionDetector:
                 )
         return found
 
-    def _run(self, batch: Sequence[Prepared]) -> list[dict[str, torch.Tensor]]:
+    def _run(self, batch: Sequence[DetectorInput]) -> list[dict[str, torch.Tensor]]:
         with torch.inference_mode():
             images = [
                 _tensor(ready.pixels).to(self._device).permute(2, 0, 1).float().div(255)

@@ -38,7 +38,7 @@ class LiteHRNet(Trunk):
         before: tuple[int, ...] = (STEM_CHANNELS,)
         for number, modules in enumerate(MODULES):
             widths = CHANNELS[: number + 2]
-            stages.append(Stage(before, widths, modules))
+            stages.append(BranchStage(before, widths, modules))
             before = widths
         head = IterativeHead(CHANNELS)
         self.stages = nn.ModuleList([*stages[:-1], nn.Sequential(stages[-1], head)])
@@ -76,7 +76,7 @@ class Stem(nn.Module):
         return [shuffle(torch.cat([self.left(left), self.right(right)], dim=1))]
 
 
-class Stage(nn.Module):
+class BranchStage(nn.Module):
     """Several modules on as many branches, one more of them than the stage before had.
 
     Args:

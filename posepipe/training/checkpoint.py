@@ -25,7 +25,7 @@ _FORMAT_WITHOUT_CHECKSUM = 1
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """Where a run is.
 
     Attributes:
@@ -61,7 +61,7 @@ class Checkpoint:
         optimiser: state_dict of the optimiser.
     """
 
-    progress: Progress
+    progress: TrainingProgress
     network: dict[str, Any]
     averaged: dict[str, Any] | None
     optimiser: dict[str, Any]
@@ -81,7 +81,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """
     content = {
         "format": FORMAT,
-        "progress": {f.name: getattr(checkpoint.progress, f.name) for f in fields(Progress)},
+        "progress": {
+            f.name: getattr(checkpoint.progress, f.name) for f in fields(TrainingProgress)
+        },
         "network": checkpoint.network,
         "averaged": checkpoint.averaged,
         "optimiser": checkpoint.optimiser,
@@ -121,7 +123,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if version == FORMAT and not has_checksum:
             raise TrainingError(f"{path} is damaged: its end is missing")
         return Checkpoint(
-            Progress(**content["progress"]),
+            TrainingProgress(**content["progress"]),
             content["network"],
             content["averaged"],
             content["optimiser"],

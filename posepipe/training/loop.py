@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from posepipe.errors import TrainingError
 from posepipe.networks.devices import resolve_precision
-from posepipe.training.checkpoint import Checkpoint, Progress
+from posepipe.training.checkpoint import Checkpoint, TrainingProgress
 from posepipe.training.metrics import METRICS_FILE, MINED_FILE, MetricsLog
 from posepipe.training.optimiser import average_into, build_optimiser, learning_rate
 from posepipe.training.order import check_batch
@@ -28,7 +28,7 @@ from posepipe.training.task import Batch, Task
 
 # Reading a loss makes the CPU wait for a GPU: there it is read every so many steps.
 _STEPS_UNREAD = 10
-_STEPS = "steps"  # among the sums of `Progress.since`; no loss has this name
+_STEPS = "steps"  # among the sums of `TrainingProgress.since`; no loss has this name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class Loop:
         check_batch(table.batch, table.accumulate, processes.world)
         self.task, self.table, self.processes, self.folder = task, table, processes, folder
         self.options = options or LoopOptions()
-        self.progress = Progress(mined=[0] * len(task.mined_names))
+        self.progress = TrainingProgress(mined=[0] * len(task.mined_names))
         task.train_mode()
         self._averaged = (
             copy.deepcopy(task.network).eval().requires_grad_(False)
@@ -92,7 +92,7 @@ class Loop:
         self._speed = Speed()
         self._log: MetricsLog | None = None
 
-    def run(self) -> Progress:
+    def run(self) -> TrainingProgress:
         """Train until the end of the run, the end of the time or a request to stop.
 
         Raises:

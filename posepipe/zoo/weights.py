@@ -25,7 +25,7 @@ from posepipe.zoo.cache import weights_by_name
 from posepipe.zoo.pickles import TORCH_NAMES, PickledArray, read_pickle
 from posepipe.zoo.recipe import WEIGHTS_FILES, Recipe, sha256_of
 
-State = dict[str, torch.Tensor]
+StateDict = dict[str, torch.Tensor]
 # Of a batch normalisation's training; weights saved from a frozen one lack it.
 _COUNTER = "num_batches_tracked"
 
@@ -58,7 +58,7 @@ def find_weights(recipe: Recipe, weights: str | Path | None = None) -> tuple[Pat
     return path, sha256_of(path)
 
 
-def read_state(path: Path) -> State:
+def read_state(path: Path) -> StateDict:
     """The named tensors of a .safetensors, .pth or .pkl file, on the CPU.
 
     A ``.pth`` or ``.pkl`` may have them under a key "model", as training checkpoints and
@@ -127,7 +127,7 @@ def damage(error: Exception) -> str:
     return reason[:200]
 
 
-def named_tensors(content: Any, path: Path, *, within: str) -> State:
+def named_tensors(content: Any, path: Path, *, within: str) -> StateDict:
     """The named tensors of a file's content, which may have them under a key.
 
     Raises:
@@ -142,7 +142,7 @@ def named_tensors(content: Any, path: Path, *, within: str) -> State:
 
 def fit_state(
     network: nn.Module,
-    state: State,
+    state: StateDict,
     source: Path,
     *,
     ignored: Iterable[str] = (),

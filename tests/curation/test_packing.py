@@ -13,7 +13,7 @@ from posepipe.curation import packing
 from posepipe.curation.packing import PackOptions, pack_run
 from posepipe.errors import OptionError, TrainingError, WeightsError
 from posepipe.pose.model import build_pose_network, load_pose_model
-from posepipe.training.checkpoint import Checkpoint, Progress, save_checkpoint
+from posepipe.training.checkpoint import Checkpoint, TrainingProgress, save_checkpoint
 from posepipe.training.run_folder import DataUsed, RunFolder, RunRecord, sitting
 from posepipe.zoo.recipe import load_recipe, sha256_of
 
@@ -41,7 +41,7 @@ def run(tiny_recipe: Path) -> Path:
     record = RunRecord("tiny", 7, [data], {"imagenet.safetensors": "cd" * 32}, [now])
     RunFolder(tiny_recipe).write_record(record)
     (tiny_recipe / "metrics.csv").write_text(METRICS)
-    progress = Progress(samples=24, steps=6, seconds=120.0)
+    progress = TrainingProgress(samples=24, steps=6, seconds=120.0)
     save_checkpoint(tiny_recipe, Checkpoint(progress, {}, None, {}))
     return tiny_recipe
 

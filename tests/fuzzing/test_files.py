@@ -21,7 +21,12 @@ from posepipe.io.images import ImageFile
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.heatmaps import DecodingTable
 from posepipe.pose.networks.build import build_network, network_table
-from posepipe.training.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from posepipe.training.checkpoint import (
+    Checkpoint,
+    TrainingProgress,
+    load_checkpoint,
+    save_checkpoint,
+)
 from posepipe.training.tables import PoseTrainingTable
 from posepipe.zoo.recipe import list_recipes, load_recipe
 from posepipe.zoo.sources import experiment_sources
@@ -82,7 +87,7 @@ def test_weights(suffix: str, tmp_path: Path) -> None:
 
 
 def test_checkpoints(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, Checkpoint(Progress(8), STATE, None, {"state": {}}))
+    save_checkpoint(tmp_path, Checkpoint(TrainingProgress(8), STATE, None, {"state": {}}))
     (path,) = tmp_path.iterdir()
 
     def read(path: Path) -> None:

@@ -18,7 +18,7 @@ from toys import Line
 from posepipe.errors import TrainingError
 from posepipe.training.checkpoint import (
     Checkpoint,
-    Progress,
+    TrainingProgress,
     checkpoints_of,
     load_checkpoint,
     save_checkpoint,
@@ -58,7 +58,9 @@ def names(folder: Path) -> list[str]:
 def checkpoint(samples: int) -> Checkpoint:
     torch.manual_seed(samples)
     state = {"weight": torch.randn(30, 10), "steps": torch.tensor(samples)}
-    return Checkpoint(Progress(samples, since={"loss": 0.5}), state, None, {"state": {0: state}})
+    return Checkpoint(
+        TrainingProgress(samples, since={"loss": 0.5}), state, None, {"state": {0: state}}
+    )
 
 
 @pytest.fixture
@@ -147,7 +149,7 @@ def test_checkpoints_from_before_there_were_checksums_are_read(tmp_path: Path) -
 def test_what_is_no_checkpoint_is_one_line(content: Any, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint-000000000008.pt"
     torch.save(content, path)
-    with pytest.raises(TrainingError, match=r"no checkpoint, or damaged|another version|its end"):
+    with pytest.raises(TrainingError, match=r"not a checkpoint, or damaged|another version|its end"):
         load_checkpoint(path)
 
 

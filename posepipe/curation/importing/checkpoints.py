@@ -47,8 +47,8 @@ class TensorflowReader(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """An opened checkpoint.
+class ForeignCheckpoint:
+    """An opened checkpoint of another project or of a published model.
 
     Attributes:
         path: what was named.
@@ -65,7 +65,7 @@ class Checkpoint:
     files: tuple[Path, ...]
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path) -> ForeignCheckpoint:
     """Open a file of PyTorch (.pth, .pth.tar, …), safetensors, detectron2 or TensorFlow.
 
     Args:
@@ -97,10 +97,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
             "TensorFlow checkpoint (or only the beginning of one)"
         )
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    return Checkpoint(path, "torch", shapes, state.__getitem__, (path,))
+    return ForeignCheckpoint(path, "torch", shapes, state.__getitem__, (path,))
 
 
-def _named_tensors(path: Path, reader: Callable[[Path], Any]) -> State:
+def _named_tensors(path: Path, reader: Callable[[Path], Any]) -> StateDict:
     """A file's tensors by name, which lie under one of two keys in training's checkpoints."""
     content = read_content(path, reader)
     of_detectron2 = isinstance(content, Mapping) and isinstance(content.get("model"), Mapping)
@@ -108,7 +108,7 @@ def _named_tensors(path: Path, reader: Callable[[Path], Any]) -> State:
     return without_wrappers(named_tensors(content, path, within=within))
 
 
-def tensorflow_checkpoint(path: Path, prefix: Path, reader: TensorflowReader) -> Checkpoint:
+def tensorflow_checkpoint(path: Path, prefix: Path, reader: TensorflowReader) -> ForeignCheckpoint:
     """A TensorFlow checkpoint that a reader has opened.
 
     Args:
@@ -132,7 +132,7 @@ def tensorflow_checkpoint(path: Path, prefix: Path, reader: TensorflowReader) ->
         if file == prefix
         or (file.stem == prefix.name and file.suffix.startswith(endings) and file.is_file())
     )
-    return Checkpoint(path, "tensorflow", shapes, read, files)
+    return ForeignCheckpoint(path, "tensorflow", shapes, read, files)
 
 
 def _tensorflow_prefix(path: Path) -> Path | None:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save
 
 from posepipe.curation.golden import GOLDEN_FILE, make_golden
-from posepipe.curation.importing.checkpoints import Checkpoint
+from posepipe.curation.importing.checkpoints import ForeignCheckpoint
 from posepipe.detection.candidates import Origin
 from posepipe.detection.categories import COCO_CATEGORY_IDS
 from posepipe.detection.native.detector import NOT_WEIGHTS, detector, fit_weights, unused_keys
@@ -80,7 +80,7 @@ def _classes(shapes: Shapes, *, retina: bool, cascade: bool) -> int:
     return shapes[f"roi_heads.box_predictor.{stage}cls_score.weight"][0] - 1
 
 
-def detector_files(checkpoint: Checkpoint, name: str) -> tuple[dict[str, bytes], str]:
+def detector_files(checkpoint: ForeignCheckpoint, name: str) -> tuple[dict[str, bytes], str]:
     """The files of the model folder of a detectron2 checkpoint, and what it is in a few words.
 
     Args:
@@ -172,7 +172,7 @@ def _recipe_text(tables: Mapping[str, Mapping[str, object]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _card(name: str, title: str, people: str, checkpoint: Checkpoint) -> str:
+def _card(name: str, title: str, people: str, checkpoint: ForeignCheckpoint) -> str:
     [file] = checkpoint.files
     return f"""# {name}
 

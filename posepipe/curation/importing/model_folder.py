@@ -14,7 +14,7 @@ from safetensors.torch import save
 
 from posepipe.curation.golden import GOLDEN_FILE, make_golden
 from posepipe.curation.importing import pytorch_cpn, tf_cpn
-from posepipe.curation.importing.checkpoints import Checkpoint, open_checkpoint
+from posepipe.curation.importing.checkpoints import ForeignCheckpoint, open_checkpoint
 from posepipe.curation.importing.detectron2 import detector_files, is_detectron2
 from posepipe.curation.importing.graph_models import graph_model_files
 from posepipe.curation.importing.graphs import is_graph
@@ -25,7 +25,7 @@ from posepipe.pose.model import pose_model
 from posepipe.pose.networks.cpn import CPN
 from posepipe.zoo.recipe import WEIGHTS_FILE, ModelTable, Recipe, Table, sha256_of
 from posepipe.zoo.sources import RECIPE_FILE
-from posepipe.zoo.weights import State, fit_state
+from posepipe.zoo.weights import StateDict, fit_state
 
 CARD_FILE = "README.md"
 
@@ -114,7 +114,10 @@ def _refuse_options_of_cpns(
 
 
 def recognise(
-    checkpoint: Checkpoint, *, input_size_wh: tuple[int, int], batch_norm_eps: float | None = None
+    checkpoint: ForeignCheckpoint,
+    *,
+    input_size_wh: tuple[int, int],
+    batch_norm_eps: float | None = None,
 ) -> Recognised:
     """What a checkpoint is, told by its tensors' names.
 
@@ -135,7 +138,7 @@ def recognise(
 
 
 def model_files(
-    checkpoint: Checkpoint, recognised: Recognised, network: CPN, state: State, name: str
+    checkpoint: ForeignCheckpoint, recognised: Recognised, network: CPN, state: StateDict, name: str
 ) -> dict[str, bytes]:
     """The files of a model folder.
 
@@ -190,7 +193,9 @@ def recipe_text(tables: Mapping[str, Table], recognised: Recognised) -> str:
     return "\n".join(lines) + "\n"
 
 
-def card_text(name: str, checkpoint: Checkpoint, recognised: Recognised, model: ModelTable) -> str:
+def card_text(
+    name: str, checkpoint: ForeignCheckpoint, recognised: Recognised, model: ModelTable
+) -> str:
     """The model card: what is known of an imported model, and what is not."""
     given, network = recognised.preprocessing, recognised.network
     width, height = given.input_size_wh

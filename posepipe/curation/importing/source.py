@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 
-from posepipe.curation.importing.checkpoints import Checkpoint
+from posepipe.curation.importing.checkpoints import ForeignCheckpoint
 from posepipe.errors import WeightsError
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.heatmaps import DecodingTable
 from posepipe.pose.networks.cpn import CPN, CPNTable
-from posepipe.zoo.weights import State
+from posepipe.zoo.weights import StateDict
 
 # Blocks of the third stage of a ResNet, which differ between the three.
 _DEPTHS = {6: 50, 23: 101, 36: 152}
@@ -102,7 +102,7 @@ def resnet_depth(names: Iterable[str], third_stage: str) -> int:
     return _DEPTHS.get(len(blocks), 50)
 
 
-def weights_of(checkpoint: Checkpoint, recognised: Recognised, network: CPN) -> State:
+def weights_of(checkpoint: ForeignCheckpoint, recognised: Recognised, network: CPN) -> StateDict:
     """A checkpoint's weights under our network's names, every one of them checked.
 
     Args:

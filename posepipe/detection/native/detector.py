@@ -20,9 +20,9 @@ from posepipe.core.boxes import clip
 from posepipe.detection.candidates import (
     Candidates,
     CandidatesTable,
+    DetectorInput,
     DetectorTable,
     Origin,
-    Prepared,
     by_shape,
 )
 from posepipe.detection.categories import category_ids_of
@@ -32,7 +32,7 @@ from posepipe.detection.native.trunk import as_batch, padded_shape
 from posepipe.errors import WeightsError
 from posepipe.networks.precision import run_in_precision
 from posepipe.zoo.recipe import Recipe
-from posepipe.zoo.weights import State, find_weights, fit_state, read_state
+from posepipe.zoo.weights import StateDict, find_weights, fit_state, read_state
 
 # What older files hold besides their weights; worked out from the recipe here.
 NOT_WEIGHTS = (
@@ -81,7 +81,7 @@ class NativeDetector:
         run_in_precision(network.lower_precision_parts(), dtype)
         self.network = network.eval().requires_grad_(False).to(self._device)
 
-    def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> Prepared:
+    def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> DetectorInput:
         """The picture at the network's size: see `Detector.prepare`.
 
         Pillow's bilinear filter, which averages where a picture shrinks, as in detectron2.
@@ -91,9 +91,9 @@ class NativeDetector:
         if size_wh != (width, height):
             filtered = Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR)
             image = np.asarray(filtered)
-        return Prepared(np.ascontiguousarray(image), (width, height))
+        return DetectorInput(np.ascontiguousarray(image), (width, height))
 
-    def __call__(self, batch: Sequence[Prepared]) -> list[Candidates]:
+    def __call__(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
         """The candidates of each picture; pictures that pad to the same shape run together."""
         found: list[Candidates] = [Candidates.none()] * len(batch)
         multiple = self.network.multiple
@@ -103,14 +103,14 @@ class NativeDetector:
                 found[position] = self._candidates(boxes, ready)
         return found
 
-    def _run(self, batch: Sequence[Prepared]) -> list[Found]:
+    def _run(self, batch: Sequence[DetectorInput]) -> list[Found]:
         with torch.inference_mode():
             images = as_batch([self._normalised(ready) for ready in batch], self.network.multiple)
             shapes_hw = [(ready.pixels.shape[0], ready.pixels.shape[1]) for ready in batch]
             found: list[Found] = self.network(images, shapes_hw, self._min_score)
         return found
 
-    def _normalised(self, ready: Prepared) -> torch.Tensor:
+    def _normalised(self, ready: DetectorInput) -> torch.Tensor:
         """(3, h, w) in the network's colour order."""
         bgr = self._preprocessing.colour_order == "bgr"
         pixels = ready.pixels[:, :, ::-1] if bgr else ready.pixels
@@ -121,7 +121,7 @@ class NativeDetector:
         )
         return (image - mean) / std
 
-    def _candidates(self, found: Found, ready: Prepared) -> Candidates:
+    def _candidates(self, found: Found, ready: DetectorInput) -> Candidates:
         """The network's boxes in the given picture's pixels; those without area are dropped."""
         boxes = ready.in_given_pixels(found.boxes_xyxy.cpu().numpy())
         if self.network.clips:
@@ -186,7 +186,9 @@ def _category_ids(recipe: Recipe) -> tuple[int, ...]:
     )
 
 
-def fit_weights(network: NativeNetwork, table: NetworkTable, state: State, source: Path) -> None:
+def fit_weights(
+    network: NativeNetwork, table: NetworkTable, state: StateDict, source: Path
+) -> None:
     """Put weights with detectron2's names into a network, in place.
 
     Raises:

@@ -24,7 +24,7 @@ from torch import nn
 from posepipe.core.affine import Affine
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.curation.importing.checkpoints import (
-    Checkpoint,
+    ForeignCheckpoint,
     open_checkpoint,
     tensorflow_checkpoint,
 )
@@ -38,7 +38,7 @@ from posepipe.zoo.weights import fit_state
 TOLERANCE = 1e-4  # of a heatmap's range; measured are 1.5e-6 at most
 
 
-def imported(checkpoint: Checkpoint, *, eps: float | None = None, narrow: int = 1):
+def imported(checkpoint: ForeignCheckpoint, *, eps: float | None = None, narrow: int = 1):
     """The network with a checkpoint's weights, and the recipe's way to its input."""
     recognised = recognise(checkpoint, input_size_wh=(192, 256), batch_norm_eps=eps)
     network = narrowed(CPN(recognised.network), narrow)
@@ -122,7 +122,7 @@ def test_tf_cpn(eps: float | None, tf_res50: Arrays, tmp_path: Path) -> None:
     assert not [name for name in reader.asked if "Adam" in name or "power" in name]
 
 
-def assert_reduced_network_fits(checkpoint: Checkpoint) -> None:
+def assert_reduced_network_fits(checkpoint: ForeignCheckpoint) -> None:
     """The golden network of a sixteenth of the channels, which only a test would build."""
     golden = np.load(GOLDEN / "tf_cpn_net" / "reduced16_res50_256x192_seed106.npz")
     found = heatmaps(*imported(checkpoint, narrow=16), 106)

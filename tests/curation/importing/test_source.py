@@ -11,7 +11,7 @@ import pytest
 from code_bases import Arrays, FakeReader, in_memory, with_slots
 
 from posepipe.curation.importing import pytorch_cpn, tf_cpn
-from posepipe.curation.importing.checkpoints import Checkpoint, tensorflow_checkpoint
+from posepipe.curation.importing.checkpoints import ForeignCheckpoint, tensorflow_checkpoint
 from posepipe.curation.importing.model_folder import recognise
 from posepipe.curation.importing.source import weights_of
 from posepipe.errors import WeightsError
@@ -33,12 +33,12 @@ def arrays(network: CPN) -> Arrays:
     }
 
 
-def weights(checkpoint: Checkpoint, network: CPN):
+def weights(checkpoint: ForeignCheckpoint, network: CPN):
     recognised = recognise(checkpoint, input_size_wh=SIZE)
     return weights_of(checkpoint, recognised, network)
 
 
-def error_of(checkpoint: Checkpoint, network: CPN) -> str:
+def error_of(checkpoint: ForeignCheckpoint, network: CPN) -> str:
     with pytest.raises(WeightsError) as caught:
         weights(checkpoint, network)
     return str(caught.value)
