@@ -73,7 +73,7 @@ def to_pandas(poses: Poses | Iterable[tuple[ImageFile, Poses]]) -> pd.DataFrame:
         poses: of one picture, or what `Pipeline.stream` gives.
 
     Returns:
-        The columns image_id, file_name (of a stream alone), person (0, 1, … in each picture),
+        The columns image_id, file_name (only of a stream), person (0, 1, … in each picture),
         score (the person's), keypoint (its name), x, y (pixels of the picture) and confidence.
 
     Raises:

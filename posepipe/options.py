@@ -23,7 +23,7 @@ def _recipes(path: str) -> dict[str, str]:
 
 
 class _Changes:
-    """What both stages' options have: changes to recipes."""
+    """What both stages' options share: changes to recipes."""
 
     changes: tuple[str, ...]
 
@@ -48,7 +48,7 @@ class DetectionOptions(_Changes):
             that are not here are fetched if the model's recipe says from where
             (`posepipe.zoo.cache`).
         config: with the model "detectron2": a YAML file or a name of its model zoo.
-        weights: another weights file than the model's own; for a single model.
+        weights: a weights file in place of the model's own; for a single model.
         nms: the kind of suppression.
         nms_threshold: IoU of hard and linear Soft-NMS.
         nms_sigma: of Gaussian Soft-NMS.
@@ -85,10 +85,10 @@ class DetectionOptions(_Changes):
     def fast(cls, **changes: Any) -> Self:
         """Options that are quicker and less exact: the pictures at 0.65 of the recipe's size.
 
-        What it gains and costs is measured in docs/speed.md.
+        What they gain and cost is measured in docs/speed.md.
 
         Args:
-            changes: any of the attributes; they have precedence.
+            changes: any of the attributes; they take precedence.
         """
         return cls(**{"scales": FAST_SCALES, **changes})
 
@@ -99,7 +99,7 @@ class PoseOptions(_Changes):
 
     Attributes:
         models: names or folders; their heatmaps are averaged (the paper's CPN+).
-        weights: another weights file than the model's own; for a single model.
+        weights: a weights file in place of the model's own; for a single model.
         head: "final", or "global": leave out a CPN's RefineNet, which is faster and less exact.
         flip: average with the mirror image.
         blur_kernel: cells of the Gaussian filter on heatmaps, odd; 1 for none.
@@ -133,10 +133,10 @@ class PoseOptions(_Changes):
     def fast(cls, **changes: Any) -> Self:
         """Options that are quicker and less exact: a smaller model, without mirror images.
 
-        What it gains and costs is measured in docs/speed.md.
+        What they gain and cost is measured in docs/speed.md.
 
         Args:
-            changes: any of the attributes; they have precedence.
+            changes: any of the attributes; they take precedence.
         """
         return cls(**{"models": (FAST_POSE_MODEL,), "flip": False, **changes})
 
@@ -145,4 +145,4 @@ def _check_models(models: object, weights: str | Path | None) -> None:
     if not isinstance(models, tuple | list) or not models:
         raise OptionError(f"models takes at least one model, in a tuple; got {models!r}")
     if weights is not None and len(models) > 1:
-        raise OptionError("another weights file goes with a single model")
+        raise OptionError("a weights file of your own goes with a single model")

@@ -53,9 +53,9 @@ class Pipeline:
 
     Args:
         detection: the detector's name or folder, or all options; None for the defaults.
-        pose: the same of the pose model.
+        pose: the same for the pose model.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        precision: "auto", "fp32", "bf16" or "fp16", of the networks' convolutions.
+        precision: "auto", "fp32", "bf16" or "fp16", for the networks' convolutions.
 
     Attributes:
         detection: how people are detected.
@@ -129,7 +129,7 @@ class Pipeline:
 
         Args:
             image: a path, an (H, W, 3) uint8 array or a Pillow picture. Grey arrays (H, W) are
-                taken too, and (H, W, 4), which are laid on white; other types are refused.
+                taken too, as are (H, W, 4), which are laid on white; other types are refused.
             colour: the order of an array's channels: "bgr" for OpenCV's.
 
         Raises:
@@ -191,11 +191,11 @@ class Pipeline:
         together: int | None = None,
         unreadable: Trouble = "raise",
     ) -> Iterator[tuple[ImageFile, Poses]]:
-        """The poses in many pictures, in their order, each as soon as it is there.
+        """The poses in many pictures, in their order, each as soon as it is ready.
 
-        What has a length (a folder, a list, an array of frames) is read ahead and worked on in
+        What has a length (a folder, a list, an array of frames) is read ahead and processed in
         batches. From anything else (a generator, a camera) a picture is taken when its turn has
-        come, and its poses are there before the next one is asked for.
+        come, and its poses are ready before the next one is asked for.
 
         Args:
             images: a folder, file, pattern or list of them, or pictures as `__call__` takes them,
@@ -203,8 +203,8 @@ class Pipeline:
             colour: the order of arrays' channels.
             recursive: whether folders inside folders are searched.
             workers: threads that read pictures and cut crops ahead.
-            together: so many pictures are taken before the first one's poses are there: more is
-                quicker, 1 is the least delay. None: as said above.
+            together: how many pictures are taken before the first one's poses are ready: more is
+                quicker, 1 has the least delay. None: as described above.
             unreadable: "raise" ends the stream at a picture that cannot be read, "skip" leaves it
                 out.
 
@@ -290,7 +290,7 @@ class Pipeline:
         return self.finish(poses)
 
     def _detection_settings(self) -> dict[str, object]:
-        """Everything but the models that has a say in the boxes."""
+        """Everything but the models that affects the boxes."""
         chosen, stage = self.detection, self.detection_stage
         return {
             "suppression": asdict(stage.settings.suppression),
@@ -303,7 +303,7 @@ class Pipeline:
         }
 
     def _pose_settings(self) -> dict[str, object]:
-        """Everything but the models and boxes that has a say in the poses."""
+        """Everything but the models and boxes that affects the poses."""
         return {
             "head": self.pose.head,
             "decoding": msgspec.to_builtins(self.pose_stage.decoding),
@@ -325,7 +325,7 @@ def detect(
 ) -> Iterator[tuple[ImageFile, Detections]]:
     """The people of each picture: `Pipeline.stream_detections`, and its arguments.
 
-    Without options the models are loaded once for all calls; with options at every call: make a
+    Without options, models are loaded once for all calls; with options, at every call: make a
     `Pipeline` to call it often.
 
     Raises:
@@ -344,7 +344,7 @@ def estimate_poses(
 ) -> Iterator[tuple[ImageFile, Poses]]:
     """The poses of the people of each picture: `Pipeline.stream`, and its arguments.
 
-    Without options the models are loaded once for all calls; with options at every call: make a
+    Without options, models are loaded once for all calls; with options, at every call: make a
     `Pipeline` to call it often.
 
     Raises:
@@ -367,12 +367,12 @@ def _read(picture: Picture, colour: Colour) -> ImageFile:
 def _parts(
     images: Pictures, *, colour: Colour, recursive: bool, together: int | None
 ) -> Iterator[Iterable[ImageFile]]:
-    """The pictures, in parts that are finished one after the other: by default live ones singly."""
+    """The pictures in parts, finished one after the other; by default, live ones singly."""
     found = find_pictures(images, colour=colour, recursive=recursive)
     if together is None and not is_live(images):
         return iter([found])
     if together is not None and together < 1:
-        raise OptionError(f"at least 1 picture must be taken together, got {together}")
+        raise OptionError(f"together must be at least 1 picture, got {together}")
     stream = iter(found)
     return iter(lambda: list(islice(stream, together or 1)), [])
 

@@ -286,7 +286,7 @@ def markdown(rows: Sequence[Row]) -> Iterator[str]:
 @click.option("--all-annotations", type=PATH, help="A file of all categories, for AP all.")
 @click.option("--nms", multiple=True, default=PAPERS_ROWS, help="A row: hard:0.5, soft_linear:0.3.")
 @click.option("--model", "detectors", multiple=True, default=(DEFAULT_DETECTOR,))
-@click.option("--weights", type=PATH, help="Another weights file than the detector's own.")
+@click.option("--weights", type=PATH, help="A weights file in place of the detector's own.")
 @click.option("--scales", default="1", show_default=True, help="Sizes to look at, e.g. 0.8,1,1.25.")
 @click.option("--flip", is_flag=True, help="Detect in mirror images, too.")
 @click.option("--pose-model", "pose_models", multiple=True, default=(DEFAULT_POSE_MODEL,))

@@ -201,18 +201,18 @@ def test_a_list_is_worked_on_ahead_and_closing_stops_the_threads(fake_stages):
 
 def test_a_camera_that_gives_nothing_is_named_and_may_be_passed_over(fake_stages):
     frames = [picture(), None, picture()]
-    with pytest.raises(ImageError, match=r"^picture-2: None, no picture: the camera or film"):
+    with pytest.raises(ImageError, match=r"^picture-2: None, not a picture: the camera or film"):
         list(Pipeline().stream(iter(frames)))
     passed = list(Pipeline().stream(iter(frames), unreadable="skip"))
     assert [image.id for image, _ in passed] == [1, 3]
-    with pytest.raises(ImageError, match="None, no picture"):
+    with pytest.raises(ImageError, match="None, not a picture"):
         Pipeline()(None)
 
 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"together": 0}, "at least 1 picture must be taken together, got 0"),
+        ({"together": 0}, "together must be at least 1 picture, got 0"),
         ({"unreadable": "ignore"}, "unreadable takes 'raise' or 'skip', got 'ignore'"),
         ({"colour": "BGR"}, "colour takes 'rgb' or 'bgr', got 'BGR'"),
     ],

@@ -45,7 +45,7 @@ def compare(
 ) -> None:
     """Compare the poses of B.JSON (and more) with those of A.JSON on the same labels.
 
-    For COCO's ten numbers an interval tells what chance in the choice of pictures would do
+    For COCO's ten numbers an interval tells what the choice of pictures does by chance
     (bootstrap, paired): a change is real if the interval leaves out 0. Then the AP of every
     keypoint, and the pictures that changed most.
     """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TransferBar:
-    """A `posepipe.zoo.downloads.Watcher`: a bar in bytes, no bar where stderr is not a terminal.
+    """A `posepipe.zoo.downloads.Watcher`: a bar in bytes, none where stderr is not a terminal.
 
     Args:
         weights: what is fetched; named, with its terms, once it begins to arrive.
@@ -53,7 +53,7 @@ class TransferBar:
         self._bar.update(done - self._bar.n)
 
     def notice(self, line: str) -> None:
-        """A line of its own; a transfer that goes on after it has a new bar."""
+        """A line of its own; a transfer that continues after it gets a new bar."""
         self.close()
         echo(f"posepipe: {line}", err=True)
 
@@ -86,14 +86,14 @@ def transfer_bar(weights: CachedWeights) -> Iterator[TransferBar]:
 def fetch_missing(
     models: Sequence[str | Path], weights: Path | str | None, *, stage: StageName, offline: bool
 ) -> None:
-    """The weights of all models that a command is about to load, fetched where they are not here.
+    """The weights of all models that a command is about to load, fetched where they are missing.
 
     What cannot be loaded anyway is not fetched: a model of the other stage, or of a library that
     is not installed. Whoever loads it says why.
 
     Args:
         models: names or folders.
-        weights: another weights file than the model's own; then there is nothing to fetch.
+        weights: a weights file in place of the model's own; then there is nothing to fetch.
         stage: what the models are for.
         offline: whether nothing may be fetched.
 

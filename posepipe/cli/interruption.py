@@ -1,4 +1,4 @@
-"""What becomes of Ctrl-C and of a request to end: an orderly stop, and a second one at once."""
+"""What Ctrl-C and a request to end do: the first stops in good order, the second at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Interruption:
 
 @contextmanager
 def orderly_interruption() -> Iterator[None]:
-    """SIGTERM (of batch systems, of `timeout`) stops a command as Ctrl-C does; twice is at once.
+    """SIGTERM (of batch systems, of `timeout`) stops a command as Ctrl-C does; a second, at once.
 
     Once a signal was received the handlers stay: the interpreter is on its way out, and until it
     has gone a second signal must not end in a traceback.
@@ -53,7 +53,7 @@ def orderly_interruption() -> Iterator[None]:
 def noted_interruption() -> Iterator[Callable[[], bool]]:
     """The first signal is only noted, for what must not be interrupted midway; a second one acts.
 
-    Gives the function that tells whether there was one.
+    Gives a function that tells whether there was one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

@@ -1,4 +1,4 @@
-"""The command ``posepipe``: its subcommands, and what becomes of errors."""
+"""The command ``posepipe``: its subcommands, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Program(click.Group):
 
 
 def _say_unforeseen(error: Exception, ctx: click.Context) -> None:
-    """An error that nobody expected in one line, with how to report it; with -v all of it."""
+    """An unexpected error in one line, with how to report it; with -v, all of it."""
     if ctx.meta.get(VERBOSE):
         echo_lines(traceback.format_exc())
     *_, last = traceback.extract_tb(error.__traceback__)
@@ -88,7 +88,7 @@ def _say_unforeseen(error: Exception, ctx: click.Context) -> None:
 
 
 def _drop_stdout() -> None:
-    """Send what stdout still holds nowhere, lest Python fail once more to write it as it ends."""
+    """Discard what stdout still holds, lest Python fail once more to write it as it ends."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -1,4 +1,4 @@
-"""``posepipe models``: what models there are, and what one consists of."""
+"""``posepipe models``: which models there are, and what one consists of."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ _LINE = "  {:43} {:9} {:>5}  {:12} {}"
 
 
 @click.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON, with all there is.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the list as JSON, with everything known."
+)
 @click.option("--paper", is_flag=True, help="List the paper's networks instead, with its OKS AP.")
 @click.pass_context
 def models(ctx: click.Context, as_json: bool, paper: bool) -> None:
@@ -64,7 +66,7 @@ def _list_models(recipes: Sequence[Recipe]) -> None:
                     recipe.name, recipe.model.stage, _megabytes(recipe), _ap(recipe), _word(recipe)
                 ).rstrip()
             )
-    echo("AP in per cent as reported: of whom and on what says `posepipe models show NAME`.")
+    echo("AP in per cent as reported: `posepipe models show NAME` says by whom and on what.")
     echo("The paper's networks, to be trained: `posepipe models --paper`.")
 
 
@@ -98,7 +100,7 @@ def _ap(recipe: Recipe) -> str:
 
 
 def _word(recipe: Recipe) -> str:
-    """The terms of the weights alone, of all that the recipe says of its licence."""
+    """The terms of the weights alone, out of all that the recipe says about its licence."""
     weights = recipe.model.licence.partition(";")[0].partition("(")[0]
     return weights.removeprefix("weights:").strip() or "unknown"
 
@@ -157,7 +159,7 @@ def _show_cost(recipe: Recipe) -> None:
 
     found = model_cost(recipe)
     if found is None:
-        echo(f"parameters    not known: {recipe.name} is another library's network")
+        echo(f"parameters    unknown: {recipe.name} is another library's network")
         return
     echo(f"parameters    {found.parameters_mb:.1f} MB as fp32")
     size = "x".join(map(str, found.input_wh))

@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "everything", is_flag=True, help="All models that can be fetched.")
-@click.option("--pin", is_flag=True, help="Write the SHA-256 to the pins: only it is taken then.")
+@click.option(
+    "--pin",
+    is_flag=True,
+    help="Write the SHA-256 to the pins: from then on only this file is accepted.",
+)
 @click.option("--offline", is_flag=True, help="Fetch nothing: check what is in the cache.")
 def fetch(names: tuple[str, ...], everything: bool, pin: bool, offline: bool) -> None:
     """Fetch the weights of the models NAME into the cache and check them.
 
     Prints a line for each: its SHA-256 and the file. What is in the cache is checked, not fetched
-    again. An interrupted fetch goes on where it stopped.
+    again. An interrupted fetch continues where it stopped.
     """
     if bool(names) == everything:
         raise click.UsageError("name the models to fetch, or give --all")
@@ -38,7 +42,7 @@ def fetch(names: tuple[str, ...], everything: bool, pin: bool, offline: bool) ->
     for recipe in recipes:
         try:
             _fetch_one(recipe, pin=pin, offline=offline)
-        except PosepipeError as error:  # the others may well be had
+        except PosepipeError as error:  # the others may well be available
             echo(f"posepipe: {error}", err=True)
             failed += 1
     if failed:
@@ -52,7 +56,9 @@ def _fetch_one(recipe: Recipe, *, pin: bool, offline: bool) -> None:
         path, digest = recipe.verified_weights()
         echo(f"{digest}  {path}")
         if pin:
-            raise OptionError(f"model {recipe.name!r} has weights of its own: nothing is pinned")
+            raise OptionError(
+                f"model {recipe.name!r} comes with its weights: there is nothing to pin"
+            )
         return
     cached = CachedWeights(recipe)
     if (offline or is_offline()) and not cached.path.is_file():

@@ -19,14 +19,14 @@ from posepipe.cli.terminal import echo
     help="A COCO file whose categories name their keypoints.",
 )
 @click.option(
-    "--base", help="The model whose network and training are taken.  [default: the shipped one]"
+    "--base", help="The model whose network and training are used.  [default: the shipped one]"
 )
 @click.option("--category", help="Which category, where several have keypoints.")
 def new(folder: Path, annotations: Path, base: str | None, category: str | None) -> None:
     """Make the model folder NAME for the keypoints that an annotation file names.
 
     It has a recipe for `posepipe train`: keypoints and limbs as in the file, mirror pairs by "left"
-    and "right" in the names. What the file does not say is told here and in the recipe.
+    and "right" in the names. What the file does not say is stated here and in the recipe.
     """
     from posepipe.curation.own_skeleton import new_model
     from posepipe.options import DEFAULT_POSE_MODEL

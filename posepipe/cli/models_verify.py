@@ -1,4 +1,4 @@
-"""``posepipe models verify``: does a model still say what it said when it was made?"""
+"""``posepipe models verify``: does a model still give what it gave when it was made?"""
 
 from __future__ import annotations
 

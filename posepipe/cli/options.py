@@ -106,13 +106,13 @@ running_options: Callable[[Any], Any] = together(
     click.option(
         "--fast",
         is_flag=True,
-        help="A fifth of the computing, for several points of AP: smaller pictures, a smaller "
+        help="A fifth of the computing, for several points of AP less: smaller pictures, a smaller "
         "pose model, no mirror images.",
     ),
     click.option(
         "--threads",
         type=COUNT,
-        help="Threads that compute, at most and by default the cores that this process may use.",
+        help="Threads that compute; at most, and by default, the cores that this process may use.",
     ),
     click.option(
         "--workers",
@@ -124,7 +124,7 @@ running_options: Callable[[Any], Any] = together(
     click.option(
         "--max-pixels",
         type=click.IntRange(1, 178_956_970),
-        help="Leave out larger pictures; reading takes up to 10 bytes of memory a pixel.  "
+        help="Leave out larger pictures; reading takes up to 10 bytes of memory per pixel.  "
         "[default: 120000000]",
     ),
     click.option("--offline", is_flag=True, help="Fetch no weights; use what is here."),
@@ -182,12 +182,12 @@ def limited(images: ImageSet, options: dict[str, Any]) -> ImageSet:
 
 
 def check_output(output: Path, inputs: Iterable[str | Path | None]) -> None:
-    """Check that the output can take its place without destroying an input.
+    """Check that the output can be written without destroying an input.
 
     Asked before models are loaded, so that a slip costs a second and not a minute.
 
     Raises:
-        PosepipeError: the output is a folder or in none, or one of the inputs.
+        PosepipeError: the output is a folder, has no folder to go to, or is one of the inputs.
     """
     from posepipe.io.jsonfiles import check_output as check_place
 
@@ -198,7 +198,9 @@ def check_output(output: Path, inputs: Iterable[str | Path | None]) -> None:
         return
     for path in (Path(path) for path in inputs if path):
         if path.exists() and path.samefile(output):
-            raise OptionError(f"{output} is an input, which it would destroy: name another")
+            raise OptionError(
+                f"{output} is an input, which writing would destroy: name another file"
+            )
 
 
 def run_options(

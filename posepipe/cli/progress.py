@@ -108,17 +108,17 @@ def say(message: str, *, verbose: bool) -> None:
 def report_left_out(
     skipped: Sequence[Skipped], problems: Sequence[str] = (), *, others: int = 0
 ) -> None:
-    """What was left out and why: the first of it a line each, and counts of all of it.
+    """What was left out and why: the first few, one line each, and a count of each kind.
 
     Args:
         skipped: pictures, or inputs that led nowhere.
-        problems: boxes that are not sound.
-        others: how many boxes of other categories than person there were.
+        problems: boxes that are not valid.
+        others: how many boxes of categories other than person there were.
     """
     _list_and_count([f"skipped: {skip.why}" for skip in skipped], count_of(len(skipped), "input"))
     _list_and_count([f"left out: {problem}" for problem in problems], _boxes(len(problems)))
     if others:
-        echo(f"posepipe: {_boxes(others)} of other categories than person left out", err=True)
+        echo(f"posepipe: {_boxes(others)} of categories other than person left out", err=True)
 
 
 def _list_and_count(lines: Sequence[str], count: str) -> None:
@@ -150,11 +150,11 @@ def check_some_done(done: int, skipped: Sequence[Skipped], consequence: str) -> 
         raise ImageError(f"no picture could be read: {consequence}")
     if mostly_lost(len(skipped), done + len(skipped)):
         count = f"{len(skipped)} of {done + len(skipped)} pictures were skipped"
-        raise ImageError(f"{count}: what was done of the others is written all the same")
+        raise ImageError(f"{count}: the results of the others are written all the same")
 
 
 def report_people(found: Sequence[Sized], output: Path, *, verbose: bool) -> None:
-    """How many people were found in how many pictures; nobody at all is worth a line to everyone.
+    """How many people were found in how many pictures; if nobody at all, everyone is told.
 
     Args:
         found: the detections or poses of each picture.

@@ -49,7 +49,7 @@ def rescore(
     given = read_results(results)
     if any(entry.keypoints is not None and entry.box_score is None for entry in given.entries):
         raise OptionError(
-            f"{results} has poses without a box_score, of which scores are made: estimate the "
+            f"{results} has poses without a box_score, which scores are made from: estimate the "
             "poses with posepipe pose"
         )
     document = read_keypoints(results)

@@ -32,13 +32,13 @@ def _numbers(_: click.Context, __: click.Parameter, given: str | None) -> tuple[
 
 
 def _detector_options(model: str, prefix: str) -> Callable[[Any], Any]:
-    """What `detect` and `run` let choose of detection; `run` has poses' options beside them."""
+    """The detection options of `detect` and `run`; `run` has the pose options as well."""
     return together(
         click.option(
             model,
             "detection_models",
             multiple=True,
-            help="Detector's name or folder; several pool their boxes.  [default: the shipped one]",
+            help="Name or folder of a detector; several pool boxes.  [default: the shipped one]",
         ),
         click.option(
             f"--{prefix}config",
@@ -49,7 +49,7 @@ def _detector_options(model: str, prefix: str) -> Callable[[Any], Any]:
             f"--{prefix}weights",
             "detection_weights",
             type=PATH,
-            help="Another weights file than the detector's own.",
+            help="A weights file in place of the detector's own.",
         ),
         click.option(
             "--nms",
@@ -70,7 +70,7 @@ def _detector_options(model: str, prefix: str) -> Callable[[Any], Any]:
             "--top-k",
             "detection_top_k",
             type=COUNT,
-            help="Boxes of all classes that stay.  [default: 100]",
+            help="Boxes kept, of all classes.  [default: 100]",
         ),
         click.option(
             "--scales",
@@ -109,14 +109,14 @@ pose_options: Callable[[Any], Any] = together(
         "--model",
         "pose_models",
         multiple=True,
-        help="Pose model's name or folder; several average their heatmaps.  "
+        help="Name or folder of a pose model; several average their heatmaps.  "
         "[default: the shipped one]",
     ),
     click.option(
         "--weights",
         "pose_weights",
         type=PATH,
-        help="Another weights file than the pose model's own.",
+        help="A weights file in place of the pose model's own.",
     ),
     click.option(
         "--head",

@@ -1,4 +1,4 @@
-"""What is printed: texts in which file names and other people's words do nothing to a terminal."""
+"""What is printed: text in which file names and other people's words cannot control a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import click
 
-# Control characters, C1's among them (0x9b alone begins an escape sequence), and what turns the
+# Control characters, C1's among them (0x9b alone begins an escape sequence), and what reverses the
 # direction of writing, so that a name looks like another one.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
@@ -38,10 +38,10 @@ def echo_lines(text: str) -> None:
 
 
 def print_anything() -> None:
-    """Make stdout and stderr take every character: what they do not know becomes an escape.
+    """Make stdout and stderr take every character: those they cannot encode become escapes.
 
-    Consoles and pipes of other encodings than UTF-8 have no place for many names of files; without
-    this the first of them would end the program with a traceback.
+    Consoles and pipes of encodings other than UTF-8 cannot show many file names; without
+    this, the first of them would end the program with a traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

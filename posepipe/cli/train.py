@@ -59,13 +59,13 @@ class _TrainCommand(click.Command):
 @set_option("--set", "changes", "training.learning_rate=1e-4")
 @click.option(
     "--start",
-    help="Weights of the whole network to begin with: a file, or a model's name or folder. Of a "
-    "model with other keypoints all but the heads.",
+    help="Weights of the whole network to start from: a file, or a model's name or folder. From a "
+    "model with other keypoints, all but the heads.",
 )
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
-    help="Stop after so long, with a checkpoint.",
+    help="Stop after this time, with a checkpoint.",
 )
 @click.option("--resume", is_flag=True, help="Go on from the run folder's checkpoint.")
 @click.option("--check-only", is_flag=True, help="Check recipe and data, then stop.")
@@ -145,7 +145,7 @@ def _start_weights(start: str | None) -> Path | None:
 
 
 def _chosen(options: dict[str, Any]) -> TrainOptions:
-    """The library's options of the command line's."""
+    """The library's options, from the command line's."""
     from posepipe.training.data import DataTable
     from posepipe.training.runs import TrainOptions
 
@@ -170,12 +170,12 @@ def _chosen(options: dict[str, Any]) -> TrainOptions:
 
 
 class TrainingBar:
-    """One line about a run: samples/s, losses, learning rate, time left; a line a measurement.
+    """One line about a run: samples/s, losses, learning rate, time left; one for each measurement.
 
     On a terminal the one line is renewed; in a log a new one is written every minute.
 
     Args:
-        shown: whether anything is said at all.
+        shown: whether anything is printed at all.
     """
 
     def __init__(self, *, shown: bool) -> None:

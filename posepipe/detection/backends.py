@@ -1,7 +1,7 @@
 """The backends of detectors: what a recipe's ``[detector] backend`` can name.
 
 A backend is a module of this package with the functions of `Backend`; it is imported when a recipe
-names it, since each is a large library or stands on one. Importing this file imports none.
+names it, since each is a large library or builds on one. Importing this file imports none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DETECTRON2 = "detectron2"
 
 
 class Backend(Protocol):
-    """What makes detectors of recipes. Every function raises RecipeError for a wrong field."""
+    """What makes detectors from recipes. Every function raises RecipeError for a wrong field."""
 
     def load(
         self,
@@ -40,7 +40,7 @@ class Backend(Protocol):
             recipe: one that names this backend.
             device: where it runs.
             dtype: of convolutions and linear layers.
-            weights: another weights file than the one beside the recipe.
+            weights: a weights file in place of the one beside the recipe.
 
         Raises:
             WeightsError: no weights, damaged ones, or those of another network.
@@ -50,7 +50,7 @@ class Backend(Protocol):
         ...
 
     def build(self, recipe: Recipe) -> nn.Module | None:
-        """The recipe's network with random weights; None where its library alone could say.
+        """The recipe's network with random weights; None where only its library knows it.
 
         Its state_dict has the names of the weights file.
         """
@@ -71,7 +71,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Registered:
-    """A backend that can be had.
+    """A backend that is available.
 
     Attributes:
         open: imports it.
@@ -83,7 +83,7 @@ class Registered:
 
     @property
     def is_installed(self) -> bool:
-        """Whether the package that it needs is there."""
+        """Whether the package that it needs is installed."""
         return not self.library or find_spec(self.library) is not None
 
 

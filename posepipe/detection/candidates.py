@@ -1,12 +1,12 @@
 """What every detector hands over: all boxes of all classes of a picture, before NMS.
 
 NMS, the top 100 and the choice of the persons come later and are the same for every detector
-(`posepipe.detection.stage`). So an ensemble of detectors, sizes and mirror images is: put their
+(`posepipe.detection.stage`). So an ensemble of detectors, sizes and mirror images means: put their
 candidates together, then NMS.
 
 **Class numbers are COCO's category ids**, 1 (person) to 90 (toothbrush), with COCO's gaps. That is
 torchvision's own numbering; detectron2 counts its 80 classes without gaps, which its adapter
-converts. A detector that knows nothing but people has the one class 1.
+converts. A detector that knows only people has the single class 1.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def pooled(parts: Sequence[Candidates]) -> Candidates:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a detector is made of, for the record in boxes.json.
+    """What a detector consists of, for the record in boxes.json.
 
     Attributes:
         model: the recipe's name.
@@ -137,7 +137,7 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class DetectorInput:
-    """A picture at the size at which a network looks at it.
+    """A picture at the size at which a network sees it.
 
     Attributes:
         pixels: (h, w, 3) uint8, in the channel order that the network wants.
@@ -148,7 +148,7 @@ class DetectorInput:
     size_wh: tuple[int, int]
 
     def in_given_pixels(self, boxes_xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Boxes (N, 4) in the network's pixels, in those of the picture as it was given."""
+        """Boxes (N, 4) in the network's pixels, converted to those of the picture as given."""
         height, width = self.pixels.shape[:2]
         ratio = np.array(self.size_wh, np.float32) / np.array([width, height], np.float32)
         return boxes_xyxy * np.tile(ratio, 2)
@@ -159,7 +159,7 @@ class Detector(Protocol[Ready]):
 
     @property
     def origin(self) -> Origin:
-        """What the detector is made of."""
+        """What the detector consists of."""
         ...
 
     def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> Ready:
@@ -167,8 +167,8 @@ class Detector(Protocol[Ready]):
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            scale: the picture is looked at `scale` times as large as the model's recipe says;
-                the boxes come back in the pixels of `image` all the same.
+            scale: the network sees the picture `scale` times as large as the model's recipe says;
+                the boxes still come back in the pixels of `image`.
         """
         ...
 

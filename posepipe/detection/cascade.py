@@ -21,7 +21,7 @@ from torchvision.ops import clip_boxes_to_image
 
 
 class BoxPredictor(nn.Module):
-    """The two last layers of a stage.
+    """The last two layers of a stage.
 
     Args:
         features: size of a RoI's vector.
@@ -89,13 +89,13 @@ class CascadeRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision has no typ
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """The boxes of every picture as torchvision gives them; training has its own way.
+        """The boxes of every picture as torchvision gives them; training goes another way.
 
         Args:
             features: the pyramid.
             proposals: (P, 4) RoIs of each picture in the network's pixels.
             image_shapes: height and width of each picture.
-            targets: none: torchvision's losses know of one stage alone.
+            targets: none: torchvision's losses know only one stage.
 
         Raises:
             ValueError: there are targets.

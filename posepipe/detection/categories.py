@@ -9,7 +9,7 @@ from posepipe.errors import RecipeError
 
 _GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 COCO_CATEGORY_IDS = tuple(i for i in range(1, 91) if i not in _GAPS)
-"""The ids of COCO's 80 categories in order: what detectron2's class 0…79 stand for."""
+"""The ids of COCO's 80 categories in order: what detectron2's classes 0…79 stand for."""
 
 
 def category_ids_of(given: Sequence[int], classes: int, name: str) -> tuple[int, ...]:

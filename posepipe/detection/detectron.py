@@ -43,7 +43,7 @@ HOW_TO_GET_IT = (
     "`pip install 'setuptools>=77,<81'` and `pip install --no-build-isolation <its folder>`"
 )
 
-# Anchors and colours, which older files still carry; all else must fit.
+# Anchors and colours, which older files still contain; all else must fit.
 _NOT_WEIGHTS = ("proposal_generator.anchor_generator.cell_anchors.", "pixel_mean", "pixel_std")
 
 
@@ -52,7 +52,7 @@ class DetectronDetector:
 
     Attributes:
         network: the R-CNN, in evaluation mode on its device; it takes detectron2's list of dicts.
-        origin: what it is made of.
+        origin: what it consists of.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class DetectronDetector:
         Args:
             network: detectron2's GeneralizedRCNN, with its weights.
             config: what it was built from.
-            origin: what it is made of.
+            origin: what it consists of.
             category_ids: the COCO category id of each class of the network.
             dtype: of convolutions and linear layers; box arithmetic stays in float32.
         """
@@ -167,7 +167,7 @@ def load(
 
 
 def build(recipe: Recipe) -> None:
-    """Nothing: detectron2 alone knows what its configurations stand for."""
+    """None: only detectron2 knows what its configurations stand for."""
 
 
 def detector(
@@ -226,11 +226,11 @@ def _read_config(config: str, folder: Path) -> Any:
     try:
         node.merge_from_file(str(file), allow_unsafe=False)
     except Exception as error:
-        # yacs and PyYAML raise what they like: KeyError, ValueError, AssertionError, YAMLError.
+        # yacs and PyYAML raise many kinds: KeyError, ValueError, AssertionError, YAMLError.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         if "python/" in reason:
             raise RecipeError(
-                f"{file} has Python in it, as those of RetinaNet have, which is not run"
+                f"{file} contains Python code, as those of RetinaNet do, which is not run"
                 f"{_natively(config)}"
             ) from None
         raise RecipeError(f"{file} is not a detectron2 configuration: {reason}") from None
@@ -244,7 +244,7 @@ def _read_config(config: str, folder: Path) -> Any:
 
 
 def _unused_heads(config: str, folder: Path) -> tuple[str, ...]:
-    """Beginnings of the keys of the heads that a configuration has and that are not run."""
+    """Key prefixes of the heads that a configuration has but that are not run."""
     model = _read_config(config, folder).MODEL
     heads = {"roi_heads.mask_head.": model.MASK_ON, "roi_heads.keypoint_head.": model.KEYPOINT_ON}
     return tuple(head for head, has_it in heads.items() if has_it)

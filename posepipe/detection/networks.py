@@ -53,7 +53,7 @@ class NetworkTable(Table, frozen=True):
         architecture: torchvision's own name for it, or one of our compact detectors,
             "fasterrcnn_mobilenet_v2_fpn" and "fasterrcnn_cspnext_fpn".
         classes: number of classes, background included; person is class 1. torchvision's COCO
-            weights have 91 (COCO's category ids), a detector of persons only has 2.
+            weights have 91 (COCO's category ids), a detector of people alone has 2.
         channels: channels of a compact detector's pyramid.
         proposals: boxes per picture that a compact detector's head looks at.
         cascade: a compact detector's: a further stage of box heads for each number, in the order
@@ -61,7 +61,7 @@ class NetworkTable(Table, frozen=True):
             `posepipe.detection.cascade`.
 
     Raises:
-        ValueError: a cascade of another network, or IoUs outside (0, 1) or falling.
+        ValueError: a cascade for another network, or IoUs that do not rise within (0, 1).
     """
 
     architecture: Architecture
@@ -105,8 +105,8 @@ def build_network(table: NetworkTable) -> GeneralizedRCNN:
 def fix_roi_scales(network: GeneralizedRCNN) -> None:
     """Tell RoIAlign the strides of the pyramid, in place.
 
-    torchvision's works them out from the first picture that it sees, and keeps them. Of a small
-    one, whose sides padding changes much, they come out wrong, and so would all boxes after it.
+    torchvision's works them out from the first picture that it sees, and keeps them. From a small
+    one, whose sides padding changes a lot, they come out wrong, and so would all later boxes.
     """
     backbone: Any = network.backbone
     pool: Any = network.roi_heads.box_roi_pool
@@ -170,7 +170,7 @@ def compact_detector(
 class CSPNeXtFPN(nn.Module):
     """RTMDet's trunk and pyramid at strides 8, 16 and 32, and one more level.
 
-    Their normalisations are folded into the convolutions, as in the weights that they begin with.
+    Their normalisations are folded into the convolutions, as in the weights that they start from.
 
     Attributes:
         out_channels: channels of every pyramid level.
@@ -232,7 +232,7 @@ class MobileNetV2FPN(nn.Module):
         Raises:
             WeightsError: the file is of another network.
         """
-        read_state(file)  # raises where it cannot be read, in our words
+        read_state(file)  # raises in our own words if it cannot be read
         self.stages.load_state_dict(_mobilenet_stages(file).state_dict())
 
 

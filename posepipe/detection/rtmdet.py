@@ -1,4 +1,4 @@
-"""RTMDet: a detector of a single stage, which says at every cell of a pyramid what is there.
+"""RTMDet: a single-stage detector, which says at every cell of a pyramid what is there.
 
 Lyu et al., "RTMDet: An Empirical Study of Designing Real-Time Object Detectors" (2022), written
 here in plain PyTorch on `posepipe.networks.cspnext`: at strides 8, 16 and 32 each cell gives a
@@ -111,7 +111,7 @@ class RTMDet(nn.Module):
 
 
 class RTMDetHead(nn.Module):
-    """Two convolutions for the scores and two for the boxes, of each level its own.
+    """Two convolutions for the scores and two for the boxes, separate for each level.
 
     The paper's head shares its convolutions among levels and not their normalisations; with the
     normalisations folded into them, they are different ones.
@@ -180,7 +180,7 @@ class RTMDetDetector:
 
     Attributes:
         network: in evaluation mode on its device.
-        origin: what it is made of.
+        origin: what it consists of.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class RTMDetDetector:
 
         Args:
             network: with its weights.
-            origin: what it is made of.
+            origin: what it consists of.
             preprocessing: the published models' if None.
             min_score: boxes that do not score higher are not handed over.
             device: where it runs; the CPU if None.

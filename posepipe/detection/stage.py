@@ -27,7 +27,7 @@ from posepipe.networks.devices import resolve_device, resolve_precision
 from posepipe.zoo.bounds import Boxes, Factor, Share
 from posepipe.zoo.recipe import Recipe, Table, load_recipe
 
-# What of a detector's recipe has a say in its boxes.
+# The parts of a detector's recipe that affect its boxes.
 _TABLES = (
     "skeleton",
     "detector",
@@ -64,10 +64,10 @@ class SuppressionTable(Table, frozen=True):
 
 
 class PeopleTable(Table, frozen=True):
-    """The table ``[people]`` of a detector's recipe: what of its boxes counts as a person.
+    """The table ``[people]`` of a detector's recipe: which of its boxes count as people.
 
     Attributes:
-        min_score: boxes of persons that score less, after NMS, are left out unless asked for.
+        min_score: boxes of people that score less, after NMS, are left out unless asked for.
     """
 
     min_score: Share = 0.1
@@ -89,12 +89,12 @@ class DetectionSettings:
     """What the stage does with its detectors and their boxes.
 
     Attributes:
-        suppression: NMS and how many boxes of all classes stay.
+        suppression: NMS and how many boxes of all classes are kept.
         scales: the sizes at which each picture is looked at; 1 is the recipe's.
         flip: look at its mirror image, too.
         min_score: people with a lower score are left out, after everything else; in [0, 1].
         batch_size: pictures that go through a network together.
-        category: what the class of people is called, where it is something else.
+        category: the name of the class that is found, where it is not people.
 
     Raises:
         OptionError: a value outside its range.
@@ -149,7 +149,7 @@ class DetectionStage:
     Attributes:
         settings: how boxes are chosen.
         detectors: the networks.
-        origins: what each detector is made of, for the record.
+        origins: what each detector consists of, for the record.
     """
 
     def __init__(
@@ -192,14 +192,14 @@ class DetectionStage:
         return 1
 
     def __call__(self, batch: Sequence[ReadyImage]) -> list[Detections]:
-        """The people of each picture, best first; somewhere nobody."""
+        """The people of each picture, best first; there may be none."""
         return [
             choose_people(found, ready.image_id, ready.size_wh, self.settings)
             for found, ready in zip(self.candidates(batch), batch, strict=True)
         ]
 
     def candidates(self, batch: Sequence[ReadyImage]) -> list[Candidates]:
-        """All that every view of each picture gives, before NMS: what `choose_people` takes."""
+        """All that the views of each picture give, before NMS: what `choose_people` takes."""
         seen: list[list[Candidates]] = [[] for _ in batch]
         for number, view in enumerate(self._views):
             with self._lock:
@@ -246,7 +246,7 @@ def recipe_suppression(recipe: Recipe) -> Suppression:
 
 
 def recipe_min_score(recipe: Recipe) -> float:
-    """From which score on a box counts as a person, by a detector's recipe.
+    """The score from which on a box counts as a person, by a detector's recipe.
 
     Raises:
         RecipeError: a field of ``[people]`` is wrong.
@@ -266,7 +266,7 @@ def recipe_scales(recipe: Recipe) -> tuple[float, ...]:
 def detector_recipe(
     model: str | Path, *, config: str | Path | None = None, changes: Sequence[str] = ()
 ) -> Recipe:
-    """The recipe of a detector: one of the zoo, a folder's, or one made of a detectron2 config.
+    """The recipe of a detector: one of the zoo, a folder's, or one made from a detectron2 config.
 
     Args:
         model: name or folder of a model; or "detectron2", which needs `config`.
@@ -275,7 +275,7 @@ def detector_recipe(
 
     Raises:
         RecipeError: no such model, or one for another stage.
-        OptionError: `config` with another model than "detectron2", or the other way round.
+        OptionError: `config` with a model other than "detectron2", or the other way round.
     """
     if str(model) == DETECTRON2:
         if config is None:
@@ -314,7 +314,7 @@ def load_detector(
     Args:
         model: what `detector_recipe` takes, or a recipe.
         config: for "detectron2" only.
-        weights: another weights file than the one beside the recipe.
+        weights: a weights file in place of the one beside the recipe.
         changes: fields of the recipe to override, see `Recipe.with_changes`.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16", of convolutions and linear layers.

@@ -7,7 +7,7 @@ CPU, no difference for a ResNet-50).
 
 One thing differs from torchvision's own preprocessing: pictures are resized as bytes (OpenCV, in
 the preparing threads, same size rule, same bilinear weights, not antialiased), not as floats in
-the network's call. So a pixel is rounded to a whole grey level: at most 1 of 255 apart.
+the network's call. So a pixel is rounded to a whole grey level: the two differ by at most 1 of 255.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Side = Annotated[int, Meta(ge=32, le=8192)]
 Rgb = tuple[Number, Number, Number]
 RgbDeviation = tuple[Deviation, Deviation, Deviation]
 
-# Beginnings of keys that weights of networks with other heads have.
+# Key prefixes that weights of networks with other heads have.
 UNUSED_HEADS = ("roi_heads.mask_", "roi_heads.keypoint_")
 _PADDED_TO = 32  # torchvision's default: the coarsest stride of its pyramids
 
@@ -74,7 +74,7 @@ class TorchvisionDetector:
     Attributes:
         network: the R-CNN, in evaluation mode on its device; it takes float (3, h, w) RGB tensors
             in [0, 1] at their final size.
-        origin: what it is made of.
+        origin: what it consists of.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class TorchvisionDetector:
 
         Args:
             network: with its weights; mask and keypoint heads are cut off.
-            origin: what it is made of.
+            origin: what it consists of.
             preprocessing: torchvision's own if None.
             min_score: boxes that do not score higher are not handed over.
             device: where it runs; the CPU if None.

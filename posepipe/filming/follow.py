@@ -1,4 +1,4 @@
-"""Poses in films: people keep their numbers, keypoints do not tremble, detectors may rest.
+"""Poses in films: people keep their numbers, keypoints do not jitter, detectors may rest.
 
 with Film("clip.mp4") as film:
     for frame in follow(pipeline, film):
@@ -35,7 +35,7 @@ class FramePoses:
     """A frame, and the people in it.
 
     Attributes:
-        image: the frame; its id is its number in the film from 1, its pixels are there.
+        image: the frame; its id is its number in the film from 1, its pixels are in memory.
         frame: the number in the film, from 0.
         seconds: since the film's beginning.
         poses: with `track_ids`, if people are followed.
@@ -62,10 +62,10 @@ def follow(
 
     Args:
         pipeline: finds the people and their poses.
-        film: open; of a live source each frame's poses are there before the next frame is taken.
+        film: open; from a live source, each frame's poses are ready before the next frame is taken.
         tracking: how people get numbers; None for no numbers.
         smoothing: how keypoints are smoothed, which needs numbers; None for not at all.
-        detect_every: the detector looks at each so-manieth frame; in between, the people of the
+        detect_every: the detector looks at every n-th frame; in between, the people of the
             frame before are looked for where they would have moved to. Needs numbers.
         workers: threads that prepare frames ahead.
         known: what was `noted` of frames before, by their images' ids: these are not looked at
@@ -164,7 +164,7 @@ def _between_detections(
 
 
 def _of_tracks(pipeline: Pipeline, image: ImageFile, tracks: tuple[Track, ...]) -> Poses:
-    """The poses of people who are looked for in predicted boxes, which then follow their poses."""
+    """The poses of people who are looked for in predicted boxes, which then follow the poses."""
     boxes = np.array([track.motion.box_xyxy for track in tracks])
     scores = np.array([track.score for track in tracks])
     found = Detections(image.id, boxes.astype(np.float32), scores.astype(np.float32))
@@ -183,7 +183,7 @@ def _moved(
     before: npt.NDArray[np.float64],
     after: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """A box that does what its person's keypoints (K, 3) do: it moves and grows with them."""
+    """A box that moves as its person's keypoints (K, 3) do: it moves and grows with them."""
     sure = (before[:, 2] >= _SURE) & (after[:, 2] >= _SURE)
     if np.count_nonzero(sure) < 3:
         return box_xyxy

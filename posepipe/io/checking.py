@@ -1,4 +1,4 @@
-"""Boxes as files have them, checked one by one: the sound ones become Detections."""
+"""Boxes as files have them, checked one by one: the valid ones become Detections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from posepipe.io.result_list import ResultEntry
 
 @dataclass(frozen=True, eq=False)
 class CheckedBoxes:
-    """What is left of a file's boxes, and what is not.
+    """What was kept of a file's boxes, and what was not.
 
     Attributes:
         detections: one per picture, in the order asked for.
@@ -34,11 +34,11 @@ def check_boxes(
     *,
     is_person: Callable[[ResultEntry], bool] = lambda _: True,
 ) -> CheckedBoxes:
-    """The sound boxes of people, by picture.
+    """The valid boxes of people, by picture.
 
     Left out, with a line each, is a box with NaN, without area or wholly outside its picture, a
     score outside [0, 1], and an image id that is not in `file_names`. A box that reaches outside
-    its picture in part is sound.
+    its picture in part is valid.
 
     Args:
         entries: the file's boxes, in any order; those of one picture keep theirs.
@@ -82,7 +82,7 @@ def check_boxes(
 def _corners(entries: Sequence[ResultEntry]) -> list[tuple[float, ...]]:
     bboxes = np.array([entry.bbox for entry in entries], np.float64).reshape(-1, 4)
     with np.errstate(over="ignore", invalid="ignore"):
-        # In float32, as Detections has them: a very thin box has no area there.
+        # In float32, as Detections has them: a very thin box has no area then.
         corners = xywh_to_xyxy(bboxes).astype(np.float32)
     return [tuple(row) for row in corners.tolist()]
 

@@ -47,13 +47,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a person's label comes from, as far as the file says more than COCO's own do.
+    """Where a person's label comes from, as far as the file says more than COCO's own files do.
 
     Attributes:
         pseudo_keypoints: indices of keypoints that another network placed, not a person.
         box_source: who made the box; "" for a person.
         box_score: the score of a box that a detector made, None for others.
-        area_is_estimate: no outline was at hand: the area says little about medium or large.
+        area_is_estimate: no outline was at hand: it says little about medium or large.
     """
 
     pseudo_keypoints: tuple[int, ...] = ()
@@ -71,7 +71,7 @@ class Annotations:
         images: its pictures, in the file's order, those without people included.
         labels_by_image: by image id, for every picture, the labelled people; people in the
             file's order, crowd regions and people without keypoints included.
-        provenance: by annotation id, for those labels only that have anything to say.
+        provenance: by annotation id, only for labels that say anything about it.
         people: all of them as columns, picture by picture.
         person_categories: the file's categories of people; () where it lists none.
         other_category_ids: of everything else that it lists.
@@ -204,7 +204,7 @@ class CocoFile:
         )
 
     def instances(self) -> Instances:
-        """The pictures and the boxes of all categories; boxes that are none are left out."""
+        """The pictures and the boxes of all categories; invalid boxes are left out."""
         images = {image.id: image for image in self.entries.images}
         entries, boxes, findings = with_boxes(self.entries.annotations, str(self.path))
         places: dict[int, list[int]] = {image_id: [] for image_id in images}
@@ -225,7 +225,7 @@ def read_coco(path: str | Path) -> CocoFile:
     """An annotation file; see `CocoFile`.
 
     Raises:
-        DocumentError: it cannot be read, is no JSON, or has no list of pictures.
+        DocumentError: it cannot be read, is not JSON, or has no list of pictures.
     """
     path = Path(path)
     data = read_bytes(path)

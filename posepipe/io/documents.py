@@ -46,12 +46,12 @@ def write_boxes(path: str | Path, document: BoxesDocument) -> None:
 
     Raises:
         DocumentError: the file cannot be written; an earlier one is untouched.
-        ValueError: the size of a picture is not known.
+        ValueError: the size of a picture is unknown.
     """
     path = Path(path)
     unknown = [image.file_name for image in document.images if image.id not in document.sizes_wh]
     if unknown:
-        raise ValueError(f"boxes.json needs the size of every picture; not known: {unknown[0]}")
+        raise ValueError(f"boxes.json needs the size of every picture; unknown: {unknown[0]}")
     write_whole(path, _boxes_json(document, path))
 
 

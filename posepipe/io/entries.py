@@ -29,7 +29,7 @@ class Entries:
         annotations: in the file's order, each of one of the images; their ids differ.
         categories: in the file's order.
         text_ids: the numbers that stand for picture ids that are text.
-        findings: what was met in reading.
+        findings: what was noticed in reading.
     """
 
     images: tuple[ImageEntry, ...]
@@ -43,7 +43,7 @@ def read_entries(data: bytes, path: Path) -> Entries:
     """The entries of an annotation file's bytes.
 
     Raises:
-        DocumentError: no JSON, or none that has a list of pictures.
+        DocumentError: not JSON, or without a list of pictures.
     """
     file = as_kind(data, AnnotationFile)
     text_ids: Mapping[str, int] = {}
@@ -128,12 +128,12 @@ def _distinct_annotations(
             kept.append(msgspec.structs.replace(entry, id=fresh()))
     count = len(annotations)
     return kept, [
-        *noted(where, "annotations that are there twice", again, count, "taken once"),
+        *noted(where, "annotations that are listed twice", again, count, "taken once"),
         *noted(
             where,
-            "annotation ids that are there twice",
+            "annotation ids that are used twice",
             renumbered,
             count,
-            "different things, so all of them are taken",
+            "they are different things, so all of them are used",
         ),
     ]

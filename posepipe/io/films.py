@@ -95,7 +95,7 @@ def is_film(source: str | Path) -> bool:
 
 
 def is_live_source(source: str | Path) -> bool:
-    """Whether a source goes on in its own time: a camera or a stream, not a file.
+    """Whether a source runs in its own time: a camera or a stream, not a file.
 
     >>> is_live_source("0"), is_live_source("rtsp://camera/1"), is_live_source("clip.mp4")
     (True, True, False)
@@ -128,7 +128,7 @@ class Film:
         size_wh: of the frames, the right way up.
         fps: frames a second, as far as the film says; 25 where it does not.
         count: how many frames it has, as far as it says; None where it does not, and live.
-        problems: what went wrong while it was read, one line each; frames after it go on.
+        problems: what went wrong while it was read, one line each; later frames still come.
         dropped: of a live source, frames that came while an earlier one was being worked on.
     """
 
@@ -327,7 +327,7 @@ def _opened(source: str) -> tuple[av.container.InputContainer, av.video.stream.V
     stream.thread_type = "AUTO"
     if not stream.codec_context or not stream.width:
         container.close()
-        raise ImageError(f"{source}: its pictures are of a kind that FFmpeg does not decode")
+        raise ImageError(f"{source}: FFmpeg cannot decode its kind of pictures")
     return container, stream
 
 

@@ -23,7 +23,7 @@ def find_images(inputs: Sequence[str | Path], *, recursive: bool = False) -> Ima
 
     A folder gives the files in it that have a known suffix, hidden ones left out. A file that is
     named explicitly, by a pattern or by a list is taken whatever its suffix. A text file (.txt)
-    lists one path a line, relative to itself; blank lines and lines that begin with # do not
+    lists one path per line, relative to itself; blank lines and lines that begin with # do not
     count. A picture that several inputs lead to comes once.
 
     Ids are the COCO ids where every name carries one (000000001490.jpg, or
@@ -31,7 +31,7 @@ def find_images(inputs: Sequence[str | Path], *, recursive: bool = False) -> Ima
 
     An input that leads nowhere (a missing file, an empty folder, a pattern without a match) becomes
     an item at the end whose `read` raises, so that the others are still processed and it is listed
-    with what was left out. So does a file whose name is no text, a link that leads nowhere, and a
+    with what was left out. So does a file whose name is not text, a link that leads nowhere, and a
     folder that may not be searched. Other kinds of files in a folder are passed over; a finding
     counts them.
 
@@ -53,7 +53,7 @@ def find_images(inputs: Sequence[str | Path], *, recursive: bool = False) -> Ima
         raise ImageError(_no_such(finds[0]) + more)
     root = _common_folder({find.base for find in found})
     images: dict[Path, ImageFile] = {}
-    resolved_folder = cache(_resolved)  # the costly part, needed once a folder
+    resolved_folder = cache(_resolved)  # the costly part, needed once per folder
     for find in finds:
         path = find.path
         true_path = _resolved(path) if _is_link(path) else resolved_folder(path.parent) / path.name
@@ -150,7 +150,7 @@ def _about(passed_over: Counter[str], root: Path) -> tuple[Finding, ...]:
     if not passed_over:
         return ()
     kinds = _by_suffix(passed_over)
-    what = "files that are no pictures"
+    what = "files that are not pictures"
     return (Finding(False, str(root), what, passed_over.total(), None, (kinds,), "passed over"),)
 
 
@@ -165,7 +165,7 @@ def _by_suffix(counts: Counter[str]) -> str:
 
 
 def _printable(find: _Find) -> _Find:
-    """The find, or a dead end where its name is no text: no document could have it."""
+    """The find, or a dead end where its name is not text: no document could hold it."""
     text = str(find.path)
     try:
         text.encode()

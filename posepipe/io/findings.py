@@ -1,6 +1,6 @@
 """Findings: what is odd about files that people label, export and hand on, one line each.
 
-A reader goes on wherever the meaning is plain, and hands over what it met; a command prints each
+A reader goes on wherever the meaning is plain, and hands over what it found; a command prints each
 finding once. Where most of something is lost, the finding is fatal and the command fails.
 """
 
@@ -19,7 +19,7 @@ class Finding:
     """Something about data that is wrong, or may be.
 
     Attributes:
-        fatal: whether going on would fail or be in vain; else a warning.
+        fatal: whether going on would fail or be pointless; else a warning.
         where: the file, folder or pair of files that it is about.
         what: what there is too much, or too little of.
         count: how many there are.
@@ -56,7 +56,7 @@ class Finding:
 
 
 def mostly_lost(lost: int, of: int) -> bool:
-    """Whether so much is lost that going on would be in vain: more than half.
+    """Whether so much is lost that going on would be pointless: more than half.
 
     >>> mostly_lost(1, 2), mostly_lost(2, 3), mostly_lost(0, 0)
     (False, True, False)

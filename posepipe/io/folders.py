@@ -15,11 +15,11 @@ def check_new_folder(folder: Path) -> None:
     """Check that a folder could be made here; an empty one in its place is fine.
 
     Raises:
-        DocumentError: there is something already, or nothing that it could be in.
+        DocumentError: there is something already, or no folder to hold it.
     """
     if folder.is_dir():
         if any(folder.iterdir()):
-            raise DocumentError(f"{folder} is there already and not empty: name another folder")
+            raise DocumentError(f"{folder} already exists and is not empty: name another folder")
     elif folder.exists() or folder.is_symlink():
         raise DocumentError(f"{folder} exists and is not a folder: name another one")
     elif not folder.parent.is_dir():

@@ -1,4 +1,4 @@
-"""Which picture and which thing an entry of results means, beside an annotation file.
+"""Which picture and which thing an entry of results means, given an annotation file.
 
 Ids are a matter of convention: pictures without COCO's names are numbered as they are found, and
 every program numbers categories its own way. File names and categories say more.
@@ -39,7 +39,7 @@ def identify(results: ResultFile, annotations: Annotations) -> Identified:
     """Find the pictures of results among those of an annotation file.
 
     An id counts where the names, as far as both have some, agree; otherwise the name does: the
-    whole of it, else its last parts where they mean one picture alone.
+    whole of it, else its last parts where they fit a single picture.
     """
     by_name = _Names(annotations.images)
     listed: dict[int | None, str] = {image.id: image.file_name for image in annotations.images}

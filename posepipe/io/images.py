@@ -80,7 +80,7 @@ class ImageFile:
         shows them; 16-bit grey keeps its upper 8 bits; of several frames the first is read.
 
         Raises:
-            ImageError: missing, a folder, empty, no picture, truncated, too large or forbidden.
+            ImageError: missing, a folder, empty, not a picture, truncated, too large or forbidden.
         """
         if self.pixels is not None:
             return self.pixels
@@ -167,7 +167,7 @@ class ImageSet:
         return iter(self.images)
 
     def limited(self, max_pixels: int) -> ImageSet:
-        """The same pictures, of which larger ones than so many pixels are refused."""
+        """The same pictures; those with more pixels than this are refused."""
         images = tuple(replace(image, max_pixels=max_pixels) for image in self.images)
         return replace(self, images=images)
 
@@ -218,12 +218,12 @@ def _opened(image: ImageFile) -> Image.Image:
 
 
 def _check_pixels(picture: Image.Image, image: ImageFile) -> int:
-    """How many pixels a picture has, where it may have so many."""
+    """How many pixels a picture has, if that many are allowed."""
     pixels = picture.width * picture.height
     if pixels > image.max_pixels:
         raise ImageError(
             f"{image.path} has {pixels:,} pixels, more than {image.max_pixels:,}: make it smaller, "
-            "or allow as many with --max-pixels"
+            "or allow that many with --max-pixels"
         )
     return pixels
 

@@ -44,7 +44,7 @@ def find_pictures(
 
     Paths, alone or in a list, are looked up (`posepipe.io.find_images.find_images`): folders and
     patterns may be among them, and the order is that of their names. Everything else keeps its
-    order and gets the ids 1…n; something that is no picture is an item whose `read` raises.
+    order and gets the ids 1…n; something that is not a picture is an item whose `read` raises.
 
     Args:
         pictures: see `Pictures`.
@@ -72,7 +72,7 @@ def find_pictures(
 
 
 def is_live(pictures: Pictures) -> bool:
-    """Whether pictures come one by one from something whose length nobody knows.
+    """Whether pictures come one by one from something of unknown length.
 
     >>> is_live(["a.jpg", "b.jpg"]), is_live(frame for frame in ())
     (False, True)
@@ -113,9 +113,9 @@ def _rgb_of(array: object, colour: Colour, name: Path) -> npt.NDArray[np.uint8]:
 
 
 def _no_pixels(thing: object) -> str:
-    """What to say of something that is no array of bytes."""
+    """What to say of something that is not an array of bytes."""
     if thing is None:
-        return "None, no picture: the camera or film gave nothing"
+        return "None, not a picture: the camera or film gave nothing"
     if not isinstance(thing, np.ndarray):
         kind = type(thing).__name__
         return f"a {kind}: give a path, a numpy array of uint8 or a Pillow picture"

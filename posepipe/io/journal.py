@@ -148,7 +148,7 @@ class Journal(Generic[T]):
             file = path.open("xb", buffering=0)
         except FileExistsError:
             raise DocumentError(
-                f"{path} is there from an interrupted run: go on from it with --resume, or delete "
+                f"{path} is left from an interrupted run: go on from it with --resume, or delete "
                 "it to start over"
             ) from None
         except OSError as error:
@@ -275,7 +275,7 @@ def _compare(header: _Header, fingerprint: Mapping[str, Any], path: Path) -> Non
     if header.posepipe_journal != FORMAT_VERSION:
         raise DocumentError(
             f"{path} has format {header.posepipe_journal}, this is {FORMAT_VERSION}: finish it "
-            "with the posepipe that began it, or delete it"
+            "with the version of posepipe that began it, or delete it"
         )
     now = _flat(msgspec.json.decode(msgspec.json.encode(fingerprint)))
     then = _flat(header.fingerprint)

@@ -1,4 +1,4 @@
-"""JSON files: read with a clear word about what is wrong, written whole or not at all."""
+"""JSON files: read with clear messages about what is wrong, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def decode(data: bytes, kind: type[T], *, path: Path, what: str, nan: bool = Fal
 
     Args:
         data: the bytes.
-        kind: a msgspec-decodable type; fields of the file that it does not have are passed over.
+        kind: a msgspec-decodable type; fields of the file that it does not have are ignored.
         path: the file's name, for messages.
         what: what the file should be, for messages: "a COCO annotation file".
         nan: whether NaN and Infinity are let through; they are not JSON, though Python writes them.
@@ -62,14 +62,14 @@ def decode(data: bytes, kind: type[T], *, path: Path, what: str, nan: bool = Fal
     except msgspec.ValidationError as error:
         reason = re.sub(r"`\$\.?", "`", str(error))
         raise DocumentError(f"{path} is not {what}: {reason}") from None
-    except ValueError as error:  # json.loads: something beside NaN is wrong as well
+    except ValueError as error:  # json.loads: something besides NaN is wrong as well
         raise DocumentError(f"{path} is not JSON: {error}") from None
     except RecursionError:
         raise DocumentError(f"{path} is not {what}: it is nested too deeply") from None
 
 
 def as_kind(data: bytes, kind: type[T]) -> T | None:
-    """A file's bytes as a `kind`; None if they are no JSON, or of another shape."""
+    """A file's bytes as a `kind`; None if they are not JSON, or of another shape."""
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, ValueError, RecursionError):  # ValueError: not UTF-8
@@ -127,7 +127,7 @@ def write_whole(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed processes left of a file, or of all files of a folder, as they wrote it.
+    """Remove what killed processes left while writing a file, or any file of a folder.
 
     For whoever holds the lock of that file or folder: nobody else is writing there.
     """
@@ -139,7 +139,7 @@ def remove_leftovers(path: Path) -> None:
 
 
 def check_output(path: Path) -> None:
-    """Check that a file can take this name: asked before the work whose result it is to be.
+    """Check that a file can be written under this name, before the work whose result it will hold.
 
     Raises:
         DocumentError: it is a folder, a device, a pipe or a loop of links, its folder is not

@@ -1,4 +1,4 @@
-"""The entries of annotation files that are not as COCO's own: what each value means."""
+"""The entries of annotation files that differ from COCO's own: what each value means."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 def read_leniently(
     document: object, path: Path
 ) -> tuple[AnnotationFile, Mapping[str, int], list[Finding]]:
-    """The entries of a JSON document, the numbers of picture ids that are text, what was met.
+    """The entries of a JSON document, the numbers of picture ids that are text, what was noticed.
 
     Args:
         document: as Python's own types.
@@ -95,7 +95,7 @@ def _list_of(document: Mapping[str, Any], key: str, path: Path) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise DocumentError(f"{path} is not {WHAT}: `{key}` is {shown(value)}, no list")
+        raise DocumentError(f"{path} is not {WHAT}: `{key}` is {shown(value)}, not a list")
     return value
 
 
@@ -106,7 +106,7 @@ def _dicts(entries: Iterable[Any]) -> Iterable[dict[str, Any]]:
 def entries_of(
     values: Sequence[Any], name: str, read: Callable[[dict[str, Any]], T]
 ) -> tuple[list[T], list[str]]:
-    """What can be read, and why the others cannot."""
+    """What can be read, and why the rest cannot."""
     found, bad = [], []
     for place, value in enumerate(values):
         try:
@@ -121,7 +121,7 @@ def entries_of(
 def images_of(
     values: Sequence[Any], where: str
 ) -> tuple[list[ImageEntry], dict[int | str, int], list[Finding]]:
-    """The pictures of a list as JSON has it, the numbers of their ids, and what was met.
+    """The pictures of a list as JSON has it, the numbers of their ids, and what was noticed.
 
     Args:
         values: the list.
@@ -236,7 +236,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _as_raw(keypoints: object) -> msgspec.Raw:
-    """Keypoints as JSON text once more; what is no list of numbers stays what it is."""
+    """Keypoints as JSON text once more; what is not a list of numbers stays as it is."""
     flat = numbers(keypoints)
     # json: msgspec writes no half of a character, as names of files may have
     return msgspec.Raw(

@@ -1,4 +1,4 @@
-"""One process at a time: locks that the system lets go of when a process ends, however it ends."""
+"""One process at a time: locks that the system releases when a process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from posepipe.errors import PosepipeError
 
 
 class Lock:
-    """A lock that is held; `release` lets go of it, and so does the end of the process.
+    """A lock that is held; `release` gives it up, and so does the end of the process.
 
     Args:
-        path: the lock's own file, in a folder that is there; made, and removed by `release`.
+        path: the lock's own file, in an existing folder; made here, and removed by `release`.
         refusal: raised if another process holds it.
 
     Raises:
@@ -37,7 +37,7 @@ class Lock:
             self._lock.release()  # whoever held it has just removed the file: nobody sees this one
 
     def release(self) -> None:
-        """Let go of it; again is nothing."""
+        """Give it up; a second call does nothing."""
         if self._lock.is_locked:
             with suppress(OSError):  # Windows removes no file that is open
                 self._path.unlink(missing_ok=True)

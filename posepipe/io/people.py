@@ -1,4 +1,4 @@
-"""The labelled people of an annotation file: cleaned, as columns, with what was met on the way."""
+"""The labelled people of an annotation file: cleaned, as columns, with what was odd about them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def clean_people(
 ) -> tuple[People, list[Finding]]:
     """People as the labels mean them, and what is odd about the labels.
 
-    Boxes that are none are left out with their people. Keypoints of another number than the
+    Invalid boxes are left out with their people. Keypoints of another number than the
     skeleton's, and labelled ones without a place, count as not labelled.
 
     Args:
@@ -109,7 +109,7 @@ def clean_people(
 def with_boxes(
     entries: Sequence[AnnotationEntry], where: str
 ) -> tuple[list[AnnotationEntry], npt.NDArray[np.float64], list[Finding]]:
-    """The entries whose boxes are some, their (N, 4) boxes as the file has them, and the rest told.
+    """The entries with valid boxes, their (N, 4) boxes as the file has them, and the findings.
 
     Args:
         entries: of any category.
@@ -139,7 +139,7 @@ def _keypoints(
     for entry in entries:
         values = _numbers(entry.keypoints)
         if values is None:
-            other.append(f"annotation {entry.id} has something else than numbers")
+            other.append(f"annotation {entry.id} has something other than numbers")
         elif len(values) not in (0, length):
             other.append(f"annotation {entry.id} has {len(values)} numbers")
         usable.append(values is not None and len(values) in (0, length))
@@ -196,7 +196,7 @@ def _keypoints(
 
 
 def _numbers(raw: msgspec.Raw) -> Sequence[float] | None:
-    """A person's keypoints, () if there are none, None if they are no numbers."""
+    """A person's keypoints, () if there are none, None if they are not numbers."""
     try:
         values = msgspec.json.decode(raw, type=list[float] | None)
     except msgspec.DecodeError:  # null for NaN, true for 1, triples in triples
@@ -214,13 +214,13 @@ def _areas(
     keypoints: npt.NDArray[np.float64],
     where: str,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], list[Finding]]:
-    """(N,) areas, which of them are estimates, and the people whose area cannot be meant."""
+    """(N,) areas, which of them are estimates, and the people whose area cannot be right."""
     given = np.array(
         [np.nan if entry.area is None else entry.area for entry in entries], np.float64
     )
     of_boxes = boxes[:, 2] * boxes[:, 3]
     absent = np.isnan(given)
-    # An area of nothing would make OKS 0 for the best of poses.
+    # An area of 0 would make OKS 0 for even the best pose.
     nothing = ~absent & ((given <= 0) | (given > LARGEST_COORDINATE**2)) & (of_boxes > 0)
     areas = np.where(absent | nothing, of_boxes, given)
     estimated = absent | nothing | np.array([e.area_is_estimate for e in entries], np.bool_)
@@ -230,16 +230,16 @@ def _areas(
         estimated,
         noted(
             where,
-            "people with labelled keypoints whose area is 0 or not there",
+            "people with labelled keypoints whose area is 0 or missing",
             _ids(entries, matters),
             len(entries),
-            "their boxes' areas stand in for it",
+            "the areas of their boxes are used instead",
         ),
     )
 
 
 def _contradictions(people: People, skeleton: Skeleton, where: str) -> list[Finding]:
-    """Labels that say two things of one person, or one thing of two."""
+    """Labels that contradict themselves about a person, or name one person twice."""
     unheard_of = [
         f"annotation {entry.id}"
         for entry in people.entries
@@ -257,7 +257,7 @@ def _contradictions(people: People, skeleton: Skeleton, where: str) -> list[Find
     ]
     return [
         *noted(where, "people who are labelled twice", twice, len(people)),
-        *noted(where, "people with pseudo keypoints unheard of", unheard_of, len(people)),
+        *noted(where, "people with unknown pseudo keypoints", unheard_of, len(people)),
     ]
 
 
@@ -278,8 +278,8 @@ def _misplaced(people: People, images: Mapping[int, ImageEntry], where: str) -> 
     astray = known & (labelled & (outside > FAR_OUTSIDE * size.max(axis=1)[:, None])).any(axis=1)
     kinds = (
         ("boxes outside their pictures", gone),
-        ("boxes that reach out of their pictures by more than a tenth of their size", far),
-        ("people with keypoints farther outside than a tenth of the picture", astray),
+        ("boxes that reach outside their pictures by more than a tenth of their size", far),
+        ("people with keypoints outside the picture by more than a tenth of its size", astray),
     )
     return [
         finding

@@ -61,7 +61,7 @@ def image_files(annotations: Pictured, folder: str | Path) -> ImageSet:
 
 
 def paths_of(names: Sequence[str], root: Path) -> list[tuple[Path, str]]:
-    """For every name the file that it means, and why there is none ("" where there may be one)."""
+    """For every name, the file that it means, and why there is none ("" where there may be one)."""
     plain = [_slashed(name) for name in names]
     last_parts = Counter(tail for name in plain if _is_odd(name) for tail in _tails(name))
     return [
@@ -92,7 +92,10 @@ def _path_of(name: str, slashed: str, root: Path, shared: Mapping[str, int]) -> 
             return candidate, ""
     if _URL.match(name):
         last = PurePosixPath(slashed).name
-        return root / last, f"{name} is a URL, which is not fetched; there is no {last} in {root}"
+        return (
+            root / last,
+            f"{name} is a URL, which is not fetched, and there is no {last} in {root}",
+        )
     return root / slashed, ""
 
 

@@ -40,7 +40,7 @@ def read_boxes(
 ) -> BoxesDocument:
     """The people of a boxes.json, or of a plain COCO detection list; the content tells which.
 
-    Boxes that are not sound are left out and listed in `problems` (see `check_boxes`).
+    Boxes that are not valid are left out and listed in `problems` (see `check_boxes`).
 
     Args:
         source: the JSON file, or what was read of it.
@@ -140,14 +140,14 @@ def read_keypoints(
 ) -> KeypointsDocument:
     """The poses of a kps.json, or of another program's COCO keypoint results.
 
-    Where another program's results have no file names, they are taken to be COCO's; no boxes: the
-    extent of the keypoints; no box scores: the poses' own.
+    Another program's results may lack file names: then they are taken to be COCO's; boxes: the
+    extent of the keypoints is used; box scores: the poses' own are.
     Where all poses have the same category, it is a person's, whatever its id.
 
     Args:
         source: the JSON file, or what was read of it.
-        images: the folder of the pictures, where the file does not say it or they have moved.
-        skeleton: what the keypoints are, where the file does not say it.
+        images: the folder of the pictures, where the file does not name it or they have moved.
+        skeleton: what the keypoints are, where the file does not say so.
 
     Raises:
         DocumentError: not such a list, keypoints of another number than the skeleton's, poses of

@@ -53,7 +53,7 @@ class MadeBy(msgspec.Struct, frozen=True, kw_only=True):
         version: posepipe's.
         command: "detect" or "run".
         models: in the order in which they were named.
-        settings: every setting that has a say in the result, as JSON values.
+        settings: every setting that affects the result, as JSON values.
         versions: of Python and the libraries.
     """
 
@@ -72,16 +72,16 @@ class BoxesDocument:
     Attributes:
         images: the pictures, those with nobody in them included.
         detections: one per picture, in the same order.
-        sizes_wh: by image id, width and height in pixels; sizes that are not known are not there.
+        sizes_wh: by image id, width and height in pixels; unknown sizes are absent.
         skipped: pictures that could not be read when the document was made.
         made_by: None for documents that posepipe did not make.
-        problems: what was left out on reading, a line each.
-        other_categories: how many boxes of other categories than person were left out on reading.
+        problems: what was left out on reading, one line each.
+        other_categories: how many boxes of categories other than person were left out on reading.
         findings: what was odd about the file that it was read from.
         category: what was looked for.
 
     Raises:
-        ValueError: detections that are not those of the pictures.
+        ValueError: detections that do not belong to the pictures.
     """
 
     images: ImageSet
@@ -105,11 +105,11 @@ class KeypointsDocument:
     Attributes:
         images: the pictures; as read back, those with somebody in them.
         poses: one per picture, in the same order.
-        other_categories: how many poses of other categories than person were left out on reading.
+        other_categories: how many poses of categories other than person were left out on reading.
         findings: what was odd about the file that it was read from.
 
     Raises:
-        ValueError: poses that are not those of the pictures.
+        ValueError: poses that do not belong to the pictures.
     """
 
     images: ImageSet

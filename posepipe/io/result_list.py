@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Skipped(msgspec.Struct, frozen=True):
-    """A picture that could not be worked on.
+    """A picture that could not be processed.
 
     Attributes:
         file_name: as in `ImageFile`.
@@ -88,8 +88,8 @@ class ResultFile:
         image_root: the folder that a document's file names are relative to.
         skipped: the pictures that a document says were left out.
         info: what a document says of its origin.
-        findings: what was met in reading.
-        category: what a document's boxes are of, where it names one thing alone; else "".
+        findings: what was noticed in reading.
+        category: what a document's boxes are of, where it names a single thing; else "".
     """
 
     path: Path
@@ -130,7 +130,7 @@ def read_results(path: str | Path) -> ResultFile:
     """A file of boxes or poses.
 
     Raises:
-        DocumentError: it cannot be read, is no JSON or no list, most of its entries cannot be read,
+        DocumentError: it cannot be read, is not a JSON list, most of its entries cannot be read,
             or it is an annotation file.
     """
     path = Path(path)
@@ -239,7 +239,7 @@ def _document_leniently(document: Any, path: Path) -> tuple[_Document, list[Find
 
 
 def _tables_of(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    """What of a list that may be none could be an entry."""
+    """The values that could be entries, of what may not be a list at all."""
     values = document.get(key)
     return [one for one in values if isinstance(one, dict)] if isinstance(values, list) else []
 

@@ -1,4 +1,4 @@
-"""The sizes of pictures as their files have them, beside those that an annotation file says."""
+"""The sizes of pictures as their files have them, compared with those an annotation file gives."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ THREADS = 16
 
 @dataclass(frozen=True, eq=False)
 class Sizes:
-    """Pictures beside what an annotation file says of them.
+    """Pictures, compared with what an annotation file says about them.
 
     Attributes:
         images: the pictures; those of another size than their labels are for have a `problem`.
         sizes_wh: by image id, as the files' headers have it; as the annotation file has it where
             they cannot be read.
-        findings: what is odd, a line each.
+        findings: what is odd, one line each.
     """
 
     images: ImageSet

@@ -38,13 +38,13 @@ def find_split(name: str, data: str | Path | None = None, *, images_needed: bool
     Args:
         name: one of `SPLIT_NAMES`.
         data: the data root, with `annotations/` and a folder of pictures; without it the
-            environment variable POSEPIPE_DATA says it, else it is ``datasets/coco``.
+            environment variable POSEPIPE_DATA names it, else it is ``datasets/coco``.
         images_needed: whether the folder of pictures must exist; scoring needs none.
 
     Raises:
         OptionError: an unknown name.
-        DocumentError: the annotation file is not there.
-        ImageError: the folder of pictures is not there.
+        DocumentError: the annotation file is missing.
+        ImageError: the folder of pictures is missing.
     """
     if name not in _FOLDERS:
         raise OptionError(f"no split {name!r}; there are: {', '.join(SPLIT_NAMES)}")

@@ -35,9 +35,9 @@ class PreprocessingTable(Table, frozen=True):
         antialias: average pixels where a crop shrinks a person by 2 or more; for exact windows.
         window: "exact" (edges lie anywhere) or "whole_pixels", as both public CPN code bases cut:
             see `whole_pixel_windows`.
-        keypoint_origin: where (0, 0) lies in the keypoints that come out: in the first pixel's
+        keypoint_origin: where (0, 0) lies for the keypoints that come out: in the first pixel's
             centre, as everywhere in this project, or in its corner, as in both public CPN code
-            bases, whose keypoints so have half a pixel more in x and y.
+            bases, whose keypoints are thus half a pixel larger in x and y.
     """
 
     input_size_wh: tuple[CropSide, CropSide]
@@ -114,7 +114,7 @@ def whole_pixel_windows(
         picture_wh: width and height of the picture.
 
     Returns:
-        (N, 4) int64 x1, y1, x2, y2 in the picture's pixels, negative or beyond the picture also.
+        (N, 4) int64 x1, y1, x2, y2 in the picture's pixels; they may be negative or beyond it.
 
     >>> whole_pixel_windows([[100.5, 60.25, 281.25, 380.65]], (0.1, 0.15), (192, 256), (640, 480))
     array([[ 34,  12, 347, 428]])
@@ -126,7 +126,7 @@ def whole_pixel_windows(
     centre = corner + sides / 2
     with_margins = sides * (1 + 2 * np.array(margins_xy))
     crop = np.array(crop_wh, dtype=np.float64)
-    # The side that is not to grow, in the picture and in the crop.
+    # The side that must not grow, in the picture and in the crop.
     people, chosen = np.arange(len(boxes)), (with_margins / crop).argmax(axis=1)
     side, crop_side = with_margins[people, chosen], crop[chosen]
     room = np.minimum(centre, np.array(picture_wh) + 2 * padding - centre)
@@ -145,7 +145,7 @@ def cut_crops(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        detections: boxes in the picture's pixels; they may reach outside, or be nobody's.
+        detections: boxes in the picture's pixels; they may reach outside, and there may be none.
         table: size, margins, colour outside, kind of window.
     """
     width, height = table.input_size_wh
@@ -172,7 +172,7 @@ def cut_crops(
 
 
 def crop_to_image(to_crop: Affine, table: PreprocessingTable) -> Affine:
-    """The map from a crop's pixels to the picture's, of the map that makes the crop.
+    """The map from a crop's pixels to the picture's, from the map that makes the crop.
 
     Both public CPN code bases give the cell (x, y) the point (4x + 2, 4y + 2) of a crop and scale
     that to the window; for them a picture's (0, 0) is its first pixel's corner.

@@ -2,7 +2,7 @@
 
 A heatmap is a tensor (B, K, h, w) float32; its cell (x, y) covers a `stride` x `stride` square of
 crop pixels, so its centre is the crop point ``stride * cell + (stride - 1) / 2``, integers being
-pixel centres. Other programs' cells lie otherwise, see `Cells`. Encoding and decoding live side by
+pixel centres. Other programs' cells lie elsewhere, see `Cells`. Encoding and decoding live side by
 side so that they cannot disagree.
 """
 
@@ -71,7 +71,7 @@ class CropKeypoints:
 def cell_centres(
     shape_hw: tuple[int, int], stride: int, cells: Cells
 ) -> tuple[tuple[float, float], float]:
-    """How many crop pixels it is from one cell to the next, (x, y), and where the first one lies.
+    """How many crop pixels lie between neighbouring cells, (x, y), and where the first one is.
 
     Args:
         shape_hw: height and width of the heatmaps in cells.
@@ -216,7 +216,7 @@ def mirror_back(heatmaps: Tensor, mirrored: tuple[int, ...]) -> Tensor:
     """(B, K, h, w) heatmaps of mirror images as heatmaps of the images themselves.
 
     Args:
-        heatmaps: what the network said about the mirrored crops.
+        heatmaps: the network's response to the mirrored crops.
         mirrored: `Skeleton.mirrored`: the channel that takes each keypoint's place.
     """
     return heatmaps.flip(-1)[:, list(mirrored)]

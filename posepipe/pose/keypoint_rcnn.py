@@ -1,7 +1,7 @@
 """Keypoint R-CNN (Mask R-CNN with a keypoint head; He et al. 2017) as a pose model.
 
 Its keypoint head looks at features of the whole picture inside given boxes, not at crops: the
-trunk runs once a picture. The boxes are the detection stage's, whatever detector found them; on
+trunk runs once per picture. The boxes are the detection stage's, whatever detector found them; on
 its own boxes the keypoints are torchvision's own.
 """
 
@@ -52,7 +52,7 @@ class KeypointRCNNDecoding(Table, frozen=True):
 
     Attributes:
         codec: for the record.
-        flip: there is no mirror image.
+        flip: always false; mirror images are not used.
     """
 
     codec: Literal["keypoint_rcnn"] = "keypoint_rcnn"
@@ -60,7 +60,7 @@ class KeypointRCNNDecoding(Table, frozen=True):
 
     def __post_init__(self) -> None:
         if self.flip:
-            raise ValueError("a Keypoint R-CNN looks at no mirror images")
+            raise ValueError("a Keypoint R-CNN cannot use mirror images: leave decoding.flip out")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class ReadyPicture:
 
     Attributes:
         detections: the people.
-        pixels: (H, W, 3) uint8 RGB; of no size where there is nobody.
+        pixels: (H, W, 3) uint8 RGB; empty where there is nobody.
     """
 
     detections: Detections
@@ -146,7 +146,7 @@ class KeypointRCNNStage:
         self._lock = threading.Lock()
 
     def prepare(self, item: tuple[ImageFile, Detections]) -> ReadyPicture:
-        """Read the picture; one with nobody is not even read.
+        """Read the picture, unless nobody is in it.
 
         Raises:
             ImageError: the picture cannot be read.

@@ -91,9 +91,9 @@ def load_pose_stage(
 
     Args:
         models: names or folders.
-        weights: another weights file than the model's own; for a single model.
+        weights: a weights file in place of the model's own; for a single model.
         head: "global" leaves out a CPN's RefineNet.
-        changes: fields of the recipes set anew, see `Recipe.with_changes`.
+        changes: fields of the recipes to override, see `Recipe.with_changes`.
         device: see `posepipe.networks.devices.resolve_device`.
         precision: see `posepipe.networks.devices.resolve_precision`.
         batch_size: crops per pass.
@@ -101,7 +101,7 @@ def load_pose_stage(
     Raises:
         RecipeError: no such model, or its recipe has a wrong field.
         WeightsError: its weights are missing, damaged or of another network.
-        OptionError: an option that is not to be had here, or models that do not go together.
+        OptionError: an option that is not available here, or models that do not go together.
         MissingDependencyError: a network needs a library that is not installed.
     """
     recipes = [load_recipe(model) for model in models]
@@ -124,7 +124,7 @@ def load_pose_stage(
             f"model {whole[0].name!r} looks at whole pictures, not at crops: it cannot be averaged"
         )
     if head != "final":
-        raise OptionError(f"the head {head!r} is a CPN's; model {whole[0].name!r} is none")
+        raise OptionError(f"the head {head!r} is a CPN's; model {whole[0].name!r} is not a CPN")
     [recipe] = whole
     recipe = recipe.with_changes(changes, known=RECIPE_TABLES)
     return _keypoint_rcnn(recipe, weights, device, precision)

@@ -31,7 +31,7 @@ from posepipe.zoo.skeleton import recipe_skeleton
 from posepipe.zoo.weights import find_weights, fit_state, read_state
 
 RECIPE_TABLES = ("skeleton", "network", "preprocessing", "decoding")
-"""What of a pose model's recipe has a say in its poses."""
+"""The parts of a pose model's recipe that affect its poses."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class PoseModel:
 
     Attributes:
         name: the recipe's.
-        network: images (B, 3, H, W) to heatmaps (B, K, h, w), or to what else its codec reads, in
+        network: images (B, 3, H, W) to heatmaps (B, K, h, w), or whatever else its codec reads, in
             evaluation mode, on `device`.
         preprocessing: how crops are made and normalised.
         decoding: how keypoints are read off what the network gives.
@@ -66,7 +66,7 @@ class PoseModel:
 
     @torch.inference_mode()
     def respond(self, pixels: Tensor, *, flip: bool) -> Response:
-        """What the network says, in float32 on the model's device, of (B, h, w, 3) uint8 RGB crops.
+        """The network's response, float32 on the model's device, to (B, h, w, 3) uint8 RGB crops.
 
         Args:
             pixels: crops of the model's input size, on any device; B = 0 is legal.
@@ -115,7 +115,7 @@ def load_pose_model(
 
     Args:
         name_or_path: the model.
-        weights: another weights file than the one beside the recipe.
+        weights: a weights file in place of the one beside the recipe.
         head: "global" leaves out a CPN's RefineNet; see `build_pose_network`.
         changes: fields of the recipe to override, see `Recipe.with_changes`.
         device: see `posepipe.networks.devices.resolve_device`.
@@ -124,7 +124,7 @@ def load_pose_model(
     Raises:
         RecipeError: no such model, or its recipe has a wrong field.
         WeightsError: its weights are missing, damaged or of another network.
-        OptionError: the device, the precision or the head is not to be had here.
+        OptionError: the device, the precision or the head is not available here.
         MissingDependencyError: it is an ONNX file and onnxruntime is not installed.
     """
     recipe = load_recipe(name_or_path).with_changes(changes, known=RECIPE_TABLES)
@@ -158,11 +158,11 @@ def pose_model(
     precision: str = "auto",
     weights_sha256: str = "",
 ) -> PoseModel:
-    """A pose model of a recipe and a network that is already built, with whatever weights it has.
+    """A pose model from a recipe and a network that is already built, with its present weights.
 
     Raises:
         RecipeError: the recipe has a wrong field.
-        OptionError: the device or precision is not to be had here.
+        OptionError: the device or precision is not available here.
     """
     where = resolve_device(device)
     network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -72,7 +72,7 @@ class PoseStage:
         self.decoding = models[0].decoding
 
     def prepare(self, item: tuple[ImageFile, Detections]) -> ReadyPeople:
-        """Read the picture and cut its people out; a picture with nobody is not even read.
+        """Read the picture and cut its people out; a picture without people is not even read.
 
         Raises:
             ImageError: the picture cannot be read.
@@ -124,7 +124,7 @@ class PoseStage:
         ]
 
     def _keypoints(self, batch: Sequence[ReadyPeople], count: int) -> CropKeypoints:
-        """All crops of a batch of pictures through the networks, in equal parts of a batch each."""
+        """All crops of a batch of pictures through the networks, in equal parts."""
         pixels = {
             kind: torch.from_numpy(np.concatenate([ready.crops[kind].pixels for ready in batch]))
             for kind in {_crop_kind(model) for model in self.models}
@@ -141,7 +141,7 @@ class PoseStage:
         )
 
     def _decoded(self, pixels: Mapping[_CropKind, Tensor]) -> CropKeypoints:
-        """The keypoints of some crops, by the mean of what all networks say."""
+        """The keypoints of some crops, by the mean of all networks' responses."""
         first = self.models[0]
         codec = codec_of(self.decoding)
         responses = [
@@ -163,7 +163,7 @@ _MEASURES = ("stride", "cells", "bins_per_pixel")
 
 
 def _must_agree(model: PoseModel) -> dict[str, object]:
-    """What only CPN's codec brings from one model's measure to another's."""
+    """What only CPN's codec converts from one model's scale to another's."""
     if isinstance(model.decoding, DecodingTable):
         return {}
     table = msgspec.to_builtins(model.decoding)

@@ -51,7 +51,7 @@ def run_through_both(
 
 
 class _Pixels:
-    """How many bytes of pixels are between the stages."""
+    """How many bytes of pixels wait between the stages."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes

@@ -19,7 +19,7 @@ _MOST_ITEMS = 64
 
 @dataclass(frozen=True)
 class Outcome(Generic[In, Out]):
-    """What became of one item: a result, or the reason why there is none.
+    """The outcome of one item: a result, or the reason why there is none.
 
     Attributes:
         item: what went in.
@@ -55,7 +55,7 @@ def run(
         stage: what to do.
         items: a lazy stream is fine; nothing is held but the items at work.
         workers: threads that prepare items ahead of the network; 0 for none.
-        room: while this says no, no item is prepared ahead.
+        room: while this is false, no item is prepared ahead.
     """
 
     def prepare(item: In) -> _Waiting[In]:

@@ -35,7 +35,7 @@ Out = TypeVar("Out", bound=Sized)
 DetectionStage = Stage[ImageFile, Any, Detections]
 PoseStage = Stage[tuple[ImageFile, Detections], Any, Poses]
 PeopleFound = Callable[[int], None]
-"""Told after every finished picture how many people were found in it."""
+"""Called after every finished picture with how many people were found in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +46,10 @@ class RunOptions:
         output: the file to write.
         made_by: what determines the result, for the journal's fingerprint and boxes.json.
         resume: go on from the journal that an interrupted run left.
-        strict: end at the first picture that cannot be worked on, instead of listing it.
+        strict: end at the first picture that cannot be processed, instead of listing it.
         workers: threads that read and prepare pictures.
-        progress: told after every picture.
-        warn: told, in a line each, what of an interrupted run is lost.
+        progress: called after every picture.
+        warn: called with one line for everything of an interrupted run that is lost.
     """
 
     output: Path
@@ -194,7 +194,7 @@ def _not_in(journal: Journal[Any], images: ImageSet) -> Iterator[ImageFile]:
 def _collect(
     outcomes: Iterable[Outcome[ImageFile, Out]], journal: Journal[Out], options: RunOptions
 ) -> Mapping[int, Entry[Out]]:
-    """Every outcome into the journal as it comes; all entries, those of before included."""
+    """Write every outcome into the journal as it comes; all entries, earlier ones included."""
     entries = dict(journal.finished)
     for _ in entries:
         options.progress(0)  # done before; nobody new
@@ -211,7 +211,7 @@ def _collect(
 
 
 def _done(images: ImageSet, entries: Mapping[int, Entry[Out]]) -> tuple[ImageSet, tuple[Out, ...]]:
-    """The pictures that were worked on, and their results, in the pictures' order."""
+    """The pictures that were processed, and their results, in the pictures' order."""
     kept, results = [], []
     for image in images:
         result = entries[image.id].result

@@ -31,11 +31,11 @@ def prefetch(
     what has not begun and waits for what has.
 
     Args:
-        function: what to do with an item; an exception of it surfaces here, at its item's turn.
+        function: what to do with an item; an exception from it is raised here, at its item's turn.
         items: any iterable.
         workers: threads; 0 computes in the consumer's own thread.
         ahead: how many results may wait for the consumer.
-        room: while this says no, the consumer gets what there is before another item is taken.
+        room: while this is false, the consumer gets what there is before another item is taken.
 
     >>> list(prefetch(str.upper, ["a", "b"], workers=2, ahead=4))
     ['A', 'B']
@@ -65,7 +65,7 @@ def batched(
         items: any iterable.
         full: the weight at which a batch is handed on.
         most_items: the number of items at which it is handed on all the same: pictures without
-            people weigh nothing and would gather for ever.
+            people weigh nothing and would pile up for ever.
         weight: how much of a batch an item fills.
 
     >>> list(batched([1, 1, 3, 1], full=2, most_items=9, weight=lambda item: item))

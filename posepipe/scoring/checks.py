@@ -26,7 +26,7 @@ PER_IMAGE: dict[Kind, int] = {"pose": 20, "box": 100}  # COCO's evaluation looks
 
 @dataclass(frozen=True)
 class Counted:
-    """What is left of results beside an annotation file.
+    """What is left of results given an annotation file.
 
     Attributes:
         entries: of people in pictures that count, with the annotation file's ids.

@@ -1,6 +1,6 @@
 """Checkpoints: all that a run needs to go on, in files that end with their own checksum.
 
-A run folder keeps the last two, ``checkpoint-N.pt`` after N samples. Of torch's own checks none
+A run folder keeps the last two, ``checkpoint-N.pt`` after N samples. None of torch's own checks
 finds a flipped bit among the numbers.
 """
 
@@ -51,7 +51,7 @@ class TrainingProgress:
 class Checkpoint:
     """The state of a run between two steps.
 
-    What is drawn at random depends on the seed and the sample's number, so that no generator's
+    What is drawn at random depends only on the seed and the sample's number, so no generator's
     state is in it.
 
     Attributes:
@@ -74,7 +74,7 @@ def checkpoints_of(folder: Path) -> list[Path]:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; of the others the one before it stays.
+    """Write a checkpoint; of the others, only the one before it stays.
 
     Raises:
         DocumentError: disk full, no permission, no such folder; the others all stay.
@@ -105,7 +105,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint, onto the CPU; only numbers and plain containers are read.
 
     Raises:
-        TrainingError: it cannot be read, is damaged, or of another version.
+        TrainingError: it cannot be read, is damaged, or is from another version.
     """
     try:
         data = path.read_bytes()
@@ -119,7 +119,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         content = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
         version = content["format"]
         if version not in (FORMAT, _FORMAT_WITHOUT_CHECKSUM):
-            raise TrainingError(f"{path} is of another version of posepipe: begin a new run")
+            raise TrainingError(f"{path} is from another version of posepipe: begin a new run")
         if version == FORMAT and not has_checksum:
             raise TrainingError(f"{path} is damaged: its end is missing")
         return Checkpoint(

@@ -71,7 +71,7 @@ class DataSets:
         """A set's annotation file.
 
         Raises:
-            DocumentError: it is missing or no annotation file.
+            DocumentError: it is missing or not an annotation file.
         """
         if table.annotations not in self._files:
             self._files[table.annotations] = read_coco(Path(table.annotations))
@@ -81,7 +81,7 @@ class DataSets:
         """The people of a set's file, whether or not their pictures can be used.
 
         Raises:
-            DocumentError: the file is missing or no annotation file.
+            DocumentError: the file is missing or not an annotation file.
         """
         if table.annotations not in self._people:
             self._people[table.annotations] = self.file(table).people(
@@ -93,7 +93,7 @@ class DataSets:
         """The people in the pictures of a set that can be used.
 
         Raises:
-            DocumentError: the file is missing or no annotation file.
+            DocumentError: the file is missing or not an annotation file.
         """
         annotations = self.all_people(table)
         out = self.left_out.get(key_of(table), frozenset())
@@ -106,7 +106,7 @@ class DataSets:
         """The things of all categories in the pictures of a set that can be used.
 
         Raises:
-            DocumentError: the file is missing or no annotation file.
+            DocumentError: the file is missing or not an annotation file.
         """
         instances = self.file(table).instances()
         out = self.left_out.get(key_of(table), frozenset())
@@ -115,5 +115,5 @@ class DataSets:
 
 
 def key_of(table: DataTable) -> SetKey:
-    """What tells a set from another one."""
+    """What tells one set from another."""
     return table.annotations, table.images

@@ -36,12 +36,12 @@ def check_data(
 ) -> list[Finding]:
     """What is wrong with data sets, or may be; [] where nothing is.
 
-    Labels: what reading them met (`posepipe.io.coco`), and whether there is anybody. Pictures, all
+    Labels: what reading found (`posepipe.io.coco`), and whether anybody is there. Pictures, all
     of which are decoded: those that are missing, damaged or of another size than their labels are
-    for are left out (`data.left_out`); where they are most of a set, that is fatal. So is no such
+    for are left out (`data.left_out`); where they are most of a set, that is fatal. So is a missing
     folder, and a picture both in training and validation: the same file, or the same bytes. Ids
     mean nothing there: two sets may use the same ones for different pictures. A warning: the same
-    file name in both with other bytes, as of a picture that was saved again.
+    file name in both with different bytes, as when a picture was saved again.
 
     Args:
         train: the sets to learn from.
@@ -62,7 +62,7 @@ def check_data(
             about_labels = _about_labels(table, data, learnt)
         except DocumentError as error:
             findings.append(
-                Finding(True, table.annotations, "files of no use", 1, None, (str(error),))
+                Finding(True, table.annotations, "useless files", 1, None, (str(error),))
             )
             continue
         if table.annotations not in checked:
@@ -90,7 +90,7 @@ class DataFingerprint:
         sha256: of the file.
         images: the folder.
         pictures: how many the file lists.
-        picture_bytes: size of all their files; missing ones have none.
+        picture_bytes: size of all their files; missing ones count 0.
     """
 
     annotations: str
@@ -121,7 +121,7 @@ def data_fingerprint(tables: Sequence[DataTable], data: DataSets) -> list[DataFi
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Picture:
-    """A listed picture as its file is found.
+    """A listed picture, as its file was found.
 
     Attributes:
         file: where it should be.
@@ -201,7 +201,7 @@ def _look(
 
 
 def _nobody(table: DataTable, data: DataSets, learnt: Learnt) -> list[Finding]:
-    """A finding where there is nothing to learn from; pictures of nobody teach a detector, too."""
+    """A finding where there is nothing to learn from; empty pictures teach a detector, too."""
     count = len(data.file(table).entries.annotations)
     if not data.file(table).entries.images:
         return [Finding(True, table.annotations, "pictures", 0)]
@@ -267,7 +267,7 @@ def _shared(
     again = {p.path for p in train if not p.missing and p.path.name in names} - same
     where, count = f"{one[0]} and {other[0]}", len(train)
     both = lost(where, "pictures both in training and in validation", _names(same), count)
-    what = "file names both in training and in validation, of other bytes"
+    what = "file names both in training and in validation, with different bytes"
     return [replace(finding, fatal=True, then="") for finding in both] + noted(
         where, what, _names(again), count
     )

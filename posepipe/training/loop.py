@@ -26,7 +26,7 @@ from posepipe.training.run_folder import RunFolder
 from posepipe.training.tables import TrainingTable
 from posepipe.training.task import Batch, Task
 
-# Reading a loss makes the CPU wait for a GPU: there it is read every so many steps.
+# Reading a loss makes the CPU wait for a GPU, so there it is read only every few steps.
 _STEPS_UNREAD = 10
 _STEPS = "steps"  # among the sums of `TrainingProgress.since`; no loss has this name
 
@@ -36,9 +36,9 @@ class LoopOptions:
     """What does not shape the weights of a run.
 
     Attributes:
-        minutes: stop after so long, with a checkpoint; None: at the end of the run.
-        report: told how the run is doing, in the first process.
-        stop: asked between steps whether to stop with a checkpoint.
+        minutes: stop after this time, with a checkpoint; None: at the end of the run.
+        report: called with how the run is doing, in the first process.
+        stop: called between steps: whether to stop with a checkpoint.
     """
 
     minutes: float | None = None
@@ -166,7 +166,7 @@ class Loop:
                 loss = torch.stack(
                     [part.total / counts[name].clamp(min=1) for name, part in losses.items()]
                 ).sum()
-                # Processes' gradients are averaged, but each one's sums are a part of the whole.
+                # Processes' gradients are averaged, but each one's sums are but a part.
                 (loss * self.processes.world).backward()  # type: ignore[no-untyped-call]  # torch's
             for name, part in losses.items():
                 total = part.total.detach()
@@ -186,7 +186,7 @@ class Loop:
             )
 
     def _counts_ahead(self, parts: Sequence[Batch]) -> dict[str, Tensor]:
-        """What the losses of a batch that comes in parts are divided by."""
+        """The divisors of the losses of a batch that comes in parts."""
         summed: dict[str, Tensor] = {}
         for batch in parts:
             for name, count in self.task.counts(batch).items():

@@ -66,7 +66,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file of a run; none where there is no file.
 
     Raises:
-        DocumentError: it cannot be read, or is none.
+        DocumentError: it cannot be read, or is not one.
     """
     if not path.exists():
         return []

@@ -11,7 +11,7 @@ from posepipe.training.tables import TrainingTable
 
 
 def build_optimiser(network: nn.Module, table: TrainingTable) -> torch.optim.Optimizer:
-    """The table's optimiser over those parameters that learn; the trunk's are a group of their own.
+    """The table's optimiser of the parameters that learn; the trunk's are a separate group.
 
     Every group's "share" is its learning rate as a share of the run's.
     """
@@ -42,7 +42,7 @@ def learning_rate(table: TrainingTable, samples: int) -> float:
     [0.0005, 0.0005, 0.00025]
     """
     if samples < table.warm_up:
-        # The first step, too, learns something.
+        # The first step should learn something, too.
         return table.learning_rate * (samples + table.batch) / (table.warm_up + table.batch)
     if table.schedule == "step":
         return table.learning_rate * table.step_factor ** (samples // table.step_every)
@@ -58,7 +58,7 @@ def average_into(averaged: nn.Module, network: nn.Module, *, decay: float, steps
     Args:
         averaged: a copy of the network, changed in place.
         network: after its `steps`-th step.
-        decay: what stays of the average per step; less in the first steps, whose weights are poor.
+        decay: share of the average kept per step; less in the first steps, whose weights are poor.
         steps: steps so far.
     """
     stays = min(decay, steps / (steps + 10))

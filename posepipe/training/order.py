@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from posepipe.errors import OptionError
 
-BLOCK = 1000  # sets are mixed in blocks of so many samples, by whole numbers of each
+BLOCK = 1000  # sets are mixed in blocks of this many samples, by whole numbers of each
 
 # The last word of a seed says what is drawn. It is never 0: numpy takes [a, b] and [a, b, 0, 0]
 # for the same seed, and [seed, number] is what a sample's own random numbers come from.
@@ -41,7 +41,7 @@ class SampleOrder:
             seed: of the run, 0 or more.
 
         Raises:
-            OptionError: no set, a share that is no share, or a set to draw from that is empty.
+            OptionError: no set, an invalid share, or a set to draw from that is empty.
         """
         self.sizes, self.seed = tuple(sizes), seed
         self._per_block = _whole_shares(self.sizes, shares)
@@ -71,7 +71,7 @@ def _whole_shares(sizes: Sequence[int], shares: Sequence[float]) -> tuple[int, .
         )
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
         raise OptionError(
-            f"the data sets' weights are {weights.tolist()}: they must be 0 or more, one above 0"
+            f"the data sets' weights are {weights.tolist()}: they must be 0 or more, some above 0"
         )
     for place, (size, weight) in enumerate(zip(sizes, weights, strict=True)):
         if weight > 0 and size == 0:

@@ -53,7 +53,7 @@ class Processes:
     def with_synchronised_norms(self, module: nn.Module, *, frozen_norm: bool) -> nn.Module:
         """The module with batch normalisations that measure over all processes' samples.
 
-        On CPUs there are none such: each process measures over its own share of a batch.
+        There are none for CPUs: there, each process measures over its own share of a batch.
         """
         if self.world == 1 or self.device.type != "cuda" or frozen_norm:
             return module
@@ -65,7 +65,7 @@ class Processes:
 
         Args:
             module: a batch in, its losses out.
-            some_left_out: whether some parameters have no part in the losses; looking for them
+            some_left_out: whether some parameters take no part in the losses; looking for them
                 takes time.
         """
         if self.world == 1:

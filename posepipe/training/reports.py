@@ -1,4 +1,4 @@
-"""What a training run says of itself while it goes on."""
+"""What a training run reports while it is under way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Measured:
     """What a measurement gave.
 
     Attributes:
-        metrics: by name, the first one decides.
+        metrics: by name; the first one decides.
         is_best: whether these weights are the best so far.
         mined: the share of each keypoint among those mined since the last measurement.
     """
@@ -31,9 +31,9 @@ class Report:
         of: the length of the run.
         losses: of the latest step, by name.
         learning_rate: of the latest step.
-        samples_per_second: of late.
+        samples_per_second: over the latest steps.
         seconds_left: until the end of the run at this rate.
-        measured: where there was a measurement just now.
+        measured: the measurement, if there was one just now.
     """
 
     samples: int
@@ -52,7 +52,7 @@ class Speed:
         self._times: deque[tuple[float, int]] = deque(maxlen=50)
 
     def note(self, samples: int) -> None:
-        """So many samples were seen by now."""
+        """Note how many samples have been seen by now."""
         self._times.append((time.monotonic(), samples))
 
     @property

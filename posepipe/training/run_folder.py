@@ -1,4 +1,4 @@
-"""The folder of a run: its recipe, its weights, its checkpoint, and what it was made of."""
+"""The folder of a run: its recipe, its weights, its checkpoint, and what it was made from."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ PICTURES_FOLDER = "pictures"
 
 # Written after a checkpoint, never before one.
 _WEIGHTS = (LAST_WEIGHTS_FILE, *WEIGHTS_FILES)
-# What may change from one sitting to the next: it has no say in the weights.
+# What may change from one sitting to the next: it does not affect the weights.
 _FREE = ("model.summary", "training.workers", "training.checkpoint_minutes", "training.cache")
-# What a recipe may say of the weights it came with, or of where it came from.
+# What a recipe may say about the weights it came with, or where it came from.
 _NOT_OF_A_RUN = ("training", "extends", "paper", "reported", "weights")
 _PACKAGES = ("posepipe", "torch", "torchvision", "numpy", "opencv-python-headless", "accelerate")
 
 
 class Sitting(msgspec.Struct, frozen=True):
-    """One start of a run: how it was called, when, by what.
+    """One start of a run: how it was called, when, with what.
 
     Attributes:
         command: as typed.
@@ -96,7 +96,7 @@ class RunRecord(msgspec.Struct, frozen=True):
 
     Attributes:
         recipe: name of the recipe that the run began with.
-        seed: of everything drawn.
+        seed: of everything drawn at random.
         data: what it was trained and measured on.
         start: SHA-256 of the weights it began with, by their file's name.
         sittings: one for each start.
@@ -132,8 +132,8 @@ class RunFolder:
     def holds_a_run(self) -> bool:
         """Whether there is a run, or a model, in this folder.
 
-        A run that ended before its first checkpoint, by its ``run.json``, is none: it has come to
-        nothing yet.
+        A run that ended before its first checkpoint, by its ``run.json``, does not count: it has
+        nothing to keep.
         """
         if self.has_checkpoint or any((self.path / name).exists() for name in _WEIGHTS):
             return True
@@ -168,10 +168,10 @@ class RunFolder:
             lock.release()
 
     def begin(self, recipe: Recipe, record: RunRecord) -> None:
-        """Write what a run is begun with.
+        """Write what a run starts with.
 
-        ``run.json`` comes first: a folder with that and nothing else is a start that was
-        interrupted, one with a recipe and nothing else may be somebody's model.
+        ``run.json`` comes first: a folder with only that is a start that was
+        interrupted; one with only a recipe may be somebody's model.
 
         Raises:
             DocumentError: disk full or no permission.
@@ -195,13 +195,13 @@ class RunFolder:
             )
 
     def checkpoint(self, warn: Callable[[str], None] = lambda _: None) -> Checkpoint | None:
-        """The run's latest sound checkpoint; None where it has not come to its first.
+        """The run's latest undamaged checkpoint; None where it has not reached its first.
 
         Args:
-            warn: told of damaged ones, a line each.
+            warn: called with one line for each damaged one.
 
         Raises:
-            TrainingError: there are only damaged ones, or none any more.
+            TrainingError: there are only damaged ones, or none are left.
         """
         errors: list[TrainingError] = []
         for path in checkpoints_of(self.path):
@@ -215,7 +215,7 @@ class RunFolder:
             return checkpoint
         there_were = [name for name in _WEIGHTS if (self.path / name).exists()]
         if errors or there_were:
-            what = str(errors[0]) if errors else f"{self.path} has no checkpoint any more"
+            what = str(errors[0]) if errors else f"{self.path} no longer has a checkpoint"
             start = f" --start {self.path / there_were[0]}" if there_were else ""
             raise TrainingError(
                 f"{what}: restore it, or begin another run folder with -o and{start or ' anew'}"
@@ -272,10 +272,10 @@ class RunFolder:
 
 
 def resolved(recipe: Recipe, table: TrainingTable) -> Recipe:
-    """The recipe with every field of ``[training]`` in it, and no digest of weights yet to come."""
+    """The recipe with every field of ``[training]`` in it, and no digest of weights to come."""
     tables = {name: value for name, value in recipe.tables.items() if name not in _NOT_OF_A_RUN}
     tables["model"] = {k: v for k, v in tables["model"].items() if k != "weights_sha256"}
-    # A user's model is not what the zoo's says of itself, and its folder may be used from anywhere.
+    # A user's model is not what the zoo's says about itself; its folder may be used from anywhere.
     tables["model"] |= {"summary": f"trained from the recipe {recipe.name}", "licence": ""}
     tables["training"] = training = msgspec.to_builtins(table)
     for one in [*training["data"], *training["validate"]]:
@@ -288,7 +288,7 @@ def resolved(recipe: Recipe, table: TrainingTable) -> Recipe:
 def first_difference(
     before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> tuple[str, object, object] | None:
-    """The first field in which two recipes differ and may not, with both values; None for none."""
+    """The first field in which two recipes must not differ but do, with both values; or None."""
     flat_before, flat_now = dict(_flat(before)), dict(_flat(now))
     for field in [*flat_before, *flat_now]:
         was, is_now = (flat.get(field, "absent") for flat in (flat_before, flat_now))
@@ -317,10 +317,10 @@ def sha256_by_name(paths: Iterable[str]) -> dict[str, str]:
 def check_same_data(before: Sequence[DataUsed], now: Sequence[DataUsed], run: Path) -> list[str]:
     """Whether a run goes on with the labels that it began with; a line where pictures differ.
 
-    Pictures may have been mended or removed since, which is what a bad one calls for.
+    Pictures may have been mended or removed since, as a bad one requires.
 
     Raises:
-        TrainingError: an annotation file is another one.
+        TrainingError: an annotation file has changed.
     """
     changes = []
     for was, is_now in zip(before, now, strict=False):

@@ -50,14 +50,14 @@ _TABLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What to train on and for how long, beside what the recipe says.
+    """What to train on and for how long, besides what the recipe says.
 
     Attributes:
         changes: fields of the recipe to override, like "training.learning_rate=1e-4".
         data: data sets to learn from, instead of the recipe's.
         validate: data sets to measure on, instead of the recipe's.
-        start: weights of the whole network to begin with.
-        minutes: stop after so long, with a checkpoint to go on from; None: at the run's end.
+        start: weights of the whole network to start from.
+        minutes: stop after this time, with a checkpoint to go on from; None: at the run's end.
         resume: go on from the run folder's checkpoint; where there is no run, begin one.
         device: see `posepipe.networks.devices`; of several processes each takes a GPU of its own.
     """
@@ -73,7 +73,7 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What came of a sitting.
+    """The result of a sitting.
 
     Attributes:
         run: the folder, which is a model: ``posepipe pose --model``.
@@ -113,9 +113,9 @@ def train(
         recipe: a model's name or folder; a run folder is one, too.
         run: the folder to write; made if need be.
         options: see `TrainOptions`.
-        report: told how the run is doing, after every step or (on GPUs) every tenth.
-        warn: told what may be wrong with the data or the run folder, a line each.
-        interruption: entered while steps are made; gives what is asked between them whether to
+        report: called with how the run is doing, after every step or (on GPUs) every tenth.
+        warn: called with what may be wrong with the data or the run folder, one line each.
+        interruption: entered while steps are made; gives a function, called in between: whether to
             stop with a checkpoint.
 
     Raises:
@@ -216,7 +216,7 @@ def build_task(
     start: Path | None,
     data: DataSets | None = None,
 ) -> Task:
-    """What the recipe trains; `data` is what has read its sets' files, None reads them.
+    """What the recipe trains; `data` has read its sets' files, None reads them.
 
     Raises:
         PosepipeError: a wrong field, or weights or data that are missing or wrong.
@@ -228,7 +228,7 @@ def build_task(
 
 
 def _by_first(processes: Processes, work: Callable[[], T]) -> T:
-    """What the first process does alone; its result, or its error, is everybody's."""
+    """What only the first process does; its result, or its error, is shared with all."""
     result: T | None = None
     error: PosepipeError | None = None
     if processes.is_first:
@@ -249,7 +249,7 @@ def _check(
     options: TrainOptions,
     data: DataSets,
 ) -> tuple[list[Finding], dict[SetKey, frozenset[int]]]:
-    """Whether the run may begin here, on this data; what was found, and what is left out."""
+    """Check that the run may begin here, on this data; what was found, and what is left out."""
     if folder.holds_a_run():
         if not options.resume:
             raise folder.refusal()
@@ -280,8 +280,8 @@ def _begin_or_compare(
     options: TrainOptions,
     sets: DataSets,
 ) -> list[str]:
-    """Write what the run begins with, or see that it goes on with that; what has changed since."""
-    if folder.holds_a_run() and not options.resume:  # somebody was quicker
+    """Write what the run begins with, or check that it goes on with it; what has changed since."""
+    if folder.holds_a_run() and not options.resume:  # another process was quicker
         raise folder.refusal()
     data = [*_data_used("train", table.data, sets), *_data_used("validate", table.validate, sets)]
     if folder.holds_a_run():

@@ -107,7 +107,7 @@ def pose_samples(
     cache: PictureCache | None = None,
     unlabelled: bool = False,
 ) -> list[PoseSample]:
-    """Everybody with a labelled keypoint and a box of some area; no picture is read yet.
+    """Everybody with a labelled keypoint and a box with an area; no picture is read yet.
 
     Crowd regions are left out.
 
@@ -185,7 +185,7 @@ def instance_samples(
         cache: keeps pictures once they are read; None decodes them each time.
 
     Raises:
-        DocumentError: a category id that is no class of the detector.
+        DocumentError: a category id that is not a class of the detector.
         ImageError: no such folder.
     """
     samples = []
@@ -196,7 +196,7 @@ def instance_samples(
             raise DocumentError(
                 f"{instances.path} has boxes of category id {outside[0]}, but the recipe's "
                 f"[network] classes = {classes} has room for 1 to {classes - 1}: COCO's 80 "
-                "categories need classes = 91, persons alone 2"
+                "categories need classes = 91, people alone 2"
             )
         solid = area(labels.boxes_xyxy) > 0
         kept, crowd = solid & ~labels.is_crowd, solid & labels.is_crowd

@@ -33,16 +33,16 @@ class TrainingTable(Table, frozen=True):
             other, where memory is short.
         optimiser: "adam", or "adamw" (decoupled weight decay).
         learning_rate: the peak.
-        trunk_rate: the trunk's learning rate as a share of that; small where it has learnt already.
+        trunk_rate: the trunk's learning rate as a share of that; small where it is trained already.
         weight_decay: of the optimiser.
         schedule: "step": times `step_factor` every `step_every` samples; "cosine": to 0 at the end.
         step_every, step_factor: of the schedule "step".
-        warm_up: samples in which the learning rate rises from 0 to its peak.
-        average: decay per step of averaged weights (EMA), which are then those that are measured
+        warm_up: samples during which the learning rate rises from 0 to its peak.
+        average: decay per step of averaged weights (EMA), which are then the ones that are measured
             and kept; 0 for none.
         clip: largest norm of the gradient; 0 for none.
         precision: of convolutions: "fp32", "bf16" (autocast), "auto": bf16 where it is native.
-        seed: of everything that is drawn.
+        seed: of everything that is drawn at random.
         workers: threads that prepare samples, per training process.
         frozen_stages: how many of the trunk's four stages keep their weights.
         frozen_norm: batch normalisations keep their statistics.
@@ -101,9 +101,9 @@ class PoseTrainingTable(TrainingTable, frozen=True):
         engine: where crops are cut and augmented: by CPU workers, or on the device.
         cache: whether decoded pictures stay in memory.
         pseudo_weight: weight of keypoints that another network placed (`pseudo_keypoints`).
-        head_scale: the scale that the batch normalisations of heatmap heads begin with. Small, maps
-            begin near zero, where most of their targets are.
-        begin_as: a model's name or folder, a plain network on the same trunk: the CPN begins with
+        head_scale: the initial scale of the batch normalisations of heatmap heads. If small, maps
+            start near zero, where most of their targets are.
+        begin_as: a model's name or folder, a plain network on the same trunk: the CPN starts with
             its weights and predicts its heatmaps (`posepipe.pose.networks.growing`); "" for none.
             Meant for `frozen_norm`.
         distil: another model as a teacher; see `DistilTable`.

@@ -1,4 +1,4 @@
-"""What the training loop asks of what it trains; the loop knows nothing of poses or boxes."""
+"""What the training loop asks of what it trains; the loop knows nothing about poses or boxes."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Task(Protocol):
     def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
         """This process's parts of batches without end, from a sample number of the run on.
 
-        What a sample is like depends on the seed and its number alone.
+        A sample depends on the seed and its number alone.
         """
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """What each loss of a batch will be divided by, which the labels alone determine.
 
-        Asked for only where a batch is worked through in parts.
+        Called only where a batch is worked through in parts.
         """
 
     def validate(self, network: nn.Module, folder: Path | None) -> dict[str, float]:
@@ -62,7 +62,7 @@ def freeze(network: nn.Module, *, stages: int, norm: bool) -> None:
     """Training mode, but for the trunk's first stages, and all batch normalisations if asked for.
 
     Args:
-        network: in whose attribute ``backbone`` there are ``stages``; a trunk that has none to tell
+        network: its attribute ``backbone`` has ``stages``; a trunk that has none to tell
             apart has nothing frozen.
         stages: how many keep weights and statistics.
         norm: whether batch normalisations keep their statistics.

@@ -206,7 +206,7 @@ def test_what_comes_with_a_model_is_checked_and_not_pinned(tmp_path: Path) -> No
     name = "cpn-mobilenetv2-256x192"
     result = posepipe("models", "fetch", name)
     assert result.stdout.split()[0] == load_recipe(name).model.weights_sha256
-    assert "nothing is pinned" in lines(posepipe("models", "fetch", name, "--pin"))[0]
+    assert "nothing to pin" in lines(posepipe("models", "fetch", name, "--pin"))[0]
     assert not (tmp_path / "pins.txt").exists()
 
 

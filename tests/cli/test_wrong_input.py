@@ -205,7 +205,7 @@ def test_boxes_of_other_categories_are_left_out_and_counted(tmp_path: Path) -> N
     boxes = boxes_file(tmp_path / "boxes.json", annotations=[dog, dog | {"category_id": 1}])
     result = posepipe("pose", boxes, "-o", tmp_path / "kps.json")
     assert result.exit_code == 0
-    assert lines(result) == ["posepipe: 1 box of other categories than person left out"]
+    assert lines(result) == ["posepipe: 1 box of categories other than person left out"]
     assert len(content(tmp_path / "kps.json")) == 1
 
 

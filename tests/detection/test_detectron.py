@@ -201,7 +201,7 @@ class TestRefusals:
             ("COCO-Detection/rpn_R_50_FPN_1x.yaml", "only Faster, Mask and Cascade"),
             (
                 "COCO-Detection/retinanet_R_50_FPN_3x.yaml",
-                "has Python in it.*model detectron2-retinanet-r-50-fpn-3x is the same network",
+                "contains Python code.*model detectron2-retinanet-r-50-fpn-3x is the same network",
             ),
         ],
     )
@@ -213,7 +213,7 @@ class TestRefusals:
 
     def test_a_configuration_cannot_run_code(self, tmp_path: Path) -> None:
         (tmp_path / "bad.yaml").write_text("OUTPUT_DIR: !!python/object/apply:os.getcwd []\n")
-        with pytest.raises(RecipeError, match="has Python in it"):
+        with pytest.raises(RecipeError, match="contains Python code"):
             load_detector(small_recipe("bad.yaml", tmp_path), weights=tmp_path / "w.pkl")
 
     def test_other_classes_than_cocos_need_their_category_ids(self, tmp_path: Path) -> None:

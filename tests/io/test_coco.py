@@ -161,7 +161,7 @@ def test_pictures_keep_the_annotations_ids_and_order(tmp_path: Path) -> None:
             {"annotations": [annotation(keypoints=[1, 2, 2])]},
             r"people without x, y, v of 17 keypoints: 1 of 1 \(annotation 1 has 3 numbers\)",
         ),
-        ({"annotations": [annotation(keypoints=["a"])]}, "annotation 1 has something else than"),
+        ({"annotations": [annotation(keypoints=["a"])]}, "annotation 1 has something other than"),
         ({"categories": [{"id": 1, "name": "dog"}]}, r"categories named 'person': 0 of 1 \(dog\)"),
     ],
 )

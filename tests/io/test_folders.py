@@ -36,7 +36,7 @@ def test_what_is_there_already_stays(tmp_path: Path) -> None:
     (tmp_path / "full" / "mine").write_bytes(b"mine")
     (tmp_path / "file").write_bytes(b"mine")
     for name, says in (
-        ("full", "is there already and not empty: name another folder"),
+        ("full", "already exists and is not empty: name another folder"),
         ("file", "exists and is not a folder: name another one"),
         ("absent/new", "there is no folder"),
     ):

@@ -83,7 +83,7 @@ def test_an_item_keeps_its_id() -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        (None, "None, no picture: the camera or film gave nothing"),
+        (None, "None, not a picture: the camera or film gave nothing"),
         (3, "a int: give a path, a numpy array of uint8 or a Pillow picture"),
         (np.zeros((0, 0, 3), np.uint8), r"shape \(0, 0, 3\), \(H, W, 3\) is needed$"),
         (np.zeros(5, np.uint8), r"shape \(5,\)"),

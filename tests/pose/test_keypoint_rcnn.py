@@ -99,7 +99,7 @@ def test_what_it_cannot_do_is_refused() -> None:
         load_pose_stage([NAME, "cpn-mobilenetv2-256x192"], device="cpu")
     with pytest.raises(OptionError, match="the head 'global' is a CPN's"):
         load_pose_stage([NAME], device="cpu", head="global")
-    with pytest.raises(RecipeError, match="looks at no mirror images"):
+    with pytest.raises(RecipeError, match="cannot use mirror images"):
         load_pose_stage([NAME], device="cpu", changes=["decoding.flip=true"])
     with pytest.raises(RecipeError, match="cannot be trained"):
         build_pose_network(load_recipe(NAME))

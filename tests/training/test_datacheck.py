@@ -70,13 +70,13 @@ def test_sound_data_have_no_problems(make_set):
 PROBLEMS = {
     "an annotation twice": (
         [annotation(1), annotation(1), annotation(2, 2), annotation(2, 2)],
-        (False, "annotations that are there twice: 2 of 4 (1, 2): taken once"),
+        (False, "annotations that are listed twice: 2 of 4 (1, 2): taken once"),
     ),
     "an annotation id of two people": (
         [annotation(1), annotation(1, bbox=[11, 20, 30, 40]), annotation(2, 2)],
         (
             False,
-            "annotation ids that are there twice: 1 of 3 (1): different things, so all of them "
+            "annotation ids that are used twice: 1 of 3 (1): different things, so all of them "
             "are taken",
         ),
     ),
@@ -97,7 +97,7 @@ PROBLEMS = {
         (
             True,
             "people without x, y, v of 17 keypoints: 2 of 3 (annotation 1 has 3 numbers, "
-            "annotation 2 has something else than numbers): their keypoints count as not labelled",
+            "annotation 2 has something other than numbers): their keypoints count as not labelled",
         ),
     ),
     "a wrong visibility": (
@@ -108,9 +108,9 @@ PROBLEMS = {
             "as labelled",
         ),
     ),
-    "pseudo keypoints unheard of": (
+    "unknown pseudo keypoints": (
         [annotation(1, pseudo_keypoints=[0, 17]), annotation(2, 2)],
-        (False, "people with pseudo keypoints unheard of: 1 of 2 (annotation 1)"),
+        (False, "people with unknown pseudo keypoints: 1 of 2 (annotation 1)"),
     ),
     "a negative size": (
         [annotation(1, bbox=[50, 20, -30, 40]), annotation(2)],
@@ -132,7 +132,7 @@ PROBLEMS = {
         [annotation(1, bbox=[80, 20, 30, 40]), annotation(2, bbox=[73, 20, 30, 40])],
         (
             False,
-            "boxes that reach out of their pictures by more than a tenth of their size: 1 of 2 "
+            "boxes that reach outside their pictures by more than a tenth of their size: 1 of 2 "
             "(annotation 1)",
         ),
     ),
@@ -140,7 +140,7 @@ PROBLEMS = {
         [annotation(1, keypoints=[120, 20, 2] + [0] * 48), annotation(2)],
         (
             False,
-            "people with keypoints farther outside than a tenth of the picture: 1 of 2 "
+            "people with keypoints outside the picture by more than a tenth of its size: 1 of 2 "
             "(annotation 1)",
         ),
     ),
@@ -312,7 +312,10 @@ def test_the_same_name_with_other_bytes_is_a_warning(make_set, tmp_path):
     images = [entry("a", 1, width=103), entry("val", 2)]
     annotation_file(tmp_path / "val.json", [annotation(1)], images)
     assert lines([train], [validate]) == [
-        (False, "file names both in training and in validation, of other bytes: 1 of 2 (a-1.png)")
+        (
+            False,
+            "file names both in training and in validation, with different bytes: 1 of 2 (a-1.png)",
+        )
     ]
 
 

@@ -62,7 +62,7 @@ def test_another_seed_gives_another_order():
         ([], [], "name 1 to 1000 sets"),
         ([5], [1, 1], "name 1 to 1000 sets"),
         ([5, 5], [1, -1], "must be 0 or more"),
-        ([5, 5], [0, 0], "one above 0"),
+        ([5, 5], [0, 0], "some above 0"),
         ([5, 5], [1, float("nan")], "must be 0 or more"),
         ([5, 0], [1, 1], "data set 2 of 2 has nothing to learn from"),
     ],

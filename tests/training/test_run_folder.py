@@ -149,7 +149,9 @@ def test_checkpoints_from_before_there_were_checksums_are_read(tmp_path: Path) -
 def test_what_is_no_checkpoint_is_one_line(content: Any, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint-000000000008.pt"
     torch.save(content, path)
-    with pytest.raises(TrainingError, match=r"not a checkpoint, or damaged|another version|its end"):
+    with pytest.raises(
+        TrainingError, match=r"not a checkpoint, or damaged|another version|its end"
+    ):
         load_checkpoint(path)
 
 
@@ -188,7 +190,7 @@ def test_a_run_without_its_checkpoints_never_begins_again_in_silence(
     for path in stopped.iterdir():
         if path.is_file() and path.name != left:
             path.unlink()
-    with pytest.raises(TrainingError, match=rf"has no checkpoint any more: .* --start .*{left}"):
+    with pytest.raises(TrainingError, match=rf"no longer has a checkpoint: .* --start .*{left}"):
         learn(stopped)
 
 

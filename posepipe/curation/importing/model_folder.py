@@ -196,7 +196,7 @@ def recipe_text(tables: Mapping[str, Table], recognised: Recognised) -> str:
 def card_text(
     name: str, checkpoint: ForeignCheckpoint, recognised: Recognised, model: ModelTable
 ) -> str:
-    """The model card: what is known of an imported model, and what is not."""
+    """The model card: what is known about an imported model, and what is not."""
     given, network = recognised.preprocessing, recognised.network
     width, height = given.input_size_wh
     files = [f"| from | {file.name}, SHA-256 {sha256_of(file)} |" for file in checkpoint.files]

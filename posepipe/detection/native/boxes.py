@@ -2,7 +2,7 @@
 
 torchvision's own anchors are rounded to whole pixels, have another order and take their strides
 from the sizes of padded pictures; its RoIAlign is half a pixel off ("aligned" is False there) and
-looks at four points of a bin whatever its size.
+samples four points of a bin whatever its size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torchvision.ops import roi_align
 RATIOS = (0.5, 1.0, 2.0)
 """Height / width of the anchors of every network."""
 
-# A box may become 62.5 times as wide as its anchor, no more: exp(4.135) must not overflow.
+# A box may become at most 62.5 times as wide as its anchor: exp(4.135) must not overflow.
 _LARGEST_LOG = math.log(1000.0 / 16)
 # FPN, section 4.2: a RoI of 224 pixels, as pictures of ImageNet have, looks at level 4.
 _CANONICAL_SIDE, _CANONICAL_LEVEL = 224, 4
@@ -99,7 +99,7 @@ def pool_rois(
 
 
 def _aligned(level: Tensor, numbered: Tensor, side: int, stride: int) -> Tensor:
-    """RoIAlign (He et al. 2017) as detectron2's "ROIAlignV2": exact, and every cell has a say."""
+    """RoIAlign (He et al. 2017) as detectron2's "ROIAlignV2": exact, and every cell counts."""
     pooled: Tensor = roi_align(level, numbered, side, 1 / stride, sampling_ratio=0, aligned=True)
     return pooled
 

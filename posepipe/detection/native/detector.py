@@ -34,7 +34,7 @@ from posepipe.networks.precision import run_in_precision
 from posepipe.zoo.recipe import Recipe
 from posepipe.zoo.weights import StateDict, find_weights, fit_state, read_state
 
-# What older files hold besides their weights; worked out from the recipe here.
+# What older files hold besides their weights; here it is worked out from the recipe.
 NOT_WEIGHTS = (
     "pixel_mean",
     "pixel_std",
@@ -48,7 +48,7 @@ class NativeDetector:
 
     Attributes:
         network: in evaluation mode on its device.
-        origin: what it is made of.
+        origin: what it consists of.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class NativeDetector:
 
         Args:
             network: with its weights.
-            origin: what it is made of.
+            origin: what it consists of.
             category_ids: the COCO category id of each class of the network.
             preprocessing: the model zoo's if None.
             min_score: boxes that do not score higher are not handed over.
@@ -205,7 +205,7 @@ def fit_weights(
 
 
 def unused_keys(table: NetworkTable) -> tuple[str, ...]:
-    """Beginnings of the keys of the head that is not run."""
+    """Key prefixes of the head that is not run."""
     return (f"roi_heads.{table.unused_head}_head.",) if table.unused_head else ()
 
 

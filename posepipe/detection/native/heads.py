@@ -137,7 +137,7 @@ class Res5Heads(RoIHeads):
 
 
 class CascadeHeads(RoIHeads):
-    """Three heads, each looking where the one before has found its boxes (Cai, Vasconcelos 2018).
+    """Three heads, each looking where the one before found its boxes (Cai, Vasconcelos 2018).
 
     Scores are the mean of all heads', boxes the last one's, one for all classes.
     """

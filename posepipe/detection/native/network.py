@@ -110,7 +110,7 @@ class RCNN(NativeNetwork):
 
 
 def _found(scored: Scored, shape_hw: tuple[int, int], min_score: float) -> Found:
-    """What of a picture's boxes scores high enough; rows that are not finite are left out."""
+    """Those of a picture's boxes that score high enough; rows that are not finite are left out."""
     boxes, scores = scored
     finite = boxes.isfinite().flatten(1).all(dim=1) & scores.isfinite().all(dim=1)
     boxes, scores = clip_boxes(boxes[finite], shape_hw), scores[finite]

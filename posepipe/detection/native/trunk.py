@@ -1,6 +1,6 @@
 """ResNets and pyramids with detectron2's layout and its names of weights.
 
-torchvision's ResNet would do but for two things: where its bottlenecks halve their input, and the
+torchvision's ResNet would do, but for two things: where its bottlenecks halve their input, and the
 first block of a dilated stage, which it leaves undilated. (He et al. 2016; Xie et al. 2017; Lin et
 al. 2017.)
 """
@@ -197,7 +197,7 @@ class Pyramid(nn.Module):
 
 
 class SingleLevel(ResNet):
-    """A ResNet whose last stage alone is seen."""
+    """A ResNet of which only the last stage is seen."""
 
     def forward(self, images: Tensor) -> list[Tensor]:  # type: ignore[override]
         """[the last stage's features] of (B, 3, H, W) images."""

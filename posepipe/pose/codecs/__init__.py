@@ -1,1 +1,1 @@
-"""Keypoints to what networks give, and back: one codec a convention."""
+"""Keypoints to what networks give, and back: one codec per convention."""

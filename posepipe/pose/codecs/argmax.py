@@ -13,7 +13,7 @@ from posepipe.pose.codecs.cpn import heatmaps_at_fault
 from posepipe.pose.heatmaps import Cells, CropKeypoints, cell_centres, encode, mirror_back
 from posepipe.zoo.bounds import Count, Factor
 
-_TINY = 1e-10  # below it, a heatmap's logarithm is of no use
+_TINY = 1e-10  # below it, a heatmap's logarithm is useless
 
 
 class ArgmaxTable(CodecTable, frozen=True):

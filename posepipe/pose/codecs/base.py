@@ -53,10 +53,10 @@ class Codec(ABC):
 
     @abstractmethod
     def flip(self, response: Response, mirrored: tuple[int, ...]) -> Response:
-        """The response to mirror images as one to the images themselves.
+        """The response to mirror images, turned into one to the images themselves.
 
         Args:
-            response: what the network said about the mirrored crops.
+            response: the network's response to the mirrored crops.
             mirrored: `Skeleton.mirrored`: the channel that takes each keypoint's place.
         """
 

@@ -39,7 +39,7 @@ def decoding_table(recipe: Recipe) -> AnyDecodingTable:
 
 @dataclass(frozen=True)
 class HeatmapGrid:
-    """What a network's heatmaps are, for those that learn to make them.
+    """What a network's heatmaps are like, for networks that learn to make them.
 
     Attributes:
         stride: crop pixels per cell.
@@ -53,7 +53,7 @@ class HeatmapGrid:
 
 
 def heatmap_grid(table: AnyDecodingTable) -> HeatmapGrid | None:
-    """What the heatmaps are that a codec reads; None where it reads something else."""
+    """What the heatmaps that a codec reads are like; None where it reads something else."""
     match table:
         case DecodingTable():
             return HeatmapGrid(table.stride, "squares", table.amplitude)

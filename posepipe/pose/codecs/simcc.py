@@ -14,7 +14,7 @@ from posepipe.zoo.bounds import Count, Factor
 
 
 class SimCCTable(CodecTable, frozen=True):
-    """The table ``[decoding]`` with ``codec = "simcc"``, RTMPose's and its kin's.
+    """The table ``[decoding]`` with ``codec = "simcc"``, that of RTMPose and its kin.
 
     Attributes:
         bins_per_pixel: bin b stands for the crop's pixel b / bins_per_pixel.

@@ -27,7 +27,7 @@ class PoseNetworkTable(Table, frozen=True):
 class PoseNetwork(nn.Module, ABC):
     """Crops (B, 3, H, W) in, heatmaps (B, K, H/stride, W/stride) out.
 
-    Those that stand on a trunk have it as `backbone`.
+    Those built on a trunk have it as `backbone`.
 
     Attributes:
         stride: crop pixels per heatmap cell.
@@ -41,7 +41,7 @@ class PoseNetwork(nn.Module, ABC):
 
     @abstractmethod
     def forward_all(self, images: Tensor) -> TrainingHeatmaps:
-        """All heatmaps that training has a loss for."""
+        """All heatmaps for which training has a loss."""
 
     def set_batch_norm(self, table: PoseNetworkTable) -> None:
         """Give every batch normalisation what the recipe says; last in every constructor."""

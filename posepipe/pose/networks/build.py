@@ -80,7 +80,7 @@ def build_network(table: PoseNetworkTable) -> PoseNetwork:
 
     Raises:
         RecipeError, MissingDependencyError: see `build_backbone`.
-        TypeError: a table of no architecture.
+        TypeError: a table that belongs to no architecture.
     """
     match table:
         case CPNTable():

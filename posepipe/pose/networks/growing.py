@@ -1,8 +1,8 @@
-"""A CPN that begins as a simpler network on the same trunk and predicts the very same heatmaps.
+"""A CPN that starts as a simpler network on the same trunk and predicts the same heatmaps.
 
 Function-preserving initialisation: Chen, Goodfellow and Shlens, "Net2Net", ICLR 2016. What a CPN
-adds begins as nothing: P2 is the trunk's features of stride 4 handed through, every sum and every
-bottleneck that would change it begins with zero.
+adds starts without effect: P2 passes on the trunk's features of stride 4; every sum and every
+bottleneck that would change it starts at zero.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from posepipe.pose.networks.refinenet import Bottleneck
 
 @torch.no_grad()
 def grow(network: CPN, seed: PlainHeatmaps) -> None:
-    """Give a CPN weights with which it predicts, at P2 and in the end, what another one predicts.
+    """Give a CPN weights with which it predicts, at P2 and at the end, what another one predicts.
 
-    The other levels' heatmaps begin at zero. Batch normalisations of what is new begin without
+    The other levels' heatmaps start at zero. Batch normalisations of what is new start without
     an effect, and the equality holds as long as they keep their statistics (``frozen_norm``).
 
     Args:
@@ -37,13 +37,13 @@ def grow(network: CPN, seed: PlainHeatmaps) -> None:
     channels = network.refinenet.final.shortcut[0].out_channels  # type: ignore[index]
     if channels < width:
         raise RecipeError(
-            f"network.channels is {channels}, but to begin as that model it takes the {width} "
+            f"network.channels is {channels}, but to start as that model it needs the {width} "
             "channels of its trunk's first features"
         )
     try:
         network.backbone.load_state_dict(seed.backbone.state_dict())
     except RuntimeError:
-        raise WeightsError("the model to begin as stands on another trunk") from None
+        raise WeightsError("the model to start as has another trunk") from None
     for part in (network.globalnet, network.refinenet):
         for module in part.modules():
             if isinstance(module, nn.Conv2d):
@@ -90,7 +90,7 @@ def _scales(seed: PlainHeatmaps) -> list[float]:
 
 
 def _without_effect(norm: nn.BatchNorm2d) -> None:
-    """Make a batch normalisation hand its input through, epsilon included."""
+    """Make a batch normalisation pass its input through, epsilon included."""
     norm.reset_running_stats()
     nn.init.constant_(norm.weight, math.sqrt(1 + norm.eps))
     nn.init.zeros_(norm.bias)

@@ -18,7 +18,7 @@ class HourglassTable(PoseNetworkTable, frozen=True, kw_only=True):
     """The recipe's table ``[network]`` of a stacked hourglass.
 
     Attributes:
-        stages: how many hourglasses stand one behind the other.
+        stages: how many hourglasses follow one another.
         channels: features of each (Newell et al.: 256); a multiple of 4.
         depth: how often each halves its input (Newell et al.: 4).
         bottom: residual blocks at its lowest resolution. Newell et al. have 3; with 2 the sizes are
@@ -102,7 +102,7 @@ class Hourglass(nn.Module):
 
 
 class StackedHourglass(PoseNetwork):
-    """Hourglasses one behind the other; each predicts, and all but the last go on from there.
+    """Hourglasses one after the other; each predicts, and all but the last hand their result on.
 
     A stage's input, its features and its heatmaps, the latter two through 1x1 convolutions, add up
     to the next stage's input. In training every stage's prediction has a loss (Newell et al.,

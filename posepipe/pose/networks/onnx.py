@@ -64,7 +64,7 @@ class OnnxNetwork(nn.Module):
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
-        WeightsError: the file is damaged, or no network from one picture of this size; no such
+        WeightsError: the file is damaged, not a network from one picture of this size or lacks an
             output.
     """
 
@@ -96,7 +96,7 @@ class OnnxNetwork(nn.Module):
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4:
             raise WeightsError(
-                f"{path} is no network from a picture (B, 3, H, W): its inputs are "
+                f"{path} is not a network from a picture (B, 3, H, W): its inputs are "
                 f"{[(one.name, one.shape) for one in inputs]}"
             )
         self._input = inputs[0]

@@ -25,7 +25,7 @@ class PlainTable(PoseNetworkTable, frozen=True, kw_only=True):
 class PlainHeatmaps(PoseNetwork):
     """A 1x1 convolution from a trunk's features of stride 4 to K heatmaps.
 
-    For trunks whose features of stride 4 know of all the others, as HRNets' do; Lite-HRNet and
+    For trunks whose features of stride 4 have seen all the others, as HRNets' have; Lite-HRNet and
     PP-TinyPose are of this kind.
 
     Args:
@@ -47,5 +47,5 @@ class PlainHeatmaps(PoseNetwork):
         return heatmaps
 
     def forward_all(self, images: Tensor) -> TrainingHeatmaps:
-        """The one prediction there is."""
+        """The only prediction there is."""
         return TrainingHeatmaps([], self(images))

@@ -47,7 +47,7 @@ class ResNetTable(PoseNetworkTable, frozen=True, kw_only=True):
 class DilatedResNet(PoseNetwork):
     """A ResNet, and on C5 a 1x1 convolution to `channels` and a 3x3 one to the heatmaps.
 
-    The paper says nothing of what follows C5; this is GlobalNet's way from C5 to its heatmaps
+    The paper says nothing about what follows C5; this is GlobalNet's way from C5 to its heatmaps
     without the 1x1 convolution between the two, and has the paper's sizes and multiply-adds.
 
     Args:
@@ -77,5 +77,5 @@ class DilatedResNet(PoseNetwork):
         return heatmaps
 
     def forward_all(self, images: Tensor) -> TrainingHeatmaps:
-        """The one prediction there is."""
+        """The only prediction there is."""
         return TrainingHeatmaps([], self(images))

@@ -44,7 +44,7 @@ class DetectionBatch:
         pixels: (B, H, W, 3) uint8 RGB, zeros right of and below each picture.
         sizes_hw: each picture's own height and width.
         targets: of each picture.
-        seeds: of what is drawn about each picture in the losses.
+        seeds: of what is drawn at random for each picture in the losses.
     """
 
     pixels: Tensor

@@ -1,6 +1,6 @@
-"""The losses of a single-stage detector: what its cells are to learn.
+"""The losses of a single-stage detector: what its cells should learn.
 
-Which cells find a person depends on what they say now (dynamic soft label assignment; Lyu et al.,
+Which cells find a person depends on their output now (dynamic soft label assignment; Lyu et al.,
 "RTMDet", 2022, section 3.3): each person gets the cells within its box whose score, overlap and
 distance from the middle cost least, and as many as their overlaps with it add up to. A cell's score
 learns the overlap that its box has now (quality focal loss; Li et al. 2020), its box a generalised
@@ -62,7 +62,7 @@ class DenseLosses(nn.Module):
         self._normalised = Normalised(preprocessing)
 
     def forward(self, batch: DetectionBatch) -> tuple[Losses, None]:
-        """The two losses of a batch; nothing is mined that has a name."""
+        """The two losses of a batch; nothing that is mined has a name."""
         pixels = batch.pixels
         for place, (height, width) in zip(pixels, batch.sizes_hw, strict=True):
             place[height:] = self._fill
@@ -121,7 +121,7 @@ class Truth:
     """What is in the pictures of a batch, padded to the same number of boxes.
 
     Attributes:
-        boxes_xyxy: (B, G, 4); G >= 1. Padding is of no area, so no cell lies within it.
+        boxes_xyxy: (B, G, 4); G >= 1. Padding has no area, so no cell lies within it.
         classes: (B, G) from 1 on; 0 for padding.
         ignored_xyxy: (B, M, 4); M >= 1; padded likewise.
     """
@@ -184,7 +184,7 @@ def overlaps_of(boxes_xyxy: Tensor, truth_xyxy: Tensor) -> Tensor:
 def assign_cells(
     boxes_xyxy: Tensor, logits: Tensor, corners: Tensor, strides: Tensor, truth: Truth
 ) -> tuple[Tensor, Tensor]:
-    """Which person each cell is to find: RTMDet's dynamic soft label assignment.
+    """Which person each cell should find: RTMDet's dynamic soft label assignment.
 
     Args:
         boxes_xyxy: (B, P, 4) that the cells give now.
@@ -195,7 +195,7 @@ def assign_cells(
 
     Returns:
         (B, P) int64 the place of the person in `truth`, -1 for nobody; and (B, P) the IoU with it,
-        anything where there is nobody.
+        any value where there is nobody.
     """
     overlap = overlaps_of(boxes_xyxy, truth.boxes_xyxy)
     inside = within(corners, truth.boxes_xyxy)
@@ -215,7 +215,7 @@ def assign_cells(
     rank = torch.arange(most, device=cost.device)[None, :, None]
     chosen = (rank < wanted[:, None]) & (cheapest.values < _NEVER)
     matches = torch.zeros_like(inside).scatter(1, cheapest.indices, chosen)
-    # A cell that several want goes to the one that it costs least.
+    # A cell that several want goes to the one whose cost is lowest.
     best = torch.where(matches, cost, 2 * _NEVER).min(dim=2)
     index = torch.where(best.values < _NEVER, best.indices, -1)
     return index, overlap.gather(2, best.indices[..., None])[..., 0]

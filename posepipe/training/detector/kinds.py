@@ -36,7 +36,7 @@ class Kind:
         sizes: of whole pictures.
         stages: the trunk's four, as lists of modules.
         load_trunk: takes the trunk's weights from a file.
-        unused: beginnings of keys that weights may have and the network has no use for.
+        unused: key prefixes that weights may have and the network does not use.
     """
 
     losses: Callable[[Any, Recipe, DetectorTrainingTable, torch.dtype], nn.Module]

@@ -1,6 +1,6 @@
-"""The losses of a two-stage detector: what anchors and RoIs are to learn, and which of them learn.
+"""The losses of a two-stage detector: what anchors and RoIs should learn, and which of them do.
 
-Faster R-CNN (Ren et al. 2015) with torchvision's networks and matching, and four things more:
+Faster R-CNN (Ren et al. 2015) with torchvision's networks and matching, and four additions:
 regions that are to be ignored, online hard example mining (OHEM; Shrivastava, Gupta and Girshick
 2016) in place of random RoIs, a generalised IoU loss (Rezatofighi et al. 2019), and cascades of box
 heads (`posepipe.detection.cascade`): the RoIs chosen for the first stage go through all of them.
@@ -62,7 +62,7 @@ class DetectorLosses(nn.Module):
             self.register_buffer(name, torch.tensor(rgb)[:, None, None], persistent=False)
 
     def forward(self, batch: DetectionBatch) -> tuple[Losses, None]:
-        """The four losses of a batch; nothing is mined that has a name."""
+        """The four losses of a batch; nothing that is mined has a name."""
         network: Any = self.network
         with torch.autocast(batch.pixels.device.type, enabled=False):
             images = self._images(batch)
@@ -247,7 +247,7 @@ class DetectorLosses(nn.Module):
 def assign(
     boxes_xyxy: Tensor, target: Target, matcher: Callable[[Tensor], Tensor], ignore_overlap: float
 ) -> tuple[Tensor, Tensor]:
-    """What each anchor or proposal of a picture is to be.
+    """What each anchor or proposal of a picture should be.
 
     Args:
         boxes_xyxy: (N, 4).
@@ -257,7 +257,7 @@ def assign(
 
     Returns:
         (N,) int64 classes: 0 background, -1 to be left out; and (N, 4) the true boxes of those that
-        have a class above 0, anything elsewhere.
+        have a class above 0, any values elsewhere.
     """
     if len(target.boxes_xyxy):
         indices = matcher(box_iou(target.boxes_xyxy, boxes_xyxy))
@@ -307,7 +307,7 @@ def sample_some(
 def hardest(boxes_xyxy: Tensor, losses: Tensor, number: int, overlap: float) -> Tensor:
     """Online hard example mining: indices of a picture's RoIs with the largest losses.
 
-    RoIs that overlap each other share most of their loss; of such ones the hardest alone counts
+    RoIs that overlap each other share most of their loss; of these only the hardest counts
     (Shrivastava et al. 2016, section 4.2: NMS by loss at an IoU of 0.7). There is no share of
     positives to keep.
 

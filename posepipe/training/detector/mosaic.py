@@ -46,7 +46,7 @@ class MosaicTable(Table, frozen=True):
     def __post_init__(self) -> None:
         if self.side < 32 or not 0 <= self.four <= 1 or not 0 < self.zoom[0] <= self.zoom[1]:
             raise ValueError(
-                "side must be at least 32, four lie in [0, 1], zoom be the smallest and the "
+                "side must be at least 32, four lie in [0, 1], zoom contain the smallest and the "
                 f"largest size; got {self.side}, {self.four}, {list(self.zoom)}"
             )
 
@@ -61,7 +61,7 @@ class DetectorAugmentTable(Table, frozen=True):
         grey: probability of a picture without colour.
         smallest: boxes with a shorter side below this many pixels, as the network sees them, are
             not learnt, but ignored.
-        ignored: what becomes of ignored regions: anchors and RoIs in them are left out of the
+        ignored: what happens to ignored regions: anchors and RoIs in them are left out of the
             losses ("match"), or they are painted over with the fill colour ("blot").
         fill: RGB outside pictures and of blots.
     """
@@ -80,7 +80,7 @@ class DetectorAugmentTable(Table, frozen=True):
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if not 0 <= self.brightness < 1 or not self.smallest > 0:
             raise ValueError(
-                "brightness must lie in [0, 1), smallest be above 0; got "
+                "brightness must lie in [0, 1), smallest must be above 0; got "
                 f"{self.brightness}, {self.smallest}"
             )
         if not all(0 <= value <= 255 for value in self.fill):
@@ -94,7 +94,7 @@ def draw_whole(
     table: DetectorAugmentTable,
     generator: np.random.Generator,
 ) -> DetectionSample:
-    """A whole picture at a random size, at times mirrored, its brightness changed.
+    """A whole picture at a random size, sometimes mirrored, its brightness changed.
 
     Args:
         sample: the picture and what is in it.
@@ -124,7 +124,7 @@ def draw_mosaic(
     table: DetectorAugmentTable,
     generator: np.random.Generator,
 ) -> DetectionSample:
-    """One picture or four in a square, each zoomed, shifted and at times mirrored at random.
+    """One picture or four in a square, each zoomed, shifted and sometimes mirrored at random.
 
     People cut to less than a third by a tile's edge, and people too small to learn, are ignored.
 
@@ -192,7 +192,7 @@ def _labelled(
         pixels: of the view.
         sample: what it is a view of.
         to_view: the upright map from the sample's picture to the view.
-        table: how colours change, which boxes are learnt, and what becomes of the others.
+        table: how colours change, which boxes are learnt, and what happens to the others.
         generator: draws the colours.
     """
     pixels = _recoloured(pixels, table, generator)
@@ -235,7 +235,7 @@ def _moved(boxes_xyxy: Boxes, to_view: Affine) -> Boxes:
 def _blotted(
     pixels: Pixels, blots_xyxy: Boxes, spared_xyxy: Boxes, fill: tuple[int, int, int]
 ) -> Pixels:
-    """The picture with some boxes painted over, others left as they are where the two overlap."""
+    """The picture with some boxes painted over, others left intact where the two overlap."""
     painted = pixels.copy()
     for boxes, source in ((blots_xyxy, None), (spared_xyxy, pixels)):
         for x1, y1, x2, y2 in np.round(boxes).astype(int):

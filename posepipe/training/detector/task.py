@@ -37,7 +37,7 @@ class DetectorTask:
         network: its state_dict is what becomes the model's weights.
         module: a batch in; the losses out.
         mined_names: (); hard RoIs have no names.
-        leaves_some_out: False; where nobody is, boxes have a part in the losses, a gradient of 0.
+        leaves_some_out: False; without people boxes still take part in the losses, with gradient 0.
     """
 
     name = "detection"
@@ -59,7 +59,7 @@ class DetectorTask:
             recipe: of a detector of a backend in `posepipe.training.detector.kinds`.
             table: its ``[training]``.
             device: where it is trained.
-            start: weights to begin with; None: the trunk's from `table.imagenet_weights` if there
+            start: weights to start from; None: the trunk's from `table.imagenet_weights` if there
                 are any, the rest random.
             data: what has read the sets' files; None reads them.
 

@@ -86,7 +86,7 @@ def person_box_metrics(
 
 
 def _stage(network: nn.Module, recipe: Recipe, device: torch.device) -> DetectionStage:
-    """The detection stage of a copy of the network: running it changes settings of its."""
+    """The detection stage of a copy of the network: running it changes its settings."""
     runner: Any = copy.deepcopy(network)
     detector = backend_of(recipe).detector(
         runner,

@@ -44,8 +44,8 @@ class AugmentTable(Table, frozen=True):
         half_body: probability of cropping to the upper or lower keypoints alone, where the skeleton
             says which are which.
         colour: largest relative change of each channel's brightness, and of contrast.
-        cutout: probability of covering parts of the crop; the keypoints under them are learnt all
-            the same, as those of people behind things.
+        cutout: probability of covering parts of the crop; keypoints under them are still learnt,
+            like those of people behind things.
         cutouts: most rectangles that are covered then, each in the fill colour.
         cutout_side: shortest and longest side of a rectangle as a share of the crop's.
     """
@@ -91,7 +91,7 @@ class Augmentation:
         to_crop: from the picture's pixels to the crop's, the mirror image included.
         mirrored: whether left and right have changed places.
         gains: (3,) float64, factor of each channel.
-        offset: what is added to every channel then.
+        offset: what is then added to every channel.
         cutouts_xyxy: (R, 4) int64 crop pixels, right and bottom exclusive; covered at the end.
     """
 
@@ -150,7 +150,7 @@ def draw_augmentation(
 ) -> Augmentation:
     """What happens to a person's crop: turned, scaled, shifted, mirrored, coloured, covered.
 
-    As many numbers are drawn whatever the person.
+    The same amount of random numbers is drawn for every person.
 
     Args:
         sample: the person; the picture is not read.
@@ -262,7 +262,7 @@ def augmented_crop(
 def _half_body(
     sample: PoseSample, table: AugmentTable, skeleton: Skeleton, generator: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """The person's box, or at times one around the upper or lower half's keypoints alone."""
+    """The person's box, or sometimes one around the upper or lower half's keypoints alone."""
     drawn, upper_wanted = generator.random(), generator.random() < 0.5
     if drawn >= table.half_body or not skeleton.upper_body:
         return sample.box_xyxy
@@ -282,7 +282,7 @@ def _half_body(
 def _turn_and_scale(
     table: AugmentTable, size_wh: tuple[int, int], generator: np.random.Generator
 ) -> Affine:
-    """A turn and a change of size about the crop's centre."""
+    """A rotation and a change of size about the crop's centre."""
     angle = generator.uniform(-1, 1) * table.rotation_deg
     angle *= float(generator.random() < table.rotation)
     scale = generator.uniform(*table.scale)
@@ -307,7 +307,7 @@ def _colour(
 def _cutouts(
     table: AugmentTable, size_wh: tuple[int, int], generator: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """(R, 4) rectangles anywhere in the crop, none at most times."""
+    """(R, 4) rectangles anywhere in the crop, usually none."""
     wanted = generator.random() < table.cutout
     number = int(generator.integers(1, table.cutouts + 1)) if table.cutouts else 0
     sides = generator.uniform(*table.cutout_side, (table.cutouts, 2)) * size_wh

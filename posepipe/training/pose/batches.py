@@ -1,7 +1,7 @@
 """Batches of crops, made ahead by threads: which, how, and in what order depends on numbers alone.
 
 A run goes through sample numbers 0, 1, 2, … (`posepipe.training.order`); everything random about a
-sample is drawn from (seed, number). So beginning at a number equals having come to it, and several
+sample is drawn from (seed, number). So starting at a number equals having come to it, and several
 processes make what one would make.
 """
 
@@ -46,7 +46,7 @@ class BatchSettings(Protocol):
 
     @property
     def seed(self) -> int:
-        """Of everything random."""
+        """The seed of everything random."""
 
     @property
     def workers(self) -> int:
@@ -69,7 +69,7 @@ class PoseBatch:
         pixels: (B, h, w, 3) uint8 RGB.
         points_xy: (B, K, 2) float32 crop pixels.
         weights: (B, K) float32: 0 where not labelled or outside the crop, 1 where labelled by a
-            person, between for keypoints that another network labelled.
+            person, in between for keypoints that another network labelled.
         visibility: (B, K) int64, COCO's: 0 not labelled or outside the crop, 1 occluded, 2 visible.
     """
 

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 class DeviceCrops:
     """Makes batches of crops on a device, which keeps the pictures up to a limit.
 
-    The crops of pictures that find no room are made by the CPU, and copied.
+    The crops of pictures for which there is no room are made by the CPU, and copied.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class DeviceCrops:
                 continue
             source_wh = (picture.shape[1], picture.shape[0])
             plan = augmentation.to_crop.plan(source_wh, self._size_wh, antialias=True)
-            # A crop wholly outside its picture: any pixel will do as a window, none is seen.
+            # A crop wholly outside its picture: any pixel will do as a window; none of it is seen.
             plans.append(plan or WarpPlan((0, 0, 1, 1), (1, 1), augmentation.to_crop))
             windows.append(_reduced(picture, plans[-1]))
             places.append(place)

@@ -32,7 +32,7 @@ class DistilTable(Table, frozen=True):
         temperature: the teacher's heatmaps are raised to the power of 1 / temperature, peaks kept:
             above 1 they get wider, below 1 narrower.
         flip: the teacher's heatmaps are means with those of the mirrored crop.
-        unlabelled: crops are also made of people with a box and without labelled keypoints, of whom
+        unlabelled: crops are also made of people with a box but no labelled keypoints, about whom
             only the teacher says anything.
     """
 
@@ -57,7 +57,7 @@ class Teacher:
     Args:
         table: see `DistilTable`.
         given, grid: the network's, which the teacher's have to fit.
-        skeleton: what the K keypoints are; the teacher's are to have the same names.
+        skeleton: what the K keypoints are; the teacher's must have the same names.
         scale: factor on the loss.
         device: where the crops lie.
         precision: of the teacher's convolutions.

@@ -33,7 +33,7 @@ class PoseLossTable(Table, frozen=True):
             "l2", on each person's hardest with "l2*".
         refine: the loss of the final prediction (RefineNet's); "none" for a network that has none,
             as GlobalNet alone.
-        hardest: M, how many keypoints of a person are mined; K or more is no mining.
+        hardest: M, how many keypoints of a person are mined; K or more means no mining.
         target: "gaussian" is centred on the keypoint; "blurred_cell" is the ancestors' lit cell,
             blurred.
         sigmas: standard deviations of the Gaussians in cells, for C2 to C5; one serves all levels.
@@ -48,7 +48,7 @@ class PoseLossTable(Table, frozen=True):
             people times M, or times K where nothing is mined, however few are annotated ("hardest",
             the ancestors).
         levels_weight: factor on the loss of intermediate predictions, which is a mean over them.
-        scale: factor on both L2 losses: peaks of 1 in maps of thousands of cells make small ones.
+        scale: factor on both L2 losses: peaks of 1 in maps of thousands of cells make small losses.
         localisation: weight of a cross entropy between the softmax over a map's cells and its
             normalised target, summed over all predictions that have a loss. L2 alone stays for long
             on the plateau where every map is zero; this leads off it. Not in the paper.
@@ -96,7 +96,7 @@ class Labels(Protocol):
 
     @property
     def points_xy(self) -> Tensor:
-        """(B, K, 2) crop pixels; of unannotated keypoints anything."""
+        """(B, K, 2) crop pixels; any values for unannotated keypoints."""
 
     @property
     def weights(self) -> Tensor:
@@ -140,7 +140,7 @@ def pose_loss(
     """The losses of one batch or of a part of one, computed in fp32 also under autocast.
 
     "global": L2 of intermediate predictions, each with its own target (CPN, section 3.2.1; which
-    Gaussians is not said there). "refine": L2 of the final prediction on each person's M keypoints
+    Gaussians is not stated there). "refine": L2 of the final prediction on a person's M keypoints
     with the largest losses (section 3.2.2). "localisation": see `PoseLossTable`. Only those that
     the table asks for and the network has; the loss to learn from is the sum of their means.
 
@@ -204,10 +204,10 @@ def pose_loss_counts(
 
 
 def check_loss(table: PoseLossTable, *, levels: int, refined: bool) -> None:
-    """Whether the settings fit a network with so many intermediate predictions and a final one.
+    """Check that the settings fit the number of a network's predictions.
 
     Raises:
-        RecipeError: they contradict; the message names the field.
+        RecipeError: they contradict each other or the network; the message names the field.
     """
 
     def wrong(message: str) -> RecipeError:
@@ -264,7 +264,7 @@ def _pose_loss(
     cells: Cells = "squares",
 ) -> tuple[Losses, Tensor]:
     weights = batch.weights.float()
-    # Points of unannotated keypoints may be anything, NaN included.
+    # Points of unannotated keypoints may have any value, NaN included.
     points = torch.where(weights.gt(0)[..., None], batch.points_xy.float(), 0.0)
     totals: dict[str, Tensor] = {}
     mined = torch.zeros(weights.shape[1], dtype=torch.int64, device=weights.device)

@@ -50,7 +50,7 @@ class PoseTask:
         recipe: of the network.
         table: its ``[training]``.
         device: where to train.
-        start: weights to begin with, of the whole network; its heads begin at random where the
+        start: weights to start from, of the whole network; its heads start at random where the
             weights are for another number of keypoints.
         data: what has read the sets' files; None reads them.
 
@@ -222,7 +222,7 @@ def _check_predictions(
 
 
 def _scale_heads(network: nn.Module, scale: float) -> None:
-    """Make the batch normalisations that heatmap heads end with begin with this scale."""
+    """Give the batch normalisations at the end of heatmap heads this initial scale."""
     for module in network.modules():
         if isinstance(module, HeatmapHead):
             nn.init.constant_(module.norm.weight, scale)
@@ -240,8 +240,8 @@ def _begin_as(network: nn.Module, recipe: Recipe, model: str) -> None:
         grow(network, seed.network)
         return
     raise RecipeError(
-        f"{recipe.name}: training.begin_as makes a CPN begin as a plain network on its trunk, and "
-        f"cannot make this network begin as {seed.name}"
+        f"{recipe.name}: training.begin_as makes a CPN start as a plain network on its trunk, and "
+        f"cannot make this network start as {seed.name}"
     )
 
 
@@ -259,5 +259,5 @@ def _load_trunk(network: nn.Module, recipe: Recipe, file: Path) -> None:
             f"{recipe.name}: training.imagenet_weights is set, but this kind of network has no "
             "trunk with ImageNet weights"
         )
-    read_state(file)  # raises where it cannot be read, in our words
+    read_state(file)  # raises in our own words if it cannot be read
     trunk.load_state_dict(build_backbone(name, file).state_dict())

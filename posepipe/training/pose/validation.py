@@ -88,15 +88,15 @@ def pose_metrics(
 
 
 def draw_crops(model: PoseModel, samples: Sequence[PoseSample], path: Path) -> None:
-    """A picture of people spread over a set: above the predicted skeleton, below the true one.
+    """A picture of people from all over a set: the predicted skeleton above, the true one below.
 
     Args:
         model: the network.
-        samples: labelled people; of nobody there is no picture.
+        samples: labelled people; without any, no picture is written.
         path: the JPEG or PNG to write.
 
     Raises:
-        ImageError: a picture cannot be read, or the drawing not be written.
+        ImageError: a picture cannot be read, or the drawing cannot be written.
     """
     if not samples:
         return

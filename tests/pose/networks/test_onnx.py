@@ -200,7 +200,7 @@ def test_a_network_of_something_else_is_refused(tmp_path: Path) -> None:
     made = helper.make_graph([helper.make_node("Relu", ["a"], ["b"])], "g", ends[:1], ends[1:])
     content = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     (tmp_path / "w.onnx").write_bytes(content.SerializeToString())
-    with pytest.raises(WeightsError, match="is no network from a picture"):
+    with pytest.raises(WeightsError, match="is not a network from a picture"):
         OnnxNetwork(
             tmp_path / "w.onnx", outputs=(), size_wh=(WIDTH, HEIGHT), device=torch.device("cpu")
         )

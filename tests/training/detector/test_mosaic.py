@@ -184,12 +184,12 @@ def test_the_same_generator_draws_the_same(kind):
     ("table", "fields", "message"),
     [
         (MosaicTable, {"side": 8}, "side must be at least 32"),
-        (MosaicTable, {"zoom": (2.0, 1.0)}, "zoom be the smallest and the largest"),
+        (MosaicTable, {"zoom": (2.0, 1.0)}, "zoom contain the smallest and the largest"),
         (DetectorAugmentTable, {"flip": 2.0}, r"flip must lie in \[0, 1\]"),
         (DetectorAugmentTable, {"saturation": 1.5}, r"saturation must lie in \[0, 1\]"),
         (DetectorAugmentTable, {"grey": -0.1}, r"grey must lie in \[0, 1\]"),
         (DetectorAugmentTable, {"brightness": 1.0}, r"brightness must lie in \[0, 1\)"),
-        (DetectorAugmentTable, {"smallest": 0.0}, "smallest be above 0"),
+        (DetectorAugmentTable, {"smallest": 0.0}, "smallest must be above 0"),
         (DetectorAugmentTable, {"fill": (300, 0, 0)}, "fill must be red, green, blue"),
     ],
 )
