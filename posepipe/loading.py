@@ -34,7 +34,7 @@ def load_detection(options: DetectionOptions, *, device: str, precision: str) ->
     """
 
     def config_of(model: str | Path) -> str | Path | None:
-        """The config, for the one model that takes one; alone, any model must answer for it."""
+        """The config, for the one model that takes one; a single model gets it, whatever it is."""
         alone = len(options.models) == 1
         return options.config if alone or str(model) == DETECTRON2 else None
 

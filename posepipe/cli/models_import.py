@@ -31,7 +31,7 @@ def import_(file: Path, output: Path, input_size: str | None, batch_norm_eps: fl
 
     FILE is a pytorch-cpn .pth.tar, a file or the prefix of a TensorFlow checkpoint of tf-cpn, a
     .pkl or .pth of detectron2's, or the .json of an exported graph with its .safetensors beside it
-    (RTMDet-nano, PP-TinyPose); which of them is told by what is in it. `posepipe pose --model DIR`
+    (RTMDet-nano, PP-TinyPose); its content tells which. `posepipe pose --model DIR`
     then gives that code base's own poses, `posepipe detect --model DIR` its boxes.
     """
     if batch_norm_eps is not None and not 0 <= batch_norm_eps < 1:
