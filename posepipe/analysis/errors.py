@@ -7,7 +7,7 @@ mirror image in the same person), swap (at the place of that keypoint, or of its
 another person) or miss (elsewhere). Poses without a person and people without a pose are false
 positives and false negatives.
 
-Differences to the paper: another person's keypoint is near in terms of that person's own size; and
+Differences from the paper: another person's keypoint is near by that person's own size; and
 where both fit, an inversion and a swap, the nearer one counts.
 """
 
@@ -24,7 +24,7 @@ from posepipe.scoring.comparison import PoseComparison
 from posepipe.scoring.matching import BoolArray, FloatArray, IntArray, match
 from posepipe.scoring.oks import similarity_of_keypoints
 
-LEAST_OKS = 0.1  # from which a pose is about a person at all
+LEAST_OKS = 0.1  # the least at which a pose is about a person at all
 GOOD = 0.85  # similarity of a keypoint with its label: human annotators agree about as well
 NEAR = 0.5
 
@@ -71,7 +71,7 @@ class Errors:
 def find_errors(comparison: PoseComparison) -> Errors:
     """Match poses with people, and judge each keypoint.
 
-    As in COCO's evaluation the 20 best poses of a picture are looked at, and poses that fit only
+    As in COCO's evaluation, the 20 best poses of a picture count, and poses that fit only
     people who do not count (crowds, nobody labelled their keypoints) are neither right nor wrong.
     """
     matches = match(

@@ -47,7 +47,7 @@ class Group:
     """How well the people of one kind are found.
 
     Attributes:
-        trait: by what people are told apart: "size", "people who overlap" or "labelled keypoints".
+        trait: by what people are grouped: "size", "people who overlap" or "labelled keypoints".
         name: the kind.
         people: how many of them count.
         found: how many have a pose at all (OKS 0.1).
@@ -206,7 +206,7 @@ def _pairs_of_people_who_count(
 
 
 def _best_of_pictures(comparison: PoseComparison) -> IntArray:
-    """The poses at which an evaluation looks, by index."""
+    """The poses that an evaluation considers, by index."""
     found = comparison.found
     order = np.lexsort((-found.scores, found.pictures))
     return np.sort(order[place_in_run(found.pictures[order]) < POSES_PER_PICTURE])
@@ -223,7 +223,7 @@ def _of_poses(comparison: PoseComparison, kept: IntArray) -> PoseComparison:
 
 
 def _without_missed(comparison: PoseComparison, errors: Errors) -> PoseComparison:
-    """Without the people about whom no pose is."""
+    """Without the people whom no pose is about."""
     ignored = comparison.labelled.ignored.copy()
     ignored[errors.missed] = True
     return replace(comparison, labelled=replace(comparison.labelled, ignored=ignored))
@@ -285,7 +285,7 @@ def _neighbours(comparison: PoseComparison) -> IntArray:
 
 
 def _shares(kinds: npt.NDArray[np.int8]) -> dict[str, float]:
-    """The share of each kind among the labelled keypoints; none of them, no shares."""
+    """The share of each kind among the labelled keypoints; no shares where there are none."""
     judged = kinds[kinds != KeypointError.UNLABELLED]
     if not judged.size:
         return {}

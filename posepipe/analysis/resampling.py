@@ -58,7 +58,7 @@ class PictureChange:
     Attributes:
         picture: its number, from 0, in the order of the picture ids.
         first: mean OKS of the labelled people, 0 for those without a pose.
-        second: the same of the second run.
+        second: the same for the second run.
     """
 
     picture: int
@@ -136,7 +136,7 @@ def changes_of_pictures(first: PoseComparison, second: PoseComparison) -> tuple[
 
 
 def _interval(changes: FloatArray | None) -> tuple[float | None, float | None]:
-    """The middle 95 % of drawn changes; none of those where there is no such number."""
+    """The middle 95 % of drawn changes; no interval where there is no such number."""
     if changes is None or np.isnan(changes).all():
         return None, None
     low, high = np.nanpercentile(changes, [2.5, 97.5])

@@ -40,7 +40,7 @@ def verify(models: tuple[str, ...], update: bool, device: str) -> None:
         if not found.passed and failed is None:
             failed = f"model {recipe.name!r} differs from its golden numbers" + (
                 f", which were made with other weights: `posepipe models verify --update "
-                f"{recipe.folder}` if these are known to be sound"
+                f"{recipe.folder}` if these are known to be good"
                 if found.other_weights
                 else ": its weights or recipe were changed, or this machine computes differently"
             )

@@ -169,7 +169,7 @@ class Affine:
     def plan(
         self, source_wh: tuple[int, int], size_wh: tuple[int, int], *, antialias: bool = False
     ) -> WarpPlan | None:
-        """How `warp` goes about it; None where the target lies wholly outside the source.
+        """How `warp` proceeds; None where the target lies wholly outside the source.
 
         Args:
             source_wh: width and height of the source in pixels.

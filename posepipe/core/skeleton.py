@@ -12,7 +12,7 @@ from typing import Literal
 Side = Literal["left", "right", "middle"]
 
 DEFAULT_SIGMA = 0.067
-"""The sigma of a keypoint of which none is known: the mean of COCO's 17, to three decimals."""
+"""The sigma of a keypoint for which none is known: the mean of COCO's 17, to three decimals."""
 
 PERSON = "person"
 """COCO's name of the category of people."""
@@ -33,12 +33,12 @@ class Skeleton:
         limbs: index pairs that a drawing connects.
         sigmas: K per-keypoint standard deviations of OKS (COCO's keypoint evaluation page);
             a keypoint's tolerance is 2·sigma times the square root of the body's area.
-        category: what annotation files call what has these keypoints.
+        category: annotation files' name for what has these keypoints.
         upper_body: indices of the keypoints of the upper half, for augmentation by half bodies;
             () where bodies have no halves.
 
     Raises:
-        ValueError: no keypoints, a name twice, an index that there is not, a keypoint in two
+        ValueError: no keypoints, a name twice, an index that does not exist, a keypoint in two
             mirror pairs, or sigmas that are not K positive numbers.
     """
 
@@ -55,7 +55,7 @@ class Skeleton:
             raise ValueError("a skeleton needs at least one keypoint")
         twice = [name for name in self.keypoints if self.keypoints.count(name) > 1]
         if twice:
-            raise ValueError(f"keypoint {twice[0]!r} is there twice")
+            raise ValueError(f"keypoint {twice[0]!r} is listed twice")
         paired = [index for pair in self.mirror_pairs for index in pair]
         indices = [*paired, *(end for limb in self.limbs for end in limb), *self.upper_body]
         if unknown := [index for index in indices if not 0 <= index < len(self.keypoints)]:
@@ -95,7 +95,7 @@ class Skeleton:
 
 
 def side_and_part(name: str) -> tuple[Side, str]:
-    """What a keypoint's name says of its side, and the rest of it, which both sides share.
+    """What a keypoint's name says about its side, and the rest of it, which both sides share.
 
     A side is one word of the name: "left", "right", "L" or "R".
 
@@ -113,7 +113,7 @@ def side_and_part(name: str) -> tuple[Side, str]:
 
 
 def mirror_pairs_by_name(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """The index pairs (left, right) of keypoints whose names differ in their side alone.
+    """The index pairs (left, right) of keypoints whose names differ only in their side.
 
     >>> mirror_pairs_by_name(["nose", "left_eye", "right_eye", "left_horn"])
     ((1, 2),)

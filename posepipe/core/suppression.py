@@ -1,4 +1,4 @@
-"""Which boxes of a picture stay: hard NMS and Soft-NMS per class, then the best of all classes.
+"""Which boxes of a picture are kept: hard NMS and Soft-NMS per class, then the best of all classes.
 
 The rule is CPN's, section 4.1: suppress within each class, take the top 100 boxes *of all
 classes*, and only then keep the person ones among them. So an object of another class that scores
@@ -26,7 +26,7 @@ Method = Literal["soft_gaussian", "soft_linear", "hard", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class Suppression:
-    """How overlapping boxes of one class are treated, and how many boxes of a picture stay.
+    """How overlapping boxes of one class are treated, and how many boxes of a picture are kept.
 
     The paper says "Soft-NMS" and no more. The default is the Gaussian one with sigma 0.5, dropping
     what falls below 0.001: the setting of Soft-NMS's authors, and the Soft-NMS option of CPN's own
@@ -41,7 +41,7 @@ class Suppression:
             and 0.6 for hard NMS; 0.3 is the one of Soft-NMS's authors for "soft_linear".
         sigma: of "soft_gaussian", > 0.
         min_score: boxes whose score is, or falls, below it are dropped; in [0, 1].
-        top_k: at most that many boxes of all classes together stay.
+        top_k: at most this many boxes of all classes together are kept.
 
     Raises:
         ValueError: a value outside its range.
@@ -69,7 +69,7 @@ class Suppression:
 
 @dataclass(frozen=True, eq=False)
 class Picks:
-    """The boxes that stay, best first.
+    """The boxes that are kept, best first.
 
     Attributes:
         indices: (K,) int64, positions in the arrays that were handed to `suppress`.
@@ -89,7 +89,7 @@ def suppress(
     classes: npt.ArrayLike,
     settings: Suppression | None = None,
 ) -> Picks:
-    """The boxes of one picture that stay, over all classes, best first.
+    """The boxes of one picture that are kept, over all classes, best first.
 
     Within a class the scores of successive picks never grow, so picking the best of all classes
     again and again gives what suppressing each class to its end and sorting would give, and stops
@@ -163,7 +163,7 @@ class _Pool:
         self._areas = area(ordered)
         self._smallest = np.finfo(boxes.dtype).tiny  # in place of the union of two empty boxes
         self._scores = scores[self._order]
-        # One entry a class, its best box: minus the score, then the place in the input.
+        # One entry per class, its best box: minus the score, then the place in the input.
         self._best: list[tuple[float, int, int, int]] = []
         for number in range(len(self._groups)):
             self._offer_best_of(number)
@@ -183,7 +183,7 @@ class _Pool:
         return index, -minus_score
 
     def _offer_best_of(self, number: int) -> None:
-        """Enter the best box of a class, if one is left that scores enough."""
+        """Enter the best box of a class, if one is left that scores high enough."""
         members = self._groups[number]
         best = int(members.start + self._scores[members].argmax())
         score = float(self._scores[best])

@@ -51,7 +51,7 @@ def model_cost(recipe: Recipe) -> Cost | None:
 
 
 def _pose_cost(recipe: Recipe) -> Cost:
-    # On torch's meta device shapes alone are worked out, in no time.
+    # On torch's meta device only shapes are worked out, in no time.
     with torch.device("meta"):
         network = build_pose_network(recipe)
         size_wh = recipe.table("preprocessing", PreprocessingTable).input_size_wh
@@ -91,7 +91,7 @@ def _cost(parameters: int, counter: FlopCounterMode, input_wh: tuple[int, int]) 
 
 
 def _drop_norms(network: nn.Module) -> None:
-    """Leave out batch normalisations, in place: nothing of them is counted, but they take long."""
+    """Leave out batch normalisations, in place: they count for nothing but take long."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d):

@@ -1,7 +1,7 @@
-"""A model's golden numbers: what it said about a small picture on the day it was made.
+"""A model's golden numbers: what it gave for a small picture on the day it was made.
 
 They lie beside a model's weights as ``golden.safetensors``, at most 100 kB. If a later version of
-this project, another library or another machine says something else, `verify` shows it. For a pose
+this project, another library or another machine gives something else, `verify` shows it. For a pose
 model they are heatmaps, from the picture through the recipe's crop, colours, network and mirror
 image; for a detector the best candidates before NMS.
 """
@@ -44,7 +44,7 @@ _NAMES = {
 }
 _MOST_HEATMAP_BYTES = 60_000
 _PICTURE_WH = (96, 128)
-# Beyond the picture's left and lower edge, so that the colour outside has a say.
+# Beyond the picture's left and lower edge, so that the colour outside matters.
 _BOX_XYXY = (-10.3, 30.6, 60.2, 140.9)
 
 
@@ -55,7 +55,7 @@ class Verification:
     Attributes:
         what: what was compared, and in which unit.
         largest: the largest difference.
-        tolerance: what it may be.
+        tolerance: what it may be at most.
         other_weights: the golden numbers were made with another weights file.
     """
 
@@ -66,7 +66,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is within the tolerance; one that is not a number is not."""
+        """Whether the difference is within the tolerance; NaN is not."""
         return self.largest <= self.tolerance
 
 
@@ -111,7 +111,7 @@ def write_golden(recipe: Recipe) -> Path:
 
 
 def make_golden(model: PoseModel | Detector[Any]) -> bytes:
-    """The golden file of a model: a small picture, and what the model says about it.
+    """The golden file of a model: a small picture, and what the model gives for it.
 
     Args:
         model: in fp32; a detector should hand over candidates of any score.
@@ -133,7 +133,7 @@ def make_golden(model: PoseModel | Detector[Any]) -> bytes:
 def _load(recipe: Recipe, device: str, precision: str) -> PoseModel | Detector[Any]:
     if recipe.model.stage == "pose":
         return load_pose_model(recipe.folder, device=device, precision=precision)
-    # Nothing in the small picture need score as high as the recipe asks.
+    # Nothing in the small picture needs to score as high as the recipe asks.
     candidates = {**recipe.tables.get("candidates", {}), "min_score": 0.0}
     recipe = dataclasses.replace(recipe, tables={**recipe.tables, "candidates": candidates})
     return load_detector(recipe, device=device, precision=precision)
@@ -148,7 +148,7 @@ def _read(recipe: Recipe) -> tuple[Arrays, str]:
     path = recipe.folder / GOLDEN_FILE
     if not path.is_file():
         raise WeightsError(
-            f"model {recipe.name!r} has no golden numbers ({path}): if it is known to be sound, "
+            f"model {recipe.name!r} has no golden numbers ({path}): if it is known to be good, "
             f"make them with `posepipe models verify --update {recipe.folder}`"
         )
     try:
@@ -188,7 +188,7 @@ def _heatmap_difference(found: npt.NDArray[np.float32], expected: npt.NDArray[np
 def _candidate_difference(found: Candidates, expected: Candidates, longer_side: int) -> float:
     """How far the expected candidates are from the nearest found, in scores and in positions.
 
-    Nearest, since candidates of nearly equal score change places at the slightest occasion.
+    Nearest, since candidates of nearly equal score change places for the slightest reason.
     """
     differences = []
     for box, score, kind in zip(

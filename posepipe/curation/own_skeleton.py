@@ -27,7 +27,7 @@ class NewModel:
     Attributes:
         folder: of the model.
         skeleton: what it is for.
-        notes: what was guessed or is not known, a line each.
+        notes: what was guessed or is unknown, one line each.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ def new_model(
 
     Keypoint names and limbs are the file's. Mirror pairs are the names that differ in "left" and
     "right" alone. Sigmas are COCO's where the keypoints are those of COCO's person, else one
-    default. Half bodies are not known. As large a share of the keypoints is mined as of the base's.
+    default. Half bodies are unknown. The share of mined keypoints is the base's.
     Several categories with the same keypoints are learnt as one, under the folder's name.
 
     Args:
@@ -60,7 +60,7 @@ def new_model(
     if recipe.model.stage != "pose":
         raise RecipeError(f"{recipe.name} is for {recipe.model.stage}: --base takes a pose model")
     if (folder / RECIPE_FILE).exists():
-        raise OptionError(f"{folder} has a {RECIPE_FILE} already: name another folder")
+        raise OptionError(f"{folder} already has a {RECIPE_FILE}: name another folder")
     entry = _chosen(Path(annotations), category, all_of_them=folder.name)
     try:
         skeleton, notes = _skeleton(entry)
@@ -107,7 +107,7 @@ def _chosen(path: Path, name: str | None, *, all_of_them: str) -> CategoryEntry:
 
 
 def _skeleton(entry: CategoryEntry) -> tuple[Skeleton, list[str]]:
-    """The skeleton, and what of it was guessed or is not known."""
+    """The skeleton, and what about it was guessed or is unknown."""
     names = entry.keypoints
     if names == COCO_PERSON.keypoints:
         return replace(COCO_PERSON, category=entry.name), []
@@ -119,7 +119,7 @@ def _skeleton(entry: CategoryEntry) -> tuple[Skeleton, list[str]]:
         f"mirror_pairs: {len(pairs)} by left and right in the names; check them, for what is "
         "missing here is learnt wrongly from mirror images",
         f"sigmas: {DEFAULT_SIGMA} for all, the mean of COCO's: not known, so that OKS and AP "
-        "compare models on this data, and with nobody else's",
+        "compare models on this data only, not with others'",
         "upper_body: not known; name the keypoints of the upper half for augmentation by halves",
     ]
     if not limbs:
@@ -129,7 +129,7 @@ def _skeleton(entry: CategoryEntry) -> tuple[Skeleton, list[str]]:
 
 
 def _skeleton_text(skeleton: Skeleton) -> str:
-    """The table as people write it: a name or a pair a line. TOML's texts are JSON's."""
+    """The table as people write it: a name or a pair per line. TOML strings are JSON's."""
     names = skeleton.keypoints
     lists = {
         "keypoints": names,
@@ -149,7 +149,7 @@ def _text(value: object) -> str:
 
 
 def _other_tables(recipe: Recipe, skeleton: Skeleton) -> dict[str, Any]:
-    """The base's network, crops and training, as large a share of the keypoints mined."""
+    """The base's network, crops and training, with the same share of keypoints mined."""
     kept = ("network", "preprocessing", "decoding", "training")
     tables = {name: dict(recipe.tables[name]) for name in kept if name in recipe.tables}
     tables.get("network", {}).pop("keypoints", None)

@@ -35,8 +35,8 @@ class PackOptions:
         weights: another file in the run's folder than its best weights: its ``last.safetensors``.
         average: folders of other runs of the same network, from the same start: the mean of their
             weights and the run's is packed, files of the same name from all of them; a "model soup"
-            (Wortsman et al., ICML 2022). What the runs measured is not of that mean, so the card
-            leaves it out: say it with `measured`.
+            (Wortsman et al., ICML 2022). What the runs measured is not about that mean, so the card
+            leaves it out: state it with `measured`.
         summary: one line for `posepipe models`; None: the recipe's.
         licence: terms of weights and data in a few words; None: the run's recipe's, which has none
             unless it was written there.
@@ -95,7 +95,7 @@ def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None 
     there = [name for name in names if (target / name).exists()]
     if there and not options.overwrite:
         raise OptionError(
-            f"{target} has a {there[0]} already: name another folder, or replace it with "
+            f"{target} already has a {there[0]}: name another folder, or replace it with "
             "--overwrite"
         )
     if target.exists() and target.samefile(run):
@@ -108,7 +108,7 @@ def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None 
     files = [one.folder.path / weights.name for one in runs]
     for file in files:
         if not file.is_file():
-            raise TrainingError(f"{file} is not there: train until a checkpoint is written")
+            raise TrainingError(f"{file} does not exist: train until a checkpoint is written")
     packed = save(_halved(_mean_state(files), weights))
     if len(packed) > MOST_BYTES and not options.allow_large:
         raise OptionError(
@@ -119,7 +119,7 @@ def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None 
     packed_recipe = _recipe_of(runs[0].recipe, options)
     if not packed_recipe["model"].get("licence"):
         raise OptionError(
-            "a model says under what terms it and its data are: give --licence, in a few words"
+            "a model states the terms of its weights and data: give --licence, in a few words"
         )
     rows = read_rows(folder.path / METRICS_FILE)
     card = model_card(target.name, packed_recipe, runs, rows, options, len(packed))
@@ -142,8 +142,8 @@ class _Trained:
 
     Attributes:
         folder: where it lies.
-        record: what it was made of.
-        recipe: what it was to be.
+        record: what it was made from.
+        recipe: what it was meant to be.
     """
 
     folder: RunFolder

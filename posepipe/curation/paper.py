@@ -1,4 +1,4 @@
-"""What the paper's tables say of the networks that the recipes describe, beside what ours cost."""
+"""What the paper's tables say about the networks of our recipes, and what ours cost."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def compare_with_paper(
 
     Args:
         recipes: any; those without the table are left out.
-        stride_in_1x1: count ResNets as the paper does, see `build_backbone`; ours differ in it.
+        stride_in_1x1: count ResNets as the paper does, see `build_backbone`; ours differ in that.
 
     Raises:
         RecipeError: a recipe has a wrong field.
@@ -91,7 +91,7 @@ def compare_with_paper(
 
 
 def _with_stride_in_1x1(recipe: Recipe) -> Recipe:
-    """The recipe with its stride moved, if it stands on a ResNet."""
+    """The recipe with its stride moved, if it is built on a ResNet."""
     network = recipe.tables.get("network", {})
     if not str(network.get("backbone", "")).startswith("resnet"):
         return recipe

@@ -24,7 +24,7 @@ from posepipe.drawing.shapes import (
 from posepipe.drawing.style import DrawStyle, person_colour
 from posepipe.errors import ImageError
 
-DARK: Colour = (24, 24, 28)  # outlines and the ground of labels
+DARK: Colour = (24, 24, 28)  # outlines and the background of labels
 SMALLEST_RING = 2.0  # pixels of radius, below which a ring around a keypoint is only noise
 
 
@@ -41,11 +41,11 @@ def draw_poses(
 
     Args:
         image: (H, W, 3) uint8 RGB; it stays as it is.
-        poses: of this picture, in its pixels; people outside of it are cut off; nobody is legal.
+        poses: of this picture, in its pixels; people outside of it are cut off; there may be none.
         style: colours and what to draw; None is the default style.
 
     Returns:
-        (H, W, 3) uint8 RGB, a new array; equal to `image` where nobody is.
+        (H, W, 3) uint8 RGB, a new array; equal to `image` where nobody is drawn.
 
     Raises:
         ImageError: the picture is not (H, W, 3) uint8.
@@ -76,8 +76,8 @@ def draw_detections(
 
     Args:
         image: (H, W, 3) uint8 RGB; it stays as it is.
-        detections: of this picture; nobody is legal.
-        style: `min_score`, `boxes`, `scores` and `box` are looked at; None is the default style.
+        detections: of this picture; there may be none.
+        style: `min_score`, `boxes`, `scores` and `box` are used; None is the default style.
 
     Returns:
         (H, W, 3) uint8 RGB, a new array.
@@ -151,7 +151,7 @@ def _draw_skeleton(
 
 
 def _limb_side(skeleton: Skeleton, start: int, end: int) -> str:
-    """The side of a limb: that of its ends, where a middle end goes with the other one."""
+    """The side of a limb: that of its ends, where a middle end takes the other's side."""
     sides = {skeleton.side(start), skeleton.side(end)} - {"middle"}
     return sides.pop() if len(sides) == 1 else "middle"
 

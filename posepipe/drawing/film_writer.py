@@ -46,7 +46,7 @@ class FilmWriter:
     Args:
         path: ends with .mp4, .mov, .mkv or .webm.
         fps: frames a second, as players are told; each frame has its own time nevertheless.
-        sound_of: a film whose sound is kept; None for none. Sound that does not go into such a file
+        sound_of: a film whose sound is kept; None for none. Sound that cannot go into such a file
             is left out.
         start: seconds of `sound_of` at which the first frame is.
 
@@ -92,7 +92,7 @@ class FilmWriter:
             self._begin(pixels)
         width, height = self._size_wh
         frame = av.VideoFrame.from_ndarray(_fitted(pixels, width, height), format="rgb24")
-        # Two frames never have one time: encoders want it to rise.
+        # Two frames never share a time: encoders want it to rise.
         self._last = max(round((seconds - self._start) / _CLOCK), self._last + 1)
         frame.pts, frame.time_base = self._last, _CLOCK
         try:
@@ -158,7 +158,7 @@ class _Sound:
         self._next: Any = None
 
     def join(self, container: av.container.OutputContainer) -> None:
-        """Take part in a file, if the sound goes into it."""
+        """Join a file, if the sound fits into it."""
         if self._from is None:
             return
         try:

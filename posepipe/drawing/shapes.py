@@ -76,7 +76,7 @@ def label_size_wh(text: str, height: int) -> tuple[int, int]:
 def draw_label(
     canvas: Canvas, text: str, left_top: tuple[int, int], height: int, ink: Colour, ground: Colour
 ) -> None:
-    """A line of text on a plain ground; the part outside the picture is cut off."""
+    """A line of text on a plain background; the part outside the picture is cut off."""
     mask = _text_mask(text, height)
     x, y = left_top
     top, bottom = max(y, 0), min(y + mask.shape[0], canvas.shape[0])

@@ -76,4 +76,4 @@ class DrawStyle:
         if self.limb_width is not None and not 0 < self.limb_width <= 1000:
             raise OptionError(f"limb_width must lie in 0…1000 pixels, got {self.limb_width}")
         if not 0 < self.opacity <= 1:
-            raise OptionError(f"opacity must lie above 0 and at most at 1, got {self.opacity}")
+            raise OptionError(f"opacity must lie above 0 and be at most 1, got {self.opacity}")

@@ -73,7 +73,7 @@ def build_backbone(
             convolutions instead. For the same ResNets.
 
     Raises:
-        RecipeError: nobody knows the name, the model lacks one of the four strides, or it
+        RecipeError: the name is unknown, the model lacks one of the four strides, or it
             has no bottlenecks to change.
         MissingDependencyError: the name is not torchvision's and timm is not installed.
         WeightsError: the weights are of another network.

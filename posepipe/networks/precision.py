@@ -10,7 +10,7 @@ from torch import nn
 
 
 def run_in_precision(modules: Iterable[nn.Module], dtype: torch.dtype) -> None:
-    """Make modules compute in a lower precision and give float32 all the same; in place.
+    """Make modules compute in a lower precision but still give float32; in place.
 
     Convolutions and linear layers gain from it. What a Faster R-CNN does between them (box
     arithmetic, softmax, sorting, NMS) stays outside and sees float32 alone: a box 1,000 pixels

@@ -12,10 +12,10 @@ import torch
 
 
 def use_threads(count: int | None = None) -> int:
-    """Let torch and OpenCV compute with so many threads in this process, and say how many.
+    """Let torch and OpenCV compute with this many threads in this process; returns how many.
 
     Args:
-        count: what is wanted; more than `usable_cores` are not taken, since they would only get
+        count: what is wanted; more than `usable_cores` are not used, since they would only get
             into each other's way. None keeps torch's own choice (which follows OMP_NUM_THREADS)
             within that limit.
     """

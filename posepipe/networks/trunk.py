@@ -1,4 +1,4 @@
-"""What a trunk is, whichever stage stands on it."""
+"""What a trunk is, whichever stage is built on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Trunk(nn.Module, ABC):
     Attributes:
         channels: of the features of each stride, the smallest stride first.
         strides: input pixels per cell of each; four of them (C2 to C5 of the paper) for a CPN.
-        stages: where there are such, the parts that `frozen_stages` counts, the input's first.
+        stages: if there are any, the parts that `frozen_stages` counts, the input's first.
     """
 
     channels: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""What an evaluation refuses, and what it warns of: results that would give misleading numbers."""
+"""What an evaluation refuses, and what it warns about: results with misleading numbers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Counted:
         entries: of people in pictures that count, with the annotation file's ids.
         elsewhere: how many others there were in pictures that do not count.
         others: how many were of other categories.
-        lines: what was met on the way.
+        lines: what was noticed on the way.
     """
 
     entries: tuple[ResultEntry, ...]
@@ -42,7 +42,7 @@ class Counted:
 
 
 def counted_results(results: ResultFile, truth: GroundTruth, kind: Kind) -> Counted:
-    """The results that the numbers are of; pictures are told by id and name, people by category.
+    """The results that are scored; pictures are matched by id and name, people by category.
 
     Raises:
         EvaluationError: results on pictures that the annotation file does not have, or none of them
@@ -56,7 +56,7 @@ def counted_results(results: ResultFile, truth: GroundTruth, kind: Kind) -> Coun
         raise EvaluationError(
             f"of the results' {count} pictures {share} known to {truth.path}, which lacks for "
             f"example {example}: the two belong to different image sets, or number them in "
-            "different ways without saying file names"
+            "different ways without naming files"
         )
     entries, elsewhere, others = [], 0, 0
     by_posepipe = results.by_posepipe
@@ -89,7 +89,7 @@ def skeleton_of(results: Sequence[ResultEntry], wanted: Skeleton | None) -> Skel
     """What the keypoints of results are: what was asked for, else what they say, else COCO's.
 
     Raises:
-        EvaluationError: they have several skeletons, or other keypoints than was asked for.
+        EvaluationError: they have several skeletons, or keypoints other than those asked for.
     """
     own = list(dict.fromkeys(one.skeleton for one in results if one.skeleton is not None))
     if len(own) > 1:
@@ -158,7 +158,7 @@ def check_pose_labels(truth: GroundTruth, skeleton: Skeleton) -> None:
     """Check that OKS can be computed with the people that count.
 
     Raises:
-        DocumentError: the file says that its keypoints are others than the skeleton's.
+        DocumentError: the file says that its keypoints are not the skeleton's.
         EvaluationError: there are people, but no keypoints at all.
     """
     file = truth.annotations
@@ -181,7 +181,7 @@ def warnings_about(
 
     Args:
         given: all results.
-        counted: those that the numbers are of.
+        counted: those that are scored.
         truth: what they are compared with.
         people: the labelled people that count.
         kind: what the results are.
@@ -194,7 +194,7 @@ def warnings_about(
     if not given:
         lines.append(f"the results hold no {plural}: every number is 0")
     if counted.elsewhere:
-        lines.append(f"left out: {counted.elsewhere} {plural} on images outside of this split")
+        lines.append(f"left out: {counted.elsewhere} {plural} on images outside this split")
     if counted.others:
         lines.append(f"left out: {counted.others} {plural} of other categories than person")
     per_image = Counter(result.image_id for result in entries)
@@ -230,7 +230,7 @@ def warnings_about(
 
 
 def areas_are_estimates(people: People) -> bool:
-    """Whether the areas of the people that count, or of some of them, are not known."""
+    """Whether the areas of the people that count, or of some of them, are unknown."""
     return bool(people.area_is_estimate.any())
 
 
@@ -239,7 +239,7 @@ def _place(index: int, result: ResultEntry) -> str:
 
 
 def _check_numbers(results: Sequence[ResultEntry], values: npt.NDArray[np.float64]) -> None:
-    """Check that every result has a score, and that it and its (N, n) values are sound."""
+    """Check that every result has a score, and that it and its (N, n) values are valid."""
     for index, result in enumerate(results):
         if result.score is None:
             raise EvaluationError(f"{_place(index, result)} has no score: results are ranked by it")

@@ -87,7 +87,7 @@ def average_precision(comparison: PoseComparison) -> float | None:
 
 
 def box_stats(results: Sequence[ResultEntry], truth: GroundTruth) -> Stats:
-    """The numbers of `COCOeval.stats` for boxes that look at 100 boxes a picture: 6 AP, 4 AR."""
+    """The numbers of `COCOeval.stats` for boxes that look at 100 boxes per picture: 6 AP, 4 AR."""
     number = truth.picture_numbers
     boxes = as_array([result.bbox for result in results], (-1, 4))
     people = truth.people

@@ -28,7 +28,7 @@ from posepipe.scoring.results import GroundTruth
 
 @dataclass(frozen=True, eq=False)
 class PoseComparison:
-    """N poses beside M labelled people.
+    """N poses and M labelled people to compare them with.
 
     Attributes:
         skeleton: of both; K keypoints.
@@ -149,7 +149,7 @@ def scores_of(results: Sequence[ResultEntry]) -> FloatArray:
 
 
 def _joined(arrays: Sequence[npt.NDArray[Any]], nothing: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Arrays one after another; none are an empty one."""
+    """Arrays one after another; none give an empty one."""
     return np.concatenate([np.zeros(nothing), *arrays]) if arrays else np.zeros(nothing)
 
 

@@ -1,6 +1,6 @@
 """COCO evaluation of poses and of person boxes.
 
-The numbers equal pycocotools', to the last digit. Around them stand the checks that it lacks: what
+The numbers equal pycocotools', to the last digit. Around them are the checks that it lacks: what
 cannot be right is refused, what may mislead is a line in the card's `warnings`.
 """
 
@@ -61,7 +61,7 @@ def evaluate(
 
     Raises:
         DocumentError: a file is missing or has the wrong shape.
-        EvaluationError: results and annotations do not fit together, or the results are no poses
+        EvaluationError: results and annotations do not fit together, or the results are not poses
             in pixels.
     """
     compared = compare(results, annotations, image_ids=image_ids, skeleton=skeleton)
@@ -70,7 +70,7 @@ def evaluate(
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """Poses beside labels, checked and ready to be scored or explained.
+    """Poses and labels, checked and ready to be scored or explained.
 
     Attributes:
         comparison: of the poses and people on the pictures that count, which are numbered in the
@@ -93,7 +93,7 @@ def compare(
     image_ids: Collection[int] | None = None,
     skeleton: Skeleton | None = None,
 ) -> Compared:
-    """Poses beside labels, as `evaluate` scores them; arguments and errors are its."""
+    """Poses and labels, as `evaluate` scores them; its arguments and errors."""
     given = given_poses(results)
     skeleton = skeleton_of(given.entries, skeleton)
     check_pose_results(given.entries, skeleton)
@@ -145,7 +145,7 @@ def evaluate_boxes(
     image_ids: Collection[int] | None = None,
     skeleton: Skeleton = COCO_PERSON,
 ) -> BoxScoreCard:
-    """The COCO detection numbers, of persons alone, of a boxes.json or detections in memory.
+    """The COCO detection numbers, of people alone, of a boxes.json or detections in memory.
 
     Args:
         results: a boxes.json, a plain COCO detection list (other categories are left out, with a
@@ -153,7 +153,7 @@ def evaluate_boxes(
         annotations: a COCO annotation file with the category person, or what was read of it.
         split: how the card names the pictures.
         image_ids: evaluate on these pictures alone; None takes all of the annotation file.
-        skeleton: of what counts as persons.
+        skeleton: its category is what counts as people.
 
     Returns:
         The card; without any box, numbers are 0 and a warning says so.

@@ -99,7 +99,7 @@ def match(
     """
     order = np.lexsort(
         (-found.scores, found.pictures)
-    )  # stable: of equal scores the first stays so
+    )  # stable: of equal scores the first stays first
     rank = place_in_run(found.pictures[order])
     order, rank = order[rank < most], rank[rank < most]
     low, high = np.array(area_ranges, np.float64).reshape(-1, 2).T

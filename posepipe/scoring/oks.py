@@ -34,7 +34,7 @@ def oks(
     centre: COCO uses that to forgive poses on people whose keypoints nobody labelled.
 
     Args:
-        keypoints_xy: (N, K, 2) pixels, or (N, K, 3) with a confidence, which is not looked at.
+        keypoints_xy: (N, K, 2) pixels, or (N, K, 3) with a confidence, which is ignored.
         labels: M people; their `areas` are the scale.
         sigmas: K tolerances.
 
@@ -133,14 +133,14 @@ def oks_among(poses: Poses) -> FloatArray:
 
 
 def oks_nms(poses: Poses, *, threshold: float) -> npt.NDArray[np.intp]:
-    """Which poses stay when the weaker of two too similar ones goes: greedy hard NMS by OKS.
+    """Which poses are kept when the weaker of two similar ones is dropped: greedy hard NMS by OKS.
 
     From the best pose score downwards, each pose that is still there removes all others whose OKS
     with it is greater than the threshold (see `oks_among`).
 
     Args:
         poses: of one picture.
-        threshold: OKS in [0, 1]; at 1 all stay.
+        threshold: OKS in [0, 1]; at 1 all are kept.
 
     Returns:
         (kept,) indices, the best score first; of equal scores the earlier one wins.

@@ -61,7 +61,7 @@ def ground_truth(
         skeleton: of its keypoints; its category is what counts as people.
 
     Raises:
-        DocumentError: the file is missing, no COCO annotation file, or one whose labels mostly
+        DocumentError: the file is missing, not a COCO annotation file, or one whose labels mostly
             cannot be used.
         EvaluationError: it has no pictures, or lacks pictures asked for.
     """

@@ -1,7 +1,7 @@
 """Score cards: the COCO numbers of a result, as fields, as a table and as JSON.
 
 Numbers are shares in [0, 1]; tables show per cent with one decimal, as the paper prints them.
-None, shown as "–" and null in JSON, is a number that there is not: no such people in the
+None, shown as "–" and null in JSON, is a number that does not exist: no such people in the
 annotations (pycocotools says -1), or sizes that are only estimates.
 """
 
@@ -34,7 +34,7 @@ class ScoreCard:
         ap: mean of the average precisions at OKS 0.50, 0.55 … 0.95.
         ap50: average precision at OKS 0.50; `ap75` at 0.75.
         ap_medium: `ap` of people of 32² to 96² px; `ap_large` of larger ones.
-        ar: mean recall at OKS 0.50 … 0.95, at most 20 poses an image.
+        ar: mean recall at OKS 0.50 … 0.95, at most 20 poses per image.
         ar50: recall at OKS 0.50; `ar75` at 0.75.
         ar_medium: `ar` of people of 32² to 96² px; `ar_large` of larger ones.
         split: which pictures, as the user named them.
@@ -101,7 +101,7 @@ class BoxScoreCard:
         ap: mean of the average precisions at IoU 0.50, 0.55 … 0.95.
         ap50: average precision at IoU 0.50; `ap75` at 0.75.
         ap_small: `ap` of people under 32² px, `ap_medium` to 96², `ap_large` above.
-        ar: mean recall at IoU 0.50 … 0.95, at most 100 boxes an image (the paper's "AR person").
+        ar: mean recall at IoU 0.50 … 0.95, at most 100 boxes per image (the paper's "AR person").
         ar_small: `ar` of people under 32² px, `ar_medium` to 96², `ar_large` above.
         split: which pictures, as the user named them.
         images: number of pictures evaluated on, with and without people.
@@ -172,7 +172,7 @@ def _row_table(numbers: Sequence[tuple[str, float | None]]) -> str:
 
 
 def _keypoint_table(scores: Sequence[KeypointScore]) -> str:
-    """One line a keypoint or pair of them: left and right side by side."""
+    """One line per keypoint or pair of keypoints: left and right side by side."""
     paired = mirror_pairs_by_name([score.name for score in scores])
     partner, rights = dict(paired), {right for _, right in paired}
     rows = [("AP of", "left", "right" if paired else "")]

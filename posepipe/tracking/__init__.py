@@ -1,1 +1,1 @@
-"""People in films: who is who from frame to frame, and keypoints that do not tremble."""
+"""People in films: who is who from frame to frame, and keypoints that do not jitter."""

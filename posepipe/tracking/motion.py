@@ -36,7 +36,7 @@ class Motion:
 
     @classmethod
     def seen(cls, box_xyxy: npt.ArrayLike) -> Motion:
-        """A box that is seen for the first time: it stands still, as far as anybody knows."""
+        """A box that is seen for the first time: it stands still, as far as is known."""
         measured = _centre_and_size(box_xyxy)
         height = measured[3]
         deviation = np.repeat([_MEASURED * height, _FIRST_VELOCITY * height], 4)

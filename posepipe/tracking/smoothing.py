@@ -1,4 +1,4 @@
-"""Keypoints that do not tremble: the One-Euro filter for each keypoint of each person.
+"""Keypoints that do not jitter: the One-Euro filter for each keypoint of each person.
 
 Casiez, Roussel and Vogel, *1€ Filter: A Simple Speed-based Low-pass Filter for Noisy Input in
 Interactive Systems* (CHI 2012): a low-pass filter whose cut-off rises with speed, so that what

@@ -159,7 +159,7 @@ def _size(area: float) -> str:
 
 
 def _by_kind(kinds: npt.NDArray[np.int8]) -> dict[str, list[int]]:
-    """Of (n, K) kinds: for each kind that there is, the keypoints that are of it in anybody."""
+    """Of (n, K) kinds: for each kind that occurs, the keypoints that have it in anybody."""
     found = {
         name: np.flatnonzero((kinds == KeypointError[name.upper()]).any(axis=0)).tolist()
         for name in KINDS

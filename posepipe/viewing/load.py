@@ -27,8 +27,8 @@ def load_content(
 ) -> Content:
     """The poses of a kps.json, or the boxes of a boxes.json, as a page shows them.
 
-    Pictures are told by their ids, and where none of them is known to the annotations by their file
-    names. With annotations all of their pictures are shown, also those in which nobody was found.
+    Pictures are matched by their ids or, where the annotations know none of them, by their file
+    names. With annotations, all of their pictures are shown, even those in which nobody was found.
 
     Args:
         results: a kps.json, a boxes.json, or another program's COCO results.
@@ -39,11 +39,11 @@ def load_content(
     Raises:
         DocumentError: a file is missing, of another shape, or names no picture of the other.
         ImageError: no such folder.
-        OptionError: `before` without annotations, which tell what is better.
+        OptionError: `before` without annotations, which decide what is better.
     """
     if before is not None:
         if annotations is None:
-            raise OptionError("what has changed is seen by labels: name them with --annotations")
+            raise OptionError("what has changed is judged by labels: name them with --annotations")
         now = load_content(results, annotations=annotations, images=images)
         then = load_content(before, annotations=annotations, images=images)
         return replace(now, first_oks=then.oks_by_picture())
@@ -84,7 +84,7 @@ def load_content(
 
 
 def _by_id_of(labels: Annotations, found: list[tuple[ImageFile, Poses]]) -> dict[int, Poses]:
-    """Poses by the annotations' ids: told by their own ids, else by file name."""
+    """Poses by the annotations' ids: matched by their own ids, else by file name."""
     names = {entry.id: entry.file_name for entry in labels.images}
     by_id = {image.id: poses for image, poses in found if image.id in names}
     if all(names[image.id] == image.file_name for image, _ in found if image.id in by_id) and by_id:

@@ -23,7 +23,7 @@ def make_server(site: Site, *, host: str = LOOPBACK, port: int = 0) -> Threading
         port: 0 takes a free one.
 
     Raises:
-        OptionError: the address or port cannot be had.
+        OptionError: the address or port is not available.
     """
 
     class Handler(BaseHTTPRequestHandler):

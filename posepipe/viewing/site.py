@@ -53,7 +53,7 @@ class Site:
         ]
 
     def file(self, route: str) -> bytes | None:
-        """The content of a file, such as "index.html" or "thumbnails/12.jpg"; None for no such one.
+        """The content of a file, such as "index.html" or "thumbnails/12.jpg"; None if none.
 
         A picture that cannot be read is a grey one.
         """
@@ -120,7 +120,7 @@ def write_site(
         progress: called with 1 after every file.
 
     Raises:
-        DocumentError: the folder cannot be made, or there is something in it.
+        DocumentError: the folder cannot be made, or is not empty.
     """
     check_new_folder(folder)
     target = folder.resolve()

@@ -1,7 +1,7 @@
 """How large the numbers of recipes may be: every field has bounds, and none takes NaN.
 
 So a recipe with a slip, or from a stranger, is one line and never a run of a thousand years or an
-allocation of terabytes. These are the outermost bounds; what else a field demands, its table says.
+allocation of terabytes. These are the outermost bounds; its table says what else a field demands.
 """
 
 from __future__ import annotations

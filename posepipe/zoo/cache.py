@@ -1,6 +1,6 @@
 """Weights by a model's name: beside its recipe, in the cache, or fetched into it on first use.
 
-Four environment variables have a say:
+Four environment variables matter:
 
 - ``POSEPIPE_CACHE``: the folder of fetched files; default ``$XDG_CACHE_HOME/posepipe``, else
   ``~/.cache/posepipe``. A model's file lies there as ``NAME/SLOT/FILE``; the slot is a digest of
@@ -39,12 +39,12 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
 def cache_folder() -> Path:
-    """Where fetched files lie; it need not be there yet."""
+    """Where fetched files lie; it need not exist yet."""
     return _from_environment("POSEPIPE_CACHE", "XDG_CACHE_HOME", ".cache", "posepipe")
 
 
 def pins_file() -> Path:
-    """Where pinned checksums are written and looked for; it need not be there."""
+    """Where pinned checksums are written and looked for; it need not exist."""
     return _from_environment("POSEPIPE_PINS", "XDG_CONFIG_HOME", ".config", "posepipe/pins.txt")
 
 
@@ -55,7 +55,7 @@ def is_offline() -> bool:
 
 @dataclass(frozen=True)
 class CachedWeights:
-    """A model's weights file in the cache, there or not there yet.
+    """A model's weights file in the cache, whether it is there yet or not.
 
     Attributes:
         recipe: of the model; its table ``[weights]`` names at least one URL.
@@ -105,7 +105,7 @@ class CachedWeights:
         """
         if _sums(self.record):
             digest = sha256_of(self.path)
-        else:  # brought by hand: all that is known of it counts, as after a fetch
+        else:  # brought by hand: all that is known about it counts, as after a fetch
             try:
                 digest = check_file(self.path, self._checks())
             except DownloadError as error:
@@ -123,7 +123,7 @@ class CachedWeights:
 
         Args:
             patience: when to give up.
-            watcher: told of the progress.
+            watcher: called with the progress.
 
         Raises:
             DownloadError: it cannot be fetched; what has arrived is kept.
@@ -158,7 +158,7 @@ class CachedWeights:
         return file
 
     def _checks(self) -> Checks:
-        """What is known of the file before it is fetched."""
+        """What is known about the file before it is fetched."""
         full = ((sha256, whose) for sha256, whose in self._known_sums() if len(sha256) == 64)
         sha256, whose = next(full, ("", ""))
         table = self.recipe.weights
@@ -167,7 +167,7 @@ class CachedWeights:
             sha256_from=f"{whose} so" if whose else "",
             sha256_prefix=table.sha256_prefix,
             md5_prefix=table.md5_prefix,
-            # What is said to have 100 MB may have 111; what is not said anything of, 8 GB.
+            # A file stated to have 100 MB may have 111; one without a stated size, 8 GB.
             max_bytes=int(table.megabytes * 1.1e6 + 1e6) if table.megabytes else 8 * 10**9,
         )
 
@@ -243,7 +243,7 @@ def _sums(file: Path) -> dict[str, str]:
     """The checksums of a file in sha256sum's format, by name; none where there is no such file.
 
     Raises:
-        WeightsError: it cannot be read, or has another format: it must not be passed over.
+        WeightsError: it cannot be read, or has another format: it must not be ignored.
     """
     try:
         text = file.read_text(encoding="utf-8")

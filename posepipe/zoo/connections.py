@@ -40,7 +40,7 @@ class Failed(Exception):  # noqa: N818  # `posepipe.zoo.downloads` turns it into
 
 
 class Broken(Failed):
-    """It may, if asked again."""
+    """It may give it, if asked again."""
 
 
 class NoAnswer(Broken):

@@ -5,8 +5,8 @@ comes from, so that an interrupted transfer goes on where it stopped and a file 
 meanwhile is started over. ``FILE`` appears once all of it is there and its checksum is right. Two
 processes that want the same file take turns (``FILE.lock``): the second one finds it done.
 
-urllib rather than a larger library: of what there is to do it leaves out only what is written here
-(resuming, stalls, mirrors), which other clients leave out as well.
+urllib rather than a larger library: it lacks only what is written here
+(resuming, stalls, mirrors), which other clients lack as well.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Watcher(Protocol):
     """Whoever wants to know how a transfer is getting on."""
 
     def transferred(self, done: int, total: int | None) -> None:
-        """So many bytes of the file are here; `total` is None where the server does not say."""
+        """This many bytes of the file are here; `total` is None where the server does not say."""
         ...
 
     def notice(self, line: str) -> None:
@@ -65,14 +65,14 @@ class Silent:
 
 @dataclass(frozen=True, kw_only=True)
 class Checks:
-    """What is known of a file before it is fetched; all in lower-case hexadecimal, "" unknown.
+    """What is known about a file before it is fetched; all in lower-case hexadecimal, "" unknown.
 
     Attributes:
         sha256: of the whole file.
         sha256_from: who says so, for messages.
         sha256_prefix: the beginning of its SHA-256.
         md5_prefix: the beginning of its MD5; finds damage, does not stop a forger.
-        max_bytes: of a longer file no more is fetched.
+        max_bytes: of a longer file, no more than this is fetched.
     """
 
     sha256: str = ""
@@ -122,9 +122,9 @@ def fetch(
     Args:
         urls: https, http or file; tried in order.
         target: where the file will be; its folder is made.
-        checks: what is known of it.
+        checks: what is known about it.
         patience: when to give up.
-        watcher: told of the progress.
+        watcher: called with the progress.
 
     Returns:
         The file's SHA-256.
@@ -147,7 +147,7 @@ def fetch(
 
 
 def part_of(target: Path) -> Path:
-    """Where the bytes of a file lie that has not wholly arrived."""
+    """Where the bytes of a file lie that has not fully arrived."""
     return target.with_name(f"{target.name}.part")
 
 
@@ -254,7 +254,7 @@ def _transfer(
             headers["If-Range"] = condition
     with opened(url, headers, patience) as response:
         total = total_bytes(response, start)
-        if start and response.status != 206:  # no such thing as ranges, or the file has changed
+        if start and response.status != 206:  # no support for ranges, or the file has changed
             start = 0
         elif start and origin and total != origin.length:
             part.remove()

@@ -1,4 +1,4 @@
-"""Arrays out of pickles (detectron2's model zoo), of which nothing but data is believed.
+"""Arrays out of pickles (detectron2's model zoo), of which only the data is trusted.
 
 A pickle is a program: it names functions and classes, and what they are called with. Here the few
 names that arrays consist of stand for objects of this file; every other name is an error. numpy's
@@ -48,7 +48,7 @@ def read_pickle(path: Path) -> Any:
 
 
 class _Dtype:
-    """A data type of plain numbers; of the state of numpy's, the byte order alone is taken."""
+    """A data type of plain numbers; of numpy's state only the byte order is used."""
 
     def __init__(self, code: object, *_: object) -> None:
         if not (isinstance(code, str) and _PLAIN.fullmatch(code)):
@@ -61,7 +61,7 @@ class _Dtype:
 
 
 class _Dictionary(dict[Any, Any]):
-    """In place of an OrderedDict, which may bring attributes of its own: they are passed over."""
+    """In place of an OrderedDict, which may bring attributes of its own: they are ignored."""
 
     def __setstate__(self, state: object) -> None:
         pass
@@ -158,7 +158,7 @@ class _ArraysOnly(pickle._Unpickler):
     def load_build(self) -> None:
         # Python's own would set attributes of whatever is there, of the functions above as well.
         if not isinstance(self.stack[-2], PickledArray | _Dtype | _Dictionary):  # type: ignore[attr-defined]
-            raise pickle.UnpicklingError("it sets attributes of something that is no array")
+            raise pickle.UnpicklingError("it sets attributes of something that is not an array")
         super().load_build()  # type: ignore[misc]
 
     dispatch = pickle._Unpickler.dispatch | {pickle.BUILD[0]: load_build}  # type: ignore[assignment]

@@ -3,7 +3,7 @@
 A model is a folder ``models/<name>/`` with a ``recipe.toml``, a model card ``README.md`` and,
 where small enough to ship, ``weights.safetensors``. A recipe that begins with
 ``extends = "other-model"`` says only what differs from that one, and needs no card. Recipes of
-networks that nobody has weights for are rows of a table in ``experiments/``. This file checks
+networks for which there are no weights are rows of a table in ``experiments/``. This file checks
 recipes; `posepipe.zoo.sources` finds and reads them. Neither knows what the tables mean: each stage
 describes its own as a `Table` and asks for them: ``recipe.table("network", CPNTable)``.
 """
@@ -75,7 +75,7 @@ class WeightsTable(Table, frozen=True):
             names end with eight digits of it.
         md5_prefix: the beginning of its MD5, where nothing better is published. detectron2's file
             names end with six digits of it.
-        megabytes: how long the file is, in 10^6 bytes, for people; 0 where it is not known.
+        megabytes: how long the file is, in 10^6 bytes, for people; 0 where it is unknown.
 
     Raises:
         ValueError: a URL that names no weights file.
@@ -89,7 +89,7 @@ class WeightsTable(Table, frozen=True):
     def __post_init__(self) -> None:
         for url in self.urls:
             if not (url.isascii() and url.isprintable() and " " not in url):
-                raise ValueError(f"{url!r} is no URL: write what is not ASCII as %XX")
+                raise ValueError(f"{url!r} is not a URL: write what is not ASCII as %XX")
             if PurePosixPath(_file_of(url)).suffix not in SUFFIXES:
                 raise ValueError(f"{url} names no weights file: {', '.join(SUFFIXES)}")
 
@@ -104,9 +104,9 @@ class ReportedTable(Table, frozen=True):
 
     Attributes:
         box_ap: COCO's AP of boxes over all classes.
-        person_ap: the same of the class person alone.
+        person_ap: the same for the class person alone.
         keypoint_ap: COCO's OKS AP.
-        source: who states it, and of which pictures.
+        source: who states it, and for which pictures.
     """
 
     box_ap: PerCent | None = None
@@ -121,7 +121,7 @@ class Recipe:
 
     Attributes:
         name: the folder's name.
-        folder: where `recipe.toml` and the weights lie; of an experiment one that does not exist.
+        folder: where `recipe.toml` and the weights lie; for an experiment, one that does not exist.
         tables: the parsed TOML, with what it inherits.
         changes: which of its fields were overridden, see `with_changes`.
         experiments: the file that has it as a row, if it is one.
@@ -182,7 +182,7 @@ class Recipe:
             known: the tables that changes may be about; any if there are none.
 
         Raises:
-            RecipeError: not of this form, another table, or a field inside something that is no
+            RecipeError: not of this form, another table, or a field inside something that is not a
                 table.
         """
         tables = copy.deepcopy(dict(self.tables))
@@ -272,13 +272,13 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     """The recipe of a model of the zoo by its name, or of any folder or recipe.toml by its path.
 
     What it ``extends`` is looked for beside its own folder, then in the zoo. Tables are merged
-    field by field, tables inside tables likewise; a list replaces a list. Not inherited is what is
-    said of one model alone: ``[model]`` but for the stage, ``[weights]``, ``[reported]`` and
+    field by field, tables inside tables likewise; a list replaces a list. Not inherited is what
+    concerns one model alone: ``[model]`` but for the stage, ``[weights]``, ``[reported]`` and
     ``[paper]``.
 
     Raises:
-        RecipeError: no such model (the message lists those there are), no valid TOML, or it extends
-            a model that is not there or, in the end, itself.
+        RecipeError: no such model (the message lists the others), not valid TOML, or it extends
+            a model that does not exist or, in the end, itself.
     """
     return _recipe(find_source(name_or_path))
 

@@ -29,7 +29,7 @@ class SkeletonTable(Table, frozen=True):
 
     Attributes:
         name: how messages refer to the skeleton; "" takes the category's.
-        category: what annotation files call what has these keypoints. In a detector's recipe: what
+        category: annotation files' name for what has these keypoints. In a detector's recipe: what
             it finds.
         keypoints: the names, in the order of the annotation files' numbers.
         mirror_pairs: pairs (left, right) that exchange their places in a mirror image. Left out,
@@ -40,7 +40,7 @@ class SkeletonTable(Table, frozen=True):
             bodies are not halved.
 
     Raises:
-        ValueError: a name twice or unknown, or a list that is not of as many.
+        ValueError: a name twice or unknown, or a list of the wrong length.
     """
 
     name: str = ""

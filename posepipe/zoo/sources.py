@@ -23,8 +23,8 @@ EXTENDS = "extends"
 _MOST_NAMES = 8
 _MOST_BYTES = 1_000_000
 _DEEPEST = 12
-# What is said of one model alone: its own weights, and numbers measured with them or of its rows in
-# the paper. Of [model] the stage alone is inherited.
+# What concerns one model alone: its own weights, and numbers measured with them or of its rows in
+# the paper. Of [model] only the stage is inherited.
 _NOT_INHERITED = ("paper", "reported", "weights")
 
 
@@ -33,7 +33,7 @@ class Source:
     """Where one recipe is written.
 
     Attributes:
-        folder: the model's folder; of a row one that does not exist.
+        folder: the model's folder; for a row, one that does not exist.
         experiments: the file that has it as a row; None for a folder's own file.
     """
 
@@ -56,7 +56,7 @@ class Source:
         """The recipe as it is written, without what it inherits.
 
         Raises:
-            RecipeError: no such file, or no valid TOML.
+            RecipeError: no such file, or not valid TOML.
         """
         if self.experiments is not None:
             return copy.deepcopy(dict(_rows(self.experiments)[self.name]))
@@ -69,7 +69,7 @@ class Source:
             children: the recipes that extend it.
 
         Raises:
-            RecipeError: it or one that it extends cannot be read, or is not there.
+            RecipeError: it or one that it extends cannot be read, or does not exist.
         """
         tables = self.read()
         parent = tables.pop(EXTENDS, None)
@@ -218,7 +218,7 @@ def _parsed(file: Path) -> dict[str, Any]:
 
 
 def _merged(above: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """One table over another, tables inside them likewise; both stay as they are."""
+    """One table over another, tables inside them likewise; neither is changed."""
     result = dict(above)
     for key, value in own.items():
         inherited = result.get(key)

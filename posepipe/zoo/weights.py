@@ -111,7 +111,7 @@ def read_content(path: Path, reader: Callable[[Path], Any]) -> Any:
 
 
 def damage(error: Exception) -> str:
-    """What a reader says of a damaged file, in a few words.
+    """What a reader says about a damaged file, in a few words.
 
     torch goes on about its innards, and about how to read the file without any safety: never
     repeated.
@@ -131,7 +131,7 @@ def named_tensors(content: Any, path: Path, *, within: str) -> StateDict:
     """The named tensors of a file's content, which may have them under a key.
 
     Raises:
-        WeightsError: it holds something else than arrays by name.
+        WeightsError: it holds something other than arrays by name.
     """
     if isinstance(content, Mapping) and isinstance(content.get(within), Mapping):
         content = content[within]
@@ -148,13 +148,13 @@ def fit_state(
     ignored: Iterable[str] = (),
     kept: Collection[str] = (),
 ) -> None:
-    """Put weights into a network, in place; half precision ones become the network's own.
+    """Put weights into a network, in place; half precision ones are converted to the network's.
 
     Args:
         network: receives the weights.
         state: as `read_state` gives them.
         source: for the error message.
-        ignored: beginnings of keys that the file may have and the network has no use for.
+        ignored: key prefixes that the file may have and the network does not use.
         kept: keys that stay as they are in the network where the file's have another shape.
 
     Raises:

@@ -116,7 +116,10 @@ def test_a_new_recipe_has_the_files_keypoints_and_says_what_it_guessed(
     assert tables["network"] == base["network"]
     assert tables["training"]["loss"] == {**base["training"]["loss"], "hardest": 5}  # 8 of 17
     again = posepipe("models", "new", recipe, "--annotations", dogs)
-    assert (again.exit_code, "already: name another folder" in error_of(again)) == (1, True)
+    assert (
+        again.exit_code,
+        "already has a recipe.toml: name another folder" in error_of(again),
+    ) == (1, True)
 
 
 @pytest.fixture(scope="module")

@@ -141,7 +141,7 @@ def test_pictures_keep_the_annotations_ids_and_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"images": 5}, "is not a COCO annotation file: `images` is 5, no list"),
+        ({"images": 5}, "is not a COCO annotation file: `images` is 5, not a list"),
         (
             {"images": [{"file_name": "a.jpg"}]},
             r"read: 1 of 1 \(images\[0\].id is null\)",

@@ -439,7 +439,7 @@ def test_a_file_that_holds_no_poses_says_what_is_wrong(
 def test_results_must_be_those_of_the_pictures(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="one result per picture"):
         boxes_document(tmp_path, detections(2))
-    with pytest.raises(ValueError, match=r"not known: 1\.png"):
+    with pytest.raises(ValueError, match=r"unknown: 1\.png"):
         write_boxes(
             tmp_path / "boxes.json",
             BoxesDocument(image_set(tmp_path, 1), (detections(1),), {}),

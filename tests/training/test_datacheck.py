@@ -77,7 +77,7 @@ PROBLEMS = {
         (
             False,
             "annotation ids that are used twice: 1 of 3 (1): different things, so all of them "
-            "are taken",
+            "are used",
         ),
     ),
     "a person twice": (

@@ -1,8 +1,8 @@
-"""Checkpoint files opened safely, told apart by what is in them and not by their names.
+"""Checkpoint files opened safely, told apart by their content and not by their names.
 
 PyTorch's are read by its weights-only reader. TensorFlow's are read by TensorFlow itself (the extra
 ``posepipe[tensorflow]``), which knows both of its formats, with their compressed tables, slices and
-checksums; there is no smaller reader that is looked after.
+checksums; there is no smaller reader that is maintained.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _tensorflow_prefix(path: Path) -> Path | None:
 
 def _tensorflow_reader(prefix: Path) -> TensorflowReader:
     # TensorFlow talks on stderr as it is imported, unless told not to beforehand; about oneDNN,
-    # which reading needs not, in any case.
+    # which reading does not need, in any case.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:

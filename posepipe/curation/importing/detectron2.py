@@ -1,4 +1,4 @@
-"""detectron2's checkpoints: told by their names, described by their shapes, checked key by key."""
+"""detectron2's checkpoints: known by their names, described by their shapes, checked key by key."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def detector_files(checkpoint: ForeignCheckpoint, name: str) -> tuple[dict[str, 
     """The files of the model folder of a detectron2 checkpoint, and what it is in a few words.
 
     Args:
-        checkpoint: one of which `is_detectron2` holds.
+        checkpoint: one for which `is_detectron2` holds.
         name: the model's.
 
     Raises:

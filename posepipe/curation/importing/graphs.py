@@ -1,6 +1,6 @@
 """Exported graphs: a list of operations with their constants becomes the weights of a network.
 
-What a runtime exports has lost the names of the network that it came of, and its batch
+What a runtime exports has lost the names of the network that it came from, and its batch
 normalisations are folded into the convolutions before them. But both are the same graph: walked
 from the result back to the input, operands in order, they come to the same convolutions in the same
 order. Every one's shape, stride, padding and groups are compared on the way.
@@ -29,7 +29,7 @@ _Operand = tuple[str, int]
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """An operation of a graph's plan; fields that other operations have are passed over."""
+    """An operation of a graph's plan; fields that other operations have are ignored."""
 
     op: str
     name: str

@@ -32,12 +32,12 @@ CARD_FILE = "README.md"
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of a checkpoint.
+    """What a checkpoint became.
 
     Attributes:
         folder: the model.
         title: what the file was found to be, in a few words.
-        because: what tells, a line each.
+        because: how that is known, one line each.
         weights_bytes: size of its weights file.
     """
 

@@ -55,13 +55,13 @@ class Recognised:
 
     Attributes:
         code_base: its name, with the generation where there are several.
-        because: what tells, a line each.
+        because: how that is known, one line each.
         network, preprocessing, decoding: the tables of the recipe that reproduces it.
         name_of: the file's name of each key of our network.
         transposed: convolutions' weights lie as (height, width, in, out).
         folded: our key of a batch normalisation's mean, by the file's name of the bias that the
-            convolution before it has. It is subtracted from the mean, which comes to the same.
-        ignored: the names of a file that are no weights, such as an optimizer's.
+            convolution before it has. It is subtracted from the mean, which has the same effect.
+        ignored: the names in a file that are not weights, such as an optimizer's.
     """
 
     code_base: str
