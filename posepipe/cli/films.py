@@ -46,7 +46,7 @@ _FOLLOWING = {
 }
 
 frame_options: Callable[[Any], Any] = together(
-    click.option("--every", type=COUNT, help="Of a film: each so-manieth frame."),
+    click.option("--every", type=COUNT, help="Of a film: every n-th frame."),
     click.option(
         "--fps",
         type=float,
@@ -67,7 +67,7 @@ following_options: Callable[[Any], Any] = together(
     click.option(
         "--detect-every",
         type=COUNT,
-        help="Of a film: detect in each so-manieth frame, else go by the poses; --track.",
+        help="Of a film: detect in every n-th frame, else go by the poses; --track.",
     ),
     click.option("--draw", type=PATH, help="Of a film: draw it into this .mp4, .mkv or .webm."),
     click.option("--ids", is_flag=True, help="Draw people's numbers, in a colour of their own."),

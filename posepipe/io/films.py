@@ -39,7 +39,7 @@ class FilmOptions:
     """Which frames of a film are taken.
 
     Attributes:
-        every: each so-manieth frame.
+        every: take every n-th frame.
         fps: at most so many frames a second, by their times; None for all.
         start, end: seconds from the beginning; None for the film's end.
 

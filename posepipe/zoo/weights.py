@@ -80,7 +80,7 @@ def read_state(path: Path) -> StateDict:
     return without_wrappers(named_tensors(read_content(path, reader), path, within="model"))
 
 
-def without_wrappers(state: State) -> State:
+def without_wrappers(state: StateDict) -> StateDict:
     """The state without what wrappers for several GPUs and trainers put before every key.
 
     >>> list(without_wrappers({"module.module.conv.weight": torch.zeros(1)}))

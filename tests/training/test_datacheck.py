@@ -76,8 +76,8 @@ PROBLEMS = {
         [annotation(1), annotation(1, bbox=[11, 20, 30, 40]), annotation(2, 2)],
         (
             False,
-            "annotation ids that are used twice: 1 of 3 (1): different things, so all of them "
-            "are used",
+            "annotation ids that are used twice: 1 of 3 (1): they are different things, so all of "
+            "them are used",
         ),
     ),
     "a person twice": (

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from posepipe.errors import MissingDependencyError, WeightsError
 from posepipe.zoo.pickles import read_pickle
 from posepipe.zoo.weights import (
-    State,
+    StateDict,
     named_tensors,
     read_content,
     read_torch,
