@@ -394,3 +394,19 @@ def film_of(file_name: str) -> str:
     'takes/clip.mp4'
     """
     return file_name.rpartition("#")[0] or file_name
+
+
+def read_frame(image: ImageFile) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB pixels of a frame that a document names, found by its time.
+
+    Raises:
+        ImageError: there is no such film, or it has no such frame.
+    """
+    path = image.path.with_name(film_of(image.path.name))
+    # A little earlier: documents round times, and films begin at whole frames.
+    start = max(0.0, (image.seconds or 0.0) - 0.002)
+    with Film(str(path), FilmOptions(start=start)) as film:
+        for frame in film:
+            if frame.number >= (image.frame or 0):
+                return frame.pixels
+    raise ImageError(f"{path} has no frame {image.frame}: it is another film, or a shorter one")

@@ -84,6 +84,8 @@ class ImageFile:
         """
         if self.pixels is not None:
             return self.pixels
+        if self.is_frame:
+            return _frame(self)
         # Pillow rather than OpenCV: it raises on truncated files (OpenCV fills them up with grey),
         # reads CMYK, and leaves it to us what becomes of transparency. Both decode JPEG with
         # libjpeg-turbo.
@@ -101,6 +103,9 @@ class ImageFile:
         """
         if self.pixels is not None:
             height, width = self.pixels.shape[:2]
+            return width, height
+        if self.is_frame:
+            height, width = _frame(self).shape[:2]
             return width, height
         with _opened(self) as picture:
             try:
@@ -120,7 +125,7 @@ class ImageFile:
             ImageError: as `read`.
         """
         size_wh = self.size_wh
-        if self.pixels is None:
+        if self.pixels is None and not self.is_frame:
             with _opened(self) as picture:
                 _check_pixels(picture, self)
                 try:
@@ -131,13 +136,18 @@ class ImageFile:
         return size_wh
 
     @property
+    def is_frame(self) -> bool:
+        """Whether this is a frame inside a film file, which is decoded when it is read."""
+        return self.frame is not None and "#" in self.path.name
+
+    @property
     def is_turned(self) -> bool:
         """Whether EXIF data exchange width and height: the file's rows are the picture's columns.
 
         Raises:
             ImageError: as `size_wh`.
         """
-        if self.pixels is not None:
+        if self.pixels is not None or self.is_frame:
             return False
         with _opened(self) as picture:
             try:
@@ -199,6 +209,17 @@ def coco_id(file_name: str) -> int | None:
     """
     match = _COCO_STEM.fullmatch(PurePosixPath(file_name).stem)
     return int(match[1]) if match else None
+
+
+def _frame(image: ImageFile) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB pixels of a frame, found in its film by its time.
+
+    Raises:
+        ImageError: there is no such film, or no such frame in it.
+    """
+    from posepipe.io.films import read_frame
+
+    return read_frame(image)
 
 
 def _opened(image: ImageFile) -> Image.Image:
@@ -299,11 +320,6 @@ def _pixels(picture: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def _is_frame(path: Path) -> bool:
-    film, _, number = path.name.rpartition("#")
-    return bool(film) and number.isdecimal() and path.with_name(film).is_file()
-
-
 def _explained(error: Exception, path: Path) -> ImageError:
     """What went wrong with a picture, in one line.
 
@@ -313,8 +329,6 @@ def _explained(error: Exception, path: Path) -> ImageError:
     match error:
         case ImageError():
             return error
-        case FileNotFoundError() if _is_frame(path):
-            return ImageError(f"{path} is a frame of a film: draw it with `posepipe draw --video`")
         case FileNotFoundError():
             return ImageError(f"{path}: no such file: check the path")
         case PermissionError():

@@ -57,8 +57,11 @@ def test_the_poses_of_a_film_are_drawn_into_it_with_its_sound(clip: Path, tmp_pa
     result = posepipe("draw", tmp_path / "kps.json", "--video", clip)
     assert "destroy" in error_of(result)
     result = posepipe("draw", tmp_path / "kps.json", "-o", tmp_path / "pictures")
-    assert result.exit_code == 1
-    assert "posepipe draw --video" in result.stderr
+    assert result.exit_code == 0  # frame by frame, as pictures
+    assert len(list((tmp_path / "pictures").iterdir())) == 12
+    page = tmp_path / "page"
+    assert posepipe("view", tmp_path / "kps.json", "--export", page).exit_code == 0
+    assert len(list((page / "images").iterdir())) == 12
 
 
 def test_lines_to_stdout(clip: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from posepipe.errors import ImageError, OptionError
 from posepipe.io.films import Film, FilmOptions, as_image, is_film
+from posepipe.io.images import ImageFile
 
 pytest.importorskip("av")
 
@@ -187,3 +188,19 @@ def test_a_frame_is_an_item_of_a_stage(tmp_path):
     assert [image.id for image in images] == [1, 2, 3]
     assert images[2].file_name == "a.mp4#2"
     assert images[2].read().shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("number", [0, 7, 19])
+def test_a_frame_that_a_document_names_is_read_from_its_film(tmp_path, number):
+    write_film(tmp_path / "a.mp4", numbered(20))
+    named = tmp_path / f"a.mp4#{number}"
+    image = ImageFile(number + 1, named, named.name, frame=number, seconds=number / 10)
+    assert number_of(image.read()) == number
+    assert image.size_wh == (64, 48)
+
+
+def test_a_frame_after_the_end_is_one_line(tmp_path):
+    write_film(tmp_path / "a.mp4", numbered(3))
+    image = ImageFile(100, tmp_path / "a.mp4#99", "a.mp4#99", frame=99, seconds=9.9)
+    with pytest.raises(ImageError, match="has no frame 99"):
+        image.read()
