@@ -6,6 +6,7 @@ every command that takes one of them goes on from the same `ResultFile`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -266,7 +267,7 @@ def _entry(entry: Mapping[str, Any]) -> ResultEntry:
         _skeleton(entry),
         # Other programs may mean something else by these words; that loses no pose.
         whole(entry.get("frame")),
-        number(entry.get("seconds")),
+        _seconds(entry.get("seconds")),
         whole(entry.get("track_id")),
     )
 
@@ -293,6 +294,11 @@ def _skeleton(entry: Mapping[str, Any]) -> Skeleton | None:
         return msgspec.convert(entry.get("skeleton"), Skeleton | None)
     except msgspec.ValidationError as error:
         raise UnreadableError(f".skeleton: {error}") from None
+
+
+def _seconds(value: object) -> float | None:
+    seconds = None if value is None else number(value)
+    return seconds if seconds is not None and math.isfinite(seconds) else None
 
 
 def _text(entry: Mapping[str, Any], key: str) -> str | None:
