@@ -15,7 +15,7 @@ from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import DocumentError
 from posepipe.io import entries
 from posepipe.io.coco import Annotations, read_coco
-from posepipe.io.result_list import read_results
+from posepipe.io.result_list import ResultEntry, read_results
 
 NAN = float("nan")
 
@@ -341,3 +341,8 @@ def test_a_file_of_another_order_of_fields_and_with_a_mark_is_the_same(tmp_path:
     text = json.dumps(dict(reversed(document.items())), indent=1)
     other.write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert_same(read(path)[0], read(other)[0])
+
+
+def test_a_list_that_is_read_leniently_says_no_more_than_it_does(tmp_path: Path) -> None:
+    entry = read_results(save_json(tmp_path / "list.json", [BOX | {"image_id": "1"}])).entries[0]
+    assert entry == ResultEntry(1, 1, 0.5, None, (1.0, 2.0, 3.0, 4.0))
