@@ -12,8 +12,8 @@ from posepipe.errors import OptionError
 from posepipe.pose.networks.build import Head
 
 DEFAULT_DETECTOR = "person-detector-rtmdet-nano"
-DEFAULT_POSE_MODEL = "cpn-mobilenetv2-256x192"
-FAST_POSE_MODEL = "cpn-mobilenetv2-small-256x192"
+DEFAULT_POSE_MODEL = "cpn-litehrnet-256x192"
+FAST_POSE_MODEL = "cpn-litehrnet-small-256x192"
 FAST_SCALES = (0.65,)
 
 

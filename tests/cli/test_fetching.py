@@ -203,7 +203,7 @@ def test_several_are_fetched_even_if_one_cannot_be(server: FileServer, tmp_path:
 
 
 def test_what_comes_with_a_model_is_checked_and_not_pinned(tmp_path: Path) -> None:
-    name = "cpn-mobilenetv2-256x192"
+    name = "cpn-litehrnet-256x192"
     result = posepipe("models", "fetch", name)
     assert result.stdout.split()[0] == load_recipe(name).model.weights_sha256
     assert "nothing to pin" in lines(posepipe("models", "fetch", name, "--pin"))[0]

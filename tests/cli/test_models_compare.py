@@ -9,7 +9,7 @@ from posepipe.options import PoseOptions
 from posepipe.pipeline import Pipeline
 from posepipe.zoo.recipe import load_recipe
 
-SHIPPED = "cpn-mobilenetv2-256x192"
+SHIPPED = "cpn-litehrnet-256x192"
 
 
 @pytest.fixture

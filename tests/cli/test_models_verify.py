@@ -9,7 +9,7 @@ from commands import error_of, posepipe
 
 from posepipe.zoo.recipe import list_recipes, load_recipe
 
-POSE = "cpn-mobilenetv2-256x192"
+POSE = "cpn-litehrnet-256x192"
 
 
 def test_every_model_with_weights_is_verified_unless_some_are_named() -> None:

@@ -43,10 +43,10 @@ CATEGORY = {
 }
 # Small and quick, and nothing drawn at random: the same four crops again and again.
 QUICK = {
+    "network.backbone": "mobilenet_v2",
     "network.channels": 32,
     "network.batch_norm_momentum": 0.5,
     "preprocessing.input_size_wh": [64, 64],
-    "decoding.amplitude": 6.0,
     "decoding.blur_kernel": 3,
     "decoding.flip": "false",
     "training.samples": 280,
@@ -55,7 +55,10 @@ QUICK = {
     "training.learning_rate": 1e-2,
     "training.warm_up": 40,
     "training.average": 0.0,
-    "training.head_scale": 1.0,
+    "training.begin_as": "",
+    "training.frozen_norm": "false",
+    "training.trunk_rate": 1.0,
+    "training.loss": "{scale=100.0, localisation=0.15, hardest=5}",
     "training.validate_every": 140,
     "training.augment": "{flip=0, rotation=0, scale=[1, 1], shift=0, half_body=0, colour=0}",
 }
@@ -112,7 +115,7 @@ def test_a_new_recipe_has_the_files_keypoints_and_says_what_it_guessed(
     text = (recipe / "recipe.toml").read_text()
     assert "# mirror_pairs: 3 by left and right in the names" in text
     assert f"# sigmas: {DEFAULT_SIGMA} for all" in text
-    tables, base = tomllib.loads(text), load_recipe("cpn-mobilenetv2-256x192").tables
+    tables, base = tomllib.loads(text), load_recipe("cpn-litehrnet-256x192").tables
     assert tables["network"] == base["network"]
     assert tables["training"]["loss"] == {**base["training"]["loss"], "hardest": 5}  # 8 of 17
     again = posepipe("models", "new", recipe, "--annotations", dogs)
@@ -217,7 +220,7 @@ def test_a_run_starts_with_a_model_of_other_keypoints_but_for_its_heads(
     command = ("train", recipe, "-o", tmp_path / "run", "--data", dogs, dogs.parent)
     changes = ("training.samples=1", "training.batch=1", "training.learning_rate=1e-12")
     sets = [part for change in changes for part in ("--set", change)]
-    start = load_recipe("cpn-mobilenetv2-256x192")
+    start = load_recipe("cpn-litehrnet-256x192")
     result = posepipe(*command, *sets, "--start", start.name, "--device", "cpu")
     assert result.exit_code == 0, result.output
     ours = load_file(tmp_path / "run" / "last.safetensors")

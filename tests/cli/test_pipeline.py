@@ -174,7 +174,7 @@ def test_the_models_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(map(len, said)) <= 100
     groups = [line for line in said[1:-2] if not line.startswith("  ")]
     assert groups[0] == "ready"
-    assert any(re.fullmatch(r"  cpn-mobilenetv2-256x192 +pose .* MIT", line) for line in said)
+    assert any(re.fullmatch(r"  cpn-litehrnet-256x192 +pose .* Apache-2.0", line) for line in said)
 
 
 def test_the_papers_networks_are_listed_on_request() -> None:
@@ -187,7 +187,7 @@ def test_the_papers_networks_are_listed_on_request() -> None:
     assert max(map(len, said)) <= 100
 
 
-@pytest.mark.parametrize("name", ["cpn-mobilenetv2-256x192", "person-detector-mobilenetv2-fpn"])
+@pytest.mark.parametrize("name", ["cpn-litehrnet-256x192", "person-detector-mobilenetv2-fpn"])
 def test_a_model_is_shown_with_its_cost(name: str) -> None:
     result = posepipe("models", "show", name, "--cost")
     assert (result.exit_code, result.stderr) == (0, "")

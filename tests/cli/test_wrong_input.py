@@ -325,7 +325,7 @@ def test_results_that_cannot_be_scored_are_refused(
         (["--model", "absent"], "no model 'absent'; there are: "),
         (["--model", "{tmp}/absent"], "no model folder"),
         (["--model", "{tmp}/pictures"], "has no recipe.toml"),
-        (["--model", "cpn-mobilenetv2-256x192"], "is for the pose stage"),
+        (["--model", "cpn-litehrnet-256x192"], "is for the pose stage"),
         (["--model", "fasterrcnn-resnet50-fpn"], "is not in the cache and nothing may be fetched"),
         (["--model", "detectron2", "--config", "a.yaml"], "needs --weights"),
         (["--model", "detectron2", "--weights", "{tmp}/a.pkl"], "needs --config"),

@@ -12,7 +12,7 @@ from posepipe.zoo.recipe import Recipe, load_recipe
 
 @pytest.mark.parametrize(
     ("name", "most_multiply_adds_g"),
-    [("cpn-mobilenetv2-256x192", 3.0), ("cpn-mobilenetv2-small-256x192", 0.5)],
+    [("cpn-litehrnet-256x192", 3.0), ("cpn-litehrnet-small-256x192", 0.5)],
 )
 def test_the_shipped_pose_models_are_compact(name, most_multiply_adds_g):
     cost = model_cost(load_recipe(name))

@@ -22,7 +22,7 @@ from posepipe.detection.candidates import Candidates
 from posepipe.errors import WeightsError
 from posepipe.zoo.recipe import Recipe, list_recipes, load_recipe, sha256_of
 
-POSE, DETECTOR = "cpn-mobilenetv2-256x192", "person-detector-mobilenetv2-fpn"
+POSE, DETECTOR = "cpn-litehrnet-256x192", "person-detector-mobilenetv2-fpn"
 SHIPPED = [recipe.name for recipe in list_recipes() if recipe.has_weights]
 MOST_BYTES = 100_000
 
@@ -58,7 +58,7 @@ def with_changed_weights(recipe: Recipe, factor: float, key: str) -> Recipe:
     ("name", "key"),
     [
         (POSE, "refinenet.head.0.weight"),
-        (POSE, "backbone.stages.0.0.0.weight"),
+        (POSE, "backbone.stages.0.conv.0.weight"),
         (DETECTOR, "backbone.fpn.layer_blocks.0.0.weight"),
     ],
 )
@@ -77,9 +77,9 @@ def test_changed_weights_are_found_out_until_the_numbers_are_made_anew(
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("mean = [127.5, 127.5, 127.5]", "mean = [120.0, 127.5, 127.5]"),
-        ("fill = [123, 116, 103]", "fill = [0, 0, 0]"),
-        ("margins_xy = [0.1, 0.15]", "margins_xy = [0.1, 0.1]"),
+        ("mean = [123.675,", "mean = [115.0,"),
+        ("fill = [0, 0, 0]", "fill = [123, 116, 103]"),
+        ("margins_xy = [0.075, 0.075]", "margins_xy = [0.1, 0.1]"),
         ("input_size_wh = [192, 256]", "input_size_wh = [96, 128]"),
     ],
 )

@@ -14,7 +14,7 @@ from posepipe.errors import DocumentError, OptionError, RecipeError
 from posepipe.zoo.recipe import load_recipe
 from posepipe.zoo.skeleton import recipe_skeleton
 
-BASE = "cpn-mobilenetv2-256x192"
+BASE = "cpn-litehrnet-256x192"
 
 
 def category(**changes: Any) -> dict[str, Any]:

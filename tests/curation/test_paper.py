@@ -29,7 +29,7 @@ def test_no_recipes_are_no_rows():
 
 
 def test_a_recipe_without_the_papers_numbers_is_no_row(as_written):
-    assert compare_with_paper([load_recipe("cpn-mobilenetv2-256x192")]) == []
+    assert compare_with_paper([load_recipe("cpn-litehrnet-256x192")]) == []
     assert "cpn-star-resnet101-256x192" not in as_written  # nor does it inherit any
 
 

@@ -96,7 +96,7 @@ def test_a_file_gives_the_stage_and_another_networks_does_not(tmp_path: Path) ->
 
 def test_what_it_cannot_do_is_refused() -> None:
     with pytest.raises(OptionError, match="looks at whole pictures"):
-        load_pose_stage([NAME, "cpn-mobilenetv2-256x192"], device="cpu")
+        load_pose_stage([NAME, "cpn-litehrnet-256x192"], device="cpu")
     with pytest.raises(OptionError, match="the head 'global' is a CPN's"):
         load_pose_stage([NAME], device="cpu", head="global")
     with pytest.raises(RecipeError, match="cannot use mirror images"):

@@ -95,7 +95,7 @@ NAN, INFINITY = float("nan"), float("inf")
     ],
 )
 def test_a_value_that_makes_no_sense_is_one_line(table: str, field: str, value: object) -> None:
-    recipe = load_recipe("cpn-mobilenetv2-256x192")
+    recipe = load_recipe("cpn-resnet50-256x192")
     tables = {name: dict(content) for name, content in recipe.tables.items()}
     tables.setdefault(table, {})[field] = value
     with pytest.raises(RecipeError) as caught:
@@ -136,7 +136,7 @@ def test_a_recipe_of_nonsense_is_one_line(text: str, tmp_path: Path) -> None:
     ["decoding.blur_kernel=" + "9" * 5000, "a." * 40 + "b=1", "a.b=" + "[" * 5000 + "]" * 5000],
 )
 def test_a_change_of_nonsense_is_one_line(change: str) -> None:
-    recipe = load_recipe("cpn-mobilenetv2-256x192")
+    recipe = load_recipe("cpn-resnet50-256x192")
     table = change.partition(".")[0]
     with pytest.raises(RecipeError) as caught:
         recipe.with_changes([change]).table(table, DecodingTable)

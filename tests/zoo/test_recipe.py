@@ -60,8 +60,8 @@ def test_every_form_of_a_path_leads_to_the_same_recipe(model_folder, monkeypatch
 
 
 def test_a_model_of_the_zoo_is_found_by_its_name():
-    recipe = load_recipe("cpn-mobilenetv2-256x192")
-    assert recipe.folder.samefile(zoo_folder() / "cpn-mobilenetv2-256x192")
+    recipe = load_recipe("cpn-litehrnet-256x192")
+    assert recipe.folder.samefile(zoo_folder() / "cpn-litehrnet-256x192")
     assert recipe.model.stage == "pose"
 
 
@@ -96,7 +96,7 @@ def test_the_zoos_models_are_listed_by_stage_and_sorted():
     names = [recipe.name for recipe in list_recipes()]
     assert names == sorted(names)
     poses, detectors = ({r.name for r in list_recipes(s)} for s in ("pose", "detection"))
-    assert "cpn-mobilenetv2-256x192" in poses
+    assert "cpn-litehrnet-256x192" in poses
     assert "person-detector-mobilenetv2-fpn" in detectors
     assert poses | detectors == set(names)
     assert not poses & detectors

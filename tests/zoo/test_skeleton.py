@@ -28,7 +28,7 @@ def skeleton_of(folder: Path, text: str) -> Skeleton:
 
 def test_without_the_table_it_is_cocos_person(tmp_path: Path) -> None:
     assert skeleton_of(tmp_path, "") == COCO_PERSON
-    assert recipe_skeleton(load_recipe("cpn-mobilenetv2-256x192")) == COCO_PERSON
+    assert recipe_skeleton(load_recipe("cpn-litehrnet-256x192")) == COCO_PERSON
 
 
 def test_a_table_without_keypoints_gives_the_category_alone_another_name(tmp_path: Path) -> None:

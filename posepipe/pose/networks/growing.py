@@ -22,7 +22,8 @@ from posepipe.pose.networks.refinenet import Bottleneck
 def grow(network: CPN, seed: PlainHeatmaps) -> None:
     """Give a CPN weights with which it predicts, at P2 and at the end, what another one predicts.
 
-    The other levels' heatmaps start at zero. Batch normalisations of what is new start without
+    With other keypoints than the other one's it predicts nothing at first. The other levels'
+    heatmaps start at zero. Batch normalisations of what is new start without
     an effect, and the equality holds as long as they keep their statistics (``frozen_norm``).
 
     Args:
@@ -75,8 +76,9 @@ def grow(network: CPN, seed: PlainHeatmaps) -> None:
     assert seed.head.bias is not None  # noqa: S101  # see its constructor
     for maps in (first[1], network.refinenet.head):  # type: ignore[index]
         _weight(maps, 0).zero_()
-        _weight(maps, 0)[:, :width, 1, 1] = seed.head.weight[:, :, 0, 0] * scales[0]
-        maps.norm.bias.copy_(seed.head.bias)
+        if len(maps.norm.bias) == len(seed.head.bias):
+            _weight(maps, 0)[:, :width, 1, 1] = seed.head.weight[:, :, 0, 0] * scales[0]
+            maps.norm.bias.copy_(seed.head.bias)
 
 
 def _scales(seed: PlainHeatmaps) -> list[float]:

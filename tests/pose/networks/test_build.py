@@ -31,7 +31,7 @@ def by_structure() -> dict[str, list[Recipe]]:
 
 STRUCTURES = by_structure()
 ONE_OF_EACH_KIND = (
-    *("cpn-mobilenetv2-256x192", "cpn-one-bottleneck-resnet50-256x192", "hourglass-2-256x192"),
+    *("cpn-litehrnet-256x192", "cpn-one-bottleneck-resnet50-256x192", "hourglass-2-256x192"),
     *("globalnet-resnet50-256x192", "resnet50-dilated-res45-256x192"),
 )
 
