@@ -67,6 +67,8 @@ def grow(network: CPN, seed: PlainHeatmaps) -> None:
     for module in network.refinenet.modules():
         if isinstance(module, Bottleneck):
             nn.init.zeros_(module.bn3.weight)
+            if isinstance(module.shortcut, nn.Sequential):
+                nn.init.dirac_(_weight(module.shortcut, 0))
     for head in network.globalnet.heads[1:]:
         nn.init.zeros_(_weight(head[1], 0))  # type: ignore[index]
     shortcut = _weight(network.refinenet.final.shortcut, 0)  # type: ignore[arg-type]
