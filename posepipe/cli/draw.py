@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from posepipe.core.skeleton import Skeleton
     from posepipe.io.findings import Finding
     from posepipe.io.images import ImageFile
+
+
+_LONGEST_NAME = 255  # bytes, on all usual file systems
 
 
 @click.command()
@@ -92,6 +97,7 @@ def draw(
     report_findings(findings)
     if options["strict"] and problems:
         raise DocumentError(f"{results}: {problems[0]}")
+    items = [(_drawable(output, image), found) for image, found in items]
     _check_folder(output, [image for image, _ in items])
 
     def draw_one(item: tuple[ImageFile, Detections | Poses]) -> Path | ImageError:
@@ -188,6 +194,15 @@ def _check_folder(output: Path, images: Sequence[ImageFile]) -> None:
                 f"{output} is the folder of the pictures, drawing there would destroy {path.name}: "
                 "name another one"
             )
+
+
+def _drawable(output: Path, image: ImageFile) -> ImageFile:
+    """The picture, with a problem where its drawn copy would have too long a name."""
+    name = _drawn_path(output, image).name
+    if len(os.fsencode(name)) <= _LONGEST_NAME:
+        return image
+    problem = f"its drawn copy, {name[:20]}….png, would have too long a name: rename it"
+    return replace(image, problem=image.problem or problem)
 
 
 def _drawn_path(output: Path, image: ImageFile) -> Path:

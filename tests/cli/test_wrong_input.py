@@ -580,3 +580,18 @@ def test_pictures_with_more_pixels_than_allowed_are_skipped_by_name(
     result = posepipe("pose", boxes, "-o", poses, "--max-pixels", 10_000)
     assert result.exit_code == 1
     assert "a.jpg has 14,400 pixels, more than 10,000" in lines(result)[1]
+
+
+def test_a_picture_whose_drawn_copy_would_have_too_long_a_name_is_skipped(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pictures = tmp_path / "pictures"
+    photo(pictures / "a.jpg")
+    long = f"{'x' * 250}.tif"
+    with Image.open(pictures / "a.jpg") as picture:
+        picture.save(pictures / long)
+    entries = [pose_entry(), pose_entry(image_id=2, file_name=long)]
+    result = posepipe("draw", save_json(tmp_path / "kps.json", entries), "-o", tmp_path / "drawn")
+    assert result.exit_code == 0
+    assert "would have too long a name: rename it" in lines(result)[0]
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["a.jpg"]
