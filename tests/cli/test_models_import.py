@@ -87,7 +87,7 @@ def test_a_folder_that_is_in_use_is_refused_before_anything_is_read(tmp_path: Pa
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine", encoding="utf-8")
     result = posepipe("models", "import", tmp_path / "absent", "-o", tmp_path / "full")
-    assert "full is there already and not empty" in error_of(result)
+    assert "full already exists and is not empty" in error_of(result)
 
 
 def test_files_that_are_no_checkpoints_are_one_line(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from builders import DOG, annotation, annotation_file, image_entry, save_json
-from commands import content, error_of, posepipe
+from commands import content, error_of, lines, posepipe
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -235,7 +235,8 @@ def test_a_run_starts_with_a_model_of_other_keypoints_but_for_its_heads(
 def test_a_model_of_dogs_finds_no_people(trained: Path, dogs: Path, tmp_path: Path) -> None:
     out = tmp_path / "kps.json"
     run = posepipe("run", dogs.parent, "-o", out, "--model", trained, "--device", "cpu")
-    assert "the detector finds 'person', but the pose model run is for 'dog'" in error_of(run)
+    assert run.exit_code == 1
+    assert "the detector finds 'person', but the pose model run is for 'dog'" in lines(run)[-1]
     person = annotation_file(tmp_path / "people.json", [annotation()])
     options = ("--images", dogs.parent, "-o", out, "--model", trained)
     pose = posepipe("pose", "--ground-truth", person, *options)
