@@ -98,7 +98,7 @@ def draw(
     if options["strict"] and problems:
         raise DocumentError(f"{results}: {problems[0]}")
     items = [(_drawable(output, image), found) for image, found in items]
-    _check_folder(output, [image for image, _ in items])
+    _check_folder(output, [image for image, _ in items if not image.problem])
 
     def draw_one(item: tuple[ImageFile, Detections | Poses]) -> Path | ImageError:
         image, found = item

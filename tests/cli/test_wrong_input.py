@@ -591,6 +591,7 @@ def test_a_picture_whose_drawn_copy_would_have_too_long_a_name_is_skipped(tmp_pa
     with Image.open(pictures / "a.jpg") as picture:
         picture.save(pictures / long)
     entries = [pose_entry(), pose_entry(image_id=2, file_name=long)]
+    (tmp_path / "drawn").mkdir()
     result = posepipe("draw", save_json(tmp_path / "kps.json", entries), "-o", tmp_path / "drawn")
     assert result.exit_code == 0
     assert "would have too long a name: rename it" in lines(result)[0]
