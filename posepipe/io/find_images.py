@@ -149,9 +149,8 @@ def _files_of(
 def _about(passed_over: Counter[str], root: Path) -> tuple[Finding, ...]:
     if not passed_over:
         return ()
-    kinds = _by_suffix(passed_over)
-    what = "files that are not pictures"
-    return (Finding(False, str(root), what, passed_over.total(), None, (kinds,), "passed over"),)
+    what = f"files that are not pictures ({_by_suffix(passed_over)})"
+    return (Finding(False, str(root), what, passed_over.total(), then="passed over"),)
 
 
 def _by_suffix(counts: Counter[str]) -> str:

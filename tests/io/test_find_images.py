@@ -26,9 +26,9 @@ def test_other_files_in_a_folder_are_counted_by_kind(tmp_path: Path) -> None:
     found = find_images([tmp_path])
     assert [image.file_name for image in found] == ["a.jpg"]
     (finding,) = found.findings
-    assert f"{tmp_path}: files that are no pictures: 4 (2 .json, " in finding.line
+    assert f"{tmp_path}: files that are not pictures (2 .json, " in finding.line
     assert {"1 .mp4", "1 without a suffix"} <= set(re.split(r"[,()] ?", finding.line))
-    assert finding.line.endswith("): passed over")
+    assert finding.line.endswith("): 4: passed over")
     assert find_images([tmp_path / "a.jpg"]).findings == ()
     (tmp_path / "a.jpg").unlink()
     with pytest.raises(ImageError, match=r"without pictures .*; files of other kinds: 2 \.json"):

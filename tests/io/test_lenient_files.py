@@ -142,8 +142,8 @@ def test_nan_counts_only_where_something_is_labelled(tmp_path: Path) -> None:
     assert findings == [
         "people with labelled keypoints at NaN or beyond any picture: 1 of 2 (annotation 1): those "
         "keypoints count as not labelled",
-        "people with labelled keypoints whose area is 0 or not there: 1 of 2 (annotation 1): their "
-        "boxes' areas stand in for it",
+        "people with labelled keypoints whose area is 0 or missing: 1 of 2 (annotation 1): the areas "
+        "of their boxes are used instead",
     ]
 
 
@@ -188,7 +188,7 @@ def test_an_area_of_nothing_is_the_boxs(tmp_path: Path, area: float | None) -> N
     annotations, findings = read(path)
     assert annotations.people.areas.tolist() == [1200, 500]
     assert annotations.people.area_is_estimate.tolist() == [True, False]
-    assert "their boxes' areas stand in for it" in findings[0]
+    assert "areas of their boxes are used instead" in findings[0]
 
 
 def test_the_visibilities_say_how_many_keypoints_are_labelled(tmp_path: Path) -> None:
@@ -218,8 +218,8 @@ def test_different_things_with_one_id_are_renumbered_and_repetitions_left_out(
     assert annotations.labels_by_image[1].boxes_xyxy[:, 0].tolist() == [10, 50]
     assert list(annotations.provenance) == [1]
     assert [line.partition(":")[0] for line in findings] == [
-        "annotations that are there twice",
-        "annotation ids that are there twice",
+        "annotations that are listed twice",
+        "annotation ids that are used twice",
     ]
 
 
@@ -278,8 +278,8 @@ def test_most_being_unusable_is_fatal_and_some_is_not(tmp_path: Path) -> None:
         ([], "this is a list"),
         (7, "this is 7"),
         ({"annotations": []}, "it has no list of pictures, `images`"),
-        ({"images": {}}, "`images` is {}, no list"),
-        ({"images": [], "annotations": "none"}, '`annotations` is "none", no list'),
+        ({"images": {}}, "`images` is {}, not a list"),
+        ({"images": [], "annotations": "none"}, '`annotations` is "none", not a list'),
     ],
 )
 def test_what_is_no_annotation_file_is_refused_in_our_own_words(

@@ -8,7 +8,7 @@ from builders import DOG, annotation, annotation_file, image_entry, keypoints_xy
 
 from posepipe.errors import DocumentError, ImageError, RecipeError
 from posepipe.io.coco import read_annotations, read_instances
-from posepipe.training.data import DataTable
+from posepipe.training.data import DataSets, DataTable
 from posepipe.training.pictures import Picture, PictureCache
 from posepipe.training.samples import (
     DetectionSample,
@@ -126,9 +126,10 @@ def test_a_skeleton_s_category_is_what_is_learnt(tmp_path):
     ]
     path = annotation_file(tmp_path / "a.json", entries, categories=categories)
     table = DataTable(annotations=str(path), images=str(tmp_path))
-    ((picture,),) = read_detection_sets([table], skeleton=DOG)
+    data = DataSets(DOG)
+    ((picture,),) = read_detection_sets([table], data=data)
     assert picture.boxes_xyxy.tolist() == [[1, 2, 4, 6]]
-    ((dog,),) = read_pose_sets([table], pseudo_weight=1, skeleton=DOG)
+    ((dog,),) = read_pose_sets([table], pseudo_weight=1, data=data)
     assert dog.keypoints_xy.tolist() == [[1, 2]] * 10
 
 
