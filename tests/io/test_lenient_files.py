@@ -142,8 +142,8 @@ def test_nan_counts_only_where_something_is_labelled(tmp_path: Path) -> None:
     assert findings == [
         "people with labelled keypoints at NaN or beyond any picture: 1 of 2 (annotation 1): those "
         "keypoints count as not labelled",
-        "people with labelled keypoints whose area is 0 or missing: 1 of 2 (annotation 1): the areas "
-        "of their boxes are used instead",
+        "people with labelled keypoints whose area is 0 or missing: 1 of 2 (annotation 1): the "
+        "areas of their boxes are used instead",
     ]
 
 
