@@ -85,7 +85,7 @@ def load_pose_stage(
     changes: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
-    batch_size: int = 32,
+    batch_size: int = 8,
 ) -> PoseEstimator:
     """The pose stage of one model, or of the average of several.
 

@@ -57,7 +57,7 @@ class PoseStage:
         self,
         models: Sequence[PoseModel],
         *,
-        batch_size: int = 32,
+        batch_size: int = 8,
     ) -> None:
         if not models:
             raise OptionError("a pose stage needs at least one model")
