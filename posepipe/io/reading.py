@@ -111,15 +111,17 @@ def labelled_document(
     sizes = compare_sizes(image_files(annotations, folder), annotations.images, where)
     people = annotations.people
     labelled = (people.visibility > 0).any(axis=1)
-    everybody = not labelled.any()
+    counted = ~people.is_crowd
+    everybody = not labelled[counted].any()
     unlabelled = [
-        f"annotation {people.entries[place].id}" for place in np.flatnonzero(~labelled).tolist()
+        f"annotation {people.entries[place].id}"
+        for place in np.flatnonzero(~labelled & counted).tolist()
     ]
     then = "nobody has any: all boxes are taken" if everybody else "left out"
     findings = [
         *annotations.findings,
         *keypoint_names(annotations.person_categories, skeleton, where, fatal=False),
-        *noted(where, "people without labelled keypoints", unlabelled, len(people), then),
+        *noted(where, "people without labelled keypoints", unlabelled, int(counted.sum()), then),
         *sizes.findings,
     ]
     refuse_fatal(findings)
