@@ -85,7 +85,7 @@ def load_pose_stage(
     changes: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
-    batch_size: int = 8,
+    batch_size: int | None = None,
 ) -> PoseEstimator:
     """The pose stage of one model, or of the average of several.
 
@@ -96,7 +96,7 @@ def load_pose_stage(
         changes: fields of the recipes to override, see `Recipe.with_changes`.
         device: see `posepipe.networks.devices.resolve_device`.
         precision: see `posepipe.networks.devices.resolve_precision`.
-        batch_size: crops per pass.
+        batch_size: crops per pass, see `PoseStage`.
 
     Raises:
         RecipeError: no such model, or its recipe has a wrong field.
