@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from operator import and_
 from pathlib import Path
 
 import msgspec
@@ -110,18 +111,19 @@ def labelled_document(
     where = str(annotations.path)
     sizes = compare_sizes(image_files(annotations, folder), annotations.images, where)
     people = annotations.people
-    labelled = (people.visibility > 0).any(axis=1)
-    counted = ~people.is_crowd
-    everybody = not labelled[counted].any()
+    counted = [entry.iscrowd == 0 for entry in people.entries]
+    labelled = (people.visibility > 0).any(axis=1).tolist()
+    everybody = not any(map(and_, counted, labelled))
     unlabelled = [
-        f"annotation {people.entries[place].id}"
-        for place in np.flatnonzero(~labelled & counted).tolist()
+        f"annotation {entry.id}"
+        for entry, counts, has_some in zip(people.entries, counted, labelled, strict=True)
+        if counts and not has_some
     ]
     then = "nobody has any: all boxes are taken" if everybody else "left out"
     findings = [
         *annotations.findings,
         *keypoint_names(annotations.person_categories, skeleton, where, fatal=False),
-        *noted(where, "people without labelled keypoints", unlabelled, int(counted.sum()), then),
+        *noted(where, "people without labelled keypoints", unlabelled, sum(counted), then),
         *sizes.findings,
     ]
     refuse_fatal(findings)
