@@ -112,7 +112,7 @@ def labelled_document(
     sizes = compare_sizes(image_files(annotations, folder), annotations.images, where)
     people = annotations.people
     counted = [entry.iscrowd == 0 for entry in people.entries]
-    labelled = (people.visibility > 0).any(axis=1).tolist()
+    labelled: list[bool] = np.any(people.visibility > 0, axis=1).tolist()
     everybody = not any(map(and_, counted, labelled))
     unlabelled = [
         f"annotation {entry.id}"
