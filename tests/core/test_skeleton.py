@@ -73,7 +73,7 @@ DOG = Skeleton("dog", ("nose", "left_ear", "right_ear"), ((1, 2),), ((0, 1),), (
     ("changes", "message"),
     [
         ({"keypoints": (), "sigmas": ()}, "at least one keypoint"),
-        ({"keypoints": ("nose", "ear", "ear")}, "'ear' is there twice"),
+        ({"keypoints": ("nose", "ear", "ear")}, "'ear' is listed twice"),
         ({"limbs": ((0, 3),)}, "numbered 0 to 2: there is no 3"),
         ({"upper_body": (-1,)}, "there is no -1"),
         ({"mirror_pairs": ((1, 2), (0, 1))}, "'left_ear' is in mirror_pairs twice"),

@@ -75,7 +75,7 @@ def test_several_categories_of_the_same_keypoints_are_learnt_as_one(tmp_path: Pa
         ),
         ([category()], {"category": "cat"}, OptionError, "no category 'cat' has keypoints, but"),
         ([category(skeleton=[[1, 11]])], {}, RecipeError, "'dog': .* there is no 10"),
-        ([category(keypoints=["a", "a"])], {}, RecipeError, "'a' is there twice"),
+        ([category(keypoints=["a", "a"])], {}, RecipeError, "'a' is listed twice"),
         (
             [category()],
             {"base": "person-detector-mobilenetv2-fpn"},

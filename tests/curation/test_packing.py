@@ -106,7 +106,7 @@ def test_the_card_has_the_numbers_the_data_and_how_it_was_trained(
 def test_a_model_that_is_there_is_replaced_only_when_asked(run: Path, tmp_path: Path) -> None:
     pack_run(run, tmp_path / "mine")
     before = (tmp_path / "mine" / "README.md").read_text()
-    with pytest.raises(OptionError, match=r"mine has a weights.safetensors already"):
+    with pytest.raises(OptionError, match=r"mine already has a weights.safetensors"):
         pack_run(run, tmp_path / "mine", options=PackOptions(notes="New."))
     assert (tmp_path / "mine" / "README.md").read_text() == before
     pack_run(run, tmp_path / "mine", options=PackOptions(notes="New.", overwrite=True))
@@ -168,7 +168,7 @@ def test_the_mean_of_several_runs_is_packed_and_the_card_tells_of_all(
 def test_files_of_the_same_name_are_averaged(run: Path, other_run: Path, tmp_path: Path) -> None:
     shutil.copy(run / "weights.safetensors", run / "last.safetensors")
     options = PackOptions(weights=run / "last.safetensors", average=(other_run,))
-    with pytest.raises(TrainingError, match=r"other/last\.safetensors is not there"):
+    with pytest.raises(TrainingError, match=r"other/last\.safetensors does not exist"):
         pack_run(run, tmp_path / "mine", options=options)
 
 
