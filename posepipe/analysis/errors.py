@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from posepipe.scoring.coco import POSES_PER_PICTURE, THRESHOLDS
 from posepipe.scoring.comparison import PoseComparison
-from posepipe.scoring.matching import BoolArray, FloatArray, IntArray, match
+from posepipe.scoring.matching import BoolArray, FloatArray, IntArray, match, ranges
 from posepipe.scoring.oks import similarity_of_keypoints
 
 LEAST_OKS = 0.1  # the least at which a pose is about a person at all
@@ -97,6 +97,17 @@ def find_errors(comparison: PoseComparison) -> Errors:
     )
 
 
+def mean_oks(comparison: PoseComparison, errors: Errors) -> dict[int, float]:
+    """By picture number the mean OKS of the people who count, 0 for those without a pose.
+
+    Pictures in which nobody counts are not in it.
+    """
+    pictures = comparison.labelled.pictures
+    people = np.bincount(pictures[~comparison.labelled.ignored])
+    total = np.bincount(pictures[errors.people], errors.oks, minlength=len(people))
+    return {int(n): float(total[n] / people[n]) for n in np.flatnonzero(people)}
+
+
 def _kinds(comparison: PoseComparison, found: IntArray, people: IntArray) -> npt.NDArray[np.int8]:
     """(P, K) kinds of the keypoints of P pairs."""
     mirrored = list(comparison.skeleton.mirrored)
@@ -168,5 +179,4 @@ def pairs_within_pictures(first: IntArray, second: IntArray) -> tuple[IntArray, 
     begin = np.searchsorted(second[by_picture], first, side="left")
     number = np.searchsorted(second[by_picture], first, side="right") - begin
     pair = np.repeat(np.arange(len(first)), number)
-    place = np.arange(len(pair)) - np.repeat(np.cumsum(number) - number, number)
-    return pair, by_picture[begin[pair] + place]
+    return pair, by_picture[ranges(begin, begin + number)]

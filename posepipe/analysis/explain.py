@@ -16,7 +16,7 @@ from posepipe.analysis.errors import (
     pairs_within_pictures,
 )
 from posepipe.core.boxes import area
-from posepipe.scoring.coco import POSES_PER_PICTURE, average_precision
+from posepipe.scoring.coco import POSES_PER_PICTURE, average_precision, size_of
 from posepipe.scoring.comparison import PoseComparison
 from posepipe.scoring.matching import BoolArray, FloatArray, Found, IntArray, match, place_in_run
 
@@ -231,16 +231,12 @@ def _without_missed(comparison: PoseComparison, errors: Errors) -> PoseCompariso
 
 def _groups(comparison: PoseComparison, errors: Errors) -> tuple[Group, ...]:
     counts = np.flatnonzero(~comparison.labelled.ignored)
-    areas = comparison.labelled.areas
+    sizes = np.array([size_of(area) for area in comparison.labelled.areas.tolist()], dtype=str)
     neighbours = _neighbours(comparison)
     labelled = np.count_nonzero(comparison.visible, axis=1)
     third, most = (len(comparison.skeleton) * n // 3 for n in (1, 2))
     traits: dict[str, dict[str, BoolArray]] = {
-        "size": {
-            "small": areas < 32**2,
-            "medium": (areas >= 32**2) & (areas <= 96**2),
-            "large": areas > 96**2,
-        },
+        "size": {name: sizes == name for name in ("small", "medium", "large")},
         "people who overlap": {
             "none": neighbours == 0,
             "1 or 2": (neighbours > 0) & (neighbours < 3),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posepipe.analysis.errors import find_errors
+from posepipe.analysis.errors import find_errors, mean_oks
 from posepipe.core.shapes import check_same_length
 from posepipe.scoring.coco import POSE_NUMBERS, keypoint_aps, pose_matches, stats_of
 from posepipe.scoring.comparison import PoseComparison
@@ -119,20 +119,9 @@ def differences(
 
 def changes_of_pictures(first: PoseComparison, second: PoseComparison) -> tuple[PictureChange, ...]:
     """Mean OKS of every picture with people who count in two runs, the largest change first."""
-    pictures = first.labelled.pictures
-    counts = ~first.labelled.ignored
-    people = np.bincount(pictures[counts])
-    means = []
-    for run in (first, second):
-        errors = find_errors(run)
-        total = np.bincount(pictures[errors.people], errors.oks, minlength=len(people))
-        means.append(np.divide(total, people, out=np.zeros(len(people)), where=people > 0))
-    order = np.argsort(-np.abs(means[1] - means[0]), kind="stable")
-    return tuple(
-        PictureChange(int(picture), float(means[0][picture]), float(means[1][picture]))
-        for picture in order
-        if people[picture]
-    )
+    before, after = (mean_oks(run, find_errors(run)) for run in (first, second))
+    order = sorted(before, key=lambda picture: -abs(after[picture] - before[picture]))
+    return tuple(PictureChange(picture, before[picture], after[picture]) for picture in order)
 
 
 def _interval(changes: FloatArray | None) -> tuple[float | None, float | None]:

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from posepipe.cli.options import PATH
+from posepipe.cli.options import PATH, coco_folder_option, together
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def ground_truth_options(function: F) -> F:
-    """Adds --split, --data and --annotations; `annotation_file` makes a file of them."""
-    for option in (
-        click.option("--annotations", type=PATH, help="Any COCO annotation file instead of a set."),
-        click.option(
-            "--data", type=PATH, help="COCO's folder.  [default: $POSEPIPE_DATA, datasets/coco]"
-        ),
-        click.option("--split", help="A COCO set: minival (= val2017), val2017, train2017."),
-    ):
-        function = option(function)
-    return function
+ground_truth_options: Callable[[Any], Any] = together(
+    click.option("--split", help="A COCO set: minival (= val2017), val2017, train2017."),
+    coco_folder_option,
+    click.option("--annotations", type=PATH, help="Any COCO annotation file instead of a set."),
+)
 
 
 def annotation_file(split: str | None, data: Path | None, annotations: Path | None) -> Path:

@@ -83,13 +83,15 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
+coco_folder_option: Callable[[Any], Any] = click.option(
+    "--data", type=PATH, help="COCO's folder.  [default: $POSEPIPE_DATA, datasets/coco]"
+)
+
 picture_options: Callable[[Any], Any] = together(
     click.argument("inputs", nargs=-1, metavar="[INPUT]..."),
     click.option("--recursive", is_flag=True, help="Search folders inside folders."),
     click.option("--split", help="A COCO set instead: minival, val2017, train2017."),
-    click.option(
-        "--data", type=PATH, help="COCO's folder.  [default: $POSEPIPE_DATA, datasets/coco]"
-    ),
+    coco_folder_option,
 )
 
 running_options: Callable[[Any], Any] = together(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from posepipe.errors import DocumentError
@@ -41,18 +42,34 @@ def write_folder_whole(folder: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         DocumentError: see `check_new_folder`; no permission, disk full.
     """
+    with folder_whole(folder) as temporary:
+        for name, content in files.items():
+            with (temporary / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        sync_folder(temporary)
+
+
+@contextmanager
+def folder_whole(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` to write into, which takes its name when the block ends.
+
+    Where the block ends with an error nothing is left.
+
+    Args:
+        folder: absent or empty.
+
+    Raises:
+        DocumentError: see `check_new_folder`; no permission, disk full.
+    """
     check_new_folder(folder)
     target = folder.resolve()
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         try:
             temporary.mkdir()
-            for name, content in files.items():
-                with (temporary / name).open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-            sync_folder(temporary)
+            yield temporary
             temporary.replace(target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -40,6 +40,15 @@ POSE_NUMBERS = ("AP", "AP.5", "AP.75", "AP M", "AP L", "AR", "AR.5", "AR.75", "A
 BOXES_PER_PICTURE = 100
 
 
+def size_of(area: float) -> str:
+    """COCO's name for the size of a person of some square pixels.
+
+    >>> [size_of(area) for area in (1000, 9216, 9217)]
+    ['small', 'medium', 'large']
+    """
+    return "small" if area < _MEDIUM[0] else "medium" if area <= _MEDIUM[1] else "large"
+
+
 def pose_matches(comparison: PoseComparison) -> Matches:
     """Poses matched with people of any, medium and large size, at COCO's thresholds."""
     return match(

@@ -192,14 +192,14 @@ def _groups(
         while end < len(some) and (end + 1 - begin) * counts[some[end]] * copies <= _GROUP_ELEMENTS:
             end += 1
         group = np.sort(some[begin:end])
-        yield _ranges(first[group], last[group]), _ranges(starts[group], (starts + counts)[group])
+        yield ranges(first[group], last[group]), ranges(starts[group], (starts + counts)[group])
         begin = end
 
 
-def _ranges(first: IntArray, last: IntArray) -> IntArray:
+def ranges(first: IntArray, last: IntArray) -> IntArray:
     """All whole numbers of several ranges, the ends left out, one range after another.
 
-    >>> _ranges(np.array([3, 9]), np.array([5, 10])).tolist()
+    >>> ranges(np.array([3, 9]), np.array([5, 10])).tolist()
     [3, 4, 9]
     """
     lengths = last - first

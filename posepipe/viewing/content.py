@@ -10,14 +10,24 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from posepipe.analysis.errors import Errors, KeypointError, find_errors
+from posepipe.analysis.errors import Errors, KeypointError, find_errors, mean_oks
 from posepipe.core.poses import PoseLabels, Poses
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
 from posepipe.io.images import ImageFile
+from posepipe.scoring.coco import size_of
 from posepipe.scoring.comparison import PoseComparison
 
 KINDS = tuple(kind.name.lower() for kind in KeypointError if kind != KeypointError.UNLABELLED)
 Shown = dict[str, Any]  # what becomes JSON
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """Poses beside their labels: what is wrong, and the mean OKS by picture number."""
+
+    comparison: PoseComparison
+    errors: Errors
+    mean_oks: dict[int, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +63,7 @@ class Content:
 
     def index(self, sizes_wh: Sequence[tuple[int, int]]) -> Shown:
         """Everything that the page needs before a picture is opened."""
-        errors = self._errors()
+        judged = self._judged()
         return {
             "title": self.title,
             "skeleton": {
@@ -69,7 +79,7 @@ class Content:
             "leastScore": self.least_score,
             "leastConfidence": self.least_confidence,
             "pictures": [
-                self._picture(number, size_wh, errors) for number, size_wh in enumerate(sizes_wh)
+                self._picture(number, size_wh, judged) for number, size_wh in enumerate(sizes_wh)
             ],
         }
 
@@ -113,21 +123,22 @@ class Content:
 
     def oks_by_picture(self) -> dict[int, float]:
         """Mean OKS of the people who count, by the number of their picture."""
-        sizes_wh = [(0, 0)] * len(self.images)
-        pictures = self.index(sizes_wh)["pictures"]
-        return {shown["id"]: shown["oks"] for shown in pictures if shown.get("oks") is not None}
+        judged = self._judged()
+        return {} if judged is None else judged.mean_oks
 
-    def _errors(self) -> tuple[PoseComparison, Errors] | None:
+    def _judged(self) -> _Judged | None:
         if not self.labels:
             return None
         comparison = PoseComparison.of_pictures(self.poses, self.labels, skeleton=self.skeleton)
-        return comparison, find_errors(comparison)
+        errors = find_errors(comparison)
+        means = {n: round(oks, 4) for n, oks in mean_oks(comparison, errors).items()}
+        return _Judged(comparison, errors, means)
 
     def _picture(
         self,
         number: int,
         size_wh: tuple[int, int],
-        judged: tuple[PoseComparison, Errors] | None,
+        judged: _Judged | None,
     ) -> Shown:
         image = self.images[number]
         shown: Shown = {
@@ -138,24 +149,19 @@ class Content:
         }
         if judged is None:
             return shown
-        comparison, errors = judged
+        comparison, errors = judged.comparison, judged.errors
         people = np.flatnonzero(
             (comparison.labelled.pictures == number) & ~comparison.labelled.ignored
         )
         mine = np.isin(errors.people, people)
-        shown["oks"] = (
-            round(float(errors.oks[mine].sum() / len(people)), 4) if len(people) else None
-        )
+        shown["oks"] = judged.mean_oks.get(number)
         if self.first_oks is not None and shown["oks"] is not None:
             shown["change"] = round(shown["oks"] - self.first_oks.get(number, 0.0), 4)
-        shown["sizes"] = sorted({_size(area) for area in comparison.labelled.areas[people]})
+        shown["sizes"] = sorted(
+            {size_of(float(area)) for area in comparison.labelled.areas[people]}
+        )
         shown["errors"] = _by_kind(errors.kinds[mine])
         return shown
-
-
-def _size(area: float) -> str:
-    """COCO's three sizes of people."""
-    return "small" if area < 32**2 else "medium" if area <= 96**2 else "large"
 
 
 def _by_kind(kinds: npt.NDArray[np.int8]) -> dict[str, list[int]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from posepipe.errors import DocumentError, ImageError
-from posepipe.io.folders import check_new_folder
+from posepipe.errors import ImageError
+from posepipe.io.folders import folder_whole
 from posepipe.viewing.content import Content, script
 
 PAGE = Path(__file__).parent / "page"
@@ -122,21 +120,9 @@ def write_site(
     Raises:
         DocumentError: the folder cannot be made, or is not empty.
     """
-    check_new_folder(folder)
-    target = folder.resolve()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            for route in site.routes():
-                file = temporary / route
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(site.file(route) or b"")
-                progress(1)
-            temporary.replace(target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise DocumentError(
-            f"{folder} cannot be written: {error.strerror}: nothing was changed"
-        ) from None
+    with folder_whole(folder) as temporary:
+        for route in site.routes():
+            file = temporary / route
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(site.file(route) or b"")
+            progress(1)
