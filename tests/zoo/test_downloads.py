@@ -432,7 +432,7 @@ def test_who_waits_for_another_one_is_told(server: FileServer, target: Path) -> 
     server.faults = ["slow"]
     first = threading.Thread(target=get, args=(server, target))
     first.start()
-    while not part_of(target).exists():
+    while first.is_alive() and not part_of(target).exists():
         time.sleep(0.005)
     ear = Ear()
     assert fetch([f"{server.url}/w.pth"], target, watcher=ear) == SHA256
