@@ -156,6 +156,22 @@ def test_the_commands_of_a_page_run_one_after_the_other(
         assert result.exit_code == 0, f"{command.line}: {result.output}"
 
 
+def test_the_python_of_the_readme_runs(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("supervision")
+    pytest.importorskip("pandas")
+    shutil.copytree(prepared, tmp_path / "here")
+    shutil.copy(prepared / "photos" / "a.jpg", tmp_path / "here" / "group.jpg")
+    monkeypatch.chdir(tmp_path / "here")
+    examples = re.findall(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
+    )
+    assert len(examples) >= 2
+    for example in examples:
+        exec(compile(example, "README.md", "exec"), {})  # noqa: S102
+
+
 def test_what_is_not_run_is_there_and_has_its_reason() -> None:
     for rule in NOT_RUN:
         assert any(re.search(rule, command.line) for command in COMMANDS), rule
