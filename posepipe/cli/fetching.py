@@ -9,12 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from posepipe.cli.interruption import INTERRUPTED
 from posepipe.cli.terminal import echo, visible
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from posepipe.zoo.cache import CachedWeights
     from posepipe.zoo.recipe import Recipe, StageName
 
@@ -41,6 +41,8 @@ class TransferBar:
             named = f"{recipe.name}/{recipe.weights.file_name}"
             echo(f"posepipe: fetching {named}{size} ({terms})", err=True)
         if self._bar is None:
+            from tqdm import tqdm
+
             self._bar = tqdm(
                 desc=visible(self._weights.recipe.name),
                 total=total,

@@ -12,26 +12,60 @@ from typing import Any
 
 import click
 
-from posepipe.cli.compare import compare
-from posepipe.cli.detect import detect
-from posepipe.cli.draw import draw
-from posepipe.cli.evaluate import evaluate
 from posepipe.cli.interruption import INTERRUPTED, orderly_interruption
-from posepipe.cli.models import models
+from posepipe.cli.lazy import LazyGroup
 from posepipe.cli.options import VERBOSE, speak_up, verbose_option
-from posepipe.cli.pose import pose
-from posepipe.cli.rescore import rescore
-from posepipe.cli.run import run
 from posepipe.cli.terminal import echo, echo_lines, print_anything
-from posepipe.cli.train import train
-from posepipe.cli.view import view
 from posepipe.errors import PosepipeError
 
 # Beside MemoryError: torch has RuntimeErrors of its own, for the CPU and for GPUs.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
-class Program(click.Group):
+_HOMES = "posepipe.cli."
+COMMANDS = {
+    "run": (
+        f"{_HOMES}run:run",
+        "Find the people in pictures or in a film and estimate their poses, in one go.",
+    ),
+    "detect": (
+        f"{_HOMES}detect:detect",
+        "Find the people in pictures or in a film and write their boxes.",
+    ),
+    "pose": (f"{_HOMES}pose:pose", "Estimate the poses of the people in BOXES.JSON."),
+    "eval": (
+        f"{_HOMES}evaluate:evaluate",
+        "Score poses (or a boxes.json) by COCO's metrics, as pycocotools computes them.",
+    ),
+    "compare": (
+        f"{_HOMES}compare:compare",
+        "Compare the poses of B.JSON (and more) with those of A.JSON on the same labels.",
+    ),
+    "rescore": (
+        f"{_HOMES}rescore:rescore",
+        "Score the poses of KPS.JSON again, from box scores and keypoint confidences.",
+    ),
+    "draw": (
+        f"{_HOMES}draw:draw",
+        "Draw the skeletons of KPS.JSON, or the boxes of a BOXES.JSON, into copies of the "
+        "pictures.",
+    ),
+    "view": (
+        f"{_HOMES}view:view",
+        "Look at the poses of KPS.JSON, or the boxes of a BOXES.JSON, in a browser.",
+    ),
+    "models": (
+        f"{_HOMES}models:models",
+        "List the models, or show one: `posepipe models show NAME`.",
+    ),
+    "train": (
+        f"{_HOMES}train:train",
+        "Train the pose network or detector of RECIPE, a model's name or folder.",
+    ),
+}
+
+
+class Program(LazyGroup):
     """A group of commands whose errors are one line on stderr."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -93,7 +127,12 @@ def _drop_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-@click.group("posepipe", cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "posepipe",
+    cls=Program,
+    later=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="posepipe", prog_name="posepipe")
 @verbose_option
 @click.pass_context
@@ -111,7 +150,3 @@ def main(ctx: click.Context) -> None:
     """  # noqa: D301  # click reads the backspace: keep these lines
     ctx.ensure_object(bool)
     speak_up(verbose=bool(ctx.obj))
-
-
-for command in (run, detect, pose, evaluate, compare, rescore, draw, view, models, train):
-    main.add_command(command)

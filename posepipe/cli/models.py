@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from posepipe.cli.models_compare import compare
-from posepipe.cli.models_fetch import fetch
-from posepipe.cli.models_import import import_
-from posepipe.cli.models_new import new
-from posepipe.cli.models_pack import pack
-from posepipe.cli.models_verify import verify
+from posepipe.cli.lazy import LazyGroup
 from posepipe.cli.terminal import echo
 
 if TYPE_CHECKING:
@@ -28,7 +23,33 @@ _GROUPS = {
 _LINE = "  {:43} {:9} {:>5}  {:12} {}"
 
 
-@click.group(invoke_without_command=True)
+_HOMES = "posepipe.cli.models_"
+COMMANDS = {
+    "fetch": (
+        f"{_HOMES}fetch:fetch",
+        "Fetch the weights of the models NAME into the cache and check them.",
+    ),
+    "verify": (
+        f"{_HOMES}verify:verify",
+        "Compare models with the golden numbers stored beside their weights.",
+    ),
+    "import": (
+        f"{_HOMES}import:import_",
+        "Make a model folder of a checkpoint of pytorch-cpn, tf-cpn or detectron2, or of a graph.",
+    ),
+    "pack": (f"{_HOMES}pack:pack", "Make the model folder MODEL of the run folder RUN."),
+    "new": (
+        f"{_HOMES}new:new",
+        "Make the model folder NAME for the keypoints that an annotation file names.",
+    ),
+    "compare": (
+        f"{_HOMES}compare:compare",
+        "Print size and multiply-adds of the paper's networks, ours beside the paper's.",
+    ),
+}
+
+
+@click.group(cls=LazyGroup, later=COMMANDS, invoke_without_command=True)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the list as JSON, with everything known."
 )
@@ -164,11 +185,3 @@ def _show_cost(recipe: Recipe) -> None:
     echo(f"parameters    {found.parameters_mb:.1f} MB as fp32")
     size = "x".join(map(str, found.input_wh))
     echo(f"multiply-adds {found.multiply_adds_g:.2f} G (2^30) for {size}")
-
-
-models.add_command(compare)
-models.add_command(import_)
-models.add_command(verify)
-models.add_command(fetch)
-models.add_command(pack)
-models.add_command(new)

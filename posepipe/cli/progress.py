@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from posepipe.cli.interruption import INTERRUPTED
 from posepipe.cli.terminal import echo
 from posepipe.errors import ImageError
@@ -35,6 +33,8 @@ class Bar:
     """
 
     def __init__(self, total: int | None, what: str) -> None:
+        from tqdm import tqdm
+
         self.people = 0
         self._begun = time.monotonic()
         self._next_line = self._begun + SECONDS_BETWEEN_LINES
@@ -70,7 +70,7 @@ class Bar:
         speed = f"{self._done / seconds:.2g} images/s, {self.people / seconds:.2g} people/s"
         if self._total is None:
             return f"{self._done} images, {speed}"
-        left = tqdm.format_interval(seconds / self._done * (self._total - self._done))
+        left = self._bar.format_interval(seconds / self._done * (self._total - self._done))
         return (
             f"{self._done} of {self._total} images ({100 * self._done // self._total} %), "
             f"{speed}, {left} left"

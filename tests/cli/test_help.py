@@ -3,10 +3,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import click
 import pytest
 from commands import posepipe
 
-COMMANDS = ["run", "detect", "pose", "eval", "draw", "models", "train"]
+from posepipe.cli.lazy import LazyGroup
+from posepipe.cli.main import main
+
+COMMANDS = list(main.later)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,47 @@ sys.exit(", ".join(sorted(large & set(sys.modules))) or 0)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("Usage: ") == 1 + len(COMMANDS)
+
+
+def test_the_programs_own_help_loads_no_command_and_no_library_but_click() -> None:
+    code = """
+import sys
+before = set(sys.modules)
+from posepipe.cli.main import main
+try:
+    main(["--help"])
+except SystemExit:
+    pass
+print(*sorted(set(sys.modules) - before), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name for name in done.stderr.split() if "." not in name or name.startswith("posep")}
+    assert loaded - set(sys.stdlib_module_names) == {
+        *("click", "posepipe", "posepipe.errors", "posepipe.io", "posepipe.io.findings"),
+        *("posepipe.cli", "posepipe.cli.main", "posepipe.cli.lazy", "posepipe.cli.options"),
+        *("posepipe.cli.interruption", "posepipe.cli.progress", "posepipe.cli.terminal"),
+    }
+    assert not loaded & {"asyncio", "email", "http", "importlib.metadata", "ssl", "tempfile"}
+
+
+def groups() -> list[LazyGroup]:
+    models = main.get_command(click.Context(main), "models")
+    assert isinstance(models, LazyGroup)
+    return [main, models]
+
+
+@pytest.mark.parametrize("group", groups(), ids=lambda group: group.name)
+def test_what_a_groups_help_says_of_a_command_is_the_commands_own_first_sentence(
+    group: LazyGroup,
+) -> None:
+    context = click.Context(group)
+    for name, (_, line) in group.later.items():
+        command = group.get_command(context, name)
+        assert command is not None
+        assert (command.name, command.get_short_help_str(limit=300)) == (name, line)
+    shown = " ".join(group.get_help(context).partition("Commands:")[2].split())
+    assert all(f"{name} {line}" in shown for name, (_, line) in group.later.items())
+    assert group.get_command(context, "dance") is None
 
 
 def test_the_version_is_told() -> None:
