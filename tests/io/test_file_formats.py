@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -15,12 +14,6 @@ from posepipe.io.documents import read_boxes, read_keypoints, write_boxes, write
 from posepipe.io.journal import Journal
 
 PAGE = Path(__file__).parents[2] / "docs" / "file-formats.md"
-
-
-@dataclass(frozen=True)
-class Found:
-    size_wh: tuple[int, int]
-    detections: Detections
 
 
 @pytest.fixture
@@ -63,8 +56,8 @@ def test_the_example_of_kps_json_is_read_and_written_again(
 def test_the_example_of_a_journal_is_resumed(examples: dict[str, Path], tmp_path: Path) -> None:
     header, *_ = examples["boxes.json.journal"].read_bytes().splitlines()
     fingerprint = msgspec.json.decode(header[9:])["fingerprint"]
-    with Journal.resume(tmp_path / "boxes.json", fingerprint, Found) as journal:
+    with Journal.resume(tmp_path / "boxes.json", fingerprint, Detections) as journal:
         first, second = journal.finished.values()
     assert first.result is not None
-    assert len(first.result.detections) == 1
+    assert len(first.result) == 1
     assert second.skipped
