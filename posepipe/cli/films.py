@@ -82,7 +82,7 @@ def are_films(options: dict[str, Any]) -> bool:
     Raises:
         OptionError: films and pictures together, several films, or options of films for pictures.
     """
-    from posepipe.io.films import is_film
+    from posepipe.io.film_sources import is_film
 
     inputs = options["inputs"]
     films = [text for text in inputs if is_film(text)]

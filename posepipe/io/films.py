@@ -6,32 +6,29 @@ all held: a film of any length takes the memory of a few frames.
 
 from __future__ import annotations
 
-import re
-import threading
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from posepipe.errors import ImageError, MissingDependencyError, OptionError
+from posepipe.errors import ImageError, OptionError
+from posepipe.io import film_sources
+from posepipe.io.film_sources import ADDRESSES, has_no_end, is_live_source, open_source, reason_of
 from posepipe.io.images import ImageFile
+from posepipe.io.newest import Newest
 
 if TYPE_CHECKING:
     import av
     import av.container
     import av.video
 
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()  # noqa: SIM905
-)
-ADDRESSES = re.compile(r"(https?|rtsps?|rtmp|udp|tcp)://", re.IGNORECASE)
-OPEN_SECONDS = 15.0
-READ_SECONDS = 15.0
+
+_WITHOUT_A_CLOCK = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "image2pipe"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,46 +75,6 @@ class Frame:
     pixels: npt.NDArray[np.uint8]
 
 
-def is_film(source: str | Path) -> bool:
-    """Whether a source is a film, a camera or an address, rather than pictures.
-
-    >>> is_film("clip.mp4"), is_film("0"), is_film("rtsp://camera/1"), is_film("a.jpg")
-    (True, True, True, False)
-    """
-    text = str(source)
-    return (
-        text.isdecimal()
-        or bool(ADDRESSES.match(text))
-        or text.startswith("/dev/video")
-        or Path(text).suffix.lower() in VIDEO_SUFFIXES
-        or (Path(text).suffix.lower() in (".gif", ".webp") and _is_animated(Path(text)))
-    )
-
-
-def is_live_source(source: str | Path) -> bool:
-    """Whether a source runs in its own time: a camera or a stream, not a file.
-
-    >>> is_live_source("0"), is_live_source("rtsp://camera/1"), is_live_source("clip.mp4")
-    (True, True, False)
-    """
-    text = str(source)
-    return (
-        text.isdecimal()
-        or text.startswith("/dev/video")
-        or bool(re.match(r"(rtsps?|rtmp|udp|tcp)://", text, re.IGNORECASE))
-    )
-
-
-def _is_animated(path: Path) -> bool:
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=("GIF", "WEBP")) as picture:
-            return getattr(picture, "n_frames", 1) > 1
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return False
-
-
 @dataclass(eq=False)
 class Film:
     """A film that is open; its frames come by iterating, once.
@@ -128,6 +85,7 @@ class Film:
         size_wh: of the frames, the right way up.
         fps: frames a second, as far as the film says; 25 where it does not.
         count: how many frames it has, as far as it says; None where it does not, and live.
+        is_live: whether frames come in the source's own time.
         problems: what went wrong while it was read, one line each; later frames still come.
         dropped: of a live source, frames that came while an earlier one was being worked on.
     """
@@ -137,22 +95,21 @@ class Film:
     size_wh: tuple[int, int] = (0, 0)
     fps: float = 25.0
     count: int | None = None
+    is_live: bool = False
     problems: list[str] = field(default_factory=list)
     dropped: int = 0
 
     def __post_init__(self) -> None:
-        self._container, self._stream = _opened(self.source)
+        self._container, self._stream = open_source(self.source)
+        self.is_live = is_live_source(self.source) or (
+            bool(ADDRESSES.match(self.source)) and has_no_end(self._container)
+        )
+        self._newest: Newest[Frame] | None = None
         stream = self._stream
         self.count = stream.frames or None
         rate = stream.average_rate or stream.guessed_rate
         self.fps = float(rate) if rate else 25.0
         self.size_wh = (stream.width, stream.height)
-        self._first = _first_time(stream)
-
-    @property
-    def is_live(self) -> bool:
-        """Whether frames come in the source's own time."""
-        return is_live_source(self.source)
 
     @property
     def is_file(self) -> bool:
@@ -169,8 +126,11 @@ class Film:
         return f"{Path(self.source).name if self.is_file else self.source}#{number}"
 
     def close(self) -> None:
-        """Close the file or the connection."""
-        self._container.close()
+        """Close the file or the connection; of a live source that hangs, once it answers."""
+        if self._newest is None:
+            self._container.close()
+        else:
+            self._newest.close()
 
     def __enter__(self) -> Film:
         return self
@@ -185,15 +145,30 @@ class Film:
         gives what it has. Of a live source always the newest frame is given; what came in between
         is counted in `dropped`.
         """
-        frames = _newest(self) if self.is_live else self._decoded()
+        frames = self._live_frames() if self.is_live else self._decoded()
         return _chosen(frames, self.options)
+
+    def _live_frames(self) -> Iterator[Frame]:
+        """The newest frame whenever one is asked for."""
+        patience = film_sources.READ_SECONDS + 1  # a read's own time-out says more
+        newest = self._newest = Newest(
+            self._decoded(), release=self._container.close, patience=patience
+        )
+        try:
+            for number, frame in enumerate(newest):
+                self.dropped = newest.missed
+                yield Frame(number, frame.seconds, frame.pixels)
+        except TimeoutError:
+            self._say(f"no frame came for {patience:.0f} s")
+        finally:
+            newest.close()
 
     def _decoded(self) -> Iterator[Frame]:
         """All frames from about `start` on."""
-        import av
         import av.error
 
         number = self._seek()
+        clock = _Clock(self)
         broken = 0
         packets = self._container.demux(self._stream)
         while True:
@@ -202,17 +177,17 @@ class Film:
             except StopIteration:
                 break
             except (av.error.FFmpegError, OSError) as error:
-                self._say(f"breaks off after frame {number}: {_reason(error)}")
+                self._say(f"breaks off after {clock.seconds:.2f} s: {reason_of(error)}")
                 break
             try:
                 decoded = packet.decode()
             except av.error.FFmpegError as error:
                 broken += 1
                 if broken == 1:
-                    self._say(f"a broken frame after frame {number}: {_reason(error)}")
+                    self._say(f"a broken frame after {clock.seconds:.2f} s: {reason_of(error)}")
                 continue
             for picture in decoded:
-                seconds = self._seconds(picture, number)
+                seconds = clock(picture, number)
                 if number < 0:
                     number = round(seconds * self.fps)
                 pixels = _upright(picture)
@@ -235,11 +210,6 @@ class Film:
         except Exception:  # what cannot be sought is read from the beginning
             return 0
         return -1
-
-    def _seconds(self, picture: av.VideoFrame, number: int) -> float:
-        if picture.pts is None:
-            return max(number, 0) / self.fps
-        return max(0.0, float(picture.time) - self._first)
 
     def _say(self, what: str) -> None:
         self.problems.append(f"{self.source}: {what}")
@@ -264,108 +234,37 @@ def _chosen(frames: Iterator[Frame], options: FilmOptions) -> Iterator[Frame]:
         yield frame
 
 
-def _newest(film: Film) -> Iterator[Frame]:
-    """Of a live source the newest frame, whenever one is asked for."""
-    waiting: deque[Frame] = deque(maxlen=1)
-    come = threading.Condition()
-    ended = False
+class _Clock:
+    """Seconds of a film's frames since its beginning, which never go back.
 
-    def read() -> None:
-        nonlocal ended
-        try:
-            for frame in film._decoded():
-                with come:
-                    film.dropped += len(waiting)
-                    waiting.append(frame)
-                    come.notify()
-                    if ended:
-                        return
-        finally:
-            with come:
-                ended = True
-                come.notify()
+    They are the film's own, less the time of its first frame. Where its clock begins anew (films
+    put together, a camera that restarts) time goes on. Live sources that have no clock, for which
+    FFmpeg makes one up, go by ours.
+    """
 
-    threading.Thread(target=read, name="posepipe-film", daemon=True).start()
-    number = 0
-    try:
-        while True:
-            with come:
-                while not waiting and not ended:
-                    come.wait(0.2)  # so that Ctrl-C is heard
-                if not waiting:
-                    return
-                frame = waiting.popleft()
-            yield Frame(number, frame.seconds, frame.pixels)
-            number += 1
-    finally:
-        with come:
-            ended = True
+    def __init__(self, film: Film) -> None:
+        self.seconds = 0.0
+        self._fps = film.fps
+        self._is_made_up = film.is_live and film._container.format.name in _WITHOUT_A_CLOCK
+        start, base = film._stream.start_time, film._stream.time_base
+        self._first: float | None = None
+        if not film.is_live:
+            self._first = float(start * base) if start is not None and base is not None else 0.0
 
-
-def _opened(source: str) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
-    """The container and its first stream of pictures; raises as `Film` does."""
-    try:
-        import av
-        import av.error
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{source} is a film, which needs PyAV: pip install av"
-        ) from error
-    name, form, options = _address(source)
-    if form is None and not ADDRESSES.match(name) and not Path(name).is_file():
-        raise ImageError(f"{source}: no such file: check the path")
-    timeout = (OPEN_SECONDS, READ_SECONDS)
-    try:
-        container = av.open(name, format=form, options=options, timeout=timeout)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise ImageError(f"{source}: {_cannot_open(source, error)}") from None
-    streams = container.streams.video
-    if not streams:
-        container.close()
-        raise ImageError(f"{source}: there are no pictures in it, only sound or data")
-    stream = streams[0]
-    stream.thread_type = "AUTO"
-    if not stream.codec_context or not stream.width:
-        container.close()
-        raise ImageError(f"{source}: FFmpeg cannot decode its kind of pictures")
-    return container, stream
-
-
-def _address(source: str) -> tuple[str, str | None, dict[str, str]]:
-    """What FFmpeg opens, by which of its formats, and how."""
-    import sys
-
-    if source.isdecimal() or source.startswith("/dev/video"):
-        if sys.platform == "darwin":
-            return source, "avfoundation", {"framerate": "30"}
-        if sys.platform == "win32":
-            return f"video={source}", "dshow", {}
-        device = f"/dev/video{source}" if source.isdecimal() else source
-        if not Path(device).exists():
-            raise ImageError(f"{source}: there is no camera {device}: check that it is plugged in")
-        return device, "v4l2", {}
-    if re.match("rtsps?://", source, re.IGNORECASE):
-        return source, None, {"rtsp_transport": "tcp"}
-    return source, None, {}
-
-
-def _cannot_open(source: str, error: Exception) -> str:
-    reason = _reason(error)
-    if ADDRESSES.match(source):
-        return f"cannot be reached or is not a film: {reason}"
-    return f"is not a film that FFmpeg reads, or is damaged: {reason}"
-
-
-def _reason(error: Exception) -> str:
-    """FFmpeg's own words, without what it repeats of the call."""
-    return str(getattr(error, "strerror", None) or error).split(";")[0]
-
-
-def _first_time(stream: Any) -> float:
-    """When the first frame is shown, in seconds: clocks of films need not begin at 0."""
-    if stream.start_time is None or stream.time_base is None:
-        return 0.0
-    return float(stream.start_time * stream.time_base)
+    def __call__(self, picture: av.VideoFrame, number: int) -> float:
+        """Seconds of a frame; its number, -1 if unknown, tells where the film does not."""
+        if self._is_made_up:
+            time = monotonic()
+        elif picture.pts is None:
+            time = (self._first or 0.0) + max(number, 0) / self._fps
+        else:
+            time = float(picture.time)
+        if self._first is None:
+            self._first = time
+        if time - self._first < self.seconds - 1:
+            self._first = time - self.seconds - 1 / self._fps
+        self.seconds = max(self.seconds, time - self._first)
+        return self.seconds
 
 
 def _upright(picture: av.VideoFrame) -> npt.NDArray[np.uint8]:

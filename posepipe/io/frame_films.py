@@ -45,11 +45,6 @@ class FilmOfPictures(Film):
         raise ImageError(f"{self.source}: no picture in it can be read")
 
     @property
-    def is_live(self) -> bool:
-        """Pictures are there already."""
-        return False
-
-    @property
     def is_file(self) -> bool:
         """Pictures are files."""
         return True

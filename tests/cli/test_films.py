@@ -12,7 +12,7 @@ from film_files import numbered, write_film, write_sound
 from PIL import Image
 from walker import Walker
 
-from posepipe.io import films
+from posepipe.io import film_sources
 from posepipe.io.films import Film
 
 pytest.importorskip("av")
@@ -157,8 +157,8 @@ def test_a_film_cut_short_keeps_what_was_there(tmp_path: Path) -> None:
 
 
 def test_a_server_that_stalls_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(films, "OPEN_SECONDS", 0.5)
-    monkeypatch.setattr(films, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(film_sources, "OPEN_SECONDS", 0.5)
+    monkeypatch.setattr(film_sources, "READ_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}/clip.mp4"
         result = posepipe("run", address, "-o", tmp_path / "kps.json")

@@ -10,7 +10,8 @@ from film_files import number_of, numbered, write_film, write_sound
 from PIL import Image
 
 from posepipe.errors import ImageError, OptionError
-from posepipe.io.films import Film, FilmOptions, as_image, is_film
+from posepipe.io.film_sources import is_film
+from posepipe.io.films import Film, FilmOptions, as_image
 from posepipe.io.images import ImageFile
 
 pytest.importorskip("av")
@@ -44,6 +45,16 @@ def test_times_of_a_variable_rate_are_the_film_s_own(tmp_path):
     times = [0, 0.04, 0.5, 0.54, 2.0]
     film = write_film(tmp_path / "vfr.mp4", numbered(5), times=times)
     assert taken(film)[1] == pytest.approx(times, abs=0.002)
+
+
+def test_time_goes_on_where_a_film_s_clock_begins_anew(tmp_path):
+    one = write_film(tmp_path / "a.ts", numbered(12)).read_bytes()
+    (tmp_path / "twice.ts").write_bytes(one + one)
+    with Film(str(tmp_path / "twice.ts")) as film:
+        seconds = [frame.seconds for frame in film]
+    assert len(seconds) == 24
+    assert seconds == pytest.approx([n / 10 for n in range(24)], abs=0.12)
+    assert seconds == sorted(seconds)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +167,7 @@ def test_an_address_without_an_answer_is_one_line():
 def test_a_server_that_stalls_is_given_up(monkeypatch):
     import socket
 
-    monkeypatch.setattr("posepipe.io.films.OPEN_SECONDS", 0.5)
+    monkeypatch.setattr("posepipe.io.film_sources.OPEN_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         held = []
         thread = threading.Thread(target=lambda: held.append(silent.accept()))
@@ -174,7 +185,7 @@ def test_of_a_live_source_the_newest_frame_is_taken(tmp_path, monkeypatch):
         frames = iter(film)
         first = next(frames)
         for thread in threading.enumerate():
-            if thread.name == "posepipe-film":
+            if thread.name == "posepipe-newest":
                 thread.join()  # all of the film has come meanwhile
         rest = list(frames)
     assert [number_of(frame.pixels) for frame in rest] == [19]
