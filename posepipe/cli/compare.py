@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from posepipe.cli.ground_truth import annotation_file, ground_truth_options
-from posepipe.cli.options import PATH, check_output, verbose_option
+from posepipe.cli.options import PATH, check_output, log_options
 from posepipe.cli.terminal import echo
 
 
@@ -31,7 +31,7 @@ from posepipe.cli.terminal import echo
     help="Pictures that changed most to list.",
 )
 @click.option("--json", "json_file", type=PATH, help="Also write everything to this file.")
-@verbose_option
+@log_options
 def compare(
     first: Path,
     others: tuple[Path, ...],

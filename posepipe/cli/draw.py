@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from posepipe.cli.options import FRACTION, PATH, WORKERS, verbose_option
+from posepipe.cli.options import FRACTION, PATH, WORKERS, log_options
 from posepipe.cli.progress import (
     check_some_done,
     count_of,
@@ -63,7 +63,7 @@ _LONGEST_NAME = 255  # bytes, on all usual file systems
 @click.option(
     "--model", help="Whose [skeleton] another program's poses have, if not COCO's person's."
 )
-@verbose_option
+@log_options
 @click.pass_obj
 def draw(
     verbose: bool, /, results: Path, output: Path | None, workers: int, **options: Any

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from posepipe.cli.ground_truth import annotation_file, ground_truth_options
-from posepipe.cli.options import PATH, check_output, verbose_option
+from posepipe.cli.options import PATH, check_output, log_options
 from posepipe.cli.terminal import echo
 from posepipe.errors import OptionError
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option("--html", "page", type=PATH, help="Write the explanation, with plots, to this page.")
 @click.option("--view", help="With --html: the address of `posepipe view` to link to.")
-@verbose_option
+@log_options
 def evaluate(
     results: Path,
     split: str | None,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posepipe.cli.interruption import INTERRUPTED
-from posepipe.cli.terminal import echo, visible
+from posepipe.cli.terminal import echo, logs_json, visible
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -49,7 +49,7 @@ class TransferBar:
                 initial=done,
                 unit="B",
                 unit_scale=True,
-                disable=None,
+                disable=logs_json() or None,
                 file=sys.stderr,
             )
         self._bar.update(done - self._bar.n)

@@ -12,10 +12,11 @@ from typing import Any
 
 import click
 
+from posepipe.cli.environment import PROGRAM
 from posepipe.cli.interruption import INTERRUPTED, orderly_interruption
 from posepipe.cli.lazy import LazyGroup
-from posepipe.cli.options import VERBOSE, speak_up, verbose_option
-from posepipe.cli.terminal import echo, echo_lines, print_anything
+from posepipe.cli.options import VERBOSE, log_options, speak_up
+from posepipe.cli.terminal import echo, echo_lines, logs_json, print_anything
 from posepipe.errors import PosepipeError
 
 # Beside MemoryError: torch has RuntimeErrors of its own, for the CPU and for GPUs.
@@ -78,18 +79,21 @@ class Program(LazyGroup):
         with orderly_interruption():
             try:
                 return super().invoke(ctx)
-            except (click.ClickException, click.exceptions.Exit, click.Abort):
-                raise  # click's own, of which some are RuntimeErrors
+            except (click.ClickException, click.exceptions.Exit, click.Abort) as error:
+                if not (isinstance(error, click.ClickException) and logs_json()):
+                    raise  # click's own, of which some are RuntimeErrors
+                echo(error.format_message(), err=True, level="error")
+                sys.exit(error.exit_code)
             except PosepipeError as error:
-                echo(f"posepipe: {error}", err=True)
+                echo(f"posepipe: {error}", err=True, level="error")
             except KeyboardInterrupt:
-                echo("posepipe: interrupted", err=True)
+                echo("posepipe: interrupted", err=True, level="error")
                 sys.exit(INTERRUPTED)
             except OSError as error:  # what libraries did not turn into an error of ours
                 if error.errno == errno.EPIPE:  # `| head` has read enough; click knows what to do
                     raise
                 where = f"{error.filename}: " if error.filename else ""
-                echo(f"posepipe: {where}{error.strerror or error}", err=True)
+                echo(f"posepipe: {where}{error.strerror or error}", err=True, level="error")
                 _drop_stdout()
             except (MemoryError, RuntimeError) as error:
                 text = str(error).lower()
@@ -100,6 +104,7 @@ class Program(LazyGroup):
                     "posepipe: out of memory: use a smaller --batch-size (in training --set "
                     "training.batch), fewer --workers or smaller --scales",
                     err=True,
+                    level="error",
                 )
             except Exception as error:
                 _say_unforeseen(error, ctx)
@@ -108,7 +113,7 @@ class Program(LazyGroup):
 
 def _say_unforeseen(error: Exception, ctx: click.Context) -> None:
     """An unexpected error in one line, with how to report it; with -v, all of it."""
-    if ctx.meta.get(VERBOSE):
+    if ctx.meta.get(VERBOSE) and not logs_json():
         echo_lines(traceback.format_exc())
     *_, last = traceback.extract_tb(error.__traceback__)
     where = f"{Path(last.filename).name}, line {last.lineno}"
@@ -117,6 +122,8 @@ def _say_unforeseen(error: Exception, ctx: click.Context) -> None:
         f"posepipe: unforeseen error, which is a bug: {type(error).__name__}: {text[:300]} "
         f"({where}): please report it with the command and what it prints with -v",
         err=True,
+        level="error",
+        traceback=traceback.format_exc(),
     )
     _drop_stdout()
 
@@ -131,10 +138,11 @@ def _drop_stdout() -> None:
     "posepipe",
     cls=Program,
     later=COMMANDS,
+    variables=PROGRAM,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="posepipe", prog_name="posepipe")
-@verbose_option
+@log_options
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Find the people in pictures and estimate their poses.
@@ -147,6 +155,8 @@ def main(ctx: click.Context) -> None:
     posepipe view kps.json                    … in a browser
     posepipe eval kps.json --split minival    score it on COCO
     posepipe train RECIPE -o runs/mine        train a network of your own
+
+    Every option can be an environment variable, too: POSEPIPE_RUN_DEVICE is the --device of `run`.
     """  # noqa: D301  # click reads the backspace: keep these lines
     ctx.ensure_object(bool)
     speak_up(verbose=bool(ctx.obj))

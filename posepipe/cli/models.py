@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from posepipe.cli.completion import models_of
+from posepipe.cli.environment import PROGRAM, prefix_of
 from posepipe.cli.lazy import LazyGroup
 from posepipe.cli.terminal import echo
 
@@ -49,7 +51,12 @@ COMMANDS = {
 }
 
 
-@click.group(cls=LazyGroup, later=COMMANDS, invoke_without_command=True)
+@click.group(
+    cls=LazyGroup,
+    later=COMMANDS,
+    variables=prefix_of(PROGRAM, "models"),
+    invoke_without_command=True,
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the list as JSON, with everything known."
 )
@@ -152,7 +159,7 @@ def _json_of(recipes: Sequence[Recipe]) -> str:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=models_of())
 @click.option("--cost", is_flag=True, help="Count parameters and multiply-adds; takes seconds.")
 def show(name: str, cost: bool) -> None:
     """Show a model's recipe and where its weights are."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from posepipe.cli.completion import models_of
 from posepipe.cli.fetching import transfer_bar
 from posepipe.cli.terminal import echo
 from posepipe.errors import OptionError, PosepipeError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=models_of())
 @click.option("--all", "everything", is_flag=True, help="All models that can be fetched.")
 @click.option(
     "--pin",

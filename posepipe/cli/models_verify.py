@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from posepipe.cli.completion import models_of
 from posepipe.cli.terminal import echo
 from posepipe.errors import WeightsError
 
 
 @click.command()
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=models_of())
 @click.option("--update", is_flag=True, help="Store what the models say now, instead.")
 @click.option("--device", default="cpu", show_default=True, help="auto, cpu, cuda, cuda:N, mps.")
 def verify(models: tuple[str, ...], update: bool, device: str) -> None:

@@ -6,12 +6,13 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
+from posepipe.cli.completion import files
 from posepipe.cli.progress import report_findings
-from posepipe.cli.terminal import echo
+from posepipe.cli.terminal import LOG_JSON, echo
 from posepipe.errors import OptionError
 
 if TYPE_CHECKING:
@@ -61,15 +62,22 @@ def _note_verbose(ctx: click.Context, _: click.Parameter, given: bool) -> None:
         speak_up(verbose=True)
 
 
-# Before the command's name and behind it, since people try both.
-verbose_option: Callable[[Any], Any] = click.option(
-    "-v",
-    "--verbose",
-    is_flag=True,
-    expose_value=False,
-    callback=_note_verbose,
-    help="Say what was done; show libraries' warnings.",
-)
+def _note_log_json(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+    if given and LOG_JSON not in ctx.meta:
+        ctx.meta[LOG_JSON] = True
+        ctx.find_root().with_resource(warnings.catch_warnings())  # put back at the command's end
+        warnings.showwarning = _say_warning
+
+
+def _say_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    echo(f"posepipe: warning: {category.__name__}: {message}", err=True)
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -83,12 +91,31 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
+# Before the command's name and behind it, since people try both.
+log_options: Callable[[Any], Any] = together(
+    click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=_note_verbose,
+        help="Say what was done; show libraries' warnings.",
+    ),
+    click.option(
+        "--log-json",
+        is_flag=True,
+        expose_value=False,
+        callback=_note_log_json,
+        help="Write a JSON object a line to stderr, instead of text and progress bars.",
+    ),
+)
+
 coco_folder_option: Callable[[Any], Any] = click.option(
     "--data", type=PATH, help="COCO's folder.  [default: $POSEPIPE_DATA, datasets/coco]"
 )
 
 picture_options: Callable[[Any], Any] = together(
-    click.argument("inputs", nargs=-1, metavar="[INPUT]..."),
+    click.argument("inputs", nargs=-1, metavar="[INPUT]...", shell_complete=files),
     click.option("--recursive", is_flag=True, help="Search folders inside folders."),
     click.option("--split", help="A COCO set instead: minival, val2017, train2017."),
     coco_folder_option,
@@ -132,7 +159,7 @@ running_options: Callable[[Any], Any] = together(
     click.option("--offline", is_flag=True, help="Fetch no weights; use what is here."),
     click.option("--resume", is_flag=True, help="Go on from an interrupted run."),
     click.option("--strict", is_flag=True, help="Stop at the first bad picture or box."),
-    verbose_option,
+    log_options,
 )
 
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from posepipe.cli.interruption import INTERRUPTED
-from posepipe.cli.terminal import echo
+from posepipe.cli.terminal import echo, logs_json
 from posepipe.errors import ImageError
 from posepipe.io.findings import mostly_lost
 
@@ -43,7 +43,7 @@ class Bar:
             total=total,
             desc=what,
             unit=" images",
-            disable=None,
+            disable=logs_json() or None,
             file=sys.stderr,
             # tqdm's own format turns to seconds per image where there is less than one a second.
             bar_format="{desc}: {n_fmt} [{elapsed}, {rate_noinv_fmt}{postfix}]"
@@ -61,7 +61,14 @@ class Bar:
         if self._bar.disable:
             if now >= self._next_line and (self._total is None or self._done < self._total):
                 self._next_line = now + SECONDS_BETWEEN_LINES
-                echo(f"posepipe: {self._what}: {self._state(seconds)}", err=True)
+                echo(
+                    f"posepipe: {self._what}: {self._state(seconds)}",
+                    err=True,
+                    done=self._done,
+                    total=self._total,
+                    people=self.people,
+                    seconds=round(seconds, 3),
+                )
             return
         self._bar.set_postfix_str(f"{self.people / seconds:.1f} people/s", refresh=False)
         self._bar.update()
@@ -99,10 +106,10 @@ def progress_bar(total: int | None, what: str, output: Path) -> Iterator[Bar]:
         bar.close()
 
 
-def say(message: str, *, verbose: bool) -> None:
-    """A line for a person who is watching: on a terminal, or when asked for with -v."""
-    if verbose or sys.stderr.isatty():
-        echo(message, err=True)
+def say(message: str, *, verbose: bool, **facts: Any) -> None:
+    """A line for who is watching: on a terminal, or when asked for with -v or --log-json."""
+    if verbose or sys.stderr.isatty() or logs_json():
+        echo(message, err=True, **facts)
 
 
 def report_left_out(
@@ -164,7 +171,13 @@ def report_people(found: Sequence[Sized], output: Path, *, verbose: bool) -> Non
     people, pictures = sum(map(len, found)), count_of(len(found), "picture")
     if not people:
         echo(f"posepipe: no people found in {pictures}", err=True)
-    say(f"{pictures}, {count_of(people, 'person', 'people')}: {output}", verbose=verbose)
+    say(
+        f"{pictures}, {count_of(people, 'person', 'people')}: {output}",
+        verbose=verbose,
+        pictures=len(found),
+        people=people,
+        output=output,
+    )
 
 
 def count_of(number: int, one: str, many: str = "") -> str:

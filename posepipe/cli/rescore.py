@@ -7,7 +7,7 @@ from typing import get_args
 
 import click
 
-from posepipe.cli.options import FRACTION, PATH, check_output, verbose_option
+from posepipe.cli.options import FRACTION, PATH, check_output, log_options
 from posepipe.cli.progress import say
 from posepipe.errors import OptionError
 
@@ -28,7 +28,7 @@ from posepipe.errors import OptionError
     type=FRACTION,
     help="Leave out poses whose OKS with a better one exceeds this.  [default: keep all]",
 )
-@verbose_option
+@log_options
 @click.pass_obj
 def rescore(
     verbose: bool, /, results: Path, output: Path, rule: str, oks_nms: float | None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from posepipe.cli.completion import models_of
 from posepipe.cli.options import COUNT, FRACTION, PATH, set_option, together
 from posepipe.errors import OptionError
 
@@ -38,6 +39,7 @@ def _detector_options(model: str, prefix: str) -> Callable[[Any], Any]:
             model,
             "detection_models",
             multiple=True,
+            shell_complete=models_of("detection"),
             help="Name or folder of a detector; several pool boxes.  [default: the shipped one]",
         ),
         click.option(
@@ -109,6 +111,7 @@ pose_options: Callable[[Any], Any] = together(
         "--model",
         "pose_models",
         multiple=True,
+        shell_complete=models_of("pose"),
         help="Name or folder of a pose model; several average their heatmaps.  "
         "[default: the shipped one]",
     ),

@@ -1,12 +1,21 @@
-"""What is printed: text in which file names and other people's words cannot control a terminal."""
+"""What is printed: text in which file names and other people's words cannot control a terminal.
+
+With --log-json what goes to stderr is one JSON object a line: ``time`` (UTC), ``level`` (info,
+warning or error), ``message``, and what else there is to say of it.
+"""
 
 from __future__ import annotations
 
 import io
 import re
 import sys
+from typing import Literal
 
 import click
+
+Level = Literal["info", "warning", "error"]
+LOG_JSON = "posepipe.log_json"  # in what all contexts of a command share
+_WARNINGS = ("warning: ", "skipped: ", "left out: ")
 
 # Control characters, C1's among them (0x9b alone begins an escape sequence), and what reverses the
 # direction of writing, so that a name looks like another one.
@@ -22,13 +31,45 @@ def visible(text: str) -> str:
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def echo(text: object, *, err: bool = False) -> None:
-    """Print: one line to stderr, lines to stdout; what goes from stdout into a pipe is as it is."""
+def logs_json() -> bool:
+    """Whether the command that runs was asked for JSON on stderr."""
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and LOG_JSON in ctx.meta
+
+
+def echo(text: object, *, err: bool = False, level: Level | None = None, **facts: object) -> None:
+    """Print: one line to stderr, lines to stdout; what goes from stdout into a pipe is as it is.
+
+    Args:
+        text: what to print.
+        err: to stderr.
+        level: of a line to stderr, for --log-json; None goes by how the line begins.
+        facts: for --log-json: the line's numbers and names.
+    """
     if err:
         text = visible(str(text))
+        if logs_json():
+            text = _record(text, level, facts)
     elif sys.stdout.isatty():
         text = "\n".join(map(visible, str(text).split("\n")))
     click.echo(text, err=err)
+
+
+def _record(line: str, level: Level | None, facts: dict[str, object]) -> str:
+    """A line as a JSON object.
+
+    >>> _record("posepipe: warning: b.jpg is odd", None, {})[-46:]
+    '"level": "warning", "message": "b.jpg is odd"}'
+    """
+    import json
+    from datetime import UTC, datetime
+
+    message = line.removeprefix("posepipe: ")
+    if level is None:
+        level = "warning" if message.startswith(_WARNINGS) else "info"
+    message = message.removeprefix("warning: ")
+    time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps({"time": time, "level": level, "message": message, **facts}, default=str)
 
 
 def echo_lines(text: str) -> None:

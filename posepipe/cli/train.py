@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
+from posepipe.cli.completion import models_of
 from posepipe.cli.interruption import INTERRUPTED, noted_interruption
-from posepipe.cli.options import PATH, set_option, verbose_option
+from posepipe.cli.options import PATH, log_options, set_option
 from posepipe.cli.progress import SECONDS_BETWEEN_LINES
-from posepipe.cli.terminal import echo, visible
+from posepipe.cli.terminal import echo, logs_json, visible
 from posepipe.errors import PosepipeError, WeightsError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class _TrainCommand(click.Command):
 
 
 @click.command(cls=_TrainCommand)
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=models_of())
 @click.option("-o", "--output", "run", type=PATH, required=True, help="The run folder to write.")
 @click.option(
     "--data",
@@ -70,7 +71,7 @@ class _TrainCommand(click.Command):
 @click.option("--resume", is_flag=True, help="Go on from the run folder's checkpoint.")
 @click.option("--check-only", is_flag=True, help="Check recipe and data, then stop.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps.")
-@verbose_option
+@log_options
 @click.pass_obj
 def train(verbose: bool, /, recipe: str, run: Path, check_only: bool, **options: Any) -> None:
     """Train the pose network or detector of RECIPE, a model's name or folder.
@@ -200,13 +201,16 @@ class TrainingBar:
                 total=report.of,
                 desc="train",
                 initial=report.samples,
-                disable=None,
+                disable=logs_json() or None,
                 file=sys.stderr,
                 bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}",
             )
         if report.measured is not None:
             line = f"{report.samples} samples: {_measured(report.measured)}"
-            tqdm.write(visible(line), file=sys.stderr)
+            if logs_json():
+                echo(line, err=True, samples=report.samples, measured=report.measured.metrics)
+            else:
+                tqdm.write(visible(line), file=sys.stderr)
             return
         losses = " ".join(f"{name} {value:.4g}" for name, value in report.losses.items())
         state = (
@@ -218,7 +222,13 @@ class TrainingBar:
             self._bar.update(report.samples - self._bar.n)
         elif report.samples_per_second and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-            echo(f"{report.samples} of {report.of} samples: {state}", err=True)
+            echo(
+                f"{report.samples} of {report.of} samples: {state}",
+                err=True,
+                samples=report.samples,
+                of=report.of,
+                losses=report.losses,
+            )
 
     def warn(self, line: str) -> None:
         """Say what may be wrong."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from posepipe.cli.options import PATH, verbose_option
+from posepipe.cli.options import PATH, log_options
 from posepipe.cli.progress import progress_bar, say
 from posepipe.cli.terminal import echo
 
@@ -24,7 +24,7 @@ from posepipe.cli.terminal import echo
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free one]")
 @click.option("--open/--no-open", "open_page", default=True, help="Open the page in a browser.")
-@verbose_option
+@log_options
 @click.pass_obj
 def view(
     verbose: bool,
