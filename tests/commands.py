@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from posepipe.cli.main import main
+from posepipe.options import DEFAULT_DETECTOR
 from posepipe.zoo.recipe import load_recipe
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -99,12 +100,14 @@ def boxes_file(path: Path, *bboxes: list[float], **changes: Any) -> Path:
     return path
 
 
-def smaller_detector(folder: Path, short_side: int) -> Path:
-    """A model folder: the shipped detector with the shorter side of its input made this small."""
-    shipped = load_recipe("person-detector-mobilenetv2-fpn")
+def smaller_detector(folder: Path, long_side: int) -> Path:
+    """A model folder: the shipped detector with the longer side of its input made this small."""
+    shipped = load_recipe(DEFAULT_DETECTOR)
     text = (shipped.folder / "recipe.toml").read_text(encoding="utf-8")
-    quick = text.replace("short_side = 480", f"short_side = {short_side}")
-    assert quick != text
+    quick = text.replace("long_side = 512", f"long_side = {long_side}")
+    quick = quick.replace("scales = [0.625, 1]", "scales = [1]")
+    assert quick.count("\n") == text.count("\n")
+    assert len({text, quick}) == 2
     folder.mkdir()
     (folder / "recipe.toml").write_text(quick, encoding="utf-8")
     (folder / "weights.safetensors").symlink_to(shipped.weights_path)

@@ -181,7 +181,7 @@ def test_the_models_of_the_folder_are_the_models_there_are() -> None:
     assert set(SHIPPED) >= {
         "cpn-litehrnet-256x192",
         "cpn-litehrnet-small-256x192",
-        "person-detector-mobilenetv2-fpn",
+        "person-detector-rtmdet-nano",
     }
 
 

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     help="The AP of every keypoint alone, which takes longest.",
 )
 @click.option(
+    "--by-score",
+    is_flag=True,
+    help="Also say how many are right of those with a score, and precision and recall above it.",
+)
+@click.option(
     "--model",
     help="Whose [skeleton] the results have: for boxes, and for poses of another program, that are "
     "not of COCO's person.",
@@ -47,6 +52,7 @@ def evaluate(
     annotations: Path | None,
     json_file: Path | None,
     per_keypoint: bool,
+    by_score: bool,
     model: str | None,
     explain: bool,
     true_boxes: Path | None,
@@ -79,12 +85,12 @@ def evaluate(
         if explain or page:
             raise OptionError(f"{results} holds boxes: only poses can be explained")
         of_boxes = evaluation.evaluate_boxes(
-            given, truth, split=name, skeleton=skeleton or COCO_PERSON
+            given, truth, split=name, by_score=by_score, skeleton=skeleton or COCO_PERSON
         )
         warnings, table, numbers = of_boxes.warnings, of_boxes.as_table(), of_boxes.as_json()
     else:
         compared = evaluation.compare(given, truth, skeleton=skeleton)
-        card = evaluation.score(compared, split=name, per_keypoint=per_keypoint)
+        card = evaluation.score(compared, split=name, per_keypoint=per_keypoint, by_score=by_score)
         warnings, table, numbers = card.warnings, card.as_table(), card.as_json()
         if explain or page:
             explained = _explain(compared, page, title=f"{results.name} on {name}", view=view)

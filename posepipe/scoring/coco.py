@@ -61,11 +61,6 @@ def pose_matches(comparison: PoseComparison) -> Matches:
     )
 
 
-def pose_stats(comparison: PoseComparison) -> Stats:
-    """`COCOeval.stats` of poses, 10 numbers; None for its -1, "no such people"."""
-    return stats_of(precision_recall(pose_matches(comparison), comparison.found))
-
-
 def stats_of(curves: PrecisionRecall) -> Stats:
     """COCO's ten numbers of poses, from the curves of `pose_matches`."""
     return _numbers(curves.precision) + _numbers(curves.recall)
@@ -73,30 +68,37 @@ def stats_of(curves: PrecisionRecall) -> Stats:
 
 def keypoint_aps(comparison: PoseComparison) -> Stats:
     """The AP of each keypoint: COCO's AP as if people and poses had this keypoint alone."""
-    aps = []
-    for keypoint in range(len(comparison.skeleton)):
-        labelled, similarity = comparison.one_keypoint(keypoint)
-        precision, _ = _curves(
-            comparison.found, labelled, similarity, area_ranges=(_ANY,), most=POSES_PER_PICTURE
-        )
-        aps.append(_mean(precision[0]))
-    return tuple(aps)
+    return tuple(
+        _average_precision(comparison.found, *comparison.one_keypoint(keypoint))
+        for keypoint in range(len(comparison.skeleton))
+    )
 
 
 def average_precision(comparison: PoseComparison) -> float | None:
     """COCO's AP of poses alone: mean over OKS 0.5 … 0.95; None if no labelled person counts."""
-    precision, _ = _curves(
-        comparison.found,
-        comparison.labelled,
-        comparison.oks,
+    return _average_precision(comparison.found, comparison.labelled, comparison.oks)
+
+
+def _average_precision(found: Found, labelled: Labelled, similarity: Similarity) -> float | None:
+    matches = match(
+        found,
+        labelled,
+        similarity,
+        thresholds=THRESHOLDS,
         area_ranges=(_ANY,),
         most=POSES_PER_PICTURE,
     )
-    return _mean(precision[0])
+    return _mean(precision_recall(matches, found).precision[0])
 
 
-def box_stats(results: Sequence[ResultEntry], truth: GroundTruth) -> Stats:
+def box_stats(matches: Matches, found: Found) -> Stats:
     """The numbers of `COCOeval.stats` for boxes that look at 100 boxes per picture: 6 AP, 4 AR."""
+    curves = precision_recall(matches, found)
+    return _numbers(curves.precision) + tuple(_mean(of_size) for of_size in curves.recall)
+
+
+def box_matches(results: Sequence[ResultEntry], truth: GroundTruth) -> tuple[Matches, Found]:
+    """Boxes, and how they match people of any, small, medium and large size."""
     number = truth.picture_numbers
     boxes = as_array([result.bbox for result in results], (-1, 4))
     people = truth.people
@@ -105,30 +107,16 @@ def box_stats(results: Sequence[ResultEntry], truth: GroundTruth) -> Stats:
     def similarity(found: IntArray, labelled: IntArray) -> FloatArray:
         return _coco_iou(boxes[found], labels[labelled], crowd[labelled])
 
-    precision, recall = _curves(
-        Found(picture_numbers(results, number), scores_of(results), boxes[:, 2] * boxes[:, 3]),
+    found = Found(picture_numbers(results, number), scores_of(results), boxes[:, 2] * boxes[:, 3])
+    matches = match(
+        found,
         Labelled(picture_numbers(people.entries, number), people.areas, crowd, crowd),
         similarity,
+        thresholds=THRESHOLDS,
         area_ranges=(_ANY, _SMALL, _MEDIUM, _LARGE),
         most=BOXES_PER_PICTURE,
     )
-    return _numbers(precision) + tuple(_mean(of_size) for of_size in recall)
-
-
-def _curves(
-    found: Found,
-    labelled: Labelled,
-    similarity: Similarity,
-    *,
-    area_ranges: Sequence[tuple[float, float]],
-    most: int,
-) -> tuple[FloatArray, FloatArray]:
-    """Precision (A, T, 101) and recall (A, T)."""
-    matches = match(
-        found, labelled, similarity, thresholds=THRESHOLDS, area_ranges=area_ranges, most=most
-    )
-    curves = precision_recall(matches, found)
-    return curves.precision, curves.recall
+    return matches, found
 
 
 def _numbers(curves: FloatArray) -> Stats:

@@ -25,8 +25,17 @@ from posepipe.scoring.checks import (
     skeleton_of,
     warnings_about,
 )
-from posepipe.scoring.coco import Stats, box_stats, keypoint_aps, pose_stats
+from posepipe.scoring.coco import (
+    Stats,
+    box_matches,
+    box_stats,
+    keypoint_aps,
+    pose_matches,
+    stats_of,
+)
 from posepipe.scoring.comparison import PoseComparison
+from posepipe.scoring.precision import precision_recall
+from posepipe.scoring.reliability import score_bands
 from posepipe.scoring.results import given_boxes, given_poses, ground_truth
 from posepipe.scoring.scorecard import BoxScoreCard, KeypointScore, ScoreCard
 
@@ -38,6 +47,7 @@ def evaluate(
     split: str = "",
     image_ids: Collection[int] | None = None,
     per_keypoint: bool = True,
+    by_score: bool = False,
     skeleton: Skeleton | None = None,
 ) -> ScoreCard:
     """The COCO keypoint numbers of a kps.json, or of poses in memory.
@@ -53,6 +63,7 @@ def evaluate(
         split: how the card names the pictures.
         image_ids: evaluate on these pictures alone; None takes all of the annotation file.
         per_keypoint: also compute the AP of each keypoint.
+        by_score: also say how many are right of those with a score.
         skeleton: what the keypoints are, and their sigmas; None takes what the results say, or
             COCO's person where they do not.
 
@@ -65,7 +76,7 @@ def evaluate(
             in pixels.
     """
     compared = compare(results, annotations, image_ids=image_ids, skeleton=skeleton)
-    return score(compared, split=split, per_keypoint=per_keypoint)
+    return score(compared, split=split, per_keypoint=per_keypoint, by_score=by_score)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +122,12 @@ def compare(
     )
 
 
-def score(compared: Compared, *, split: str = "", per_keypoint: bool = True) -> ScoreCard:
+def score(
+    compared: Compared, *, split: str = "", per_keypoint: bool = True, by_score: bool = False
+) -> ScoreCard:
     """The COCO keypoint numbers of what was compared; see `evaluate`."""
-    stats = pose_stats(compared.comparison)
+    matches, found = pose_matches(compared.comparison), compared.comparison.found
+    stats = stats_of(precision_recall(matches, found))
     if areas_are_estimates(compared.people):
         stats = _without(stats, by_size=(3, 4, 8, 9))
     ap, ap50, ap75, ap_medium, ap_large, ar, ar50, ar75, ar_medium, ar_large = stats
@@ -133,6 +147,7 @@ def score(compared: Compared, *, split: str = "", per_keypoint: bool = True) -> 
         people=len(compared.people),
         poses=len(compared.comparison.found.scores),
         per_keypoint=_keypoint_scores(compared.comparison) if per_keypoint else (),
+        by_score=score_bands(matches, found) if by_score else (),
         warnings=compared.warnings,
     )
 
@@ -143,6 +158,7 @@ def evaluate_boxes(
     *,
     split: str = "",
     image_ids: Collection[int] | None = None,
+    by_score: bool = False,
     skeleton: Skeleton = COCO_PERSON,
 ) -> BoxScoreCard:
     """The COCO detection numbers, of people alone, of a boxes.json or detections in memory.
@@ -153,6 +169,7 @@ def evaluate_boxes(
         annotations: a COCO annotation file with the category person, or what was read of it.
         split: how the card names the pictures.
         image_ids: evaluate on these pictures alone; None takes all of the annotation file.
+        by_score: also say how many are right of those with a score.
         skeleton: its category is what counts as people.
 
     Returns:
@@ -167,7 +184,8 @@ def evaluate_boxes(
     check_box_results(given.entries)
     counted = counted_results(given, truth, "box")
     people = truth.people.chosen(~truth.people.is_crowd)
-    stats = box_stats(counted.entries, truth)
+    matches, found = box_matches(counted.entries, truth)
+    stats = box_stats(matches, found)
     if areas_are_estimates(people):
         stats = _without(stats, by_size=(3, 4, 5, 7, 8, 9))
     ap, ap50, ap75, ap_small, ap_medium, ap_large, ar, ar_small, ar_medium, ar_large = stats
@@ -186,6 +204,7 @@ def evaluate_boxes(
         images=len(truth.image_ids),
         people=len(people),
         boxes=len(counted.entries),
+        by_score=score_bands(matches, found) if by_score else (),
         warnings=tuple(warnings_about(given.entries, counted, truth, people, "box")),
     )
 

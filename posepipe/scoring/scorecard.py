@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from posepipe.core.skeleton import mirror_pairs_by_name, side_and_part
+from posepipe.scoring.reliability import ScoreBand
 
 MISSING = "–"
 
@@ -42,6 +43,7 @@ class ScoreCard:
         people: number of people that count: with labelled keypoints, and no crowd.
         poses: number of poses evaluated.
         per_keypoint: AP of each keypoint alone; empty where it was not asked for.
+        by_score: how many are right by score, at OKS 0.5; empty where it was not asked for.
         warnings: what may mislead in these numbers, one line each.
     """
 
@@ -60,6 +62,7 @@ class ScoreCard:
     people: int
     poses: int
     per_keypoint: tuple[KeypointScore, ...] = ()
+    by_score: tuple[ScoreBand, ...] = ()
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -79,11 +82,13 @@ class ScoreCard:
         )
 
     def as_table(self) -> str:
-        """Plain text: what was counted, the ten numbers, then the keypoints; no final newline."""
+        """Plain text: counts, the ten numbers, then keypoints and scores; no final newline."""
         heading = _heading(self.split, self.images, self.people, f"{self.poses} poses")
         parts = [heading, _row_table(self.numbers)]
         if self.per_keypoint:
             parts.append(_keypoint_table(self.per_keypoint))
+        if self.by_score:
+            parts.append(_score_table(self.by_score))
         return "\n\n".join(parts)
 
     def as_json(self) -> dict[str, Any]:
@@ -107,6 +112,7 @@ class BoxScoreCard:
         images: number of pictures evaluated on, with and without people.
         people: number of people that count: no crowds.
         boxes: number of boxes evaluated.
+        by_score: how many are right by score, at IoU 0.5; empty where it was not asked for.
         warnings: what may mislead in these numbers, one line each.
     """
 
@@ -124,6 +130,7 @@ class BoxScoreCard:
     images: int
     people: int
     boxes: int
+    by_score: tuple[ScoreBand, ...] = ()
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -145,7 +152,10 @@ class BoxScoreCard:
     def as_table(self) -> str:
         """Plain text: what was counted, then the numbers; no final newline."""
         heading = _heading(self.split, self.images, self.people, f"{self.boxes} boxes")
-        return f"{heading}\n\n{_row_table(self.numbers)}"
+        parts = [heading, _row_table(self.numbers)]
+        if self.by_score:
+            parts.append(_score_table(self.by_score))
+        return "\n\n".join(parts)
 
     def as_json(self) -> dict[str, Any]:
         """The fields as builtin types, for a JSON file."""
@@ -184,6 +194,16 @@ def _keypoint_table(scores: Sequence[KeypointScore]) -> str:
             rows.append((score.name, _percent(score.ap), ""))
     width = max(9, *(len(name) for name, _, _ in rows)) + 1
     return "\n".join(f"{a:<{width}}{b:>6}{c:>7}".rstrip() for a, b, c in rows)
+
+
+def _score_table(bands: Sequence[ScoreBand]) -> str:
+    """One line for each band of scores in which there is something, the highest first."""
+    lines = ["   score  found  right  precision above  recall above"]
+    for band in reversed([band for band in bands if band.count]):
+        shares = _percent(band.right), _percent(band.precision), _percent(band.recall)
+        right, precision, recall = shares
+        lines.append(f"  ≥ {band.low:.2f}{band.count:>7}{right:>7}{precision:>17}{recall:>14}")
+    return "\n".join(lines)
 
 
 def _percent(share: float | None) -> str:

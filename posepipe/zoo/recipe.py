@@ -100,7 +100,7 @@ class WeightsTable(Table, frozen=True):
 
 
 class ReportedTable(Table, frozen=True):
-    """The table ``[reported]``: accuracy that a model's makers state, in per cent; not measured.
+    """The table ``[reported]``: accuracy, in per cent, as the model's makers measured it.
 
     Attributes:
         box_ap: COCO's AP of boxes over all classes.

@@ -56,7 +56,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped detector, but looking at pictures five times as small: quick, and worse."""
+    """The shipped detector, but looking at pictures a fifth as large: quick, and worse."""
     return smaller_detector(tmp_path_factory.mktemp("models") / "quick-detector", 96)
 
 

@@ -25,7 +25,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector quick enough for many pictures, slow enough to be interrupted among them."""
-    return smaller_detector(tmp_path_factory.mktemp("models") / "detector", 240)
+    return smaller_detector(tmp_path_factory.mktemp("models") / "detector", 384)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_an_interrupted_run_is_resumed_to_the_very_same_file(
     again = posepipe(*command)
     assert "go on from it with --resume, or delete it" in error_of(again)
     other = posepipe(*command, "--resume", "--min-score", "0.4")
-    assert "settings.min_score was 0.1, is 0.4" in error_of(other)
+    assert "settings.min_score was 0.35, is 0.4" in error_of(other)
     assert not output.exists()
 
     resumed = posepipe(*command, "--resume")

@@ -187,7 +187,7 @@ def test_the_papers_networks_are_listed_on_request() -> None:
     assert max(map(len, said)) <= 100
 
 
-@pytest.mark.parametrize("name", ["cpn-litehrnet-256x192", "person-detector-mobilenetv2-fpn"])
+@pytest.mark.parametrize("name", ["cpn-litehrnet-256x192", "person-detector-rtmdet-nano"])
 def test_a_model_is_shown_with_its_cost(name: str) -> None:
     result = posepipe("models", "show", name, "--cost")
     assert (result.exit_code, result.stderr) == (0, "")

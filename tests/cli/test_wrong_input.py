@@ -359,7 +359,7 @@ def test_options_of_detection_that_cannot_be_are_explained(
     ("options", "says"),
     [
         (["--model", "absent"], "no model 'absent'"),
-        (["--model", "person-detector-mobilenetv2-fpn"], "is for detection, not for poses"),
+        (["--model", "person-detector-rtmdet-nano"], "is for detection, not for poses"),
         (["--model", "cpn-resnet50-256x192"], "comes without weights: name a file"),
         (["--device", "gpu"], "no device 'gpu'"),
         (["--precision", "fp16", "--device", "cpu"], "fp16 needs a GPU"),

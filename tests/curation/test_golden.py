@@ -22,7 +22,7 @@ from posepipe.detection.candidates import Candidates
 from posepipe.errors import WeightsError
 from posepipe.zoo.recipe import Recipe, list_recipes, load_recipe, sha256_of
 
-POSE, DETECTOR = "cpn-litehrnet-256x192", "person-detector-mobilenetv2-fpn"
+POSE, DETECTOR = "cpn-litehrnet-256x192", "person-detector-cspnext-fpn"
 SHIPPED = [recipe.name for recipe in list_recipes() if recipe.has_weights]
 MOST_BYTES = 100_000
 
@@ -59,13 +59,13 @@ def with_changed_weights(recipe: Recipe, factor: float, key: str) -> Recipe:
     [
         (POSE, "refinenet.head.0.weight"),
         (POSE, "backbone.stages.0.conv.0.weight"),
-        (DETECTOR, "backbone.fpn.layer_blocks.0.0.weight"),
+        (DETECTOR, "backbone.neck.top_down.1.main.conv.weight"),
     ],
 )
 def test_changed_weights_are_found_out_until_the_numbers_are_made_anew(
     name: str, key: str, tmp_path: Path
 ) -> None:
-    recipe = with_changed_weights(copied(name, tmp_path), 1.05, key)
+    recipe = with_changed_weights(copied(name, tmp_path), 1.2, key)
     found = verify(recipe)
     assert not found.passed
     assert found.other_weights

@@ -78,7 +78,7 @@ def test_several_categories_of_the_same_keypoints_are_learnt_as_one(tmp_path: Pa
         ([category(keypoints=["a", "a"])], {}, RecipeError, "'a' is listed twice"),
         (
             [category()],
-            {"base": "person-detector-mobilenetv2-fpn"},
+            {"base": "person-detector-rtmdet-nano"},
             RecipeError,
             "is for detection: --base takes a pose model",
         ),

@@ -151,7 +151,7 @@ def test_a_model_without_weights_says_where_they_belong(model_folder):
 
 def test_a_detector_is_no_pose_model():
     with pytest.raises(RecipeError, match="is for detection, not for poses"):
-        build_pose_network(load_recipe("person-detector-mobilenetv2-fpn"))
+        build_pose_network(load_recipe("person-detector-rtmdet-nano"))
 
 
 HANDS = {

@@ -97,7 +97,7 @@ def test_the_zoos_models_are_listed_by_stage_and_sorted():
     assert names == sorted(names)
     poses, detectors = ({r.name for r in list_recipes(s)} for s in ("pose", "detection"))
     assert "cpn-litehrnet-256x192" in poses
-    assert "person-detector-mobilenetv2-fpn" in detectors
+    assert "person-detector-rtmdet-nano" in detectors
     assert poses | detectors == set(names)
     assert not poses & detectors
 
