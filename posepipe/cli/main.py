@@ -63,6 +63,10 @@ COMMANDS = {
         f"{_HOMES}train:train",
         "Train the pose network or detector of RECIPE, a model's name or folder.",
     ),
+    "doctor": (
+        f"{_HOMES}doctor:doctor",
+        "Show versions, device, models and cache, and time a picture: for a report of a problem.",
+    ),
 }
 
 

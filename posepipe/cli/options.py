@@ -121,17 +121,20 @@ picture_options: Callable[[Any], Any] = together(
     coco_folder_option,
 )
 
+device_option: Callable[[Any], Any] = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps."
+)
+precision_option: Callable[[Any], Any] = click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Of the networks' convolutions.",
+)
+
 running_options: Callable[[Any], Any] = together(
-    click.option(
-        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps."
-    ),
-    click.option(
-        "--precision",
-        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-        default="auto",
-        show_default=True,
-        help="Of the networks' convolutions.",
-    ),
+    device_option,
+    precision_option,
     click.option(
         "--fast",
         is_flag=True,
