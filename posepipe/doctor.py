@@ -294,7 +294,7 @@ def _timed(device: str, precision: str, picture: str | Path | None) -> Iterator[
     yield Fact("models", f"loaded in {time.perf_counter() - begun:.2f} s")
     found, seconds = _median(lambda: pipeline.detect(pixels))
     yield Fact(
-        "detect", f"{1000 * seconds:.0f} ms, {what} of {width}x{height}: {len(found)} people"
+        "detect", f"{1000 * seconds:.0f} ms, {what} of {width}x{height}, people found: {len(found)}"
     )
     boxes = found.boxes_xyxy if len(found) else [[0, 0, width, height]]
     poses, seconds = _median(lambda: pipeline.poses(pixels, boxes))
