@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,11 @@ from posepipe.cli.main import main
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # The other pages name what is not here.
-RUN = ("README.md", "understanding.md", "skeletons.md", "model-zoo.md", "training.md")
+RUN = (
+    *("README.md", "own-images.md", "own-boxes.md", "understanding.md", "skeletons.md"),
+    *("model-zoo.md", "training.md"),
+)
+PYTHON_RUN = ("README.md", "own-images.md", "own-boxes.md")
 NOT_RUN = {
     r"models fetch|fasterrcnn|maskrcnn": "needs a network: tests/cli/test_fetching.py",
     r"runs/(both|slow)": "differs from the page's first training by an option, which is parsed",
@@ -51,22 +56,27 @@ class Documented(NamedTuple):
         return " ".join(self.words)
 
 
-def blocks(text: str) -> list[str]:
-    """The contents of a page's blocks of code, continued lines put together."""
-    fenced = re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
-    rest = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
-    indented = re.findall(r"(?:^    .*\n)+", rest, re.MULTILINE)
-    return [re.sub(r"\\\n\s*", " ", block) for block in fenced + indented]
+def blocks(text: str) -> list[tuple[str, str]]:
+    """Language and contents of a page's blocks of code, fenced or indented, in their order."""
+    pattern = r"^ *```(\w*)\n(.*?)^ *```|((?:^    .*\n)+)"
+    found = re.findall(pattern, text, re.MULTILINE | re.DOTALL)
+    return [(language, fenced or indented) for language, fenced, indented in found]
+
+
+def commands_in(page: str, block: str) -> list[Documented]:
+    """The commands in a block of code, in their order."""
+    found = []
+    block = re.sub(r"\\\n\s*", " ", block)  # continued lines
+    for line in re.findall(r"^\s*(?:\w+=\S+ )*posepipe (.*)$", block, re.MULTILINE):
+        line = re.sub(r"\s…(?=\s|$)", " ", line)  # what the reader adds
+        found.append(Documented(page, tuple(shlex.split(line, comments=True))))
+    return found
 
 
 def documented(page: Path) -> list[Documented]:
-    """The commands in a page's blocks of code, in their order of either kind of block."""
-    found = []
-    for block in blocks(page.read_text(encoding="utf-8")):
-        for line in re.findall(r"^\s*(?:\w+=\S+ )*posepipe (.*)$", block, re.MULTILINE):
-            line = re.sub(r"\s…(?=\s|$)", " ", line)  # what the reader adds
-            found.append(Documented(page.name, tuple(shlex.split(line, comments=True))))
-    return found
+    """The commands in a page's blocks of code."""
+    text = page.read_text(encoding="utf-8")
+    return [one for _, block in blocks(text) for one in commands_in(page.name, block)]
 
 
 def mentioned(page: Path) -> list[Documented]:
@@ -114,6 +124,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the pages take for granted: pictures, labels, COCO's folder and results, all small."""
     folder = tmp_path_factory.mktemp("prepared")
     photo(folder / "photos" / "a.jpg")
+    photo(folder / "group.jpg")
     photo(folder / "pictures" / "a.jpg")
     photo(folder / "pictures" / "b.jpg", source="grace_hopper.jpg")
     images, others = (
@@ -144,36 +155,29 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("page", RUN)
-def test_the_commands_of_a_page_run_one_after_the_other(
+def test_the_examples_of_a_page_run_one_after_the_other(
     page: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "here"
     shutil.copytree(prepared, folder)
     monkeypatch.chdir(folder)
     monkeypatch.delenv("POSEPIPE_DATA", raising=False)
-    commands = [command for command in COMMANDS if command.page == page]
-    runnable = [one for one in commands if not any(re.search(rule, one.line) for rule in NOT_RUN)]
-    assert len(runnable) >= 3
-    for command in runnable:
-        short = SHORT if command.words[0] == "train" else []
-        result = posepipe(*command.words, *short)
-        assert result.exit_code == 0, f"{command.line}: {result.output}"
-
-
-def test_the_python_of_the_readme_runs(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("supervision")
-    pytest.importorskip("pandas")
-    shutil.copytree(prepared, tmp_path / "here")
-    shutil.copy(prepared / "photos" / "a.jpg", tmp_path / "here" / "group.jpg")
-    monkeypatch.chdir(tmp_path / "here")
-    examples = re.findall(
-        r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
-    )
-    assert len(examples) >= 2
-    for example in examples:
-        exec(compile(example, "README.md", "exec"), {})  # noqa: S102
+    (path,) = (path for path in PAGES if path.name == page)
+    run = 0
+    for language, block in blocks(path.read_text(encoding="utf-8")):
+        if language == "python":
+            if page in PYTHON_RUN and all(map(find_spec, ("pandas", "supervision"))):
+                exec(compile(block, page, "exec"), {})  # noqa: S102
+                run += 1
+            continue
+        for command in commands_in(page, block):
+            if any(re.search(rule, command.line) for rule in NOT_RUN):
+                continue
+            short = SHORT if command.words[0] == "train" else []
+            result = posepipe(*command.words, *short)
+            assert result.exit_code == 0, f"{command.line}: {result.output}"
+            run += 1
+    assert run >= 3
 
 
 def test_what_is_not_run_is_there_and_has_its_reason() -> None:
