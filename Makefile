@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test install format check bench clean
+.PHONY: help demo test install format check docs bench clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,11 +29,15 @@ format: $(BIN)/.installed-dev  ## Put the code into its canonical form.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-check: $(BIN)/.installed-dev  ## Lint, types, layers.
+check: $(BIN)/.installed-dev  ## Lint, types, layers, links and references of the docs.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+docs: $(BIN)/.installed-dev  ## Build the docs site in build/site.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 bench: $(BIN)/.installed-dev  ## Measure speed, as ratios.
 	$(BIN)/python scripts/benchmark.py

@@ -5,9 +5,9 @@ The public names, loaded when first used, so that ``import posepipe`` is quick:
 - `Pipeline`: models loaded once, then pictures in and poses out; `DetectionOptions`, `PoseOptions`
 - `detect`, `estimate_poses`, `evaluate`: the three stages in a line each
 - `train`, `TrainOptions`, `DataTable`: training
-- `Film`, `FilmOptions`, `follow`: the poses in a film, frame by frame
+- `Film`, `FilmOptions`, `follow`, `TrackingOptions`, `SmoothingOptions`: the poses in a film
 - `Detections`, `Poses`, `ScoreCard`, `ImageFile`: what they give
-- `draw_poses`: a picture with skeletons
+- `draw_poses`, `DrawStyle`: a picture with skeletons
 - `PosepipeError`: the base of every error
 """
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from posepipe.core.boxes import Detections
     from posepipe.core.poses import Poses
     from posepipe.drawing.draw import draw_poses
+    from posepipe.drawing.style import DrawStyle
     from posepipe.errors import PosepipeError
     from posepipe.filming.follow import follow
     from posepipe.io.films import Film, FilmOptions
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from posepipe.pipeline import Pipeline, detect, estimate_poses
     from posepipe.scoring.evaluation import evaluate
     from posepipe.scoring.scorecard import ScoreCard
+    from posepipe.tracking.smoothing import SmoothingOptions
+    from posepipe.tracking.tracker import TrackingOptions
     from posepipe.training.data import DataTable
     from posepipe.training.runs import TrainOptions, train
 
@@ -35,6 +38,7 @@ _HOMES = {
     "DataTable": "posepipe.training.data",
     "DetectionOptions": "posepipe.options",
     "Detections": "posepipe.core.boxes",
+    "DrawStyle": "posepipe.drawing.style",
     "Film": "posepipe.io.films",
     "FilmOptions": "posepipe.io.films",
     "ImageFile": "posepipe.io.images",
@@ -43,6 +47,8 @@ _HOMES = {
     "Poses": "posepipe.core.poses",
     "PosepipeError": "posepipe.errors",
     "ScoreCard": "posepipe.scoring.scorecard",
+    "SmoothingOptions": "posepipe.tracking.smoothing",
+    "TrackingOptions": "posepipe.tracking.tracker",
     "TrainOptions": "posepipe.training.runs",
     "detect": "posepipe.pipeline",
     "draw_poses": "posepipe.drawing.draw",
@@ -56,6 +62,7 @@ __all__ = [
     "DataTable",
     "DetectionOptions",
     "Detections",
+    "DrawStyle",
     "Film",
     "FilmOptions",
     "ImageFile",
@@ -64,6 +71,8 @@ __all__ = [
     "PosepipeError",
     "Poses",
     "ScoreCard",
+    "SmoothingOptions",
+    "TrackingOptions",
     "TrainOptions",
     "detect",
     "draw_poses",

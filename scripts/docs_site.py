@@ -7,6 +7,7 @@ that is a page becomes a link to that page; one to another file of the repositor
 from __future__ import annotations
 
 import inspect
+import json
 import posixpath
 import re
 from collections.abc import Iterator
@@ -37,6 +38,15 @@ def _pages_elsewhere() -> dict[str, str]:
 
 
 ELSEWHERE = _pages_elsewhere()
+
+
+def _notebook(path: Path) -> str:
+    """A notebook in Markdown; it is kept without outputs."""
+    parts = [f"[Download this notebook]({path.name})"]
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        parts.append(f"```python\n{text}\n```" if cell["cell_type"] == "code" else text)
+    return "\n\n".join(parts) + "\n"
 
 
 def _list_of_cards() -> str:
@@ -74,6 +84,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, page in ELSEWHERE.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=text))
+    notebook = ROOT / "examples" / "first-steps.ipynb"
+    files.append(File.generated(config, "first-steps.md", content=_notebook(notebook)))
+    files.append(File.generated(config, notebook.name, abs_src_path=str(notebook)))
     files.append(File.generated(config, "models/index.md", content=_list_of_cards()))
     files.append(File.generated(config, "commands.md", content=_command_reference()))
     return files

@@ -23,13 +23,14 @@ from posepipe.drawing.shapes import (
 )
 from posepipe.drawing.style import DrawStyle, person_colour
 from posepipe.errors import ImageError
+from posepipe.io.inputs import Picture, one_picture
 
 DARK: Colour = (24, 24, 28)  # outlines and the background of labels
 SMALLEST_RING = 2.0  # pixels of radius, below which a ring around a keypoint is only noise
 
 
 def draw_poses(
-    image: npt.NDArray[np.uint8],
+    image: Picture,
     poses: Poses,
     *,
     style: DrawStyle | None = None,
@@ -40,7 +41,7 @@ def draw_poses(
     way to each other where they can.
 
     Args:
-        image: (H, W, 3) uint8 RGB; it stays as it is.
+        image: a path, a Pillow picture, or an array (H, W, 3) of uint8 RGB, which stays as it is.
         poses: of this picture, in its pixels; people outside of it are cut off; there may be none.
         style: colours and what to draw; None is the default style.
 
@@ -48,10 +49,10 @@ def draw_poses(
         (H, W, 3) uint8 RGB, a new array; equal to `image` where nobody is drawn.
 
     Raises:
-        ImageError: the picture is not (H, W, 3) uint8.
+        ImageError: the picture cannot be read, or an array is not (H, W, 3) uint8.
     """
     style = style or DrawStyle()
-    canvas = _copy(image)
+    canvas = _copy(image if isinstance(image, np.ndarray) else one_picture(image).read())
     sizes = np.array([_person_size(poses, index, style) for index in range(len(poses))])
     shown = [index for index in np.argsort(-sizes) if poses.scores[index] >= style.min_score]
     if style.boxes:

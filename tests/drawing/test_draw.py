@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
@@ -247,6 +249,16 @@ def test_poses_are_drawn_as_their_own_skeleton_has_them():
     assert tuple(drawn[50, 50]) == BARE.middle
     assert tuple(drawn[50, 100]) == BARE.left  # the limb from the middle to the left
     assert tuple(drawn[100, 50]) == (0, 0, 0)  # no limb to the right
+
+
+def test_a_path_and_a_pillow_picture_are_drawn_on_like_their_pixels(tmp_path: Path) -> None:
+    image = picture()
+    Image.fromarray(image).save(tmp_path / "a.png")
+    drawn = draw_poses(image, poses_of(person()))
+    assert np.array_equal(draw_poses(tmp_path / "a.png", poses_of(person())), drawn)
+    assert np.array_equal(draw_poses(Image.fromarray(image), poses_of(person())), drawn)
+    with pytest.raises(ImageError, match="no such file"):
+        draw_poses(tmp_path / "b.png", poses_of(person()))
 
 
 @pytest.mark.parametrize(
