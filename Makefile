@@ -34,10 +34,10 @@ check: $(BIN)/.installed-dev  ## Lint, types, layers, links and references of th
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 docs: $(BIN)/.installed-dev  ## Build the docs site in build/site.
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 bench: $(BIN)/.installed-dev  ## Measure speed, as ratios.
 	$(BIN)/python scripts/benchmark.py
