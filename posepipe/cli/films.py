@@ -40,6 +40,7 @@ _FOLLOWING = {
     "smooth": "--smooth",
     "detect_every": "--detect-every",
     "draw": "--draw",
+    "show": "--show",
     "ids": "--ids",
     "trails": "--trails",
     "mot": "--mot",
@@ -70,6 +71,7 @@ following_options: Callable[[Any], Any] = together(
         help="Of a film: detect in every n-th frame, else go by the poses; --track.",
     ),
     click.option("--draw", type=PATH, help="Of a film: draw it into this .mp4, .mkv or .webm."),
+    click.option("--show", is_flag=True, help="Of a film: a window shows it, drawn; q ends."),
     click.option("--ids", is_flag=True, help="Draw people's numbers, in a colour of their own."),
     click.option("--trails", is_flag=True, help="Draw where people came from."),
     click.option("--mot", type=PATH, help="Of a film: tracks as rows of the MOT challenge."),
@@ -153,13 +155,14 @@ def run_film_command(options: dict[str, Any], output: Path) -> FilmSummary:
         PosepipeError: see `posepipe.filming.runs.run_film`; no frame could be read.
     """
     from posepipe.drawing.style import DrawStyle
-    from posepipe.filming.runs import FilmRunOptions, run_film
+    from posepipe.filming.options import FilmRunOptions
+    from posepipe.filming.runs import run_film
     from posepipe.tracking.smoothing import SmoothingOptions
     from posepipe.tracking.tracker import TrackingOptions
 
     draw, mot = options["draw"], options["mot"]
-    if draw is None and (options["ids"] or options["trails"]):
-        raise OptionError("--ids and --trails draw: name a film with --draw")
+    if draw is None and not options["show"] and (options["ids"] or options["trails"]):
+        raise OptionError("--ids and --trails draw: name a film with --draw, or --show it")
     for path in (output, draw, mot):
         if path is not None and path.exists() and str(path) != "-":
             check_output(path, options["inputs"])
@@ -171,6 +174,7 @@ def run_film_command(options: dict[str, Any], output: Path) -> FilmSummary:
             detect_every=options["detect_every"] or 1,
             mot=mot,
             draw=draw,
+            show=options["show"],
             style=DrawStyle(ids=options["ids"] or options["trails"]),
             trails=options["trails"],
             resume=options["resume"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,17 @@ class Poses:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def of(self, people: npt.NDArray[np.bool_] | npt.NDArray[np.intp] | slice) -> Poses:
+        """Some of the people: a mask, places in any order, or a slice; nobody is a legal answer."""
+        return replace(
+            self,
+            keypoints=self.keypoints[people],
+            scores=self.scores[people],
+            boxes_xyxy=self.boxes_xyxy[people],
+            box_scores=self.box_scores[people],
+            track_ids=None if self.track_ids is None else self.track_ids[people],
+        )
 
     def to_coco(self, *, category_id: int = 1) -> list[dict[str, Any]]:
         """The poses as COCO's keypoint results, plain values for `json.dump`; nobody gives [].

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from posepipe.core.poses import Poses
 from posepipe.drawing.draw import draw_poses
 from posepipe.drawing.film_writer import FilmWriter, check_film_path
 from posepipe.drawing.style import DrawStyle
@@ -76,19 +74,8 @@ def draw_film(
                     pixels = trail(pixels, poses, frame.seconds, style=style)
                 pixels = draw_poses(pixels, poses, style=style)
             elif trail is not None and last is not None:
-                pixels = trail(pixels, _nobody(last), frame.seconds, style=style)
+                pixels = trail(pixels, last.of(slice(0)), frame.seconds, style=style)
             writer.write(pixels, frame.seconds)
             progress(0 if poses is None else len(poses))
             count += 1
     return count
-
-
-def _nobody(poses: Poses) -> Poses:
-    return replace(
-        poses,
-        keypoints=poses.keypoints[:0],
-        scores=poses.scores[:0],
-        boxes_xyxy=poses.boxes_xyxy[:0],
-        box_scores=poses.box_scores[:0],
-        track_ids=None,
-    )

@@ -8,7 +8,6 @@ square pixels, and sigma how far apart annotators set that keypoint (COCO's keyp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -169,13 +168,7 @@ def without_duplicates(poses: Poses, *, threshold: float) -> Poses:
         ValueError: a threshold outside [0, 1].
     """
     kept = np.sort(oks_nms(poses, threshold=threshold))
-    return replace(
-        poses,
-        keypoints=poses.keypoints[kept],
-        scores=poses.scores[kept],
-        boxes_xyxy=poses.boxes_xyxy[kept],
-        box_scores=poses.box_scores[kept],
-    )
+    return poses.of(kept)
 
 
 def _exponent(offset: FloatArray, areas: FloatArray, sigmas: Sequence[float]) -> FloatArray:

@@ -77,6 +77,37 @@ def test_boxes_of_a_film(clip: Path, tmp_path: Path) -> None:
     assert [image["frame"] for image in document["images"]] == [0, 2, 4, 6, 8, 10]
 
 
+def test_a_window_shows_what_is_drawn_until_somebody_closes_it(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+
+    class Window:
+        def __init__(self, title: str) -> None:
+            assert title == str(clip)
+
+        def __enter__(self) -> Window:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            shown.append("closed")
+
+        def show(self, pixels: object) -> None:
+            if len(shown) == 3:
+                raise KeyboardInterrupt
+            shown.append(pixels.shape)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr("posepipe.filming.outputs.Window", Window)
+    monkeypatch.setattr("posepipe.filming.options.check_window", lambda: None)
+    output, drawn = tmp_path / "poses.jsonl", tmp_path / "out.mp4"
+    result = posepipe("run", clip, "-o", output, "--show", "--track", "--ids", "--draw", drawn)
+    assert result.exit_code == 130
+    assert shown == [(48, 64, 3)] * 3 + ["closed"]
+    assert len(output.read_text().splitlines()) == 4
+    with Film(str(drawn)) as film:
+        assert len(list(film)) == 4
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 def test_an_animated_picture_is_a_film(suffix: str, tmp_path: Path) -> None:
     first, *others = [Image.fromarray(pixels) for pixels in numbered(6)]
@@ -181,6 +212,7 @@ def test_a_server_that_stalls_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
         (["run", "clip.mp4", "-o", "a.jsonl", "--resume"], "only a kps.json is resumed"),
         (["run", "clip.mp4", "-o", "kps.json", "--start", "9"], "no frame of it"),
         (["run", "clip.mp4", "-o", "kps.json", "--start", "3", "--end", "1"], "must come after"),
+        (["run", "clip.mp4", "-o", "kps.json", "--show"], "no display"),
         (["run", "photos", "-o", "kps.json", "--draw", "out.mp4"], "--as-video"),
         (["run", "clip.mp4", "-o", "kps.json", "--as-video"], "leave out --as-video"),
     ],
@@ -189,6 +221,7 @@ def test_a_slip_costs_a_line(
     arguments: list[str], message: str, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(clip.parent)
+    monkeypatch.delenv("DISPLAY", raising=False)
     before = clip.read_bytes()
     assert message in error_of(posepipe(*arguments))
     assert clip.read_bytes() == before

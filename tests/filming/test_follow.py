@@ -18,7 +18,7 @@ pytest.importorskip("av")
 
 @pytest.fixture
 def path(tmp_path):
-    return str(write_film(tmp_path / "a.mp4", numbered(20)))
+    return str(write_film(tmp_path / "a.mp4", numbered(20, (144, 128))))
 
 
 def followed(path, walker, options=None, **how):
@@ -34,7 +34,7 @@ def test_frames_come_in_order_with_their_times(path):
     )
     assert [frame.poses.image_id for frame in frames] == [frame.image.id for frame in frames]
     assert all(frame.poses.track_ids is None for frame in frames)
-    assert frames[0].image.read().shape == (48, 64, 3)
+    assert frames[0].image.read().shape == (128, 144, 3)
 
 
 def test_people_get_numbers(path):

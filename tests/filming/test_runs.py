@@ -11,7 +11,8 @@ from PIL import Image
 from walker import Walker
 
 from posepipe.errors import DocumentError, ImageError, OptionError
-from posepipe.filming.runs import FilmRunOptions, detect_film, run_film
+from posepipe.filming.options import FilmRunOptions
+from posepipe.filming.runs import detect_film, run_film
 from posepipe.io.documents import read_keypoints
 from posepipe.io.films import Film, FilmOptions
 from posepipe.io.find_images import find_images
@@ -25,7 +26,7 @@ FOLLOWED = {"tracking": TrackingOptions(), "smoothing": SmoothingOptions()}
 
 @pytest.fixture
 def path(tmp_path):
-    return str(write_film(tmp_path / "a.mp4", numbered(20)))
+    return str(write_film(tmp_path / "a.mp4", numbered(20, (144, 128))))
 
 
 def run(path, output, walker=None, frames=None, **how):
@@ -106,7 +107,7 @@ def test_boxes_of_a_film_resume_too(path, tmp_path):
     assert output.read_bytes() == (tmp_path / "whole.json").read_bytes()
     images = json.loads(output.read_text())["images"]
     assert [image["frame"] for image in images] == list(range(20))
-    assert (images[0]["width"], images[0]["height"]) == (64, 48)
+    assert (images[0]["width"], images[0]["height"]) == (144, 128)
 
 
 def test_pictures_are_frames_and_a_bad_one_is_passed_over(tmp_path):

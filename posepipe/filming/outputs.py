@@ -1,0 +1,145 @@
+"""What becomes of every frame's poses: kps.json or lines, tracks, a drawn film, a window."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from posepipe.core.poses import Poses
+from posepipe.drawing.draw import draw_poses
+from posepipe.drawing.film_writer import FilmWriter
+from posepipe.drawing.trails import Trails
+from posepipe.drawing.window import Window
+from posepipe.errors import DocumentError
+from posepipe.filming.follow import FramePoses
+from posepipe.filming.options import STDOUT, FilmRunOptions
+from posepipe.io.documents import KeypointsDocument, write_keypoints
+from posepipe.io.films import Film
+from posepipe.io.images import ImageFile, ImageSet
+from posepipe.io.jsonfiles import cannot_write, write_whole
+from posepipe.io.records import pose_records, rounded, rounded_seconds
+
+Output = Callable[[FramePoses], None]
+
+
+def open_outputs(stack: ExitStack, film: Film, options: FilmRunOptions) -> list[Output]:
+    """Everything that is done with a frame; what they write is whole once the stack closes."""
+    outputs: list[Output] = []
+    if options.gives_lines:
+        outputs.append(stack.enter_context(_lines(options.output)))
+    else:
+        outputs.append(stack.enter_context(_document(options.output, film)))
+    if options.mot is not None:
+        outputs.append(stack.enter_context(_mot(options.mot)))
+    if options.draw is not None or options.show:
+        outputs.append(stack.enter_context(_drawing(film, options)))
+    return outputs
+
+
+@contextmanager
+def _document(path: Path, film: Film) -> Iterator[Output]:
+    images: list[ImageFile] = []
+    poses: list[Poses] = []
+
+    def take(frame: FramePoses) -> None:
+        images.append(replace(frame.image, pixels=None))
+        poses.append(frame.poses)
+
+    yield take
+    write_keypoints(path, KeypointsDocument(ImageSet(film.folder, tuple(images)), tuple(poses)))
+
+
+@contextmanager
+def _lines(path: Path) -> Iterator[Output]:
+    """A line a frame, which is out before the next frame is looked at."""
+    try:
+        out: BinaryIO = sys.stdout.buffer if path == STDOUT else path.open("wb")
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    try:
+        yield lambda frame: _write_line(out, path, frame)
+    finally:
+        if path != STDOUT:
+            out.close()
+
+
+def _write_line(out: BinaryIO, path: Path, frame: FramePoses) -> None:
+    people = []
+    for record in pose_records(frame.poses, frame.image, ""):
+        entry = msgspec.to_builtins(record)
+        for key in ("image_id", "category_id", "file_name", "image_root", "frame", "seconds"):
+            entry.pop(key)
+        people.append(entry)
+    line = {"frame": frame.frame, "seconds": rounded_seconds(frame.seconds), "people": people}
+    try:
+        out.write(msgspec.json.encode(line) + b"\n")
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise DocumentError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def _mot(path: Path) -> Iterator[Output]:
+    """Frame from 1, number, left, top, width, height, score, and -1 three times, row by row."""
+    rows: list[bytes] = []
+
+    def take(frame: FramePoses) -> None:
+        poses = frame.poses
+        assert poses.track_ids is not None  # noqa: S101  # FilmRunOptions checks it
+        boxes = rounded(poses.boxes_xyxy, 3)
+        for number, (left, top, right, bottom), score in zip(
+            poses.track_ids.tolist(), boxes.tolist(), poses.box_scores.tolist(), strict=True
+        ):
+            if number > 0:
+                place = f"{left:.3f},{top:.3f},{right - left:.3f},{bottom - top:.3f}"
+                rows.append(f"{frame.frame + 1},{number},{place},{score:.6f},-1,-1,-1\n".encode())
+
+    yield take
+    write_whole(path, rows)
+
+
+@contextmanager
+def _drawing(film: Film, options: FilmRunOptions) -> Iterator[Output]:
+    """Each frame is drawn once, for the film and for the window."""
+    trails = Trails() if options.trails else None
+    with ExitStack() as stack:
+        writer = window = None
+        if options.draw is not None:
+            is_one_file = film.is_file and Path(film.source).is_file()
+            has_sound = is_one_file and not film.source.lower().endswith(".webp")
+            writer = stack.enter_context(
+                FilmWriter(
+                    options.draw,
+                    fps=_rate(film),
+                    sound_of=film.source if has_sound else None,
+                    start=film.options.start,
+                )
+            )
+        if options.show:
+            window = stack.enter_context(Window(film.source))
+
+        def take(frame: FramePoses) -> None:
+            pixels = frame.image.read()
+            if trails is not None:
+                pixels = trails(pixels, frame.poses, frame.seconds, style=options.style)
+            pixels = draw_poses(pixels, frame.poses, style=options.style)
+            if writer is not None:
+                writer.write(pixels, frame.seconds)
+            if window is not None:
+                window.show(pixels)
+
+        yield take
+
+
+def _rate(film: Film) -> float:
+    """Frames a second of the frames that are taken."""
+    rate = film.fps / film.options.every
+    return rate if film.options.fps is None else min(rate, film.options.fps)
