@@ -4,7 +4,9 @@
 VENV   ?= .venv
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-BIN    := $(VENV)/bin
+# Windows keeps programs elsewhere in an environment, and gives them a suffix.
+BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+EXE    := $(if $(filter Windows_NT,$(OS)),.exe)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test install format check docs bench clean
@@ -46,14 +48,14 @@ clean:  ## Remove everything that was made here, the environment included.
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # The stamps make a second call quick; they are renewed when what is installed changes.
-$(BIN)/.installed: setup.cfg pyproject.toml | $(BIN)/python
+$(BIN)/.installed: setup.cfg pyproject.toml | $(BIN)/python$(EXE)
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-$(BIN)/.installed-dev: setup.cfg pyproject.toml | $(BIN)/python
+$(BIN)/.installed-dev: setup.cfg pyproject.toml | $(BIN)/python$(EXE)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(BIN)/.installed
 
-$(BIN)/python:
+$(BIN)/python$(EXE):
 	@test -n "$(PYTHON)" || { echo "posepipe needs Python 3.11 or newer; name one with PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)

@@ -31,7 +31,8 @@ _LINK = re.compile(
 def _pages_elsewhere() -> dict[str, str]:
     """Pages of the site by the repository's files that hold their texts."""
     pages = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
-    pages["CONTRIBUTING.md"] = "contributing.md"
+    pages["examples/first-steps.ipynb"] = "first-steps.md"
+    pages |= {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
     for card in sorted(ROOT.glob("models/*/README.md")):
         pages[card.relative_to(ROOT).as_posix()] = f"models/{card.parent.name}.md"
     return pages
@@ -40,12 +41,10 @@ def _pages_elsewhere() -> dict[str, str]:
 ELSEWHERE = _pages_elsewhere()
 
 
-def _notebook(path: Path) -> str:
+def _notebook(text: str) -> str:
     """A notebook in Markdown; it is kept without outputs."""
-    parts = [f"[Download this notebook]({path.name})"]
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        text = "".join(cell["source"])
-        parts.append(f"```python\n{text}\n```" if cell["cell_type"] == "code" else text)
+    sources = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+    parts = [f"```python\n{source}\n```" if kind == "code" else source for kind, source in sources]
     return "\n\n".join(parts) + "\n"
 
 
@@ -83,10 +82,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are not files of docs/."""
     for source, page in ELSEWHERE.items():
         text = (ROOT / source).read_text(encoding="utf-8")
-        files.append(File.generated(config, page, content=text))
-    notebook = ROOT / "examples" / "first-steps.ipynb"
-    files.append(File.generated(config, "first-steps.md", content=_notebook(notebook)))
-    files.append(File.generated(config, notebook.name, abs_src_path=str(notebook)))
+        content = _notebook(text) if source.endswith(".ipynb") else text
+        files.append(File.generated(config, page, content=content))
     files.append(File.generated(config, "models/index.md", content=_list_of_cards()))
     files.append(File.generated(config, "commands.md", content=_command_reference()))
     return files

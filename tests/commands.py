@@ -39,8 +39,12 @@ def start(
         text=True,
         env=environment,
         # Where the tests are a shell's background job, they would pass on that it ignores Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=None if sys.platform == "win32" else _takes_interruptions,
     )
+
+
+def _takes_interruptions() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def lines(result: Result) -> list[str]:

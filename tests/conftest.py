@@ -6,6 +6,7 @@ Where pytest-xdist is installed, a run of the whole suite is shared by several p
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,17 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
     if given or named or config.option.usepdb or config.option.collectonly:
         return
-    config.option.numprocesses = min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    config.option.numprocesses = min(cores, MOST_PROCESSES)
     config.option.dist = "worksteal"  # each begins with neighbours, which share fixtures
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On Windows, leave out what is about signals, terminals and files of POSIX systems."""
+    if sys.platform == "win32":
+        for item in items:
+            if item.get_closest_marker("posix"):
+                item.add_marker(pytest.mark.skip(reason="Windows has none of this"))
 
 
 @pytest.fixture(autouse=True)

@@ -97,7 +97,7 @@ def test_the_wheel_has_every_module_and_every_model(wheel: Path) -> None:
     assert installed_files(wheel) == files_on_disk()
 
 
-def test_the_wheel_has_the_command_and_the_licence(wheel: Path) -> None:
+def test_the_wheel_has_the_command_and_the_licences(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         about = {
             name.split(".dist-info/")[1]: name for name in archive.namelist() if "info/" in name
@@ -105,9 +105,21 @@ def test_the_wheel_has_the_command_and_the_licence(wheel: Path) -> None:
         assert (
             "posepipe = posepipe.cli.main:main" in archive.read(about["entry_points.txt"]).decode()
         )
-        assert (ROOT / "LICENSE").read_bytes() in map(
-            archive.read, [name for end, name in about.items() if end.endswith("LICENSE")]
-        )
+        for file in ("LICENSE", "NOTICE"):
+            assert archive.read(about[f"licenses/{file}"]) == (ROOT / file).read_bytes()
+        metadata = archive.read(about["METADATA"]).decode()
+    assert "\nLicense-Expression: MIT AND Apache-2.0\n" in metadata
+
+
+def test_both_archives_are_small(wheel: Path, sdist: Path) -> None:
+    assert max(wheel.stat().st_size, sdist.stat().st_size) < 25_000_000  # nearly all of it weights
+
+
+def test_the_citation_is_of_this_version() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    assert f"version: {config['metadata']['version']}" in citation
 
 
 def test_the_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:
@@ -126,7 +138,8 @@ def test_the_sdist_has_what_the_tests_and_the_readme_need(sdist: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     tests = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py")}
     examples = {path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").iterdir()}
-    assert tests | examples | {"README.md", "LICENSE", "setup.cfg", "pyproject.toml"} <= names
+    files = {"README.md", "LICENSE", "NOTICE", "CITATION.cff", "SECURITY.md", "mkdocs.yml"}
+    assert tests | examples | files | {"setup.cfg", "pyproject.toml", "Makefile"} <= names
     assert not [name for name in names if name.endswith(".pyc") or "__pycache__" in name]
 
 

@@ -70,6 +70,8 @@ def folder_whole(folder: Path) -> Iterator[Path]:
         try:
             temporary.mkdir()
             yield temporary
+            if target.is_dir():
+                target.rmdir()  # an empty one, which Windows does not replace
             temporary.replace(target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)

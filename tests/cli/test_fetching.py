@@ -220,6 +220,7 @@ def test_a_pin_is_written_where_it_is_said(server: FileServer, tmp_path: Path) -
     ).read_text() == f"{digest}  {CachedWeights(load_recipe(folder)).key}\n"
 
 
+@pytest.mark.posix
 def test_an_interrupted_fetch_keeps_its_part_and_goes_on(
     server: FileServer, tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def interrupt_midway(process: subprocess.Popen[str], number: int, output: Path) 
     return journal
 
 
+@pytest.mark.posix
 def test_an_interrupted_run_is_resumed_to_the_very_same_file(
     pictures: Path, model: Path, whole: bytes, tmp_path: Path
 ) -> None:
@@ -142,6 +143,7 @@ main()
 """
 
 
+@pytest.mark.posix
 def test_a_request_to_end_is_an_interruption_too(pictures: Path, tmp_path: Path) -> None:
     python = ("-c", SLEEPY.format(loading=0))
     process = start("detect", pictures, "-o", tmp_path / "boxes.json", python=python)
@@ -149,6 +151,7 @@ def test_a_request_to_end_is_an_interruption_too(pictures: Path, tmp_path: Path)
     interrupt_midway(process, signal.SIGTERM, tmp_path / "boxes.json")
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interruption_while_models_load_is_one_line(
     number: int, pictures: Path, tmp_path: Path
@@ -175,6 +178,7 @@ main()
 """
 
 
+@pytest.mark.posix
 def test_a_second_ctrl_c_ends_at_once_and_without_a_traceback(person: Path, tmp_path: Path) -> None:
     process = start("draw", person, "-o", tmp_path / "drawn", python=("-c", STUCK))
     wait_for_line(process, "reading")
@@ -195,6 +199,7 @@ def test_handlers_of_signals_are_put_back(person: Path, tmp_path: Path) -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.mark.posix
 def test_a_reader_that_goes_away_early_is_no_traceback(work: Path, tmp_path: Path) -> None:
     process = start("draw", work / "boxes.json", "-o", tmp_path / "drawn")
     assert process.stdout is not None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
-import termios
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,9 @@ from commands import lines, photo, posepipe, truncated
 
 from posepipe.cli import progress
 from posepipe.io.documents import Skipped
+
+pty = pytest.importorskip("pty")  # not on Windows
+termios = pytest.importorskip("termios")
 
 
 @pytest.mark.parametrize("place", ["before", "behind"])

@@ -406,6 +406,7 @@ def commands_with_output(person: Path, output: Path) -> dict[str, list[object]]:
     }
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("command", ["detect", "run", "pose", "eval"])
 def test_an_output_that_cannot_be_written_is_found_out_before_any_work(
     command: str, person: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -456,7 +457,8 @@ def test_a_full_or_read_only_disk_leaves_an_earlier_output_alone(
     assert not list(tmp_path.glob(".out.json*"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.posix
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission_is_an_error(person: Path, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
     result = posepipe("pose", person, "-o", tmp_path / "locked" / "kps.json")
