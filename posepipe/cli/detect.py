@@ -15,6 +15,7 @@ from posepipe.cli.options import (
     picture_options,
     run_options,
     running_options,
+    shard_output,
 )
 from posepipe.cli.progress import check_some_done, progress_bar, report_left_out, report_people
 from posepipe.cli.stage_options import chosen_detection, detection_options, pipeline_of
@@ -38,6 +39,7 @@ def detect(verbose: bool, /, output: Path, **options: Any) -> None:
         people = sum(map(len, found.detections))
         report_frames(len(found.images), people, output, verbose=verbose)
         return
+    output = shard_output(output, options)
     images = image_set(options)
     check_output(output, [*options["inputs"], *(image.path for image in images)])
     from posepipe.runtime.runs import run_detection

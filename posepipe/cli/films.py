@@ -88,6 +88,8 @@ def are_films(options: dict[str, Any]) -> bool:
 
     inputs = options["inputs"]
     films = [text for text in inputs if is_film(text)]
+    if options["shard"] is not None and (films or options["as_video"]):
+        raise OptionError("--shard is for pictures: a film is worked on frame after frame")
     if options["as_video"]:
         if films:
             raise OptionError(f"{films[0]} is a film already: leave out --as-video")

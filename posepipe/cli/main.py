@@ -34,6 +34,10 @@ COMMANDS = {
         "Find the people in pictures or in a film and write their boxes.",
     ),
     "pose": (f"{_HOMES}pose:pose", "Estimate the poses of the people in BOXES.JSON."),
+    "merge": (
+        f"{_HOMES}merge:merge",
+        "Make one kps.json or boxes.json of the files that --shard 1/N … N/N wrote.",
+    ),
     "eval": (
         f"{_HOMES}evaluate:evaluate",
         "Score poses (or a boxes.json) by COCO's metrics, as pycocotools computes them.",

@@ -18,6 +18,7 @@ from posepipe.errors import OptionError
 if TYPE_CHECKING:
     from posepipe.io.documents import MadeBy
     from posepipe.io.images import ImageSet
+    from posepipe.io.shards import Shard
     from posepipe.runtime.runs import RunOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -132,6 +133,13 @@ precision_option: Callable[[Any], Any] = click.option(
     help="Of the networks' convolutions.",
 )
 
+
+def _shard(_: click.Context, __: click.Parameter, given: str | None) -> Shard | None:
+    from posepipe.io.shards import Shard
+
+    return None if given is None else Shard.parse(given)
+
+
 running_options: Callable[[Any], Any] = together(
     device_option,
     precision_option,
@@ -162,6 +170,13 @@ running_options: Callable[[Any], Any] = together(
     click.option("--offline", is_flag=True, help="Fetch no weights; use what is here."),
     click.option("--resume", is_flag=True, help="Go on from an interrupted run."),
     click.option("--strict", is_flag=True, help="Stop at the first bad picture or box."),
+    click.option(
+        "--shard",
+        metavar="K/N",
+        callback=_shard,
+        help="Do the k-th of N parts of the pictures, and write OUTPUT.k-of-N; `posepipe merge` "
+        "makes one document of all parts.",
+    ),
     log_options,
 )
 
@@ -235,6 +250,12 @@ def check_output(output: Path, inputs: Iterable[str | Path | None]) -> None:
             )
 
 
+def shard_output(output: Path, options: dict[str, Any]) -> Path:
+    """The file that a command writes: the output, or with --shard that shard's own."""
+    shard: Shard | None = options["shard"]
+    return output if shard is None else shard.path(output)
+
+
 def run_options(
     options: dict[str, Any], *, output: Path, made_by: MadeBy, progress: Callable[[int], None]
 ) -> RunOptions:
@@ -249,4 +270,5 @@ def run_options(
         workers=options["workers"],
         progress=progress,
         warn=lambda line: echo(f"posepipe: warning: {line}", err=True),
+        shard=options["shard"],
     )

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from posepipe.cli.options import PATH, check_output, limited, run_options, running_options
+from posepipe.cli.options import (
+    PATH,
+    check_output,
+    limited,
+    run_options,
+    running_options,
+    shard_output,
+)
 from posepipe.cli.progress import (
     check_some_done,
     progress_bar,
@@ -45,6 +52,7 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
     from posepipe.zoo.recipe import load_recipe, sha256_of
     from posepipe.zoo.skeleton import recipe_skeleton
 
+    output = shard_output(output, options)
     chosen = chosen_pose(options)
     document, source = _boxes(boxes, options, recipe_skeleton(load_recipe(chosen.models[0])))
     report_findings(document.findings)

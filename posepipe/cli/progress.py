@@ -168,13 +168,18 @@ def report_people(found: Sequence[Sized], output: Path, *, verbose: bool) -> Non
         output: where they were written.
         verbose: whether -v was given.
     """
-    people, pictures = sum(map(len, found)), count_of(len(found), "picture")
-    if not people:
-        echo(f"posepipe: no people found in {pictures}", err=True)
+    report_counts(len(found), sum(map(len, found)), output, verbose=verbose)
+
+
+def report_counts(pictures: int, people: int, output: Path, *, verbose: bool) -> None:
+    """As `report_people`, of numbers."""
+    named = count_of(pictures, "picture")
+    if pictures and not people:
+        echo(f"posepipe: no people found in {named}", err=True)
     say(
-        f"{pictures}, {count_of(people, 'person', 'people')}: {output}",
+        f"{named}, {count_of(people, 'person', 'people')}: {output}",
         verbose=verbose,
-        pictures=len(found),
+        pictures=pictures,
         people=people,
         output=output,
     )

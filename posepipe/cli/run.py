@@ -21,6 +21,7 @@ from posepipe.cli.options import (
     picture_options,
     run_options,
     running_options,
+    shard_output,
 )
 from posepipe.cli.progress import check_some_done, progress_bar, report_left_out, report_people
 from posepipe.cli.stage_options import (
@@ -57,6 +58,7 @@ def run(verbose: bool, /, output: Path, **options: Any) -> None:
         done = run_film_command(options, output)
         report_frames(done.frames, done.people, output, verbose=verbose)
         return
+    output = shard_output(output, options)
     images = image_set(options)
     check_output(output, [*options["inputs"], *(image.path for image in images)])
     from posepipe.runtime.runs import run_both

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
+from posepipe.core.boxes import Detections
+from posepipe.core.poses import Poses
 from posepipe.io.categories import PERSON_ID
+from posepipe.io.images import ImageFile
 from posepipe.io.jsonfiles import lines_of_array, write_whole
 from posepipe.io.reading import coco_file_name, labelled_document, read_boxes, read_keypoints
 from posepipe.io.records import (
@@ -36,8 +39,10 @@ __all__ = [
     "made_by",
     "read_boxes",
     "read_keypoints",
+    "write_box_stream",
     "write_boxes",
     "write_keypoints",
+    "write_pose_stream",
 ]
 
 
@@ -48,11 +53,70 @@ def write_boxes(path: str | Path, document: BoxesDocument) -> None:
         DocumentError: the file cannot be written; an earlier one is untouched.
         ValueError: the size of a picture is unknown.
     """
-    path = Path(path)
     unknown = [image.file_name for image in document.images if image.id not in document.sizes_wh]
     if unknown:
         raise ValueError(f"boxes.json needs the size of every picture; unknown: {unknown[0]}")
-    write_whole(path, _boxes_json(document, path))
+    write_box_stream(
+        path,
+        root=document.images.root,
+        images=((image, document.sizes_wh[image.id]) for image in document.images),
+        detections=document.detections,
+        skipped=document.skipped,
+        made_by=document.made_by or made_by(""),
+        category=document.category,
+    )
+
+
+def write_box_stream(
+    path: str | Path,
+    *,
+    root: Path,
+    images: Iterable[tuple[ImageFile, tuple[int, int]]],
+    detections: Iterable[Detections],
+    skipped: Iterable[Skipped],
+    made_by: MadeBy,
+    category: str,
+) -> None:
+    """Write boxes.json as `write_boxes` does, of streams: they are taken one after the other.
+
+    Args:
+        path: the file to write.
+        root: the folder that file names are relative to.
+        images: the pictures with their widths and heights in pixels.
+        detections: theirs, in the same order.
+        skipped: pictures that could not be read.
+        made_by: what determined the boxes.
+        category: what was looked for.
+
+    Raises:
+        DocumentError: the file cannot be written; an earlier one is untouched.
+    """
+    path = Path(path)
+    entries = (
+        ImageRecord(
+            image.id,
+            image.file_name,
+            *size_wh,
+            frame=msgspec.UNSET if image.frame is None else image.frame,
+            seconds=rounded_seconds(image.seconds),
+        )
+        for image, size_wh in images
+    )
+
+    def pieces() -> Iterator[bytes]:
+        yield b'{"info": ' + msgspec.json.encode(made_by, order="deterministic")
+        yield b',\n"image_root": ' + msgspec.json.encode(_stored_root(root, path))
+        yield b',\n"images": '
+        yield from lines_of_array(entries)
+        yield b',\n"annotations": '
+        yield from lines_of_array(box_records(detections))
+        yield b',\n"categories": '
+        yield from lines_of_array([{"id": PERSON_ID, "name": category, "supercategory": category}])
+        yield b',\n"skipped": '
+        yield from lines_of_array(skipped)
+        yield b"}\n"
+
+    write_whole(path, pieces())
 
 
 def write_keypoints(path: str | Path, document: KeypointsDocument) -> None:
@@ -64,13 +128,26 @@ def write_keypoints(path: str | Path, document: KeypointsDocument) -> None:
     Raises:
         DocumentError: the file cannot be written; an earlier one is untouched.
     """
+    people = zip(document.images, document.poses, strict=True)
+    write_pose_stream(path, root=document.images.root, people=people)
+
+
+def write_pose_stream(
+    path: str | Path, *, root: Path, people: Iterable[tuple[ImageFile, Poses]]
+) -> None:
+    """Write kps.json as `write_keypoints` does, of a stream.
+
+    Args:
+        path: the file to write.
+        root: the folder that file names are relative to.
+        people: pictures with the poses in them, in the order in which they are written.
+
+    Raises:
+        DocumentError: the file cannot be written; an earlier one is untouched.
+    """
     path = Path(path)
-    root = _stored_root(document.images.root, path)
-    records = (
-        record
-        for image, poses in zip(document.images, document.poses, strict=True)
-        for record in pose_records(poses, image, root)
-    )
+    stored = _stored_root(root, path)
+    records = (record for image, poses in people for record in pose_records(poses, image, stored))
     write_whole(path, _ended(lines_of_array(records)))
 
 
@@ -86,33 +163,6 @@ def _stored_root(root: Path, document: Path) -> str:
     if folder.is_relative_to(root) and root.parent != root:
         return "/".join(".." for _ in folder.relative_to(root).parts)
     return root.as_posix()
-
-
-def _boxes_json(document: BoxesDocument, path: Path) -> Iterator[bytes]:
-    name = document.category
-    category = {"id": PERSON_ID, "name": name, "supercategory": name}
-    entries = (
-        ImageRecord(
-            image.id,
-            image.file_name,
-            *document.sizes_wh[image.id],
-            frame=msgspec.UNSET if image.frame is None else image.frame,
-            seconds=rounded_seconds(image.seconds),
-        )
-        for image in document.images
-    )
-    origin = document.made_by or made_by("")
-    yield b'{"info": ' + msgspec.json.encode(origin, order="deterministic")
-    yield b',\n"image_root": ' + msgspec.json.encode(_stored_root(document.images.root, path))
-    yield b',\n"images": '
-    yield from lines_of_array(entries)
-    yield b',\n"annotations": '
-    yield from lines_of_array(box_records(document.detections))
-    yield b',\n"categories": '
-    yield from lines_of_array([category])
-    yield b',\n"skipped": '
-    yield from lines_of_array(document.skipped)
-    yield b"}\n"
 
 
 def _ended(pieces: Iterator[bytes]) -> Iterator[bytes]:

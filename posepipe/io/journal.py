@@ -14,17 +14,16 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-import zlib
 from collections.abc import Iterable, Mapping
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, TypeVar
 
 import msgspec
-import numpy as np
 
 from posepipe.errors import DocumentError
+from posepipe.io.checked_lines import decode_line, encode_line
 from posepipe.io.images import ImageFile
 from posepipe.io.jsonfiles import cannot_write, check_output, remove_leftovers
 from posepipe.io.locks import Lock
@@ -131,7 +130,7 @@ class Journal(Generic[T]):
             *lines, torn = file.read().split(b"\n")
             if lines:
                 _compare(_header(lines[0], path), fingerprint, path)
-            entries = [_decoded(line, Entry[kind]) for line in lines[1:]]  # type: ignore[valid-type]  # a type known at run time only
+            entries = [decode_line(line, Entry[kind]) for line in lines[1:]]  # type: ignore[valid-type]  # a type known at run time only
             file.truncate(file.seek(-len(torn), os.SEEK_END))
             sound = {entry.image_id: entry for entry in entries if entry is not None}
             journal = cls(path, lock, file, sound, entries.count(None))
@@ -194,7 +193,7 @@ class Journal(Generic[T]):
         self.close()
 
     def _write(self, record: object) -> None:
-        line = memoryview(_with_checksum(msgspec.json.encode(record, enc_hook=_array_to_json)))
+        line = memoryview(encode_line(record))
         end = self._file.tell()
         try:
             while line:  # a nearly full disk takes a part
@@ -224,11 +223,6 @@ class _Header(msgspec.Struct, frozen=True):
     fingerprint: dict[str, Any]
 
 
-class _Array(msgspec.Struct):
-    shape: tuple[int, ...]
-    data: list[float]
-
-
 def _locked(output: Path) -> tuple[Path, Lock]:
     """The path of an output's journal, held for this process; leftovers of killed ones are removed.
 
@@ -246,23 +240,8 @@ def _locked(output: Path) -> tuple[Path, Lock]:
     return path, lock
 
 
-def _with_checksum(text: bytes) -> bytes:
-    return b"%08x %b\n" % (zlib.crc32(text), text)
-
-
-def _decoded(line: bytes, kind: type[T]) -> T | None:
-    """What a line says; None if it is not as it was written."""
-    text = line[9:]
-    if _with_checksum(text) != line + b"\n":
-        return None
-    try:
-        return msgspec.json.decode(text, type=kind, dec_hook=_array_from_json)
-    except (msgspec.DecodeError, ValueError, RecursionError):  # not of this program
-        return None
-
-
 def _header(line: bytes, path: Path) -> _Header:
-    header = _decoded(line, _Header)
+    header = decode_line(line, _Header)
     if header is None:
         raise DocumentError(
             f"{path} is damaged in its first line, or of another version of posepipe: delete it "
@@ -277,16 +256,25 @@ def _compare(header: _Header, fingerprint: Mapping[str, Any], path: Path) -> Non
             f"{path} has format {header.posepipe_journal}, this is {FORMAT_VERSION}: finish it "
             "with the version of posepipe that began it, or delete it"
         )
-    now = _flat(msgspec.json.decode(msgspec.json.encode(fingerprint)))
-    then = _flat(header.fingerprint)
-    differing = [key for key in sorted(now | then) if now.get(key) != then.get(key)]
+    differing = differences(header.fingerprint, fingerprint)
     if differing:
-        listed = "; ".join(
-            f"{key} was {_short(then.get(key))}, is {_short(now.get(key))}" for key in differing
-        )
         raise DocumentError(
-            f"{path} is of another run ({listed}): resume with what it was begun with, or delete it"
+            f"{path} is of another run ({differing}): resume with what it was begun with, or "
+            "delete it"
         )
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Where two fingerprints differ, key by key; "" where they do not.
+
+    >>> differences({"models": ["a"], "set": {"flip": True}}, {"models": ["a"], "set": {}})
+    'set.flip was True, is absent'
+    """
+    before, after = (_flat(msgspec.json.decode(msgspec.json.encode(tree))) for tree in (then, now))
+    keys = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
+    return "; ".join(
+        f"{key} was {_short(before.get(key))}, is {_short(after.get(key))}" for key in keys
+    )
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -302,16 +290,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _short(value: object) -> str:
     text = "absent" if value is None else str(value)
     return text if len(text) <= 40 else text[:39] + "…"
-
-
-def _array_to_json(value: object) -> object:
-    if not isinstance(value, np.ndarray):
-        raise NotImplementedError(f"a journal has no place for a {type(value).__name__}")
-    # Python writes a float so that it is read back as the same; float32 goes through it unchanged.
-    return _Array(value.shape, value.ravel().tolist())
-
-
-def _array_from_json(kind: type, value: object) -> object:
-    array = msgspec.convert(value, _Array)
-    dtype = get_args(get_args(kind)[1])[0]  # of numpy.ndarray[shape, numpy.dtype[this]]
-    return np.array(array.data, dtype=dtype).reshape(array.shape)

@@ -6,7 +6,7 @@ Described for users, with an example of each, in docs/file-formats.md.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -196,7 +196,7 @@ class PoseRecord(msgspec.Struct, frozen=True, gc=False):
     track_id: int | msgspec.UnsetType = msgspec.UNSET
 
 
-def box_records(found: Sequence[Detections]) -> Iterator[dict[str, object]]:
+def box_records(found: Iterable[Detections]) -> Iterator[dict[str, object]]:
     """The entries of boxes.json, numbered from 1, rounded to what is written."""
     number = 0
     for detections in found:

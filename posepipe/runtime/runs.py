@@ -26,6 +26,7 @@ from posepipe.io.documents import (
 )
 from posepipe.io.images import ImageFile, ImageSet
 from posepipe.io.journal import Entry, Journal, inputs_digest
+from posepipe.io.shards import Header, Kind, Shard, ShardEntry, write_shard
 from posepipe.runtime.both import run_through_both
 from posepipe.runtime.local import Outcome, run
 from posepipe.runtime.stage import Stage
@@ -50,6 +51,8 @@ class RunOptions:
         workers: threads that read and prepare pictures.
         progress: called after every picture.
         warn: called with one line for everything of an interrupted run that is lost.
+        shard: of a run that several machines share, the part to do: then `output` is that shard's
+            file (`posepipe.io.shards`).
     """
 
     output: Path
@@ -59,11 +62,16 @@ class RunOptions:
     workers: int = 2
     progress: PeopleFound = lambda people: None
     warn: Callable[[str], None] = lambda line: None
+    shard: Shard | None = None
 
     def fingerprint(self, images: ImageSet, extra: str = "") -> dict[str, Any]:
         """What an interrupted run must have had in common with one that goes on from it."""
         made: dict[str, Any] = msgspec.to_builtins(self.made_by)
         return {**made, "inputs": inputs_digest(images), "boxes": extra}
+
+    def part(self, images: ImageSet) -> ImageSet:
+        """The pictures to do: all, or those of the shard."""
+        return images if self.shard is None else self.shard.part(images)
 
 
 def run_detection(
@@ -81,19 +89,23 @@ def run_detection(
         PosepipeError: the output or its journal cannot be written; in strict mode, the first
             picture that cannot be read.
     """
+    mine = options.part(images)
     with _journal(images, options, Detections) as journal:
-        outcomes = run(stage, _not_in(journal, images), workers=options.workers)
+        outcomes = run(stage, _not_in(journal, mine), workers=options.workers)
         entries = _collect(outcomes, journal, options)
-        kept, results = _done(images, entries)
+        kept, results = _done(mine, entries)
         document = BoxesDocument(
             images=kept,
             detections=results,
             sizes_wh={found.image_id: found.size_wh for found in results if found.size_wh},
-            skipped=_skipped(images, entries),
+            skipped=_skipped(mine, entries),
             made_by=options.made_by,
             category=category,
         )
-        write_boxes(options.output, document)
+        if options.shard is None:
+            write_boxes(options.output, document)
+        else:
+            _write_shard(images, entries, options, options.shard, "boxes", category=category)
         journal.finish()
     return document
 
@@ -125,13 +137,14 @@ def run_poses(
     detections = {found.image_id: found for found in boxes.detections}
 
     with _journal(boxes.images, options, Poses, boxes_digest) as journal:
-        todo = ((image, detections[image.id]) for image in _not_in(journal, boxes.images))
+        mine = options.part(boxes.images)
+        todo = ((image, detections[image.id]) for image in _not_in(journal, mine))
         outcomes = (
             Outcome(outcome.item[0], outcome.result, outcome.error)
             for outcome in run(stage, todo, workers=options.workers)
         )
         entries = _collect(_scored(outcomes, finish), journal, options)
-        return _write_poses(boxes.images, entries, journal, options)
+        return _write_poses(boxes.images, entries, journal, options, boxes_digest)
 
 
 def run_both(
@@ -158,7 +171,7 @@ def run_both(
         PosepipeError: as `run_poses`.
     """
     with _journal(images, options, Poses) as journal:
-        todo = _not_in(journal, images)
+        todo = _not_in(journal, options.part(images))
         outcomes = run_through_both(detection, pose, todo, workers=options.workers)
         entries = _collect(_scored(outcomes, finish), journal, options)
         return _write_poses(images, entries, journal, options)
@@ -176,6 +189,8 @@ def _journal(
     images: ImageSet, options: RunOptions, kind: type[Out], boxes_digest: str = ""
 ) -> Journal[Out]:
     fingerprint = options.fingerprint(images, boxes_digest)
+    if options.shard is not None:
+        fingerprint["shard"] = f"{options.shard.number}/{options.shard.of}"
     if options.resume:
         journal = Journal.resume(options.output, fingerprint, kind)
         if journal.damaged:
@@ -234,8 +249,49 @@ def _write_poses(
     entries: Mapping[int, Entry[Poses]],
     journal: Journal[Poses],
     options: RunOptions,
+    boxes_digest: str = "",
 ) -> tuple[KeypointsDocument, tuple[Skipped, ...]]:
-    document = KeypointsDocument(*_done(images, entries))
-    write_keypoints(options.output, document)
+    mine = options.part(images)
+    document = KeypointsDocument(*_done(mine, entries))
+    if options.shard is None:
+        write_keypoints(options.output, document)
+    else:
+        _write_shard(images, entries, options, options.shard, "poses", boxes_digest=boxes_digest)
     journal.finish()
-    return document, _skipped(images, entries)
+    return document, _skipped(mine, entries)
+
+
+def _write_shard(
+    images: ImageSet,
+    entries: Mapping[int, Entry[Any]],
+    options: RunOptions,
+    shard: Shard,
+    kind: Kind,
+    *,
+    category: str = PERSON,
+    boxes_digest: str = "",
+) -> None:
+    header = Header(
+        number=shard.number,
+        of=shard.of,
+        kind=kind,
+        pictures=len(images),
+        root=str(images.root.resolve()),
+        category=category,
+        made_by=options.made_by,
+        fingerprint=options.fingerprint(images, boxes_digest),
+    )
+    positions = range(shard.number - 1, len(images), shard.of)
+    lines = (
+        ShardEntry(
+            position=position,
+            image_id=image.id,
+            file_name=image.file_name,
+            frame=image.frame,
+            seconds=image.seconds,
+            result=entries[image.id].result,
+            skipped=entries[image.id].skipped,
+        )
+        for position, image in zip(positions, options.part(images), strict=True)
+    )
+    write_shard(options.output, header, lines)

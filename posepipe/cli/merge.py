@@ -1,0 +1,35 @@
+"""``posepipe merge``: the shards of a run become one document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from posepipe.cli.options import PATH, check_output, log_options
+from posepipe.cli.progress import check_some_done, progress_bar, report_counts, report_left_out
+
+
+@click.command()
+@click.argument("shards", type=PATH, nargs=-1, required=True, metavar="SHARD...")
+@click.option(
+    "-o", "--output", type=PATH, required=True, help="The kps.json or boxes.json to write."
+)
+@log_options
+@click.pass_obj
+def merge(verbose: bool, /, shards: tuple[Path, ...], output: Path) -> None:
+    """Make one kps.json or boxes.json of the files that --shard 1/N … N/N wrote.
+
+    SHARD is each of the files, in any order, like kps.json.*-of-8. The document has the same bytes
+    as that of one run over all pictures. Missing shards, and those of another run, are named.
+    """
+    check_output(output, shards)
+    from posepipe.io.shards import read_shards
+    from posepipe.runtime.merging import merge_shards
+
+    found = read_shards(shards)
+    with progress_bar(found.header.pictures, "merge", output) as bar:
+        merged = merge_shards(found, output, progress=bar)
+    report_left_out(merged.skipped)
+    check_some_done(merged.pictures, merged.skipped, f"{output} has nobody in it")
+    report_counts(merged.pictures, merged.people, output, verbose=verbose)
