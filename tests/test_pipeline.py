@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -460,6 +462,19 @@ def test_several_threads_get_what_one_gets(shipped, tmp_path):
 
 def photo_of(name, side):
     return np.asarray(Image.open(EXAMPLES / name).convert("RGB").resize((side, side)))
+
+
+def test_the_shipped_models_do_without_torchvision(shipped):
+    """Importing it takes seconds and 170 MB, which a first picture need not wait for."""
+    code = (
+        "import sys; sys.modules['torchvision'] = None; import numpy, posepipe\n"
+        "pipeline = posepipe.Pipeline(device='cpu', precision='fp32')\n"
+        "print(len(pipeline(numpy.zeros((64, 64, 3), numpy.uint8))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 def test_the_shipped_models_find_the_astronaut(shipped):

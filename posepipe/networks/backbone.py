@@ -6,13 +6,8 @@ stages; every other name is looked up in timm (the extra ``posepipe[timm]``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-
-import torch
-import torchvision
-from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck
 
 from posepipe.errors import RecipeError
 from posepipe.networks.classifier import load_classifier_weights
@@ -26,31 +21,6 @@ TRUNKS: Mapping[str, Callable[[], Trunk]] = {
     "lite_hrnet_wider_naive_18": LiteHRNet,
 }
 """Trunks that are written here, with random weights."""
-
-_NO_BOTTLENECKS = (
-    "backbone {!r} has no bottlenecks of torchvision's ResNets: leave out stride_in_1x1 and dilated"
-)
-
-
-class StagedTrunk(Trunk):
-    """Four stages that run one after the other, each one's output being a tap.
-
-    Attributes:
-        channels: the number of channels of C2, C3, C4, C5.
-    """
-
-    def __init__(self, stages: Sequence[nn.Module], channels: Sequence[int]) -> None:
-        super().__init__()
-        self.stages = nn.ModuleList(stages)
-        self.channels = tuple(channels)
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Features of (B, 3, H, W) images: four tensors (B, C, H/stride, W/stride)."""
-        features = []
-        for stage in self.stages:
-            images = stage(images)
-            features.append(images)
-        return features
 
 
 def build_backbone(
@@ -78,53 +48,17 @@ def build_backbone(
         MissingDependencyError: the name is not torchvision's and timm is not installed.
         WeightsError: the weights are of another network.
     """
-    if name.startswith(("resnet", "resnext", "wide_resnet")) and hasattr(torchvision.models, name):
-        return _resnet(name, imagenet_weights, stride_in_1x1, dilated_stages)
-    if stride_in_1x1 or dilated_stages:
-        raise RecipeError(_NO_BOTTLENECKS.format(name))
-    if name in TRUNKS:
+    if name in TRUNKS and not (stride_in_1x1 or dilated_stages):
         trunk = TRUNKS[name]()
         load_classifier_weights(trunk, name, imagenet_weights)
         return trunk
+    # Torchvision takes seconds and 170 MB to import; the models that ship do without it.
+    from posepipe.networks import torchvision_trunk
+
+    if torchvision_trunk.is_resnet(name):
+        return torchvision_trunk.resnet_trunk(name, imagenet_weights, stride_in_1x1, dilated_stages)
+    if stride_in_1x1 or dilated_stages:
+        raise RecipeError(torchvision_trunk.NO_BOTTLENECKS.format(name))
     if name == "mobilenet_v2":
-        mobilenet = torchvision.models.mobilenet_v2(weights=None)
-        load_classifier_weights(mobilenet, name, imagenet_weights)
-        features = mobilenet.features
-        # Taps before each halving; the last convolution, to 1,280 channels, is the classifier's.
-        stages = [features[:4], features[4:7], features[7:14], features[14:18]]
-        return StagedTrunk(stages, _measure_channels(stages))
+        return torchvision_trunk.mobilenet_trunk(imagenet_weights)
     return TimmTrunk(name, imagenet_weights)
-
-
-def _resnet(
-    name: str, imagenet_weights: Path | None, stride_in_1x1: bool, dilated_stages: int
-) -> StagedTrunk:
-    dilated = [stage >= 3 - dilated_stages for stage in range(3)]
-    try:
-        resnet = torchvision.models.get_model(
-            name, weights=None, replace_stride_with_dilation=dilated
-        )
-    except NotImplementedError:
-        raise RecipeError(_NO_BOTTLENECKS.format(name)) from None
-    if stride_in_1x1:
-        for layer in (resnet.layer2, resnet.layer3, resnet.layer4):
-            first = layer[0]
-            if not isinstance(first, Bottleneck):
-                raise RecipeError(_NO_BOTTLENECKS.format(name))
-            first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
-    load_classifier_weights(resnet, name, imagenet_weights)
-    stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool, resnet.layer1)
-    stages = [stem, resnet.layer2, resnet.layer3, resnet.layer4]
-    return StagedTrunk(stages, _measure_channels(stages))
-
-
-@torch.no_grad()
-def _measure_channels(stages: Sequence[nn.Module]) -> list[int]:
-    """The channels after each stage, found by running a tiny picture through them."""
-    features, channels = torch.zeros(1, 3, 32, 32), []
-    for stage in stages:
-        was_training = stage.training
-        features = stage.eval()(features)
-        stage.train(was_training)
-        channels.append(features.shape[1])
-    return channels

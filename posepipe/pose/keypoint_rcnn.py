@@ -10,12 +10,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from msgspec import Meta
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection import keypointrcnn_resnet50_fpn
@@ -28,39 +27,9 @@ from posepipe.core.poses import Poses
 from posepipe.core.skeleton import Skeleton
 from posepipe.io.images import ImageFile
 from posepipe.networks.precision import run_in_precision
-from posepipe.zoo.recipe import Table
+from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNDecoding, KeypointRCNNTable
 
 _NEAR = 2  # cells of 56
-
-
-class KeypointRCNNTable(Table, frozen=True):
-    """The table ``[network]`` of a pose recipe with ``backend = "torchvision"``.
-
-    Attributes:
-        backend: "torchvision".
-        architecture: torchvision's own name.
-        batch_norm_eps: added to variances; torchvision's published weights need 0.
-    """
-
-    backend: Literal["torchvision"]
-    architecture: Literal["keypointrcnn_resnet50_fpn"] = "keypointrcnn_resnet50_fpn"
-    batch_norm_eps: Annotated[float, Meta(ge=0, le=1)] = 1e-5
-
-
-class KeypointRCNNDecoding(Table, frozen=True):
-    """The table ``[decoding]`` of a Keypoint R-CNN: there is nothing to choose.
-
-    Attributes:
-        codec: for the record.
-        flip: always false; mirror images are not used.
-    """
-
-    codec: Literal["keypoint_rcnn"] = "keypoint_rcnn"
-    flip: bool = False
-
-    def __post_init__(self) -> None:
-        if self.flip:
-            raise ValueError("a Keypoint R-CNN cannot use mirror images: leave decoding.flip out")
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,9 @@ from posepipe.core.skeleton import Skeleton
 from posepipe.errors import OptionError
 from posepipe.io.images import ImageFile
 from posepipe.networks.devices import resolve_device, resolve_precision
-from posepipe.pose.keypoint_rcnn import (
-    KeypointRCNN,
-    KeypointRCNNDecoding,
-    KeypointRCNNStage,
-    KeypointRCNNTable,
-    build_keypoint_rcnn,
-)
 from posepipe.pose.model import RECIPE_TABLES, load_pose_model
 from posepipe.pose.networks.build import Head, backend_of
+from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNDecoding, KeypointRCNNTable
 from posepipe.pose.stage import PoseStage
 from posepipe.zoo.recipe import Recipe, Table, load_recipe
 from posepipe.zoo.skeleton import recipe_skeleton
@@ -132,7 +126,9 @@ def load_pose_stage(
 
 def _keypoint_rcnn(
     recipe: Recipe, weights: str | Path | None, device: str, precision: str
-) -> KeypointRCNNStage:
+) -> PoseEstimator:
+    from posepipe.pose.keypoint_rcnn import KeypointRCNN, KeypointRCNNStage, build_keypoint_rcnn
+
     where, skeleton = resolve_device(device), recipe_skeleton(recipe)
     decoding = recipe.table("decoding", KeypointRCNNDecoding)
     network = build_keypoint_rcnn(recipe.table("network", KeypointRCNNTable), len(skeleton))

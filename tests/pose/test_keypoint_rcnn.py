@@ -15,11 +15,11 @@ from posepipe.io.images import ImageFile
 from posepipe.pose.keypoint_rcnn import (
     KeypointRCNN,
     KeypointRCNNStage,
-    KeypointRCNNTable,
     build_keypoint_rcnn,
 )
 from posepipe.pose.loading import load_pose_stage
 from posepipe.pose.model import build_pose_network
+from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNTable
 from posepipe.zoo.recipe import load_recipe
 
 NAME = "keypointrcnn-resnet50-fpn"

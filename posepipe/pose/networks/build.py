@@ -7,10 +7,10 @@ from typing import Literal, get_args
 import msgspec
 
 from posepipe.errors import OptionError, RecipeError
-from posepipe.pose.keypoint_rcnn import KeypointRCNNTable
 from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
 from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable
 from posepipe.pose.networks.hourglass import HourglassTable, StackedHourglass
+from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNTable
 from posepipe.pose.networks.onnx import OnnxTable
 from posepipe.pose.networks.plain import PlainHeatmaps, PlainTable
 from posepipe.pose.networks.resnet import DilatedResNet, ResNetTable
