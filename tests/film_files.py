@@ -34,23 +34,29 @@ def write_film(
     *,
     rate: int = 10,
     times: Iterable[float] | None = None,
-    sound: bool = False,
+    sound: bool | str = False,
+    codec: str | None = None,
+    pixel_format: str = "yuv420p",
 ) -> Path:
-    """A film in H.264 (or what the suffix asks for), frames at a rate or at given times (s)."""
+    """A film in H.264 (or what the suffix asks for), frames at a rate or at given times (s).
+
+    Its sound, a second of it, is AAC or of the codec named.
+    """
     import av
 
     clock = Fraction(1, 1000)
     with av.open(str(path), "w") as container:
-        codec = {".webm": "vp9", ".avi": "mpeg4"}.get(path.suffix, "libx264")
+        codec = codec or {".webm": "vp9", ".avi": "mpeg4"}.get(path.suffix, "libx264")
         stream = None
         for number, frame in enumerate(frames):
             if stream is None:
                 stream = container.add_stream(codec, rate=rate)
                 stream.height, stream.width = frame.shape[:2]
-                stream.pix_fmt = "yuv420p"
+                stream.pix_fmt = pixel_format
                 stream.gop_size, stream.bit_rate = 5, 4_000_000
                 stream.codec_context.time_base = clock
-                listen = container.add_stream("aac", rate=16000) if sound else None
+                kind = sound if isinstance(sound, str) else "aac"
+                listen = container.add_stream(kind, rate=16000, layout="mono") if sound else None
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
             moment = number / rate if times is None else list(times)[number]
             picture.pts, picture.time_base = round(1000 * moment), clock
@@ -58,6 +64,17 @@ def write_film(
         container.mux(stream.encode(None))
         if listen is not None:
             _hum(container, listen, seconds=1.0)
+    return path
+
+
+def write_empty(path: Path) -> Path:
+    """A film that ended before its first frame."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
     return path
 
 

@@ -114,12 +114,10 @@ def open_film(options: dict[str, Any]) -> Film:
         PosepipeError: it cannot be opened, or there is no picture in it.
     """
     from posepipe.io.films import Film
-    from posepipe.io.frame_films import AnimatedPicture, FilmOfPictures
+    from posepipe.io.frame_films import FilmOfPictures
 
     if not options["as_video"]:
-        source = options["inputs"][0]
-        kind = AnimatedPicture if Path(source).suffix.lower() == ".webp" else Film
-        return kind(source, _frames(options, options["fps"]))
+        return Film(options["inputs"][0], _frames(options, options["fps"]))
     rate = options["fps"]
     if rate is not None and not 0 < rate <= 1000:
         raise OptionError(f"--fps is the rate of --as-video: above 0, up to 1000, got {rate}")
@@ -142,9 +140,16 @@ def film_progress(film: Film, what: str, output: Path) -> Iterator[Callable[[int
     if total is not None:
         end = total if chosen.end is None else min(total, round(chosen.end * film.fps))
         total = max(0, end - round(chosen.start * film.fps)) // chosen.every
+    frames = 0
     with progress_bar(total, what, output) as bar:
-        yield bar
-    for problem in film.problems:
+
+        def count(people: int) -> None:
+            nonlocal frames
+            frames += 1
+            bar(people)
+
+        yield count
+    for problem in film.problems if frames else ():  # without a frame they are the error
         echo(f"posepipe: {problem}", err=True)
     if film.dropped:
         echo(f"posepipe: {count_of(film.dropped, 'frame')} came too fast and left out", err=True)
@@ -229,7 +234,10 @@ def check_frames(film: Film, frames: int, output: Path, *, strict: bool) -> None
     from posepipe.errors import ImageError
 
     if not frames:
-        raise ImageError(f"{film.source}: no frame of it was worked on: {output} has nobody in it")
+        reason = (
+            film.problems[0] if film.problems else f"{film.source}: no frame of it was worked on"
+        )
+        raise ImageError(f"{reason}: {output} has nobody in it")
     if strict and film.problems:
         raise ImageError(f"{film.source}: what could not be read counts, as --strict says")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from posepipe.drawing.film_sound import FilmSound
 from posepipe.errors import ImageError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ class FilmWriter:
     Args:
         path: ends with .mp4, .mov, .mkv or .webm.
         fps: frames a second, as players are told; each frame has its own time nevertheless.
-        sound_of: a film whose sound is kept; None for none. Sound that cannot go into such a file
-            is left out.
+        sound_of: a film whose sound is kept; None for none. Sound of a kind that does not go into
+            such a file is encoded anew.
         start: seconds of `sound_of` at which the first frame is.
 
     Raises:
-        ImageError: see `check_film_path`.
+        ImageError: see `check_film_path`; the file cannot be made.
         MissingDependencyError: PyAV is not installed.
     """
 
@@ -62,18 +62,23 @@ class FilmWriter:
         check_film_path(self.path)
         try:
             import av
+            import av.error
         except ImportError as error:
             raise MissingDependencyError(
                 f"{path} is a film, which needs PyAV: pip install av"
             ) from error
         self._fps = fps
         self._partial = self.path.with_name(f".{self.path.stem}.{os.getpid()}{self.path.suffix}")
-        self._container: av.container.OutputContainer = av.open(str(self._partial), "w")
+        try:
+            self._partial.touch()  # FFmpeg would not try before the first frame
+            self._container: av.container.OutputContainer = av.open(str(self._partial), "w")
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._cannot_write(error) from None
         self._stream: Any = None
         self._size_wh = (0, 0)
         self._last = -1
         self._start = start
-        self._sound = _Sound(sound_of, start) if sound_of is not None else None
+        self._sound = FilmSound(sound_of, start) if sound_of is not None else None
 
     def write(self, pixels: npt.NDArray[np.uint8], seconds: float) -> None:
         """The next frame.
@@ -100,7 +105,7 @@ class FilmWriter:
             if self._sound is not None:
                 self._mux(self._sound.until(float(self._last * _CLOCK)))
         except (av.error.FFmpegError, OSError) as error:
-            raise ImageError(f"{self.path} cannot be written: {error}") from None
+            raise self._cannot_write(error) from None
 
     def __enter__(self) -> FilmWriter:
         return self
@@ -111,20 +116,29 @@ class FilmWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        import av.error
+
         done = kind is None and self._stream is not None
         try:
             if done:
                 self._mux(self._stream.encode(None))
                 if self._sound is not None:
                     self._mux(self._sound.until(float(self._last * _CLOCK) + 1 / self._fps))
-        finally:
+                    self._mux(self._sound.rest())
             self._container.close()
-            if self._sound is not None:
-                self._sound.close()
             if done:
                 self._partial.replace(self.path)
-            else:
-                self._partial.unlink(missing_ok=True)
+        except (av.error.FFmpegError, OSError) as failure:
+            if kind is None:
+                raise self._cannot_write(failure) from None
+        finally:
+            if self._sound is not None:
+                self._sound.close()
+            self._partial.unlink(missing_ok=True)
+
+    def _cannot_write(self, error: Exception) -> ImageError:
+        reason = getattr(error, "strerror", None) or error
+        return ImageError(f"{self.path} cannot be written: {reason}")
 
     def _begin(self, pixels: npt.NDArray[np.uint8]) -> None:
         height, width = pixels.shape[:2]
@@ -137,59 +151,11 @@ class FilmWriter:
         stream.options = {"crf": "20"}
         self._stream = stream
         if self._sound is not None:
-            self._sound.join(self._container)
+            self._sound.join(self._container, self.path.suffix.lower())
 
     def _mux(self, packets: Any) -> None:
         for packet in packets:
             self._container.mux(packet)
-
-
-class _Sound:
-    """The sound packets of a film, copied as they are."""
-
-    def __init__(self, source: str, start: float) -> None:
-        import av
-
-        self._input = av.open(source)
-        self._start = start
-        self._from = self._input.streams.audio[0] if self._input.streams.audio else None
-        self._to: Any = None
-        self._packets: Iterator[Any] = iter(())
-        self._next: Any = None
-
-    def join(self, container: av.container.OutputContainer) -> None:
-        """Join a file, if the sound fits into it."""
-        if self._from is None:
-            return
-        try:
-            self._to = container.add_stream_from_template(self._from)
-        except (ValueError, OSError):
-            return
-        if self._start:
-            self._input.seek(int(self._start * 1_000_000))
-        self._packets = self._input.demux(self._from)
-        self._next = next(self._packets, None)
-
-    def until(self, seconds: float) -> Iterator[Any]:
-        """The packets up to a time after the start."""
-        while self._next is not None:
-            packet = self._next
-            if packet.pts is None or packet.time_base is None:
-                self._next = next(self._packets, None)
-                continue
-            time = float(packet.pts * packet.time_base) - self._start
-            if time > seconds:
-                return
-            self._next = next(self._packets, None)
-            if time < 0:
-                continue
-            packet.pts -= round(self._start / packet.time_base)
-            packet.dts = packet.pts
-            packet.stream = self._to
-            yield packet
-
-    def close(self) -> None:
-        self._input.close()
 
 
 def _fitted(pixels: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:

@@ -62,7 +62,7 @@ def draw_film(
     step = min((b - a for a, b in zip(numbers, numbers[1:], strict=False)), default=1)
     trail = Trails() if trails else None
     count, last, since = 0, None, 0
-    with FilmWriter(target, fps=film.fps, sound_of=film.source) as writer:
+    with FilmWriter(target, fps=film.fps, sound_of=film.sound) as writer:
         for frame in film:
             if frame.number in found:
                 last, since = found[frame.number], 0

@@ -113,13 +113,11 @@ def _drawing(film: Film, options: FilmRunOptions) -> Iterator[Output]:
     with ExitStack() as stack:
         writer = window = None
         if options.draw is not None:
-            is_one_file = film.is_file and Path(film.source).is_file()
-            has_sound = is_one_file and not film.source.lower().endswith(".webp")
             writer = stack.enter_context(
                 FilmWriter(
                     options.draw,
                     fps=_rate(film),
-                    sound_of=film.source if has_sound else None,
+                    sound_of=film.sound,
                     start=film.options.start,
                 )
             )

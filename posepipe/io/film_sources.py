@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 VIDEO_SUFFIXES = frozenset(
     (  # noqa: SIM905
-        ".3g2 .3gp .asf .avi .divx .f4v .flv .ivf .m2ts .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpeg "
-        ".mpg .mts .mxf .ogv .qt .ts .vob .webm .wmv .y4m"
+        ".264 .265 .3g2 .3gp .apng .asf .avi .divx .dv .f4v .flv .h264 .h265 .hevc .ivf .m2ts .m4v "
+        ".mjpeg .mjpg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .qt .ts .vob .webm .wmv .y4m"
     ).split()
 )
 ADDRESSES = re.compile(r"(https?|rtsps?|rtmp|udp|tcp)://", re.IGNORECASE)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import av.video
 
 
+MOST_FPS = 1000.0
 _WITHOUT_A_CLOCK = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "image2pipe"})
 
 
@@ -83,7 +84,7 @@ class Film:
         source: as it was named.
         options: which frames are taken.
         size_wh: of the frames, the right way up.
-        fps: frames a second, as far as the film says; 25 where it does not.
+        fps: frames a second, as far as the film says; 25 where it says nothing that can be.
         count: how many frames it has, as far as it says; None where it does not, and live.
         is_live: whether frames come in the source's own time.
         problems: what went wrong while it was read, one line each; later frames still come.
@@ -99,6 +100,14 @@ class Film:
     problems: list[str] = field(default_factory=list)
     dropped: int = 0
 
+    def __new__(cls, source: Any = "", *_: object, **__: object) -> Film:
+        """Animated WebP, which FFmpeg does not read, is a film of a kind of its own."""
+        if cls is Film and str(source).lower().endswith(".webp"):
+            from posepipe.io.frame_films import AnimatedPicture
+
+            return super().__new__(AnimatedPicture)
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         self._container, self._stream = open_source(self.source)
         self.is_live = is_live_source(self.source) or (
@@ -107,14 +116,19 @@ class Film:
         self._newest: Newest[Frame] | None = None
         stream = self._stream
         self.count = stream.frames or None
-        rate = stream.average_rate or stream.guessed_rate
-        self.fps = float(rate) if rate else 25.0
+        rate = float(stream.average_rate or stream.guessed_rate or 0)
+        self.fps = rate if 0 < rate <= MOST_FPS else 25.0
         self.size_wh = (stream.width, stream.height)
 
     @property
     def is_file(self) -> bool:
         """Whether it is a file, or pictures, rather than a camera or an address."""
         return not self.is_live and not ADDRESSES.match(self.source)
+
+    @property
+    def sound(self) -> str | None:
+        """The file that has its sound, if any."""
+        return self.source if self.is_file else None
 
     @property
     def folder(self) -> Path:
@@ -170,17 +184,9 @@ class Film:
         number = self._seek()
         clock = _Clock(self)
         broken = 0
-        packets = self._container.demux(self._stream)
-        while True:
+        for packet in self._packets(clock):
             try:
-                packet = next(packets)
-            except StopIteration:
-                break
-            except (av.error.FFmpegError, OSError) as error:
-                self._say(f"breaks off after {clock.seconds:.2f} s: {reason_of(error)}")
-                break
-            try:
-                decoded = packet.decode()
+                decoded = self._stream.decode(packet)
             except av.error.FFmpegError as error:
                 broken += 1
                 if broken == 1:
@@ -196,8 +202,28 @@ class Film:
                 number += 1
         if broken > 1:
             self._say(f"{broken} broken frames in all were passed over")
-        if number == 0:
+        if number == 0 and not self.problems:
             self._say("has no frame that can be read")
+
+    def _packets(self, clock: _Clock) -> Iterator[av.Packet[Any] | None]:
+        """What the film is stored in; after what breaks off None, for what the decoder holds."""
+        import av.error
+
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.error.FFmpegError, OSError) as error:
+                yield None
+                reason = reason_of(error)
+                if clock.has_begun or not self.source.lower().startswith("http"):
+                    self._say(f"breaks off after {clock.seconds:.2f} s: {reason}")
+                else:
+                    self._say(f"cannot be read over the network, download it first: {reason}")
+                return
+            if packet is None:
+                return
+            yield packet
 
     def _seek(self) -> int:
         """Go to the last whole frame before `start`; number of the next frame, -1 if unknown."""
@@ -244,9 +270,11 @@ class _Clock:
 
     def __init__(self, film: Film) -> None:
         self.seconds = 0.0
+        self.has_begun = False
         self._fps = film.fps
         self._is_made_up = film.is_live and film._container.format.name in _WITHOUT_A_CLOCK
         start, base = film._stream.start_time, film._stream.time_base
+        self._base = base
         self._first: float | None = None
         if not film.is_live:
             self._first = float(start * base) if start is not None and base is not None else 0.0
@@ -255,14 +283,15 @@ class _Clock:
         """Seconds of a frame; its number, -1 if unknown, tells where the film does not."""
         if self._is_made_up:
             time = monotonic()
-        elif picture.pts is None:
+        elif picture.pts is None or self._base is None:
             time = (self._first or 0.0) + max(number, 0) / self._fps
         else:
-            time = float(picture.time)
+            time = float(picture.pts * self._base)
         if self._first is None:
             self._first = time
         if time - self._first < self.seconds - 1:
             self._first = time - self.seconds - 1 / self._fps
+        self.has_begun = True
         self.seconds = max(self.seconds, time - self._first)
         return self.seconds
 

@@ -50,6 +50,10 @@ class FilmOfPictures(Film):
         return True
 
     @property
+    def sound(self) -> None:
+        """Pictures are silent."""
+
+    @property
     def folder(self) -> Path:
         """Where the pictures lie."""
         return self._images.root
@@ -75,13 +79,26 @@ class FilmOfPictures(Film):
 
 
 class AnimatedPicture(Film):
-    """An animated WebP, which Pillow reads."""
+    """An animated WebP, which Pillow reads.
+
+    Raises:
+        ImageError: there is no such file, or it is no WebP.
+    """
 
     def __post_init__(self) -> None:
-        with Image.open(self.source, formats=("WEBP",)) as picture:
-            self.size_wh, self.count = picture.size, getattr(picture, "n_frames", 1)
-            picture.load()
-            self.fps = 1000 / (picture.info.get("duration") or 40)
+        try:
+            with Image.open(self.source, formats=("WEBP",)) as picture:
+                self.size_wh, self.count = picture.size, getattr(picture, "n_frames", 1)
+                picture.load()
+                self.fps = 1000 / (picture.info.get("duration") or 40)
+        except FileNotFoundError:
+            raise ImageError(f"{self.source}: no such file: check the path") from None
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ImageError(f"{self.source}: is not a WebP, or is damaged: {error}") from None
+
+    @property
+    def sound(self) -> None:
+        """Pictures are silent."""
 
     def close(self) -> None:
         """Nothing is open."""

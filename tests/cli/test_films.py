@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from commands import error_of, lines, posepipe
-from film_files import numbered, write_film, write_sound
+from fileserver import file_server
+from film_files import numbered, write_empty, write_film, write_sound
 from PIL import Image
 from walker import Walker
+from web_camera import web_camera
 
 from posepipe.io import film_sources
 from posepipe.io.films import Film
@@ -118,6 +120,14 @@ def test_an_animated_picture_is_a_film(suffix: str, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     entries = json.loads((tmp_path / "kps.json").read_text())
     assert [entry["seconds"] for entry in entries] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    drawn = tmp_path / "drawn.mp4"
+    result = posepipe("draw", tmp_path / "kps.json", "--video", drawn)
+    assert result.exit_code == 0, result.stderr
+    with Film(str(drawn)) as film:
+        assert len(list(film)) == 6
+    result = posepipe("draw", tmp_path / "kps.json", "-o", tmp_path / "pictures")
+    assert result.exit_code == 0, result.stderr
+    assert len(list((tmp_path / "pictures").iterdir())) == 6
 
 
 def test_frames_in_a_folder_are_a_film_if_one_says_so(tmp_path: Path) -> None:
@@ -168,6 +178,7 @@ def test_ctrl_c_while_lines_are_written_ends_well(
         (lambda path: path.write_bytes(b"nothing of the kind" * 9), "not a film that FFmpeg reads"),
         (lambda path: path.write_bytes(b""), "not a film that FFmpeg reads"),
         (write_sound, "no pictures in it"),
+        (write_empty, "no pictures in it"),
         (lambda path: None, "no such file"),
     ],
 )
@@ -185,6 +196,42 @@ def test_a_film_cut_short_keeps_what_was_there(tmp_path: Path) -> None:
     result = posepipe("run", path, "-o", tmp_path / "kps.json")
     assert result.exit_code == 0
     assert 5 < len(json.loads((tmp_path / "kps.json").read_text())) < 40
+
+
+def test_a_camera_that_goes_away_is_one_line_and_all_is_kept(tmp_path: Path) -> None:
+    drawn, output = tmp_path / "out.mp4", tmp_path / "poses.jsonl"
+    with web_camera(pictures=50) as address:
+        result = posepipe("run", address, "-o", output, "--track", "--draw", drawn)
+    assert result.exit_code == 0
+    said = [line for line in lines(result) if "came too fast" not in line]
+    assert len(said) == 1
+    assert said[0].startswith(f"posepipe: {address}: breaks off after")
+    count = len(output.read_text().splitlines())
+    assert count > 2
+    with Film(str(drawn)) as film:
+        assert len(list(film)) == count
+
+
+def test_a_server_that_stalls_midway_is_one_line_and_all_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(film_sources, "READ_SECONDS", 1.0)
+    with file_server() as server:
+        path = write_film(tmp_path / "a.mkv", numbered(200, (128, 96)))
+        server.files["/a.mkv"], server.faults = path.read_bytes(), ["stall"]
+        result = posepipe("run", f"{server.url}/a.mkv", "-o", tmp_path / "kps.json")
+        assert result.exit_code == 0
+        [line] = lines(result)
+        assert "no answer for too long" in line
+        count = len(json.loads((tmp_path / "kps.json").read_text()))
+        assert 10 < count < 200
+        server.faults = ["stall"]
+        strict = posepipe("run", f"{server.url}/a.mkv", "-o", tmp_path / "kps.json", "--strict")
+        assert strict.exit_code == 1
+        server.faults = []
+        whole = posepipe("run", f"{server.url}/a.mkv", "-o", tmp_path / "kps.json")
+    assert (whole.exit_code, lines(whole)) == (0, [])
+    assert len(json.loads((tmp_path / "kps.json").read_text())) == 200
 
 
 def test_a_server_that_stalls_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

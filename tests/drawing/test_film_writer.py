@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from film_files import number_of, numbered, write_film
@@ -60,6 +62,25 @@ def test_sound_is_kept_from_where_the_frames_begin(tmp_path, start, seconds):
     assert sum(part.samples for part in parts) / 16000 == pytest.approx(seconds, abs=0.15)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+@pytest.mark.parametrize("kind", ["pcm_s16le", "flac", "libmp3lame", "aac"])
+def test_sound_of_any_kind_is_kept(tmp_path, kind, suffix):
+    source = write_film(tmp_path / "a.mkv", numbered(10), sound=kind)
+    target = tmp_path / f"b{suffix}"
+    assert len(copied(source, target, sound_of=str(source))) == 10
+    with av.open(str(target)) as film:
+        seconds = sum(part.samples / part.sample_rate for part in film.decode(audio=0))
+    assert seconds == pytest.approx(1.0, abs=0.15)
+
+
+def test_sound_that_breaks_off_does_not_spoil_the_film(tmp_path):
+    source = write_film(tmp_path / "a.mp4", numbered(10), sound=True)
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no film")
+    for sound in (broken, tmp_path / "absent.mp4"):
+        assert len(copied(source, tmp_path / "b.mp4", sound_of=str(sound))) == 10
+
+
 def test_a_silent_film_stays_silent(tmp_path):
     source = write_film(tmp_path / "a.mp4", numbered(3))
     assert len(copied(source, tmp_path / "b.mp4", sound_of=str(source))) == 3
@@ -80,6 +101,24 @@ def test_no_frames_make_no_film(tmp_path):
     with FilmWriter(tmp_path / "a.mp4", fps=10):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_room_is_one_line(tmp_path, monkeypatch):
+    def full(self, packets):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(FilmWriter, "_mux", full)
+    source = write_film(tmp_path / "a.mp4", numbered(3))
+    with pytest.raises(ImageError, match=r"b\.mp4 cannot be written: No space left"):
+        copied(source, tmp_path / "b.mp4")
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc to be refused by")
+def test_a_folder_that_takes_no_files_is_one_line():
+    with pytest.raises(ImageError, match=r"^/proc/self/a\.mp4 cannot be written: "):
+        FilmWriter("/proc/self/a.mp4", fps=10)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import threading
 
 import numpy as np
 import pytest
-from film_files import number_of, numbered, write_film, write_sound
+from fileserver import file_server
+from film_files import number_of, numbered, write_empty, write_film, write_sound
 from PIL import Image
 
 from posepipe.errors import ImageError, OptionError
@@ -32,6 +33,29 @@ def test_every_frame_comes_once_at_its_time(tmp_path, suffix):
     numbers, seconds = taken(film)
     assert numbers == list(range(12))
     assert seconds == pytest.approx([n / 10 for n in range(12)], abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format"),
+    [
+        ("a.mov", "prores_ks", "yuv422p10le"),
+        ("a.mov", "qtrle", "argb"),
+        ("a.mov", "png", "rgba"),
+        ("a.mkv", "ffv1", "gray"),
+        ("a.mkv", "ffv1", "yuv444p"),
+        ("a.avi", "mjpeg", "yuvj420p"),
+        ("a.avi", "rawvideo", "yuv420p"),
+        ("a.webm", "libvpx", "yuv420p"),
+    ],
+)
+def test_codecs_and_pixel_formats_of_all_kinds(tmp_path, name, codec, pixel_format):
+    film = write_film(tmp_path / name, numbered(6), codec=codec, pixel_format=pixel_format)
+    assert taken(film)[0] == list(range(6))
+
+
+def test_large_films(tmp_path):
+    path = write_film(tmp_path / "4k.mp4", numbered(2, (3840, 2160)))
+    assert taken(path)[0] == [0, 1]
 
 
 def test_a_film_tells_its_size_and_rate(tmp_path):
@@ -111,6 +135,21 @@ def test_an_animated_gif_is_a_film(tmp_path):
     assert not is_film(tmp_path / "still.gif")
 
 
+def test_an_animated_webp_is_a_film(tmp_path):
+    path = tmp_path / "a.webp"
+    pictures = [Image.fromarray(frame) for frame in numbered(5)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[200, 200, 400] * 2)
+    assert is_film(path)
+    numbers, seconds = taken(path)
+    assert numbers == [0, 1, 2, 3, 4]
+    assert seconds == pytest.approx([0, 0.2, 0.4, 0.8, 1.0], abs=0.01)
+    assert taken(path, start=0.3, end=0.9)[0] == [2, 3]
+    (tmp_path / "b.webp").write_bytes(b"none")
+    for name, message in (("b.webp", "not a WebP"), ("c.webp", "no such file")):
+        with pytest.raises(ImageError, match=message):
+            Film(str(tmp_path / name))
+
+
 def test_a_film_cut_short_keeps_what_was_there(tmp_path):
     path = write_film(tmp_path / "a.mkv", numbered(40, (320, 240)))
     content = path.read_bytes()
@@ -136,12 +175,19 @@ def test_a_broken_frame_is_named_and_passed_over(tmp_path):
     assert all(problem.startswith(str(path)) for problem in film.problems)
 
 
+def of_an_unknown_codec(path):
+    content = write_film(path, numbered(3)).read_bytes()
+    path.write_bytes(content.replace(b"avc1", b"zzzz"))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda path: path.write_bytes(b"no film at all" * 99), "not a film that FFmpeg reads"),
         (lambda path: path.write_bytes(b""), "not a film that FFmpeg reads"),
         (write_sound, "no pictures in it"),
+        (write_empty, "no pictures in it"),
+        (of_an_unknown_codec, "cannot decode"),
         (lambda path: path.mkdir(), "no such file"),
         (lambda path: None, "no such file"),
     ],
@@ -162,6 +208,68 @@ def test_a_camera_that_is_not_there_is_one_line():
 def test_an_address_without_an_answer_is_one_line():
     with pytest.raises(ImageError, match="cannot be reached"):
         Film("http://127.0.0.1:9/film.mp4")
+
+
+def noise(count):
+    """Frames that make a film of some size."""
+    random = np.random.default_rng(0)
+    return [random.integers(0, 255, (120, 160, 3)).astype(np.uint8) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def film_of_40(tmp_path_factory):
+    return write_film(tmp_path_factory.mktemp("film") / "a.mkv", noise(40)).read_bytes()
+
+
+@pytest.fixture
+def served(film_of_40):
+    """A server with a film of 40 frames."""
+    with file_server() as server:
+        server.files["/a.mkv"] = film_of_40
+        yield server
+
+
+@pytest.mark.parametrize("fault", ["", "slow"])
+def test_a_film_comes_over_the_network(served, fault):
+    served.faults = [fault]
+    with Film(f"{served.url}/a.mkv") as film:
+        assert not film.is_live
+        assert len(list(film)) == 40
+    assert film.problems == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("stall", "no answer for too long"), ("cut", "Input/output error")]
+)
+def test_a_server_that_gives_half_a_film_gives_its_frames(served, monkeypatch, fault, reason):
+    monkeypatch.setattr("posepipe.io.film_sources.READ_SECONDS", 1.0)
+    served.faults = [fault]
+    with Film(f"{served.url}/a.mkv") as film:
+        frames = list(film)
+    assert 5 < len(frames) < 40
+    assert [frame.seconds for frame in frames] == pytest.approx(
+        [n / 10 for n in range(len(frames))]
+    )
+    [problem] = film.problems
+    assert "breaks off after" in problem
+    assert problem.endswith(reason)
+
+
+@pytest.mark.parametrize("fault", ["404", "503"])
+def test_what_a_server_has_not_is_one_line(served, fault):
+    served.faults = [fault]
+    with pytest.raises(ImageError, match="cannot be reached") as error:
+        Film(f"{served.url}/a.mkv")
+    assert fault[0] in str(error.value)
+
+
+def test_a_film_that_cannot_be_read_in_order_is_to_be_downloaded(served, tmp_path):
+    """Of an MP4 the index is its end, which this server cannot send alone."""
+    served.files["/a.mp4"] = write_film(tmp_path / "a.mp4", noise(5)).read_bytes()
+    with Film(f"{served.url}/a.mp4") as film:
+        assert list(film) == []
+    [problem] = film.problems
+    assert "download it" in problem
 
 
 def test_a_server_that_stalls_is_given_up(monkeypatch):
