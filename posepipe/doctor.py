@@ -188,18 +188,28 @@ def _threads() -> str:
 
 def _runtimes() -> Iterator[Fact]:
     yield from _guarded("onnxruntime", _onnxruntime)
+    yield from _guarded("openvino", _openvino)
     yield from _guarded("films", _films)
     yield from _guarded("pictures", _pictures)
 
 
 def _onnxruntime() -> Iterator[Fact]:
     if find_spec("onnxruntime") is None:
-        yield Fact("onnxruntime", "not installed: pip install 'posepipe[onnx]'")
+        yield Fact("onnxruntime", "not installed: pip install 'posepipe[onnxruntime]'")
         return
     import onnxruntime
 
     providers = ", ".join(onnxruntime.get_available_providers())
     yield Fact("onnxruntime", f"{onnxruntime.__version__} ({providers})")
+
+
+def _openvino() -> Iterator[Fact]:
+    if find_spec("openvino") is None:
+        yield Fact("openvino", "not installed: pip install 'posepipe[openvino]'")
+        return
+    import openvino
+
+    yield Fact("openvino", openvino.__version__)
 
 
 def _films() -> Iterator[Fact]:

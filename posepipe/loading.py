@@ -20,13 +20,16 @@ from posepipe.pose.loading import PoseEstimator, load_pose_stage
 from posepipe.zoo.skeleton import recipe_skeleton
 
 
-def load_detection(options: DetectionOptions, *, device: str, precision: str) -> DetectionStage:
+def load_detection(
+    options: DetectionOptions, *, device: str, precision: str, runtime: str
+) -> DetectionStage:
     """The first stage, its detectors loaded.
 
     Args:
         options: which detectors, and how.
         device: see `posepipe.networks.devices.resolve_device`.
         precision: see `posepipe.networks.devices.resolve_precision`.
+        runtime: see `posepipe.networks.runtimes.registry.place_network`.
 
     Raises:
         PosepipeError: a model cannot be loaded, models that do not go together, or an option is
@@ -46,6 +49,7 @@ def load_detection(options: DetectionOptions, *, device: str, precision: str) ->
             changes=options.recipe_changes,
             device=device,
             precision=precision,
+            runtime=runtime,
         )
         for model in options.models
     ]
@@ -68,7 +72,7 @@ def load_detection(options: DetectionOptions, *, device: str, precision: str) ->
     return DetectionStage(detectors, settings)
 
 
-def load_pose(options: PoseOptions, *, device: str, precision: str) -> PoseEstimator:
+def load_pose(options: PoseOptions, *, device: str, precision: str, runtime: str) -> PoseEstimator:
     """The second stage, its pose models loaded; arguments and errors as `load_detection`."""
     return load_pose_stage(
         options.models,
@@ -77,5 +81,6 @@ def load_pose(options: PoseOptions, *, device: str, precision: str) -> PoseEstim
         changes=options.recipe_changes,
         device=device,
         precision=precision,
+        runtime=runtime,
         batch_size=options.batch_size,
     )

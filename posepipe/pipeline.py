@@ -9,7 +9,7 @@ for image, poses in pipeline.stream("photos/"):     # a folder, a list, a genera
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from itertools import islice
@@ -31,6 +31,7 @@ from posepipe.io.images import ImageFile
 from posepipe.io.inputs import Colour, Picture, Pictures, find_pictures, is_live, one_picture
 from posepipe.loading import load_detection, load_pose
 from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
+from posepipe.networks.runtimes.registry import check_runtime
 from posepipe.options import DetectionOptions, PoseOptions
 from posepipe.pose.loading import PoseEstimator
 from posepipe.runtime.both import run_through_both
@@ -56,14 +57,16 @@ class Pipeline:
         pose: the same for the pose model.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16", for the networks' convolutions.
+        runtime: what computes the networks: "torch", "onnxruntime" or "openvino"; "auto" takes the
+            quickest one that is installed and can run them (docs/speed.md).
 
     Attributes:
         detection: how people are detected.
         pose: how poses are estimated.
-        device, precision: as given.
+        device, precision, runtime: as given.
 
     Raises:
-        OptionError: an option out of range, or no such device or precision here.
+        OptionError: an option out of range, or no such device, precision or runtime here.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Pipeline:
         *,
         device: str = "auto",
         precision: str = "auto",
+        runtime: str = "auto",
     ) -> None:
         if isinstance(detection, str | Path):
             detection = DetectionOptions(models=(detection,))
@@ -80,8 +84,9 @@ class Pipeline:
             pose = PoseOptions(models=(pose,))
         self.detection = detection or DetectionOptions()
         self.pose = pose or PoseOptions()
-        self.device, self.precision = device, precision
+        self.device, self.precision, self.runtime = device, precision, runtime
         resolve_precision(precision, resolve_device(device))
+        check_runtime(runtime)
         self._loading = threading.Lock()
         self._detection_stage: DetectionStage | None = None
         self._pose_stage: PoseEstimator | None = None
@@ -105,7 +110,10 @@ class Pipeline:
         with self._loading:
             if self._detection_stage is None:
                 self._detection_stage = load_detection(
-                    self.detection, device=self.device, precision=self.precision
+                    self.detection,
+                    device=self.device,
+                    precision=self.precision,
+                    runtime=self.runtime,
                 )
             return self._detection_stage
 
@@ -120,7 +128,10 @@ class Pipeline:
         with self._loading:
             if self._pose_stage is None:
                 self._pose_stage = load_pose(
-                    self.pose, device=self.device, precision=self.precision
+                    self.pose,
+                    device=self.device,
+                    precision=self.precision,
+                    runtime=self.runtime,
                 )
             return self._pose_stage
 
@@ -299,7 +310,7 @@ class Pipeline:
             "min_score": stage.settings.min_score,
             "backends": [origin.backend for origin in stage.origins],
             **({"set": list(chosen.changes)} if chosen.changes else {}),
-            **self._where(),
+            **self._where([origin.precision for origin in stage.origins]),
         }
 
     def _pose_settings(self) -> dict[str, object]:
@@ -310,14 +321,14 @@ class Pipeline:
             "rescore": self.pose.rescore,
             "oks_nms": self.pose.oks_nms,
             **({"set": list(self.pose.changes)} if self.pose.changes else {}),
-            **self._where(),
+            "runtimes": [model.runtime for model in self.pose_stage.models],
+            **self._where([precision_name(model.dtype) for model in self.pose_stage.models]),
         }
 
-    def _where(self) -> dict[str, object]:
-        """The kind of device and the number format, which change results in their last digits."""
+    def _where(self, precisions: Sequence[str]) -> dict[str, object]:
+        """The kind of device and the number formats, which change results in their last digits."""
         device = resolve_device(self.device)
-        precision = precision_name(resolve_precision(self.precision, device))
-        return {"device": device.type, "precision": precision}
+        return {"device": device.type, "precision": ", ".join(dict.fromkeys(precisions))}
 
 
 def detect(

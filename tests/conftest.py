@@ -1,5 +1,7 @@
 """What holds for every test: no network, nothing of the user's own cache, one thread a process.
 
+Networks run in torch, whatever else is installed, unless a test names another runtime.
+
 Where pytest-xdist is installed, a run of the whole suite is shared by several processes.
 """
 
@@ -14,6 +16,7 @@ import pytest
 # Tests are many and small: processes with a thread each finish them soonest, and their sums do not
 # depend on the machine. Set before anything imports torch; `import torch` alone takes seconds.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["POSEPIPE_RUNTIME"] = "torch"
 MOST_PROCESSES = 4
 
 

@@ -127,7 +127,7 @@ def _backend_is_installed(recipe: Recipe) -> bool:
 
     network = recipe.tables.get("network")
     if isinstance(network, dict) and network.get("backend") == "onnx":
-        return find_spec("onnxruntime") is not None
+        return any(find_spec(library) is not None for library in ("onnxruntime", "openvino"))
     table = recipe.tables.get("detector")  # as it stands: its checked form would load numpy
     name = table.get("backend", DEFAULT_BACKEND) if isinstance(table, dict) else DEFAULT_BACKEND
     return name not in BACKENDS or BACKENDS[name].is_installed

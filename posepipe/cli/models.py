@@ -39,6 +39,10 @@ COMMANDS = {
         f"{_HOMES}import:import_",
         "Make a model folder of a checkpoint of pytorch-cpn, tf-cpn or detectron2, or of a graph.",
     ),
+    "export": (
+        f"{_HOMES}export:export",
+        "Write the model NAME as one file that ONNX Runtime or OpenVINO runs.",
+    ),
     "pack": (f"{_HOMES}pack:pack", "Make the model folder MODEL of the run folder RUN."),
     "new": (
         f"{_HOMES}new:new",

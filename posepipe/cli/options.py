@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, get_args
 
 import click
 
@@ -14,6 +14,7 @@ from posepipe.cli.completion import files
 from posepipe.cli.progress import report_findings
 from posepipe.cli.terminal import LOG_JSON, echo
 from posepipe.errors import OptionError
+from posepipe.networks.runtimes.names import RuntimeName
 
 if TYPE_CHECKING:
     from posepipe.io.documents import MadeBy
@@ -143,6 +144,13 @@ def _shard(_: click.Context, __: click.Parameter, given: str | None) -> Shard | 
 running_options: Callable[[Any], Any] = together(
     device_option,
     precision_option,
+    click.option(
+        "--runtime",
+        type=click.Choice(get_args(RuntimeName)),
+        default="auto",
+        show_default=True,
+        help="What computes the networks; auto: the quickest one that is installed.",
+    ),
     click.option(
         "--fast",
         is_flag=True,

@@ -49,7 +49,8 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
 
     BOXES.JSON is what `posepipe detect` writes, or a plain COCO detection list.
     """
-    from posepipe.zoo.recipe import load_recipe, sha256_of
+    from posepipe.io.checksums import sha256_of
+    from posepipe.zoo.recipe import load_recipe
     from posepipe.zoo.skeleton import recipe_skeleton
 
     output = shard_output(output, options)

@@ -183,7 +183,8 @@ def pipeline_of(
     if pose is not None:
         fetch_missing(pose.models, pose.weights, stage="pose", offline=offline)
     use_threads(options["threads"])
-    return Pipeline(detection, pose, device=options["device"], precision=options["precision"])
+    named = {name: options[name] for name in ("device", "precision", "runtime")}
+    return Pipeline(detection, pose, **named)
 
 
 def chosen_detection(options: dict[str, Any]) -> DetectionOptions:

@@ -25,8 +25,9 @@ from posepipe.detection.candidates import Candidates, Detector
 from posepipe.detection.stage import load_detector
 from posepipe.errors import WeightsError
 from posepipe.io.jsonfiles import write_whole
+from posepipe.networks.runtimes.names import TORCH
 from posepipe.pose.crops import cut_crops
-from posepipe.pose.model import PoseModel, load_pose_model
+from posepipe.pose.model import PoseModel, load_pose_model, torch_if_possible
 from posepipe.zoo.recipe import Recipe
 
 GOLDEN_FILE = "golden.safetensors"
@@ -132,11 +133,12 @@ def make_golden(model: PoseModel | Detector[Any]) -> bytes:
 
 def _load(recipe: Recipe, device: str, precision: str) -> PoseModel | Detector[Any]:
     if recipe.model.stage == "pose":
-        return load_pose_model(recipe.folder, device=device, precision=precision)
+        runtime = torch_if_possible(recipe.folder)
+        return load_pose_model(recipe.folder, device=device, precision=precision, runtime=runtime)
     # Nothing in the small picture needs to score as high as the recipe asks.
     candidates = {**recipe.tables.get("candidates", {}), "min_score": 0.0}
     recipe = dataclasses.replace(recipe, tables={**recipe.tables, "candidates": candidates})
-    return load_detector(recipe, device=device, precision=precision)
+    return load_detector(recipe, device=device, precision=precision, runtime=TORCH)
 
 
 def _digest(model: PoseModel | Detector[Any]) -> str:

@@ -13,11 +13,12 @@ from safetensors.torch import save
 
 from posepipe.curation.golden import write_golden
 from posepipe.errors import OptionError, TrainingError, WeightsError
+from posepipe.io.checksums import sha256_of
 from posepipe.io.jsonfiles import write_whole
 from posepipe.training.checkpoint import TrainingProgress
 from posepipe.training.metrics import METRICS_FILE, SAMPLES, read_rows
 from posepipe.training.run_folder import DataUsed, RunFolder, RunRecord
-from posepipe.zoo.recipe import WEIGHTS_FILE, Recipe, load_recipe, sha256_of
+from posepipe.zoo.recipe import WEIGHTS_FILE, Recipe, load_recipe
 from posepipe.zoo.skeleton import recipe_skeleton
 from posepipe.zoo.sources import RECIPE_FILE
 from posepipe.zoo.weights import StateDict, read_state

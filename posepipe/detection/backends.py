@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from posepipe.detection.candidates import Detector, Origin
+    from posepipe.networks.runtimes.base import Placement
     from posepipe.zoo.recipe import Recipe
 
 DETECTRON2 = "detectron2"
@@ -30,16 +31,14 @@ class Backend(Protocol):
         self,
         recipe: Recipe,
         *,
-        device: torch.device,
-        dtype: torch.dtype,
+        placement: Placement,
         weights: str | Path | None = None,
     ) -> Detector[Any]:
         """The recipe's detector with its weights.
 
         Args:
             recipe: one that names this backend.
-            device: where it runs.
-            dtype: of convolutions and linear layers.
+            placement: where and how it runs; in torch, unless the backend `exports`.
             weights: a weights file in place of the one beside the recipe.
 
         Raises:
@@ -76,10 +75,12 @@ class Registered:
     Attributes:
         open: imports it.
         library: the package that it needs and that is not installed with posepipe; "" for none.
+        exports: whether other runtimes than torch can run its networks.
     """
 
     open: Callable[[], Backend]
     library: str = ""
+    exports: bool = False
 
     @property
     def is_installed(self) -> bool:
@@ -113,7 +114,7 @@ def _rtmdet() -> Backend:
 
 BACKENDS: Mapping[str, Registered] = {
     "torchvision": Registered(_torchvision),
-    "rtmdet": Registered(_rtmdet),
+    "rtmdet": Registered(_rtmdet, exports=True),
     DETECTRON2: Registered(_detectron2, library="detectron2"),
     "detectron2_native": Registered(_detectron2_native),
 }
@@ -126,6 +127,11 @@ def backend_of(recipe: Recipe) -> Backend:
     Raises:
         RecipeError: it names none, or a field of ``[detector]`` is wrong.
     """
+    return registered_backend(recipe).open()
+
+
+def registered_backend(recipe: Recipe) -> Registered:
+    """The backend that a recipe names; errors as `backend_of`."""
     from posepipe.detection.candidates import DetectorTable
 
-    return BACKENDS[recipe.table("detector", DetectorTable).backend].open()
+    return BACKENDS[recipe.table("detector", DetectorTable).backend]

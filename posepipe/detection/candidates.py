@@ -128,11 +128,13 @@ class Origin:
         model: the recipe's name.
         backend: the library, with its version.
         weights_sha256: of the weights file; "" for weights that come from no file.
+        precision: of its convolutions, as `posepipe.networks.devices` names it.
     """
 
     model: str
     backend: str
     weights_sha256: str
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True, eq=False)

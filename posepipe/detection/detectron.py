@@ -32,7 +32,9 @@ from posepipe.detection.candidates import (
 )
 from posepipe.detection.categories import category_ids_of
 from posepipe.errors import MissingDependencyError, RecipeError, WeightsError
+from posepipe.networks.devices import precision_name
 from posepipe.networks.precision import run_in_precision
+from posepipe.networks.runtimes.base import Placement
 from posepipe.zoo.recipe import Recipe
 from posepipe.zoo.sources import zoo_folder
 from posepipe.zoo.weights import find_weights, fit_state, read_state
@@ -132,8 +134,7 @@ class DetectronDetector:
 def load(
     recipe: Recipe,
     *,
-    device: torch.device,
-    dtype: torch.dtype,
+    placement: Placement,
     weights: str | Path | None = None,
 ) -> DetectronDetector:
     """The detector of a recipe with ``backend = "detectron2"``: see `Backend.load`.
@@ -147,7 +148,9 @@ def load(
 
     logging.getLogger("torch.fx._symbolic_trace").addFilter(_is_of_use)
     min_score = recipe.table("candidates", CandidatesTable).min_score
-    config = candidate_config(table.config, recipe.folder, min_score=min_score, device=device)
+    config = candidate_config(
+        table.config, recipe.folder, min_score=min_score, device=placement.device
+    )
     classes = int(config.MODEL.ROI_HEADS.NUM_CLASSES)
     category_ids = category_ids_of(table.category_ids, classes, table.config)
     try:
@@ -162,8 +165,12 @@ def load(
                 f"{path} is of another network: it has no {head + '…'!r}, which {table.config} has"
             )
     fit_state(network, state, path, ignored=(*_NOT_WEIGHTS, *unused))
-    origin = Origin(recipe.name, f"detectron2 {detectron2.__version__}", digest)
-    return DetectronDetector(network, config, origin=origin, category_ids=category_ids, dtype=dtype)
+    origin = Origin(
+        recipe.name, f"detectron2 {detectron2.__version__}", digest, precision_name(placement.dtype)
+    )
+    return DetectronDetector(
+        network, config, origin=origin, category_ids=category_ids, dtype=placement.dtype
+    )
 
 
 def build(recipe: Recipe) -> None:

@@ -30,12 +30,20 @@ from posepipe.detection.candidates import (
     by_shape,
 )
 from posepipe.networks.cspnext import PAFPN, CSPNeXt, SeparableUnit
+from posepipe.networks.devices import precision_name
 from posepipe.networks.precision import run_in_precision
+from posepipe.networks.runtimes.base import Placement
+from posepipe.networks.runtimes.cached import in_runtime
+from posepipe.networks.runtimes.export import Exportable, tensors_of
+from posepipe.networks.runtimes.registry import open_network, runtime_version
 from posepipe.zoo.bounds import Channels, Classes, Deviation, Number
+from posepipe.zoo.embedded import is_exported
 from posepipe.zoo.recipe import Recipe, Table
 from posepipe.zoo.weights import find_weights, fit_state, read_state
 
 STRIDES = (8, 16, 32)
+OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("logits", "distances") for stride in STRIDES)
+"""The names of what an exported network gives; see `RTMDet.forward`."""
 _LARGEST_STRIDE = STRIDES[-1]
 _HEAD_UNITS = 2
 _PRIOR = 0.01  # what every score is before any training
@@ -185,7 +193,7 @@ class RTMDetDetector:
 
     def __init__(
         self,
-        network: RTMDet,
+        network: nn.Module,
         *,
         origin: Origin,
         preprocessing: RTMDetPreprocessing | None = None,
@@ -196,19 +204,20 @@ class RTMDetDetector:
         """Take over a network with its weights.
 
         Args:
-            network: with its weights.
+            network: an `RTMDet` with its weights, or what gives the same tensors (`OUTPUTS`).
             origin: what it consists of.
             preprocessing: the published models' if None.
             min_score: boxes that do not score higher are not handed over.
             device: where it runs; the CPU if None.
-            dtype: of convolutions; box arithmetic stays in float32.
+            dtype: of an `RTMDet`'s convolutions; box arithmetic stays in float32.
         """
         self.origin = origin
         self._preprocessing = preprocessing or RTMDetPreprocessing()
         self._min_score = min_score
         self._device = device or torch.device("cpu")
         self._normalised = Normalised(self._preprocessing).to(self._device)
-        run_in_precision([network], dtype)
+        if isinstance(network, RTMDet):
+            run_in_precision([network], dtype)
         self.network = network.eval().requires_grad_(False).to(self._device)
         self.network.to(memory_format=torch.channels_last)
 
@@ -238,9 +247,9 @@ class RTMDetDetector:
         for place, ready in zip(pixels, batch, strict=True):
             place[: ready.pixels.shape[0], : ready.pixels.shape[1]] = ready.pixels
         images = self._normalised(torch.from_numpy(pixels).to(self._device))
-        logits, distances = self.network(images)
-        scores = flat(logits).sigmoid()
-        boxes = decoded(flat(distances), cell_corners((height, width), self._device))
+        maps = tensors_of(self.network(images))
+        scores = flat(maps[: len(STRIDES)]).sigmoid()
+        boxes = decoded(flat(maps[len(STRIDES) :]), cell_corners((height, width), self._device))
         return [
             self._candidates(of_picture, at, ready)
             for of_picture, at, ready in zip(scores, boxes, batch, strict=True)
@@ -282,19 +291,45 @@ def padded_shape(pixels: npt.NDArray[np.uint8]) -> tuple[int, int]:
 def load(
     recipe: Recipe,
     *,
-    device: torch.device,
-    dtype: torch.dtype,
+    placement: Placement,
     weights: str | Path | None = None,
 ) -> RTMDetDetector:
     """The detector of a recipe with ``backend = "rtmdet"``: see `Backend.load`.
 
-    ``[network]``, ``[preprocessing]`` and ``[candidates]`` are read.
+    ``[network]``, ``[preprocessing]`` and ``[candidates]`` are read; the first not where the
+    network comes exported.
     """
-    network = build(recipe)
     path, digest = find_weights(recipe, weights)
-    fit_state(network, read_state(path), path)
-    origin = Origin(recipe.name, f"torch {torch.__version__}", digest)
-    return detector(network, recipe, origin=origin, device=device, dtype=dtype)
+
+    def with_weights() -> RTMDet:
+        network = build(recipe)
+        fit_state(network, read_state(path), path)
+        return network
+
+    if is_exported(path):
+        opened = open_network(path, placement, place=str(path), wanted=OUTPUTS)
+        opened.check_takes(None)
+        network: nn.Module = opened
+    else:
+        made_of = {"weights": digest, "network": recipe.table("network", RTMDetTable)}
+        network, placement = in_runtime(
+            recipe.name, made_of, placement, lambda: exportable(with_weights())
+        )
+    return RTMDetDetector(
+        network,
+        origin=Origin(
+            recipe.name, runtime_version(network), digest, precision_name(placement.dtype)
+        ),
+        preprocessing=recipe.table("preprocessing", RTMDetPreprocessing),
+        min_score=recipe.table("candidates", CandidatesTable).min_score,
+        device=placement.device,
+        dtype=placement.dtype,
+    )
+
+
+def exportable(network: RTMDet) -> Exportable:
+    """A network as exporters want it."""
+    return Exportable(network, OUTPUTS, size_wh=(96, 64), any_size=True)
 
 
 def build(recipe: Recipe) -> RTMDet:

@@ -19,12 +19,13 @@ from msgspec import Meta
 from posepipe.core.boxes import Detections, area, clip
 from posepipe.core.skeleton import PERSON as PERSON_CATEGORY
 from posepipe.core.suppression import Method, Suppression, suppress
-from posepipe.detection.backends import DETECTRON2, backend_of
+from posepipe.detection.backends import DETECTRON2, registered_backend
 from posepipe.detection.candidates import PERSON, Candidates, Detector, Origin, pooled
 from posepipe.errors import OptionError, RecipeError
 from posepipe.io.images import ImageFile
-from posepipe.networks.devices import resolve_device, resolve_precision
+from posepipe.networks.runtimes.registry import place_file, place_network
 from posepipe.zoo.bounds import Boxes, Factor, Share
+from posepipe.zoo.embedded import is_exported
 from posepipe.zoo.recipe import Recipe, Table, load_recipe
 
 # The parts of a detector's recipe that affect its boxes.
@@ -308,6 +309,7 @@ def load_detector(
     changes: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
+    runtime: str = "auto",
 ) -> Detector[Any]:
     """A detector with its weights, ready to run.
 
@@ -318,13 +320,15 @@ def load_detector(
         changes: fields of the recipe to override, see `Recipe.with_changes`.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16", of convolutions and linear layers.
+        runtime: see `posepipe.networks.runtimes.registry.place_network`.
 
     Raises:
         RecipeError: no such model, or a wrong field in its recipe.
         WeightsError: no weights, damaged ones, or those of another network.
         DownloadError: the weights cannot be fetched, or may not be.
-        OptionError: no such device or precision here, or options that contradict each other.
-        MissingDependencyError: the model needs detectron2, which is not installed.
+        OptionError: no such device, precision or runtime here, or options that contradict each
+            other.
+        MissingDependencyError: the model needs a library that is not installed.
     """
     if str(model) == DETECTRON2 and weights is None:
         raise OptionError("model detectron2 needs --weights: the file that belongs to its --config")
@@ -334,6 +338,16 @@ def load_detector(
         recipe = detector_recipe(model, config=config, changes=changes)
     if isinstance(model, Recipe) and config is not None:
         raise OptionError("a recipe names its own configuration: leave out config")
-    backend, chosen = backend_of(recipe), resolve_device(device)
-    dtype = resolve_precision(precision, chosen)
-    return backend.load(recipe, device=chosen, dtype=dtype, weights=weights)
+    backend = registered_backend(recipe)
+    file = Path(weights or recipe.exported or "")
+    if backend.exports and is_exported(file):
+        placement = place_file(file, runtime, device=device, precision=precision)
+    else:
+        placement = place_network(
+            runtime,
+            device=device,
+            precision=precision,
+            model=recipe.name,
+            exports=backend.exports,
+        )
+    return backend.open().load(recipe, placement=placement, weights=weights)

@@ -38,7 +38,9 @@ from posepipe.detection.candidates import (
 )
 from posepipe.detection.cascade import box_stages
 from posepipe.detection.networks import NetworkTable, build_network
+from posepipe.networks.devices import precision_name
 from posepipe.networks.precision import run_in_precision
+from posepipe.networks.runtimes.base import Placement
 from posepipe.zoo.bounds import Deviation, Number
 from posepipe.zoo.recipe import Recipe, Table
 from posepipe.zoo.weights import find_weights, fit_state, read_state
@@ -153,8 +155,7 @@ def _tensor(pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
 def load(
     recipe: Recipe,
     *,
-    device: torch.device,
-    dtype: torch.dtype,
+    placement: Placement,
     weights: str | Path | None = None,
 ) -> TorchvisionDetector:
     """The detector of a recipe with ``backend = "torchvision"``: see `Backend.load`.
@@ -164,8 +165,13 @@ def load(
     network = build(recipe)
     path, digest = find_weights(recipe, weights)
     fit_state(network, read_state(path), path, ignored=UNUSED_HEADS)
-    origin = Origin(recipe.name, f"torchvision {torchvision.__version__}", digest)
-    return detector(network, recipe, origin=origin, device=device, dtype=dtype)
+    origin = Origin(
+        recipe.name,
+        f"torchvision {torchvision.__version__}",
+        digest,
+        precision_name(placement.dtype),
+    )
+    return detector(network, recipe, origin=origin, device=placement.device, dtype=placement.dtype)
 
 
 def build(recipe: Recipe) -> GeneralizedRCNN:

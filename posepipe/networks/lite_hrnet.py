@@ -237,9 +237,13 @@ def separable(
 def shuffle(features: Tensor) -> Tensor:
     """(B, C, h, w) with the channels of both halves taken in turn (ShuffleNet).
 
-    In channels_last memory, in which the networks run, and which it keeps.
+    In channels_last memory, in which the networks run, and which it keeps. Traced for another
+    runtime it is what those know as a shuffle of channels, for which they are quick.
     """
     batch, channels, height, width = features.shape
+    if torch.onnx.is_in_onnx_export():
+        halves = features.reshape(batch, 2, channels // 2, height, width)
+        return halves.transpose(1, 2).reshape(batch, channels, height, width)
     halves = features.permute(0, 2, 3, 1).reshape(batch, height, width, 2, channels // 2)
     taken = halves.transpose(-2, -1).reshape(batch, height, width, channels)
     return taken.permute(0, 3, 1, 2)

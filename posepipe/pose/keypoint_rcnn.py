@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torchvision
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection import keypointrcnn_resnet50_fpn
@@ -42,6 +43,8 @@ class KeypointRCNN:
         skeleton: what its keypoints are.
         device: where it runs.
         weights_sha256: of the weights file.
+        dtype: of convolutions; box arithmetic stays in float32.
+        runtime: what computes it, with its version.
     """
 
     name: str
@@ -49,6 +52,8 @@ class KeypointRCNN:
     skeleton: Skeleton
     device: torch.device
     weights_sha256: str = ""
+    dtype: torch.dtype = torch.float32
+    runtime: str = f"torchvision {torchvision.__version__}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,16 +101,14 @@ class KeypointRCNNStage:
         model: KeypointRCNN,
         *,
         decoding: KeypointRCNNDecoding | None = None,
-        dtype: torch.dtype = torch.float32,
     ) -> None:
         """Take over a model.
 
         Args:
             model: with its weights; changed in place.
             decoding: the recipe's.
-            dtype: of convolutions; box arithmetic stays in float32.
         """
-        network = model.network
+        network, dtype = model.network, model.dtype
         heads = network.roi_heads
         run_in_precision([network.backbone, heads.keypoint_head, heads.keypoint_predictor], dtype)
         network.eval().requires_grad_(False).to(model.device)

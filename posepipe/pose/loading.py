@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.core.skeleton import Skeleton
 from posepipe.errors import OptionError
 from posepipe.io.images import ImageFile
-from posepipe.networks.devices import resolve_device, resolve_precision
+from posepipe.networks.runtimes.base import Placement
+from posepipe.networks.runtimes.registry import place_network
 from posepipe.pose.model import RECIPE_TABLES, load_pose_model
 from posepipe.pose.networks.build import Head, backend_of
 from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNDecoding, KeypointRCNNTable
@@ -32,6 +35,16 @@ class NamedModel(Protocol):
     @property
     def weights_sha256(self) -> str:
         """Of its weights file."""
+        ...
+
+    @property
+    def runtime(self) -> str:
+        """What computes it, with its version."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of its convolutions."""
         ...
 
 
@@ -79,6 +92,7 @@ def load_pose_stage(
     changes: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
+    runtime: str = "auto",
     batch_size: int | None = None,
 ) -> PoseEstimator:
     """The pose stage of one model, or of the average of several.
@@ -90,6 +104,7 @@ def load_pose_stage(
         changes: fields of the recipes to override, see `Recipe.with_changes`.
         device: see `posepipe.networks.devices.resolve_device`.
         precision: see `posepipe.networks.devices.resolve_precision`.
+        runtime: see `posepipe.networks.runtimes.registry.place_network`.
         batch_size: crops per pass, see `PoseStage`.
 
     Raises:
@@ -109,6 +124,7 @@ def load_pose_stage(
                 changes=changes,
                 device=device,
                 precision=precision,
+                runtime=runtime,
             )
             for model in models
         ]
@@ -121,18 +137,21 @@ def load_pose_stage(
         raise OptionError(f"the head {head!r} is a CPN's; model {whole[0].name!r} is not a CPN")
     [recipe] = whole
     recipe = recipe.with_changes(changes, known=RECIPE_TABLES)
-    return _keypoint_rcnn(recipe, weights, device, precision)
+    placement = place_network(
+        runtime, device=device, precision=precision, model=recipe.name, exports=False
+    )
+    return _keypoint_rcnn(recipe, weights, placement)
 
 
 def _keypoint_rcnn(
-    recipe: Recipe, weights: str | Path | None, device: str, precision: str
+    recipe: Recipe, weights: str | Path | None, placement: Placement
 ) -> PoseEstimator:
     from posepipe.pose.keypoint_rcnn import KeypointRCNN, KeypointRCNNStage, build_keypoint_rcnn
 
-    where, skeleton = resolve_device(device), recipe_skeleton(recipe)
+    where, skeleton = placement.device, recipe_skeleton(recipe)
     decoding = recipe.table("decoding", KeypointRCNNDecoding)
     network = build_keypoint_rcnn(recipe.table("network", KeypointRCNNTable), len(skeleton))
     path, digest = find_weights(recipe, weights)
     fit_state(network, read_state(path), path)
-    model = KeypointRCNN(recipe.name, network, skeleton, where, digest)
-    return KeypointRCNNStage(model, decoding=decoding, dtype=resolve_precision(precision, where))
+    model = KeypointRCNN(recipe.name, network, skeleton, where, digest, placement.dtype)
+    return KeypointRCNNStage(model, decoding=decoding)

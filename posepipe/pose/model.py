@@ -13,6 +13,16 @@ from torch import Tensor, nn
 from posepipe.core.skeleton import Skeleton
 from posepipe.errors import OptionError, RecipeError, WeightsError
 from posepipe.networks.devices import resolve_device, resolve_precision
+from posepipe.networks.runtimes.base import Placement, RuntimeNetwork
+from posepipe.networks.runtimes.cached import in_runtime
+from posepipe.networks.runtimes.export import Exportable
+from posepipe.networks.runtimes.names import AUTO, TORCH
+from posepipe.networks.runtimes.registry import (
+    open_network,
+    place_file,
+    place_network,
+    runtime_version,
+)
 from posepipe.pose.codecs.base import Codec, Response
 from posepipe.pose.codecs.choose import AnyDecodingTable, codec_of, decoding_table
 from posepipe.pose.codecs.simcc import SimCCTable
@@ -25,7 +35,8 @@ from posepipe.pose.networks.build import (
     network_table,
     with_head,
 )
-from posepipe.pose.networks.onnx import OnnxNetwork, OnnxTable, import_onnxruntime
+from posepipe.pose.networks.onnx import OnnxTable, network_content
+from posepipe.zoo.embedded import OPENVINO, is_exported
 from posepipe.zoo.recipe import Recipe, load_recipe
 from posepipe.zoo.skeleton import recipe_skeleton
 from posepipe.zoo.weights import find_weights, fit_state, read_state
@@ -47,6 +58,7 @@ class PoseModel:
         skeleton: what the K keypoints are.
         device: where the network lies.
         dtype: the number format of its convolutions.
+        runtime: what computes it, with its version.
         weights_sha256: of the weights file; "" for random weights.
     """
 
@@ -57,6 +69,7 @@ class PoseModel:
     skeleton: Skeleton
     device: torch.device
     dtype: torch.dtype
+    runtime: str = f"torch {torch.__version__}"
     weights_sha256: str = ""
 
     @property
@@ -110,8 +123,9 @@ def load_pose_model(
     changes: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
+    runtime: str = "auto",
 ) -> PoseModel:
-    """A pose model of the zoo by its name, or of any model folder by its path, with its weights.
+    """A pose model of the zoo by its name, or of any folder or file by its path, with its weights.
 
     Args:
         name_or_path: the model.
@@ -120,34 +134,78 @@ def load_pose_model(
         changes: fields of the recipe to override, see `Recipe.with_changes`.
         device: see `posepipe.networks.devices.resolve_device`.
         precision: see `posepipe.networks.devices.resolve_precision`.
+        runtime: see `posepipe.networks.runtimes.registry.place_network`.
 
     Raises:
         RecipeError: no such model, or its recipe has a wrong field.
         WeightsError: its weights are missing, damaged or of another network.
-        OptionError: the device, the precision or the head is not available here.
-        MissingDependencyError: it is an ONNX file and onnxruntime is not installed.
+        OptionError: the device, the precision, the runtime or the head is not available here.
+        MissingDependencyError: its runtime is not installed.
     """
     recipe = load_recipe(name_or_path).with_changes(changes, known=RECIPE_TABLES)
-    if backend_of(recipe) == "onnx":
-        return _load_onnx(recipe, weights, head=head, device=device, precision=precision)
-    network = build_pose_network(recipe, head=head)
+    of_others = backend_of(recipe) == "onnx"
+    if of_others or is_exported(Path(weights or recipe.exported or "")):
+        check_unchanged(recipe, head=head)
+        file = Path(weights or recipe.exported or f"{recipe.name}.onnx")
+        placement = place_file(file, runtime, device=device, precision=precision)
+        path, digest = find_weights(recipe, weights)
+        return _pose_model(recipe, _opened(recipe, path, placement), placement, digest)
+    whole = build_pose_network(recipe, head=head)
+    placement = place_network(runtime, device=device, precision=precision, model=recipe.name)
     path, digest = find_weights(recipe, weights)
-    unused = ("refinenet.",) if head == "global" else ()
-    fit_state(network, read_state(path), path, ignored=unused)
-    return pose_model(recipe, network, device=device, precision=precision, weights_sha256=digest)
+
+    def with_weights() -> PoseNetwork:
+        unused = ("refinenet.",) if head == "global" else ()
+        fit_state(whole, read_state(path), path, ignored=unused)
+        return whole
+
+    made_of = {
+        "weights": digest,
+        "network": with_head(network_table(recipe), head),
+        "size_wh": recipe.table("preprocessing", PreprocessingTable).input_size_wh,
+    }
+    network, placement = in_runtime(
+        recipe.name, made_of, placement, lambda: exportable(recipe, with_weights())
+    )
+    return _pose_model(recipe, network, placement, digest)
 
 
-def _load_onnx(
-    recipe: Recipe, weights: str | Path | None, *, head: Head, device: str, precision: str
-) -> PoseModel:
-    if head != "final" or precision not in ("auto", "fp32"):
-        raise OptionError(f"model {recipe.name!r} is an ONNX file and runs as it was exported")
-    table, where = recipe.table("network", OnnxTable), resolve_device(device)
+def torch_if_possible(model: str | Path) -> str:
+    """The runtime for numbers that shall not depend on what is installed.
+
+    That is torch, but for exported networks, which it does not run.
+    """
+    recipe = load_recipe(model)
+    return AUTO if recipe.exported or backend_of(recipe) == "onnx" else TORCH
+
+
+def exportable(recipe: Recipe, network: PoseNetwork) -> Exportable:
+    """A pose network of a recipe as exporters want it."""
     size_wh = recipe.table("preprocessing", PreprocessingTable).input_size_wh
-    import_onnxruntime(recipe.name)  # refused before anything is fetched
-    path, digest = find_weights(recipe, weights)
-    network = OnnxNetwork(path, outputs=table.outputs, size_wh=size_wh, device=where)
-    return pose_model(recipe, network, device=device, precision="fp32", weights_sha256=digest)
+    return Exportable(network, ("heatmaps",), size_wh)
+
+
+def check_unchanged(recipe: Recipe, *, head: Head = "final") -> None:
+    """Check that nothing is asked of an exported network that it was not exported with.
+
+    Raises:
+        OptionError: something is.
+    """
+    if head != "final" or any(change.startswith("network.") for change in recipe.changes):
+        raise OptionError(
+            f"model {recipe.name!r} is an exported network and runs as it was exported: leave out "
+            "--head and --set network.…"
+        )
+
+
+def _opened(recipe: Recipe, path: Path, placement: Placement) -> RuntimeNetwork:
+    """The network of a file: an exported one of ours, or another program's."""
+    of_others = backend_of(recipe) == "onnx"
+    wanted = recipe.table("network", OnnxTable).outputs if of_others else ()
+    source = path if path.suffix == OPENVINO else network_content(path)
+    network = open_network(source, placement, place=str(path), wanted=wanted)
+    network.check_takes(recipe.table("preprocessing", PreprocessingTable).input_size_wh)
+    return network
 
 
 def pose_model(
@@ -158,13 +216,21 @@ def pose_model(
     precision: str = "auto",
     weights_sha256: str = "",
 ) -> PoseModel:
-    """A pose model from a recipe and a network that is already built, with its present weights.
+    """A pose model from a recipe and a torch network already built, with its present weights.
 
     Raises:
         RecipeError: the recipe has a wrong field.
         OptionError: the device or precision is not available here.
     """
     where = resolve_device(device)
+    placement = Placement(TORCH, where, resolve_precision(precision, where))
+    return _pose_model(recipe, network, placement, weights_sha256)
+
+
+def _pose_model(
+    recipe: Recipe, network: nn.Module, placement: Placement, weights_sha256: str
+) -> PoseModel:
+    where = placement.device
     network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return PoseModel(
         name=recipe.name,
@@ -173,7 +239,8 @@ def pose_model(
         decoding=decoding_table(recipe),
         skeleton=recipe_skeleton(recipe),
         device=where,
-        dtype=resolve_precision(precision, where),
+        dtype=placement.dtype,
+        runtime=runtime_version(network),
         weights_sha256=weights_sha256,
     )
 

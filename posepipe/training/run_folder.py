@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import nn
 
 from posepipe.errors import DocumentError, TrainingError
+from posepipe.io.checksums import sha256_of
 from posepipe.io.jsonfiles import decode, read_bytes, remove_leftovers, write_whole
 from posepipe.io.locks import Lock
 from posepipe.training.checkpoint import (
@@ -28,7 +29,7 @@ from posepipe.training.checkpoint import (
     save_checkpoint,
 )
 from posepipe.training.tables import TrainingTable
-from posepipe.zoo.recipe import WEIGHTS_FILE, WEIGHTS_FILES, Recipe, load_recipe, sha256_of
+from posepipe.zoo.recipe import WEIGHTS_FILE, WEIGHTS_FILES, Recipe, load_recipe
 from posepipe.zoo.sources import RECIPE_FILE
 
 LAST_WEIGHTS_FILE = "last.safetensors"

@@ -28,10 +28,11 @@ from typing import Literal
 from urllib.parse import quote
 
 from posepipe.errors import DownloadError, PosepipeError, WeightsError
+from posepipe.io.checksums import sha256_of
 from posepipe.io.jsonfiles import write_whole
 from posepipe.zoo.connections import SCHEMES, Patience
 from posepipe.zoo.downloads import Checks, Watcher, check_file, fetch, part_of
-from posepipe.zoo.recipe import Recipe, sha256_of
+from posepipe.zoo.recipe import Recipe
 
 Availability = Literal["ready", "cached", "can be fetched", "no weights"]
 

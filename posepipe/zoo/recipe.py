@@ -4,14 +4,14 @@ A model is a folder ``models/<name>/`` with a ``recipe.toml``, a model card ``RE
 where small enough to ship, ``weights.safetensors``. A recipe that begins with
 ``extends = "other-model"`` says only what differs from that one, and needs no card. Recipes of
 networks for which there are no weights are rows of a table in ``experiments/``. This file checks
-recipes; `posepipe.zoo.sources` finds and reads them. Neither knows what the tables mean: each stage
-describes its own as a `Table` and asks for them: ``recipe.table("network", CPNTable)``.
+recipes; `posepipe.zoo.sources` finds and reads them, also those inside exported networks. Neither
+knows what the tables mean: each stage describes its own as a `Table` and asks for them:
+``recipe.table("network", CPNTable)``.
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -24,6 +24,7 @@ import msgspec
 import tomli_w
 
 from posepipe.errors import RecipeError, WeightsError
+from posepipe.io.checksums import sha256_of
 from posepipe.zoo.sources import (
     EXTENDS,
     RECIPE_FILE,
@@ -125,6 +126,7 @@ class Recipe:
         tables: the parsed TOML, with what it inherits.
         changes: which of its fields were overridden, see `with_changes`.
         experiments: the file that has it as a row, if it is one.
+        exported: the exported network that has it inside, if there is one.
     """
 
     name: str
@@ -132,6 +134,7 @@ class Recipe:
     tables: Mapping[str, Any]
     changes: tuple[str, ...] = ()
     experiments: Path | None = None
+    exported: Path | None = None
 
     @property
     def place(self) -> str:
@@ -140,7 +143,7 @@ class Recipe:
 
     @property
     def _source(self) -> Source:
-        return Source(self.folder, self.experiments)
+        return Source(self.folder, self.experiments, self.exported)
 
     @property
     def model(self) -> ModelTable:
@@ -211,23 +214,27 @@ class Recipe:
     def text(self) -> str:
         """The recipe as TOML: the file's own text, or with what it inherits, or as a row."""
         parent = self._source.read().get(EXTENDS)
-        if parent is None and self.experiments is None:
+        if parent is None and self.experiments is None and self.exported is None:
             return (self.folder / RECIPE_FILE).read_text(encoding="utf-8")
         extends = "" if parent is None else f", which extends {parent}, with all that it inherits"
         return f"# {self.name}{extends}\n\n" + tomli_w.dumps(self.tables)
 
     @property
     def has_weights(self) -> bool:
-        """Whether a weights file lies beside the recipe."""
-        return any((self.folder / name).is_file() for name in WEIGHTS_FILES)
+        """Whether a weights file lies beside the recipe, or the recipe is inside of one."""
+        return self.exported is not None or any(
+            (self.folder / name).is_file() for name in WEIGHTS_FILES
+        )
 
     @property
     def weights_path(self) -> Path:
-        """The weights file beside the recipe.
+        """The weights file beside the recipe, or the one that it is inside of.
 
         Raises:
             WeightsError: there is none.
         """
+        if self.exported is not None:
+            return self.exported
         beside = (self.folder / name for name in WEIGHTS_FILES)
         path = next((path for path in beside if path.is_file()), None)
         if path is None:
@@ -269,7 +276,9 @@ def _choices(kind: type, message: str) -> str:
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
-    """The recipe of a model of the zoo by its name, or of any folder or recipe.toml by its path.
+    """The recipe of a model of the zoo by its name, or of any folder or file by its path.
+
+    The file is a recipe.toml or an exported network.
 
     What it ``extends`` is looked for beside its own folder, then in the zoo. Tables are merged
     field by field, tables inside tables likewise; a list replaces a list. Not inherited is what
@@ -294,14 +303,14 @@ def list_experiments() -> list[Recipe]:
     return [_recipe(source) for source in experiment_sources()]
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _recipe(source: Source) -> Recipe:
-    recipe = Recipe(source.name, source.folder, source.resolved(), experiments=source.experiments)
+    recipe = Recipe(
+        source.name,
+        source.folder,
+        source.resolved(),
+        experiments=source.experiments,
+        exported=source.exported,
+    )
     recipe.model  # noqa: B018  # checks the one table that every recipe has
     return recipe
 

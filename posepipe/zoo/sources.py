@@ -2,6 +2,7 @@
 
 A recipe is the file ``recipe.toml`` of a model's folder, or a row of a table of experiments
 (``experiments/*.toml``): of such a file every table is the recipe of the model it is named after.
+An exported network's file has its recipe in it (`posepipe.zoo.embedded`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from posepipe.errors import RecipeError
+from posepipe.zoo.embedded import embedded_recipe, is_exported
 
 RECIPE_FILE = "recipe.toml"
 EXTENDS = "extends"
@@ -33,12 +35,14 @@ class Source:
     """Where one recipe is written.
 
     Attributes:
-        folder: the model's folder; for a row, one that does not exist.
+        folder: the model's folder; for a row or an exported network, one that need not exist.
         experiments: the file that has it as a row; None for a folder's own file.
+        exported: the exported network that has it inside; None for a folder's own file.
     """
 
     folder: Path
     experiments: Path | None = None
+    exported: Path | None = None
 
     @property
     def name(self) -> str:
@@ -50,6 +54,8 @@ class Source:
         """What error messages call it."""
         if self.experiments is not None:
             return f"{self.experiments}, {self.name}"
+        if self.exported is not None:
+            return str(self.exported)
         return str(self.folder / RECIPE_FILE)
 
     def read(self) -> dict[str, Any]:
@@ -60,6 +66,10 @@ class Source:
         """
         if self.experiments is not None:
             return copy.deepcopy(dict(_rows(self.experiments)[self.name]))
+        if self.exported is not None:
+            tables = embedded_recipe(self.exported)
+            check_depth(tables, self.place)
+            return tables
         return _parsed(self.folder / RECIPE_FILE)
 
     def resolved(self, children: tuple[Source, ...] = ()) -> dict[str, Any]:
@@ -86,12 +96,16 @@ class Source:
 def find_source(name_or_path: str | Path) -> Source:
     """Where the recipe of a model is, by its name or by the path of its folder or file.
 
+    The file is a recipe.toml, or an exported network.
+
     Raises:
         RecipeError: there is none; the message lists the names that are most like it.
     """
     path = Path(name_or_path)
     if path.name == RECIPE_FILE and path.is_file():
         return Source(path.resolve().parent)
+    if is_exported(path) and _is_file(path):
+        return Source(path.resolve().with_suffix(""), exported=path.resolve())
     # "./NAME" is a folder, though its only part is a name.
     looks_like_path = isinstance(name_or_path, Path) or path.name != name_or_path
     if looks_like_path:
@@ -179,6 +193,13 @@ def _find_parent(name: object, line: tuple[Source, ...]) -> Source:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
+    except OSError:
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
     except OSError:
         return False
 

@@ -21,9 +21,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from posepipe.errors import PosepipeError, WeightsError
+from posepipe.io.checksums import sha256_of
 from posepipe.zoo.cache import weights_by_name
 from posepipe.zoo.pickles import TORCH_NAMES, PickledArray, read_pickle
-from posepipe.zoo.recipe import WEIGHTS_FILES, Recipe, sha256_of
+from posepipe.zoo.recipe import WEIGHTS_FILES, Recipe
 
 StateDict = dict[str, torch.Tensor]
 # Of a batch normalisation's training; weights saved from a frozen one lack it.

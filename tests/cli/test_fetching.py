@@ -183,13 +183,13 @@ def test_an_onnx_network_is_not_fetched_without_onnxruntime(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSEPIPE_MIRROR", server.url)
-    monkeypatch.setattr("posepipe.cli.fetching.find_spec", lambda _: None)
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for module in ("cli.fetching", "networks.runtimes.registry"):
+        monkeypatch.setattr(f"posepipe.{module}.find_spec", lambda _: None)
     blank(tmp_path / "pictures" / "a.jpg")
     boxes = tmp_path / "b.json"
     assert posepipe("detect", tmp_path / "pictures", "-o", boxes).exit_code == 0
     result = posepipe("pose", boxes, "-o", tmp_path / "k.json", "--model", "rtmpose-t-256x192")
-    assert "needs onnxruntime: pip install 'posepipe[onnx]'" in error_of(result)
+    assert "needs onnxruntime: pip install 'posepipe[onnxruntime]'" in error_of(result)
     assert server.requests == []
 
 

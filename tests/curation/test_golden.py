@@ -20,7 +20,8 @@ from posepipe.curation.golden import (
 )
 from posepipe.detection.candidates import Candidates
 from posepipe.errors import WeightsError
-from posepipe.zoo.recipe import Recipe, list_recipes, load_recipe, sha256_of
+from posepipe.io.checksums import sha256_of
+from posepipe.zoo.recipe import Recipe, list_recipes, load_recipe
 
 POSE, DETECTOR = "cpn-litehrnet-256x192", "person-detector-cspnext-fpn"
 SHIPPED = [recipe.name for recipe in list_recipes() if recipe.has_weights]

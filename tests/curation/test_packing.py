@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from posepipe.curation import packing
 from posepipe.curation.packing import PackOptions, pack_run
 from posepipe.errors import OptionError, TrainingError, WeightsError
+from posepipe.io.checksums import sha256_of
 from posepipe.pose.model import build_pose_network, load_pose_model
 from posepipe.training.checkpoint import Checkpoint, TrainingProgress, save_checkpoint
 from posepipe.training.run_folder import DataUsed, RunFolder, RunRecord, sitting
-from posepipe.zoo.recipe import load_recipe, sha256_of
+from posepipe.zoo.recipe import load_recipe
 
 METRICS = "samples,minutes,val/AP,val/AP50,val/AR\n12,1,0.25,0.5,0.4\n24,2,0.125,0.25,0.2\n"
 

@@ -10,12 +10,12 @@ from builders import annotation, annotation_file, image_entry, keypoints_xyv, sa
 
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import DocumentError, ImageError
+from posepipe.io.checksums import sha256_of
 from posepipe.io.coco import read_annotations, read_coco
 from posepipe.io.images import ImageFile
 from posepipe.training.data import DataSets, DataTable
 from posepipe.training.datacheck import check_data, data_fingerprint
 from posepipe.training.samples import pose_samples, read_pose_sets
-from posepipe.zoo.recipe import sha256_of
 
 
 @pytest.fixture

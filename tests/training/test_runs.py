@@ -18,12 +18,13 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import mobilenet_v2
 
 from posepipe.errors import OptionError, RecipeError, TrainingError
+from posepipe.io.checksums import sha256_of
 from posepipe.training.data import DataTable
 from posepipe.training.pose.task import PoseTask
 from posepipe.training.reports import Report
 from posepipe.training.runs import TrainOptions, build_task, check_run, prepared, train
 from posepipe.training.tables import PoseTrainingTable, with_data
-from posepipe.zoo.recipe import load_recipe, sha256_of
+from posepipe.zoo.recipe import load_recipe
 
 PLAIN = "training.augment={flip=0, rotation=0, scale=[1, 1], shift=0, half_body=0, colour=0}"
 

@@ -9,7 +9,8 @@ from typing import Literal
 import pytest
 
 from posepipe.errors import RecipeError, WeightsError
-from posepipe.zoo.recipe import Table, list_experiments, list_recipes, load_recipe, sha256_of
+from posepipe.io.checksums import sha256_of
+from posepipe.zoo.recipe import Table, list_experiments, list_recipes, load_recipe
 from posepipe.zoo.sources import experiments_folder, zoo_folder
 
 MODEL = """

@@ -20,7 +20,8 @@ from posepipe.detection.native.detector import NOT_WEIGHTS, detector, fit_weight
 from posepipe.detection.native.network import build_network
 from posepipe.detection.native.tables import NetworkTable, PreprocessingTable
 from posepipe.errors import WeightsError
-from posepipe.zoo.recipe import WEIGHTS_FILE, Recipe, sha256_of
+from posepipe.io.checksums import sha256_of
+from posepipe.zoo.recipe import WEIGHTS_FILE, Recipe
 from posepipe.zoo.sources import RECIPE_FILE
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -21,8 +21,9 @@ from posepipe.curation.importing.graphs import graph_files, put_into, read_graph
 from posepipe.detection.backends import backend_of
 from posepipe.detection.candidates import Origin
 from posepipe.errors import WeightsError
+from posepipe.io.checksums import sha256_of
 from posepipe.pose.model import build_pose_network, pose_model
-from posepipe.zoo.recipe import WEIGHTS_FILE, Recipe, load_recipe, sha256_of
+from posepipe.zoo.recipe import WEIGHTS_FILE, Recipe, load_recipe
 from posepipe.zoo.sources import RECIPE_FILE
 
 

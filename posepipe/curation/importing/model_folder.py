@@ -20,10 +20,11 @@ from posepipe.curation.importing.graph_models import graph_model_files
 from posepipe.curation.importing.graphs import is_graph
 from posepipe.curation.importing.source import Recognised, weights_of
 from posepipe.errors import OptionError, WeightsError
+from posepipe.io.checksums import sha256_of
 from posepipe.io.folders import check_new_folder, write_folder_whole
 from posepipe.pose.model import pose_model
 from posepipe.pose.networks.cpn import CPN
-from posepipe.zoo.recipe import WEIGHTS_FILE, ModelTable, Recipe, Table, sha256_of
+from posepipe.zoo.recipe import WEIGHTS_FILE, ModelTable, Recipe, Table
 from posepipe.zoo.sources import RECIPE_FILE
 from posepipe.zoo.weights import StateDict, fit_state
 

@@ -30,7 +30,9 @@ from posepipe.detection.native.network import Found, NativeNetwork, build_networ
 from posepipe.detection.native.tables import NetworkTable, PreprocessingTable
 from posepipe.detection.native.trunk import as_batch, padded_shape
 from posepipe.errors import WeightsError
+from posepipe.networks.devices import precision_name
 from posepipe.networks.precision import run_in_precision
+from posepipe.networks.runtimes.base import Placement
 from posepipe.zoo.recipe import Recipe
 from posepipe.zoo.weights import StateDict, find_weights, fit_state, read_state
 
@@ -137,8 +139,7 @@ class NativeDetector:
 def load(
     recipe: Recipe,
     *,
-    device: torch.device,
-    dtype: torch.dtype,
+    placement: Placement,
     weights: str | Path | None = None,
 ) -> NativeDetector:
     """The detector of a recipe with ``backend = "detectron2_native"``: see `Backend.load`.
@@ -150,8 +151,13 @@ def load(
     network = build_network(table)
     path, digest = find_weights(recipe, weights)
     fit_weights(network, table, read_state(path), path)
-    origin = Origin(recipe.name, f"torchvision {torchvision.__version__}", digest)
-    return detector(network, recipe, origin=origin, device=device, dtype=dtype)
+    origin = Origin(
+        recipe.name,
+        f"torchvision {torchvision.__version__}",
+        digest,
+        precision_name(placement.dtype),
+    )
+    return detector(network, recipe, origin=origin, device=placement.device, dtype=placement.dtype)
 
 
 def build(recipe: Recipe) -> NativeNetwork:

@@ -13,7 +13,7 @@ from posepipe.core.skeleton import Skeleton
 from posepipe.errors import RecipeError
 from posepipe.pose.codecs.choose import HeatmapGrid, heatmap_grid
 from posepipe.pose.crops import PreprocessingTable
-from posepipe.pose.model import PoseModel, load_pose_model
+from posepipe.pose.model import PoseModel, load_pose_model, torch_if_possible
 from posepipe.pose.networks.outputs import TrainingHeatmaps
 from posepipe.training.pose.losses import Part
 from posepipe.zoo.bounds import Number
@@ -80,7 +80,10 @@ class Teacher:
         self._table, self._scale = table, scale
         self._amplitude = grid.amplitude
         self.model: PoseModel = load_pose_model(
-            table.teacher, device=str(device), precision=precision
+            table.teacher,
+            device=str(device),
+            precision=precision,
+            runtime=torch_if_possible(table.teacher),
         )
         theirs = heatmap_grid(self.model.decoding)
         if theirs is None:

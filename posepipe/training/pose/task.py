@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from posepipe.errors import RecipeError
 from posepipe.networks.backbone import build_backbone
 from posepipe.networks.devices import resolve_precision
+from posepipe.networks.runtimes.names import TORCH
 from posepipe.pose.codecs.choose import HeatmapGrid, decoding_table, heatmap_grid
 from posepipe.pose.crops import PreprocessingTable, network_input
 from posepipe.pose.model import (
@@ -235,7 +236,7 @@ def _begin_as(network: nn.Module, recipe: Recipe, model: str) -> None:
         RecipeError: no such model, or networks of other kinds.
         WeightsError: its weights are missing or damaged, or of another trunk.
     """
-    seed = load_pose_model(model, device="cpu", precision="fp32")
+    seed = load_pose_model(model, device="cpu", precision="fp32", runtime=TORCH)
     if isinstance(network, CPN) and isinstance(seed.network, PlainHeatmaps):
         grow(network, seed.network)
         return

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from posepipe.core.boxes import Detections
 from posepipe.errors import MissingDependencyError, OptionError, RecipeError, WeightsError
 from posepipe.io.images import ImageFile
 from posepipe.pose.loading import load_pose_stage
 from posepipe.pose.model import build_pose_network
-from posepipe.pose.networks.onnx import OnnxNetwork
 from posepipe.zoo.recipe import load_recipe
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
+RUNTIMES = ["onnxruntime", "openvino"] if find_spec("openvino") else ["onnxruntime"]
 
 WIDTH, HEIGHT = 64, 96
 RECIPE = """
@@ -123,8 +122,9 @@ def picture() -> tuple[ImageFile, Detections]:
 
 @pytest.mark.parametrize("kind", CODECS)
 @pytest.mark.parametrize("batch", ["batch", 1, 3])
-def test_dots_are_found_where_they_are(kind, batch, model) -> None:
-    stage = load_pose_stage([model(kind, graph(kind, batch))], device="cpu")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_dots_are_found_where_they_are(kind, batch, runtime, model) -> None:
+    stage = load_pose_stage([model(kind, graph(kind, batch))], device="cpu", runtime=runtime)
     item, people = picture()
     [poses, nobody] = stage([stage.prepare((item, people)), stage.prepare((item, NOBODY))])
     np.testing.assert_allclose(poses.keypoints[..., :2], DOTS, atol=1.5)
@@ -159,21 +159,22 @@ def test_two_of_a_kind_are_averaged_and_others_are_not(model) -> None:
 @pytest.mark.parametrize(
     ("kind", "content", "network", "says"),
     [
-        ("simcc", b"no graph", "", "cannot be read as an ONNX network"),
-        ("simcc", b"", "", "cannot be read as an ONNX network"),
+        ("simcc", b"no graph", "", r"cannot be read as an? (ONNX )?network"),
+        ("simcc", b"", "", r"cannot be read as an? (ONNX )?network"),
         ("simcc", None, 'outputs = ["heat"]', "no output 'heat'; it has simcc_x, simcc_y"),
         ("simcc", None, 'outputs = ["simcc_x"]', "vectors .* for x and y are expected"),
         ("heatmaps", graph("simcc"), "", "heatmaps .* are expected"),
         ("simcc", graph("simcc", "b", (64, 64)), "", r"takes pictures \[3, 64, 64\]"),
     ],
 )
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_file_that_does_not_fit_its_recipe_is_one_line(
-    kind, content, network, says, model
+    kind, content, network, says, runtime, model
 ) -> None:
     folder = model(kind, content, network=network)
 
     def found() -> object:
-        stage = load_pose_stage([folder], device="cpu")
+        stage = load_pose_stage([folder], device="cpu", runtime=runtime)
         return stage([stage.prepare(picture())])
 
     with pytest.raises(WeightsError, match=says) as caught:
@@ -183,24 +184,27 @@ def test_a_file_that_does_not_fit_its_recipe_is_one_line(
 
 def test_what_it_cannot_do_is_refused(model, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = model("simcc")
+    with pytest.raises(OptionError, match="onnxruntime computes in fp32 alone"):
+        load_pose_stage([folder], device="cpu", precision="bf16", runtime="onnxruntime")
+    with pytest.raises(OptionError, match="exported network, which torch does not run"):
+        load_pose_stage([folder], device="cpu", runtime="torch")
     with pytest.raises(OptionError, match="runs as it was exported"):
-        load_pose_stage([folder], device="cpu", precision="bf16")
+        load_pose_stage([folder], device="cpu", head="global")
     with pytest.raises(RecipeError, match="unknown field `blur_kernel`"):
         load_pose_stage([folder], device="cpu", changes=["decoding.blur_kernel=3"])
     with pytest.raises(RecipeError, match="is run by onnx as it is"):
         build_pose_network(load_recipe(folder))
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'posepipe\[onnx\]'"):
+    monkeypatch.setattr("posepipe.networks.runtimes.registry.find_spec", lambda _: None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'posepipe\[onnxruntime\]'"):
         load_pose_stage([folder], device="cpu")
 
 
-def test_a_network_of_something_else_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_network_of_something_else_is_refused(runtime, model) -> None:
     helper, types = onnx.helper, onnx.TensorProto
     ends = [helper.make_tensor_value_info(name, types.FLOAT, ["b", 5]) for name in ("a", "b")]
     made = helper.make_graph([helper.make_node("Relu", ["a"], ["b"])], "g", ends[:1], ends[1:])
     content = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    (tmp_path / "w.onnx").write_bytes(content.SerializeToString())
+    folder = model("simcc", content.SerializeToString())
     with pytest.raises(WeightsError, match="is not a network from a picture"):
-        OnnxNetwork(
-            tmp_path / "w.onnx", outputs=(), size_wh=(WIDTH, HEIGHT), device=torch.device("cpu")
-        )
+        load_pose_stage([folder], device="cpu", runtime=runtime)

@@ -1,0 +1,192 @@
+"""Models as single files for other runtimes: ONNX, or OpenVINO's own format, recipe included."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, get_args
+
+import torch
+
+from posepipe.detection.backends import registered_backend
+from posepipe.detection.rtmdet import exportable as exportable_rtmdet
+from posepipe.detection.stage import load_detector
+from posepipe.errors import DocumentError, MissingDependencyError, OptionError
+from posepipe.io.checksums import sha256_of
+from posepipe.io.jsonfiles import check_output
+from posepipe.networks.runtimes.base import Placement
+from posepipe.networks.runtimes.export import Difference, Exportable, check_equal, to_onnx
+from posepipe.networks.runtimes.names import TORCH
+from posepipe.networks.runtimes.registry import RUNTIMES, open_network
+from posepipe.pose.model import exportable as exportable_pose
+from posepipe.pose.model import load_pose_model
+from posepipe.pose.networks.build import backend_of
+from posepipe.zoo.embedded import (
+    NUMBERS_KEY,
+    ONNX,
+    OPENVINO,
+    OPENVINO_KEY,
+    numbers_of,
+    recipe_text,
+    with_recipe,
+)
+from posepipe.zoo.recipe import Recipe, load_recipe
+from posepipe.zoo.weights import find_weights
+
+Format = Literal["onnx", "openvino"]
+_SUFFIXES: Mapping[str, str] = {"onnx": ONNX, "openvino": OPENVINO}
+# What is about the weights' making, or where they can be had, and not about their use.
+_LEFT_OUT = ("training", "weights", "paper", "reported")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: the file.
+        bytes: its size, numbers in a file beside it included.
+        runtime: what ran it to compare it, with its version.
+        difference: how far its numbers are from torch's, in fp32.
+    """
+
+    path: Path
+    bytes: int
+    runtime: str
+    difference: Difference
+
+
+def export_model(
+    model: str | Path,
+    output: Path,
+    *,
+    format: Format | None = None,  # the option's name
+    weights: str | Path | None = None,
+) -> Exported:
+    """Write a model as one file that another runtime runs, and that is a model by itself.
+
+    It takes batches of any size, a detector's pictures of any size in whole strides. Before it
+    takes its place it is run and compared with torch.
+
+    Args:
+        model: name or folder.
+        output: ends in ``.onnx``, or in ``.xml``; then the numbers go into a ``.bin`` beside it.
+        format: "onnx" or "openvino"; what the file's name says if None.
+        weights: a weights file in place of the model's own.
+
+    Raises:
+        OptionError: the format and the file's name do not go together, the network cannot be
+            exported, or gives other numbers then.
+        MissingDependencyError: what exports or runs it is not installed.
+        DocumentError: it cannot be written.
+        PosepipeError: the model cannot be loaded.
+    """
+    kind = _format_of(output, format)
+    check_output(output)
+    runtime = _runtime_for(kind)
+    recipe = load_recipe(model)
+    exportable = exportable_model(recipe, weights)
+    _, digest = find_weights(recipe, weights)
+    tables = embedded_tables(recipe, digest)
+    content = with_recipe(to_onnx(exportable), tables)
+    placement = Placement(runtime, torch.device("cpu"), torch.float32)
+    try:
+        with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as name:
+            file = Path(name) / output.name
+            if kind == "onnx":
+                file.write_bytes(content)
+            else:
+                _save_openvino(content, tables, file)
+            network = open_network(file, placement, place=str(output))
+            found = check_equal(exportable, network, placement, recipe.name)
+            version = network.version
+            del network  # on Windows a file in use does not move
+            size = _move(file, output)
+    except OSError as error:
+        raise DocumentError(f"{output} cannot be written: {error.strerror}") from None
+    return Exported(output, size, version, found)
+
+
+def exportable_model(recipe: Recipe, weights: str | Path | None = None) -> Exportable:
+    """The network of a model, with its weights, as exporters want it.
+
+    Raises:
+        OptionError: it is one that cannot be exported.
+        PosepipeError: it cannot be loaded.
+    """
+    if recipe.exported:
+        raise OptionError(f"{recipe.exported} is exported already: name the model it was made of")
+    if recipe.model.stage == "pose":
+        if backend := backend_of(recipe):
+            raise OptionError(f"model {recipe.name!r} is run by {backend}: it cannot be exported")
+        loaded: Any = load_pose_model(
+            recipe.folder, weights=weights, device="cpu", precision="fp32", runtime=TORCH
+        )
+        return exportable_pose(recipe, loaded.network)
+    if not registered_backend(recipe).exports:
+        raise OptionError(
+            f"model {recipe.name!r} cannot be exported: only single-stage detectors and pose "
+            "networks can, whose outputs are of one size"
+        )
+    found: Any = load_detector(
+        recipe, weights=weights, device="cpu", precision="fp32", runtime=TORCH
+    )
+    return exportable_rtmdet(found.network)
+
+
+def embedded_tables(recipe: Recipe, weights_sha256: str) -> dict[str, Any]:
+    """The recipe that goes into the file: what its use needs, and what it was made of."""
+    tables = {name: table for name, table in recipe.tables.items() if name not in _LEFT_OUT}
+    about = {key: value for key, value in tables["model"].items() if key != "weights_sha256"}
+    made_of = {
+        "model": recipe.name,
+        "weights_sha256": weights_sha256,
+        "posepipe": metadata.version("posepipe"),
+        "torch": str(torch.__version__),
+    }
+    return {**tables, "model": about, "exported": made_of}
+
+
+def _format_of(output: Path, given: str | None) -> str:
+    by_name = {suffix: name for name, suffix in _SUFFIXES.items()}.get(output.suffix)
+    if given is not None and given not in get_args(Format):
+        raise OptionError(f"no format {given!r}: use one of {', '.join(get_args(Format))}")
+    if by_name is None or given not in (None, by_name):
+        wanted = _SUFFIXES[given] if given else " or ".join(_SUFFIXES.values())
+        raise OptionError(f"{output}: name a file that ends in {wanted}")
+    return by_name
+
+
+def _runtime_for(kind: str) -> str:
+    """What a file of this format is compared in."""
+    able = ["openvino"] if kind == "openvino" else ["onnxruntime", "openvino"]
+    for name in able:
+        if RUNTIMES[name].is_installed:
+            return name
+    raise MissingDependencyError(
+        f"exporting to {kind} needs {able[0]}: pip install 'posepipe[{able[0]}]'"
+    )
+
+
+def _save_openvino(content: bytes, tables: Mapping[str, Any], file: Path) -> None:
+    import openvino
+
+    network = openvino.Core().read_model(content)
+    network.set_rt_info(recipe_text(tables), list(OPENVINO_KEY))
+    # Once for the numbers, and again with the SHA-256 that they have.
+    for _ in range(2):
+        openvino.save_model(network, file, compress_to_fp16=False)
+        network.set_rt_info(sha256_of(numbers_of(file)), list(NUMBERS_KEY))
+
+
+def _move(file: Path, output: Path) -> int:
+    """Put a file, and what is beside it, into its place; how many bytes that is."""
+    size = 0
+    for part in sorted(file.parent.iterdir(), key=lambda part: part == file):  # itself last
+        size += part.stat().st_size
+        shutil.move(part, output.with_name(part.name))
+    return size

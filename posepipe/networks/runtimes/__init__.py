@@ -1,0 +1,1 @@
+"""What runs the networks: torch, or a library that runs them exported."""

@@ -1,0 +1,183 @@
+"""What every runtime gives: a network that takes images, whatever library computes it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from posepipe.errors import WeightsError
+from posepipe.networks.runtimes.names import TORCH
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a network runs.
+
+    Attributes:
+        runtime: the name of what computes it; "torch" or one of `registry.RUNTIMES`.
+        device: where.
+        dtype: the number format of its convolutions.
+        automatic: the runtime was not asked for: where it cannot do it, torch does.
+    """
+
+    runtime: str
+    device: torch.device
+    dtype: torch.dtype
+    automatic: bool = False
+
+    @property
+    def in_torch(self) -> Placement:
+        """The same place in torch."""
+        return replace(self, runtime=TORCH)
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of an exported network.
+
+    Attributes:
+        name: its name in the file.
+        shape: its sizes; None where any will do.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+
+
+class RuntimeNetwork(nn.Module, ABC):
+    """An exported network: images (B, 3, H, W) float32 in, a tuple of float32 tensors out.
+
+    A file that was exported for batches of one size gets them so, the last one filled up.
+
+    Args:
+        place: what error messages call the file.
+        version: the library's name with its version.
+        inputs: what the file takes.
+        outputs: what the file gives.
+        wanted: the outputs to give, in this order; all if there are none.
+        dtype: of the pixels that the file takes.
+
+    Attributes:
+        version: as given.
+        outputs: the names of what it gives.
+
+    Raises:
+        WeightsError: the file is not a network from one picture (B, 3, H, W), or lacks an output.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        *,
+        version: str,
+        inputs: Sequence[Port],
+        outputs: Sequence[str],
+        wanted: Sequence[str] = (),
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        super().__init__()
+        if len(inputs) != 1 or len(inputs[0].shape) != 4:
+            taken = [(port.name, list(port.shape)) for port in inputs]
+            raise WeightsError(
+                f"{place} is not a network from a picture (B, 3, H, W): its inputs are {taken}"
+            )
+        missing = [name for name in wanted if name not in outputs]
+        if missing:
+            raise WeightsError(f"{place} has no output {missing[0]!r}; it has {', '.join(outputs)}")
+        self.version = version
+        self.outputs = tuple(wanted) or tuple(outputs)
+        self._place = place
+        self._input = inputs[0]
+        self._dtype = dtype
+
+    def check_takes(self, size_wh: tuple[int, int] | None) -> None:
+        """Check that it takes pictures of a size, or of any size.
+
+        Raises:
+            WeightsError: it does not.
+        """
+        sides: list[int | None] = [None, None] if size_wh is None else [size_wh[1], size_wh[0]]
+        fixed = list(self._input.shape[1:])
+        if any(have not in (None, want) for have, want in zip(fixed, [3, *sides], strict=True)):
+            needed = "any height and width are needed"
+            if size_wh is not None:
+                needed = f"the recipe's preprocessing.input_size_wh makes {[3, *sides]}"
+            raise WeightsError(f"{self._place} takes pictures {fixed} (C, H, W), {needed}")
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The outputs for (B, 3, H, W) images, on their device; B is at least 1.
+
+        Raises:
+            WeightsError: the file cannot be run.
+        """
+        step = self._input.shape[0] or len(images)
+        pixels = np.ascontiguousarray(images.float().cpu().numpy().astype(self._dtype, copy=False))
+        parts = [
+            self._part(pixels[start : start + step], step) for start in range(0, len(pixels), step)
+        ]
+        joined = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+        return tuple(torch.from_numpy(of_all).to(images.device) for of_all in joined)
+
+    def _part(self, pixels: npt.NDArray[Any], step: int) -> list[npt.NDArray[np.float32]]:
+        count = len(pixels)
+        if count < step:
+            filling = np.zeros((step - count, *pixels.shape[1:]), pixels.dtype)
+            pixels = np.concatenate([pixels, filling])
+        try:
+            given = self._compute(self._input.name, pixels)
+        except Exception as error:  # of the libraries' own kinds, which have no common base
+            raise WeightsError(f"{self._place} cannot be run: {first_line(error)}") from None
+        return [np.asarray(part[:count], np.float32) for part in given]
+
+    @abstractmethod
+    def _compute(self, name: str, pixels: npt.NDArray[Any]) -> Sequence[npt.NDArray[Any]]:
+        """The outputs, in the order of `outputs`, for the pixels of the input with this name."""
+
+
+class Runtime(Protocol):
+    """A library that runs exported networks."""
+
+    def version(self) -> str:
+        """Its name with its version."""
+        ...
+
+    def why_not(self, placement: Placement) -> str:
+        """Why it cannot run networks there or in that number format; "" if it can."""
+        ...
+
+    def open(
+        self,
+        source: Path | bytes,
+        *,
+        place: str,
+        placement: Placement,
+        wanted: Sequence[str] = (),
+        cache: Path | None = None,
+    ) -> RuntimeNetwork:
+        """A network ready to run, with as many threads as torch has now.
+
+        Args:
+            source: a file, or what is in an ONNX file.
+            place: what error messages call it.
+            placement: where and how it runs.
+            wanted: the outputs to give, in this order; all if there are none.
+            cache: a folder for what the library compiles, so that the next time is quicker.
+
+        Raises:
+            WeightsError: it is damaged, or not a network from one picture.
+        """
+        ...
+
+
+def first_line(error: Exception) -> str:
+    """What a library says about a failure, in a line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

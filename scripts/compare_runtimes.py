@@ -1,0 +1,86 @@
+"""Whether all runtimes and precisions give the accuracy of torch in fp32 on the CPU.
+
+    python scripts/compare_runtimes.py labels.json pictures/ [--detector NAME] [--model NAME]
+
+For each: AP of the person boxes (all boxes) and OKS AP in the labelled boxes, by the commands that
+a user would give, and how far they are from torch's in fp32. What is not installed is left out,
+with a line.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
+from posepipe.networks.runtimes.names import TORCH
+from posepipe.networks.runtimes.registry import RUNTIMES
+from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL
+
+
+def posepipe(*words: str | Path) -> None:
+    """Run a command of posepipe's; its warnings go to stderr."""
+    command = [sys.executable, "-m", "posepipe", *map(str, words)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def accuracy(
+    labels: Path, pictures: Path, models: Sequence[str], where: Sequence[str]
+) -> tuple[float, float]:
+    """Box AP and OKS AP in per cent."""
+    detector, model = models
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        boxes, poses = folder / "boxes.json", folder / "kps.json"
+        posepipe("detect", pictures, "--model", detector, "--min-score", "0", "-o", boxes, *where)
+        truth = ["--ground-truth", labels, "--images", pictures]
+        posepipe("pose", *truth, "--model", model, "-o", poses, *where)
+        found = []
+        for file in (boxes, poses):
+            numbers = folder / f"{file.stem}-numbers.json"
+            posepipe("eval", file, "--annotations", labels, "--json", numbers)
+            found.append(100 * json.loads(numbers.read_text())["ap"])
+    return found[0], found[1]
+
+
+def placements() -> list[tuple[str, str]]:
+    """Runtimes and precisions to compare: torch in fp32 first."""
+    own = precision_name(resolve_precision("auto", resolve_device("cpu")))
+    precisions = list(dict.fromkeys(["fp32", own]))
+    found = [(TORCH, precision) for precision in precisions]
+    for name, registered in RUNTIMES.items():
+        if not registered.is_installed:
+            click.echo(f"{name}: not installed, left out")
+            continue
+        known = ["fp32"] if name == "onnxruntime" else precisions
+        found += [(name, precision) for precision in known]
+    return found
+
+
+@click.command()
+@click.argument("labels", type=click.Path(path_type=Path, exists=True))
+@click.argument("pictures", type=click.Path(path_type=Path, exists=True))
+@click.option("--detector", default=DEFAULT_DETECTOR, show_default=True)
+@click.option("--model", default=DEFAULT_POSE_MODEL, show_default=True)
+def main(labels: Path, pictures: Path, detector: str, model: str) -> None:
+    """Print the accuracy of every runtime beside torch's in fp32."""
+    click.echo(f"{'':24} {'box AP':>8} {'':>7} {'OKS AP':>8}")
+    first: tuple[float, float] | None = None
+    for runtime, precision in placements():
+        where = ["--device", "cpu", "--runtime", runtime, "--precision", precision]
+        boxes, oks = accuracy(labels, pictures, (detector, model), where)
+        first = first or (boxes, oks)
+        click.echo(
+            f"{f'{runtime}, {precision}':24} {boxes:8.2f} {boxes - first[0]:+7.2f} "
+            f"{oks:8.2f} {oks - first[1]:+7.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
