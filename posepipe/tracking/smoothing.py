@@ -2,9 +2,11 @@
 
 Casiez, Roussel and Vogel, *1€ Filter: A Simple Speed-based Low-pass Filter for Noisy Input in
 Interactive Systems* (CHI 2012): a low-pass filter whose cut-off rises with speed, so that what
-stands still is steady and what moves does not lag. Here speeds are in heights of the person per
-second, so that one setting serves people near and far; and a keypoint that the network is unsure of
-moves less.
+stands still is steady and what moves does not lag. Ours differs in three ways. Speeds are in
+heights of the person per second, so that one setting serves people near and far. Keypoints are
+filtered relative to their person, who is taken to go on as all keypoints together did lately: so
+people who walk do not lag, and are as steady as those who stand. And a keypoint that the network is
+unsure of moves less.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ class SmoothingOptions:
     """How strongly keypoints are smoothed.
 
     Attributes:
-        cutoff: Hz, of something that stands still; lower is steadier.
-        speed: Hz that the cut-off gains for a speed of one person's height a second; higher lags
-            less.
-        speed_cutoff: Hz, of the filter of the speed itself.
+        cutoff: Hz, of a keypoint that keeps its place in its person; lower is steadier.
+        speed: Hz that the cut-off gains for a speed, in its person, of one height a second; higher
+            lags less.
+        speed_cutoff: Hz, of the filters of the speeds themselves, a keypoint's and a person's.
         forget_after: seconds without a person after which the next position is taken as it is.
 
     Raises:
@@ -50,10 +52,18 @@ class SmoothingOptions:
 
 @dataclass(frozen=True, eq=False)
 class _Person:
-    """The filter's state of one person, (K, 2) each, and when it was seen."""
+    """The filter's state of one person, and when it was seen.
+
+    Attributes:
+        given_xy, keypoints_xy: (K, 2) pixels before and after the filter.
+        velocity: (2,) pixels a second, of all keypoints together.
+        velocities: (K, 2) pixels a second, of each relative to that.
+        seconds: when it was seen.
+    """
 
     given_xy: FloatArray
     keypoints_xy: FloatArray
+    velocity: FloatArray
     velocities: FloatArray
     seconds: float
 
@@ -100,22 +110,25 @@ class Smoother:
         here, confidences = keypoints[:, :2], keypoints[:, 2:].clip(0, 1)
         before = self._people.get(track_id)
         if before is None or seconds - before.seconds > self.options.forget_after:
-            return _Person(here.copy(), here.copy(), np.zeros_like(here), seconds)
+            return _Person(here.copy(), here.copy(), np.zeros(2), np.zeros_like(here), seconds)
         passed = seconds - before.seconds
         if passed < 0:
             raise ValueError(f"frames must come in order, got {seconds} s after {before.seconds} s")
         if passed == 0:
             return before
-        chosen = self.options
-        velocities = before.velocities + _share(chosen.speed_cutoff, passed) * (
-            (here - before.given_xy) / passed - before.velocities
-        )
-        speeds = (
-            np.linalg.norm(velocities, axis=1, keepdims=True) / height
-        )  # (K, 1) heights a second
-        share = _share(chosen.cutoff + chosen.speed * speeds, passed) * _trust(confidences)
-        moved = before.keypoints_xy + share * (here - before.keypoints_xy)
-        return _Person(here.copy(), moved, velocities, seconds)
+        chosen, trust = self.options, _trust(confidences)
+        steps = (here - before.given_xy) / passed
+        newer = _share(chosen.speed_cutoff, passed)
+        # Of everybody's own keypoints the sure ones say where the person goes.
+        together = (trust * steps).sum(axis=0) / max(float(trust.sum()), 1e-9)
+        velocity = before.velocity + newer * trust.mean() * (together - before.velocity)
+        velocities = before.velocities + newer * (steps - velocity - before.velocities)
+        # (K, 1) heights a second
+        speeds = np.linalg.norm(velocities, axis=1, keepdims=True) / height
+        share = _share(chosen.cutoff + chosen.speed * speeds, passed) * trust
+        expected = before.keypoints_xy + passed * velocity
+        moved = expected + share * (here - expected)
+        return _Person(here.copy(), moved, velocity, velocities, seconds)
 
 
 def _share(cutoff: FloatArray | float, seconds: float) -> FloatArray:
@@ -129,7 +142,7 @@ def _trust(confidences: FloatArray) -> FloatArray:
 
 
 def smoothing_lag(options: SmoothingOptions, speed: float) -> float:
-    """Seconds by which a keypoint lags that moves steadily at a speed, in heights a second.
+    """Seconds by which a keypoint lags that moves steadily in its person, in heights a second.
 
     >>> smoothing_lag(SmoothingOptions(cutoff=1.0, speed=0.0), 2.0) == 1 / (2 * np.pi)
     True

@@ -54,14 +54,36 @@ def test_the_first_position_is_taken_as_it_is():
     assert np.array_equal(smoothed(still(1), [0.0]), still(1))
 
 
-def test_what_moves_steadily_lags_by_what_is_said():
+@pytest.mark.parametrize("still", [K - 1, 5])
+def test_what_moves_steadily_in_its_person_lags_by_what_is_said(still):
     times = np.arange(200) / 25
     speed = 2.0  # heights a second
     points = np.zeros((200, K, 2))
-    points[..., 0] = (times * speed * HEIGHT)[:, None]
-    lag = (points[-1, 0, 0] - smoothed(points, times)[-1, 0, 0]) / (speed * HEIGHT)
-    assert lag == pytest.approx(smoothing_lag(SmoothingOptions(), speed), rel=0.01)
-    assert lag < 0.02
+    points[:, still:, 0] = (times * speed * HEIGHT)[:, None]
+    relative = speed * still / K
+    lag = (points[-1, -1, 0] - smoothed(points, times)[-1, -1, 0]) / (relative * HEIGHT)
+    assert lag == pytest.approx(smoothing_lag(SmoothingOptions(), relative), rel=0.01)
+    assert lag < 0.05
+
+
+@pytest.mark.parametrize("speed", [0.5, 2.0])
+def test_who_walks_does_not_lag_and_is_as_steady_as_who_stands(speed):
+    times = np.arange(200) / 25
+    way = (times * speed * HEIGHT)[:, None] * [1, 0]
+    points = still(200) + way[:, None]
+    calm = smoothed(points, times) - way[:, None]
+    assert abs(calm[100:].mean() - 50) < 0.3
+    assert acceleration(calm) < 1.1 * acceleration(smoothed(still(200), times))
+
+
+def test_who_stops_overshoots_little_and_comes_to_rest():
+    times = np.arange(150) / 25
+    way = np.minimum(times, 3.0) * HEIGHT  # one height a second, then still
+    points = np.zeros((150, K, 2))
+    points[..., 0] = way[:, None]
+    beyond = smoothed(points, times)[:, 0, 0] - 3 * HEIGHT
+    assert beyond.max() < 0.1 * HEIGHT
+    assert abs(beyond[-25:]).max() < 0.005 * HEIGHT
 
 
 def test_uneven_times_of_a_steady_movement_give_no_steps():
@@ -70,8 +92,7 @@ def test_uneven_times_of_a_steady_movement_give_no_steps():
     points = np.zeros((200, K, 2))
     points[..., 0] = 100 * times[:, None]
     behind = points[50:, 0, 0] - smoothed(points, times)[50:, 0, 0]
-    assert behind.min() > 0
-    assert behind.max() < 100 * 3 * smoothing_lag(SmoothingOptions(), 100 / HEIGHT)
+    assert np.abs(behind).max() < 0.01
 
 
 def test_what_the_network_is_unsure_of_moves_less():
