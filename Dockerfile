@@ -22,7 +22,7 @@ RUN useradd --uid 1000 --no-create-home --shell /usr/sbin/nologin posepipe \
 WORKDIR /data
 
 FROM base AS cuda
-# Extras of posepipe, like "[explain,onnx]".
+# Extras of posepipe, like "[explain,openvino]".
 ARG EXTRAS=""
 # PyPI's torch is the CUDA build; the driver comes from the machine (nvidia-container-toolkit).
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
