@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from posepipe.scoring.coco import size_of
 from posepipe.scoring.comparison import PoseComparison
 
 KINDS = tuple(kind.name.lower() for kind in KeypointError if kind != KeypointError.UNLABELLED)
+SPURIOUS, MISSED = "false positive", "false negative"  # errors of whole poses
 Shown = dict[str, Any]  # what becomes JSON
 
 
@@ -42,7 +43,8 @@ class Content:
         skeleton: of poses and labels.
         least_score: people with a lower score are not shown until they are asked for.
         least_confidence: keypoints with a lower one are not drawn.
-        first_oks: one per picture: mean OKS of another run, for "what got worse first"; or none.
+        before: another run's poses, one per picture, to show what has changed since; or none.
+        of_boxes: the poses are boxes alone, and are not judged by the labels' keypoints.
 
     Raises:
         ValueError: lengths that differ.
@@ -55,15 +57,18 @@ class Content:
     skeleton: Skeleton = COCO_PERSON
     least_score: float = 0.2
     least_confidence: float = 0.2
-    first_oks: Mapping[int, float] | None = None
+    before: Sequence[Poses] = ()
+    of_boxes: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.poses) != len(self.images) or len(self.labels) not in (0, len(self.images)):
+        number = len(self.images)
+        if len(self.poses) != number or {len(self.labels), len(self.before)} - {0, number}:
             raise ValueError("poses and labels go with the pictures, one each")
 
     def index(self, sizes_wh: Sequence[tuple[int, int]]) -> Shown:
         """Everything that the page needs before a picture is opened."""
-        judged = self._judged()
+        judged = self._judged(self.poses)
+        before = self._judged(self.before) if self.before else None
         return {
             "title": self.title,
             "skeleton": {
@@ -72,23 +77,36 @@ class Content:
                 "sides": [self.skeleton.side(k) for k in range(len(self.skeleton))],
             },
             "errors": list(KINDS),
+            "poseErrors": [SPURIOUS, MISSED],
             "has": [
+                *(["keypoints"] if not self.of_boxes else []),
                 *(["labels"] if self.labels else []),
-                *(["change"] if self.first_oks is not None else []),
+                *(["judged"] if judged is not None else []),
+                *(["before"] if self.before else []),
+                *(["change"] if before is not None else []),
             ],
             "leastScore": self.least_score,
             "leastConfidence": self.least_confidence,
             "pictures": [
-                self._picture(number, size_wh, judged) for number, size_wh in enumerate(sizes_wh)
+                self._picture(number, size_wh, judged, before)
+                for number, size_wh in enumerate(sizes_wh)
             ],
         }
 
     def people(self, number: int) -> Shown:
         """The poses and labels of one picture."""
-        poses = self.poses[number]
-        shown = [
+        labels = self.labels[number] if self.labels else None
+        return {
+            "poses": self._poses(self.poses[number], labels),
+            "before": self._poses(self.before[number], labels) if self.before else [],
+            "labels": [] if labels is None else self._labels(labels, self.poses[number]),
+        }
+
+    def _poses(self, poses: Poses, labels: PoseLabels | None) -> list[Shown]:
+        """Poses one by one: beside labels with the person whom each is about, and its errors."""
+        shown: list[Shown] = [
             {
-                "id": place,
+                "id": place + 1,
                 "score": round(float(poses.scores[place]), 4),
                 "boxScore": round(float(poses.box_scores[place]), 4),
                 "box": poses.boxes_xyxy[place].round(2).tolist(),
@@ -99,37 +117,38 @@ class Content:
         if poses.track_ids is not None:
             for pose, track_id in zip(shown, poses.track_ids.tolist(), strict=True):
                 pose["track"] = track_id
-        if not self.labels:
-            return {"poses": shown, "labels": []}
-        labels = self.labels[number]
-        errors = find_errors(PoseComparison.of_pictures([poses], [labels], skeleton=self.skeleton))
-        for pose in shown:
-            pose["oks"] = None
-        for place, oks, kinds in zip(errors.found, errors.oks, errors.kinds, strict=True):
-            shown[place]["oks"] = round(float(oks), 4)
+        if labels is None or self.of_boxes:
+            return shown
+        errors = self._errors(poses, labels)
+        for place in errors.spurious.tolist():
+            shown[place]["errors"] = {SPURIOUS: []}
+        for place, person, oks, kinds in zip(
+            errors.found.tolist(), errors.people.tolist(), errors.oks, errors.kinds, strict=True
+        ):
+            shown[place] |= {"oks": round(float(oks), 4), "label": person}
             shown[place]["errors"] = _by_kind(kinds[None])
+        return shown
+
+    def _labels(self, labels: PoseLabels, poses: Poses) -> list[Shown]:
         points = np.concatenate([labels.keypoints_xy, labels.visibility[..., None]], axis=2)
-        return {
-            "poses": shown,
-            "labels": [
-                {
-                    "id": int(labels.annotation_ids[place]),
-                    "box": labels.boxes_xyxy[place].round(2).tolist(),
-                    "keypoints": points[place].reshape(-1).tolist(),
-                }
-                for place in range(len(labels))
-            ],
-        }
+        missed = set() if self.of_boxes else set(self._errors(poses, labels).missed.tolist())
+        return [
+            {
+                "id": int(labels.annotation_ids[place]),
+                "box": labels.boxes_xyxy[place].round(2).tolist(),
+                "keypoints": points[place].reshape(-1).tolist(),
+                "missed": place in missed,
+            }
+            for place in range(len(labels))
+        ]
 
-    def oks_by_picture(self) -> dict[int, float]:
-        """Mean OKS of the people who count, by the number of their picture."""
-        judged = self._judged()
-        return {} if judged is None else judged.mean_oks
+    def _errors(self, poses: Poses, labels: PoseLabels) -> Errors:
+        return find_errors(PoseComparison.of_pictures([poses], [labels], skeleton=self.skeleton))
 
-    def _judged(self) -> _Judged | None:
-        if not self.labels:
+    def _judged(self, poses: Sequence[Poses]) -> _Judged | None:
+        if not self.labels or self.of_boxes:
             return None
-        comparison = PoseComparison.of_pictures(self.poses, self.labels, skeleton=self.skeleton)
+        comparison = PoseComparison.of_pictures(poses, self.labels, skeleton=self.skeleton)
         errors = find_errors(comparison)
         means = {n: round(oks, 4) for n, oks in mean_oks(comparison, errors).items()}
         return _Judged(comparison, errors, means)
@@ -139,6 +158,7 @@ class Content:
         number: int,
         size_wh: tuple[int, int],
         judged: _Judged | None,
+        before: _Judged | None,
     ) -> Shown:
         image = self.images[number]
         shown: Shown = {
@@ -155,12 +175,18 @@ class Content:
         )
         mine = np.isin(errors.people, people)
         shown["oks"] = judged.mean_oks.get(number)
-        if self.first_oks is not None and shown["oks"] is not None:
-            shown["change"] = round(shown["oks"] - self.first_oks.get(number, 0.0), 4)
+        if before is not None and shown["oks"] is not None:
+            shown["change"] = round(shown["oks"] - before.mean_oks.get(number, 0.0), 4)
         shown["sizes"] = sorted(
             {size_of(float(area)) for area in comparison.labelled.areas[people]}
         )
-        shown["errors"] = _by_kind(errors.kinds[mine])
+        shown["missed"] = int(np.isin(errors.missed, people).sum())
+        spurious = int((comparison.found.pictures[errors.spurious] == number).sum())
+        shown["errors"] = {
+            **_by_kind(errors.kinds[mine]),
+            **({SPURIOUS: []} if spurious else {}),
+            **({MISSED: []} if shown["missed"] else {}),
+        }
         return shown
 
 

@@ -46,7 +46,7 @@ def load_content(
             raise OptionError("what has changed is judged by labels: name them with --annotations")
         now = load_content(results, annotations=annotations, images=images)
         then = load_content(before, annotations=annotations, images=images)
-        return replace(now, first_oks=then.oks_by_picture())
+        return replace(now, before=then.poses)
     found: list[tuple[ImageFile, Poses]]
     given = read_results(results)
     if given.holds_boxes:
@@ -59,11 +59,13 @@ def load_content(
         root = keypoints.images.root
         found = list(zip(keypoints.images, keypoints.poses, strict=True))
     skeleton = found[0][1].skeleton if found else COCO_PERSON
+    of_boxes = given.holds_boxes
     if annotations is None:
         if not found:
             raise DocumentError(f"{results} names no picture: there is nothing to look at")
         poses = [poses for _, poses in found]
-        return Content(results.name, [image for image, _ in found], poses, skeleton=skeleton)
+        pictures = [image for image, _ in found]
+        return Content(results.name, pictures, poses, skeleton=skeleton, of_boxes=of_boxes)
     labels = read_annotations(annotations, skeleton=skeleton)
     poses_by_id = _by_id_of(labels, found)
     if found and not poses_by_id:
@@ -80,7 +82,9 @@ def load_content(
         shown_images.append(image)
         shown_poses.append(poses_by_id.get(entry.id) or _nobody(entry.id, skeleton))
         shown_labels.append(labels.labels_by_image[entry.id])
-    return Content(results.name, shown_images, shown_poses, shown_labels, skeleton)
+    return Content(
+        results.name, shown_images, shown_poses, shown_labels, skeleton, of_boxes=of_boxes
+    )
 
 
 def _by_id_of(labels: Annotations, found: list[tuple[ImageFile, Poses]]) -> dict[int, Poses]:

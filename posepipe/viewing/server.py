@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
@@ -11,6 +12,13 @@ from posepipe.errors import OptionError
 from posepipe.viewing.site import TYPES, Site
 
 LOOPBACK = "127.0.0.1"
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that no longer waits for a picture, as it scrolled on, is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def make_server(site: Site, *, host: str = LOOPBACK, port: int = 0) -> ThreadingHTTPServer:
@@ -27,6 +35,7 @@ def make_server(site: Site, *, host: str = LOOPBACK, port: int = 0) -> Threading
     """
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # a connection is kept for the next picture
         timeout = 30  # a client that says nothing more is dropped
 
         def do_GET(self) -> None:
@@ -51,6 +60,6 @@ def make_server(site: Site, *, host: str = LOOPBACK, port: int = 0) -> Threading
             """Say nothing."""
 
     try:
-        return ThreadingHTTPServer((host, port), Handler)
+        return _Server((host, port), Handler)
     except (OSError, OverflowError) as error:
         raise OptionError(f"no server at {host}, port {port}: {error}: name another port") from None

@@ -15,13 +15,14 @@ from posepipe.io.folders import folder_whole
 from posepipe.viewing.content import Content, script
 
 PAGE = Path(__file__).parent / "page"
-THUMBNAIL = 200  # pixels of the longer side
+THUMBNAIL = 256  # pixels of the longer side
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".jpg": "image/jpeg",
 }
+_PAGE_FILES = ("draw.js", "index.html", "large.js", "view.css", "view.js")
 _NUMBERED = re.compile(r"(people|thumbnails|images)/([0-9]{1,9})\.(js|jpg)")
 
 
@@ -40,7 +41,7 @@ class Site:
         """The names of all files."""
         numbers = range(len(self._content.images))
         return [
-            *(page.name for page in sorted(PAGE.iterdir()) if page.suffix in TYPES),
+            *_PAGE_FILES,
             "index.js",
             *(f"people/{number}.js" for number in numbers),
             *(
@@ -57,7 +58,7 @@ class Site:
         """
         if route == "index.js":
             return self._index
-        if route in ("index.html", "view.css", "view.js"):
+        if route in _PAGE_FILES:
             return (PAGE / route).read_bytes()
         match = _NUMBERED.fullmatch(route)
         if match is None or int(match[2]) >= len(self._content.images):

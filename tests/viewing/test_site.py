@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import struct
 import threading
+from dataclasses import replace
 
 import pytest
 from pages import K, content, poses
@@ -32,16 +35,38 @@ def test_the_index_lists_every_picture_with_what_sorts_and_filters_it():
     assert (first["oks"], first["sizes"]) == (1.0, ["medium"])
     assert first["errors"] == {"good": list(range(K))}
     assert second["thumbnail"] == "thumbnails/1.jpg"
-    assert index["has"] == ["labels"]
+    assert index["has"] == ["keypoints", "labels", "judged"]
 
 
 def test_people_without_labels_are_not_judged():
     whole = content()
     alone = Site(Content("kps.json", whole.images, whole.poses))
     index = value_of(alone.file("index.js"))
-    assert index["has"] == []
+    assert index["has"] == ["keypoints"]
     assert "oks" not in index["pictures"][0]
     assert "oks" not in value_of(alone.file("people/0.js"))["poses"][0]
+
+
+def test_boxes_are_not_judged_by_keypoints():
+    whole = replace(content(), of_boxes=True)
+    index = value_of(Site(whole).file("index.js"))
+    assert index["has"] == ["labels"]
+    assert "oks" not in index["pictures"][0]
+    people = value_of(Site(whole).file("people/0.js"))
+    assert "errors" not in people["poses"][0]
+    assert not any(label["missed"] for label in people["labels"])
+
+
+def test_poses_about_nobody_and_people_without_a_pose_are_told():
+    whole = content(names=["a.jpg"])
+    elsewhere = replace(whole, poses=[poses(0, 50, 290)])
+    index = value_of(Site(elsewhere).file("index.js"))
+    assert {"false positive", "false negative"} < index["pictures"][0]["errors"].keys()
+    assert index["pictures"][0]["missed"] == 1
+    people = value_of(Site(elsewhere).file("people/0.js"))
+    assert people["poses"][1]["errors"] == {"false positive": []}
+    assert people["poses"][0]["label"] == 0
+    assert [label["missed"] for label in people["labels"]] == [False, True]
 
 
 def test_errors_are_those_of_the_person():
@@ -144,6 +169,17 @@ def test_the_server_listens_on_loopback_and_gives_the_page(server):
 @pytest.mark.parametrize("path", ["/../setup.cfg", "/%2e%2e/setup.cfg", "/people/77.js", "/x"])
 def test_the_server_gives_nothing_else(server, path):
     assert answer(server, path)[0].status == 404
+
+
+def test_a_browser_that_goes_away_is_no_error(server, capfd):
+    whole = threading.Event()
+    close = server.shutdown_request
+    server.shutdown_request = lambda request: (close(request), whole.set())
+    with socket.create_connection(server.server_address, timeout=10) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(b"GET /index.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
+    assert whole.wait(10)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_foreign_name_for_this_machine_is_refused(server):

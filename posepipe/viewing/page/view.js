@@ -2,208 +2,269 @@
 "use strict";
 (() => {
   const all = window.posepipe;
+  const { COLOURS, percent, drawSkeleton, drawBox, penOf, fitted } = window.posepipeDraw;
   const get = (id) => document.getElementById(id);
-  const CELL = { width: 200, height: 190 };
-  const COLOURS = { left: "#ff9500", right: "#2f9bff", middle: "#6bd66b" };
-  const SWITCHES = { p: "show-found", l: "show-labels", b: "show-boxes", c: "show-confidences", i: "show-ids" };
-  let shown = [];      // the pictures that pass the filters, in order
-  let current = -1;    // which of them is large
-  let people = null;   // its poses and labels
+  const CELL = { width: 200, height: 190 };  // the least width
+  const FILL_MS = 80;     // cells that are scrolled past in less stay empty
+  const KEPT = 600;       // pictures whose people and thumbnails stay in memory
+  let shown = [];         // the pictures that pass the filters, in order
+  let cursor = 0;         // the cell that keys move
   const cells = new Map();
 
-  const add = (parent, tag, text = "") => {
+  const add = (parent, tag, text = "", className = "") => {
     const element = parent.appendChild(document.createElement(tag));
     element.textContent = text;
+    element.className = className;
     return element;
   };
-  const percent = (value) => (value === null || value === undefined ? "–" : (100 * value).toFixed(0));
+  const keep = (map, key, value) => {
+    map.set(key, value);
+    if (map.size > KEPT) map.delete(map.keys().next().value);
+    return value;
+  };
+
+  // ---- the people of a picture: scripts rather than requests, so that the page works from a folder
+  const documents = new Map(), waiting = new Map();
+  const withPeople = (picture, then, failed = () => {}) => {
+    if (documents.has(picture.id)) { then(documents.get(picture.id)); return; }
+    const asked = waiting.has(picture.id);
+    waiting.set(picture.id, [...(waiting.get(picture.id) || []), { then, failed }]);
+    if (asked) return;
+    const script = document.createElement("script");
+    const done = () => { script.remove(); waiting.delete(picture.id); };
+    script.addEventListener("load", done);
+    script.addEventListener("error", () => { waiting.get(picture.id).forEach((one) => one.failed()); done(); });
+    script.src = picture.people;
+    document.head.appendChild(script);
+  };
+  window.posepipePeople = (id, document_) => {
+    keep(documents, id, document_);
+    (waiting.get(id) || []).forEach((one) => one.then(document_));
+  };
 
   // ---- which pictures, in which order
-  const byName = (a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : a.id - b.id);
-  const last = (value) => (value === null || value === undefined ? Infinity : value);
+  const names = new Intl.Collator(undefined, { numeric: true });
+  [...all.pictures].sort((a, b) => names.compare(a.name, b.name) || a.id - b.id)
+    .forEach((picture, place) => { picture.byName = place; });
+  const ascending = (value) => (pictures) => pictures  // those without a value come last
+    .map((picture) => [value(picture) ?? Infinity, picture])
+    .sort(([one, a], [other, b]) => (one === other ? a.byName - b.byName : one - other))
+    .map(([, picture]) => picture);
   const ORDERS = {
-    name: byName,
-    oks: (a, b) => last(a.oks) - last(b.oks) || byName(a, b),
-    change: (a, b) => last(a.change) - last(b.change) || byName(a, b),
-    people: (a, b) => count(b) - count(a) || byName(a, b),
-    score: (a, b) => last(lowest(a)) - last(lowest(b)) || byName(a, b),
+    name: ascending((picture) => picture.byName),
+    oks: ascending((picture) => picture.oks),
+    change: ascending((picture) => picture.change),
+    gain: ascending((picture) => (picture.change === undefined ? undefined : -picture.change)),
+    people: ascending((picture) => -count(picture)),
+    score: ascending((picture) => lowest(picture)),
   };
   const least = () => Number(get("score").value);
   const count = (picture) => picture.scores.filter((score) => score >= least()).length;
   const lowest = (picture) => {
     const kept = picture.scores.filter((score) => score >= least());
-    return kept.length ? Math.min(...kept) : null;
+    return kept.length ? Math.min(...kept) : undefined;
   };
   const number = (id, otherwise) => (get(id).value === "" ? otherwise : Number(get(id).value));
+  const keypoint = () => number("keypoint", undefined);
   const passes = (picture) => {
     const people = count(picture);
     if (people < number("least", 0) || people > number("most", Infinity)) return false;
     if (!picture.name.toLowerCase().includes(get("name").value.toLowerCase())) return false;
-    const size = get("size").value, error = get("error").value, keypoint = get("keypoint").value;
+    const size = get("size").value, error = get("error").value;
     if (size && !(picture.sizes || []).includes(size)) return false;
-    if (!error && !keypoint) return true;
+    if (!error && keypoint() === undefined) return true;
+    const errors = picture.errors || {};
+    if (all.poseErrors.includes(error)) return error in errors;
     const kinds = error ? [error] : all.errors.filter((kind) => kind !== "good");
-    return kinds.some((kind) => {
-      const found = (picture.errors || {})[kind];
-      return found !== undefined && (!keypoint || found.includes(Number(keypoint)));
-    });
+    return kinds.some((kind) => kind in errors && (keypoint() === undefined || errors[kind].includes(keypoint())));
   };
   const choose = () => {
     get("score-value").textContent = least().toFixed(2);
-    shown = all.pictures.filter(passes).sort(ORDERS[get("sort").value]);
-    get("count").textContent = `${shown.length} of ${all.pictures.length} pictures`;
+    get("keypoint").disabled = all.poseErrors.includes(get("error").value);
+    shown = ORDERS[get("sort").value](all.pictures.filter(passes));
+    get("count").textContent = `${shown.length} of ${all.pictures.length} images`;
+    get("nothing").hidden = shown.length > 0;
+    get("clear").hidden = FILTERS.every((id) => get(id).value === initial[id]);
     cells.forEach((cell) => cell.remove());
     cells.clear();
+    cursor = 0;
     get("grid").scrollTop = 0;
     layOut();
-    location.replace("#" + new URLSearchParams(state()).toString());
+    fill();
+    tell();
   };
 
   // ---- the grid: only the cells in view exist
   const columns = () => Math.max(1, Math.floor(get("grid").clientWidth / CELL.width));
   const layOut = () => {
-    const grid = get("grid"), across = columns();
+    const grid = get("grid"), across = columns(), width = grid.clientWidth / across;
     get("space").style.height = `${Math.ceil(shown.length / across) * CELL.height}px`;
     const first = Math.max(0, Math.floor(grid.scrollTop / CELL.height) - 1) * across;
     const end = Math.min(shown.length, (Math.ceil((grid.scrollTop + grid.clientHeight) / CELL.height) + 1) * across);
     cells.forEach((cell, place) => {
-      if (place < first || place >= end) { cell.remove(); cells.delete(place); }
+      if (place >= first && place < end) return;
+      const thumbnail = thumbnails.get(shown[place].id);
+      if (thumbnail && !thumbnail.complete) { // no longer wanted: those in view come first
+        thumbnail.src = "";
+        thumbnails.delete(shown[place].id);
+      }
+      cell.remove();
+      cells.delete(place);
     });
     for (let place = first; place < end; place += 1) {
       const cell = cells.get(place) || makeCell(place);
-      cell.style.left = `${(place % across) * CELL.width}px`;
+      cell.style.width = `${width}px`;
+      cell.style.left = `${(place % across) * width}px`;
       cell.style.top = `${Math.floor(place / across) * CELL.height}px`;
     }
   };
   const makeCell = (place) => {
     const picture = shown[place];
-    const cell = add(get("space"), "button");
-    cell.className = "cell";
+    const cell = add(get("space"), "button", "", "cell");
     cell.dataset.id = picture.id;
     cell.title = picture.name;
-    const image = add(cell, "img");
-    image.loading = "lazy";
-    image.alt = picture.name;
-    image.src = picture.thumbnail;
-    add(cell, "span", picture.name);
-    const oks = picture.oks === undefined || picture.oks === null ? "" : `, OKS ${percent(picture.oks)}`;
-    add(cell, "span", `${count(picture)} ${count(picture) === 1 ? "person" : "people"}${oks}`);
-    cell.addEventListener("click", () => open(place));
+    cell.tabIndex = place === cursor ? 0 : -1;
+    add(cell, "span", "", "frame");
+    add(cell, "span", picture.name, "line");
+    const all_ = picture.scores.length, people = count(picture);
+    const parts = [`${people}${people < all_ ? ` of ${all_}` : ""} ${all_ === 1 ? "person" : "people"}`];
+    if (picture.missed) parts.push(`${picture.missed} missed`);
+    if ((picture.oks ?? null) !== null) parts.push(`OKS ${percent(picture.oks)}`);
+    if (picture.change) parts[parts.length - 1] += ` (${picture.change > 0 ? "+" : "−"}${percent(Math.abs(picture.change))})`;
+    add(cell, "span", parts.join(" · "), "line");
+    cell.addEventListener("focus", () => { cursor = place; });
+    cell.addEventListener("click", () => large.open(place));
     cells.set(place, cell);
     return cell;
   };
-
-  // ---- one picture, large
-  const open = (place) => {
-    if (place < 0 || place >= shown.length) return;
-    current = place;
-    people = null;
-    const picture = shown[place];
-    get("large-name").textContent = `${picture.name} (${place + 1} of ${shown.length})`;
-    get("people").textContent = "";
-    get("drawing").getContext("2d").clearRect(0, 0, get("drawing").width, get("drawing").height);
-    get("picture").src = picture.image;
-    if (!get("large").open) get("large").showModal();
-    // A script rather than a request, so that the page works from a folder, too.
-    const script = document.createElement("script");
-    script.src = picture.people;
-    script.addEventListener("load", () => script.remove());
-    document.head.appendChild(script);
-    location.replace("#" + new URLSearchParams(state()).toString());
-  };
-  window.posepipePeople = (id, document_) => {
-    if (current < 0 || shown[current].id !== id) return; // another one was opened meanwhile
-    people = document_;
-    draw();
-  };
-  const checked = (id) => get(id).checked;
-  const draw = () => {
-    if (!people) return;
-    const canvas = get("drawing"), image = get("picture"), stage = get("stage");
-    const [width, height] = shown[current].size;
-    const scale = Math.min(stage.clientWidth / width, stage.clientHeight / height);
-    [image.width, image.height] = [canvas.width, canvas.height] = [width * scale, height * scale].map(Math.round);
-    const pen = canvas.getContext("2d");
-    pen.font = "12px system-ui, sans-serif";
-    pen.lineWidth = 2;
-    const poses = people.poses.filter((pose) => pose.score >= least());
-    if (checked("show-found")) poses.forEach((pose) => drawPerson(pen, pose, scale, all.leastConfidence));
-    if (checked("show-labels")) people.labels.forEach((label) => drawPerson(pen, label, scale, 0.5, "#ffffff"));
-    get("people").textContent = "";
-    poses.forEach((pose) => {
-      const parts = [...(pose.track > 0 ? [`person ${pose.track}`] : []), `score ${percent(pose.score)}`, `box ${percent(pose.boxScore)}`];
-      if (pose.track !== undefined && pose.track !== null) parts.unshift(`id ${pose.track}`);
-      if (pose.oks !== undefined) parts.push(pose.oks === null ? "about nobody" : `OKS ${percent(pose.oks)}`);
-      Object.entries(pose.errors || {}).forEach(([kind, points]) => {
-        if (kind !== "good") parts.push(`${kind}: ${points.map((point) => all.skeleton.keypoints[point]).join(", ")}`);
+  const thumbnails = new Map();
+  const fill = () => cells.forEach((cell, place) => {
+    const frame = cell.querySelector(".frame"), picture = shown[place];
+    if (frame.children.length) return;
+    const image = thumbnails.get(picture.id) || keep(thumbnails, picture.id, new Image());
+    if (!image.src) image.src = picture.thumbnail;
+    image.alt = picture.name;
+    frame.appendChild(image);
+    add(frame, "canvas");
+    sketch(cell, picture);
+  });
+  const sketch = (cell, picture) => {
+    const canvas = cell.querySelector("canvas");
+    if (!canvas) return;
+    if (!get("show-skeletons").checked) { canvas.width = canvas.height = 0; return; }
+    withPeople(picture, (people) => {
+      if (!canvas.isConnected) return;
+      const pen = penOf(canvas), view = fitted(picture.size, canvas.clientWidth, canvas.clientHeight);
+      people.poses.filter((pose) => pose.score >= least()).forEach((pose) => {
+        if (all.has.includes("keypoints")) drawSkeleton(pen, pose, view, { width: 1.5, dots: 0 });
+        else drawBox(pen, pose, view, COLOURS.box);
       });
-      add(get("people"), "li", parts.join(" · "));
     });
   };
-  // Integers are pixel centres: the middle of the first pixel is half a pixel from the edge.
-  const drawPerson = (pen, person, scale, least_, colour) => {
-    const points = person.keypoints, at = (k) => [(points[3 * k] + 0.5) * scale, (points[3 * k + 1] + 0.5) * scale];
-    const there = (k) => points[3 * k + 2] >= least_;
-    const sideOf = (k) => COLOURS[all.skeleton.sides[k]];
-    all.skeleton.limbs.forEach(([from, to]) => {
-      if (!there(from) || !there(to)) return;
-      pen.strokeStyle = colour || (sideOf(from) === sideOf(to) ? sideOf(from) : COLOURS.middle);
-      pen.beginPath(); pen.moveTo(...at(from)); pen.lineTo(...at(to)); pen.stroke();
-    });
-    all.skeleton.keypoints.forEach((name, k) => {
-      if (!there(k)) return;
-      const [x, y] = at(k);
-      pen.fillStyle = colour || sideOf(k);
-      pen.beginPath(); pen.arc(x, y, 3.5, 0, 2 * Math.PI); pen.fill();
-      if (checked("show-confidences") && !colour) pen.fillText(percent(points[3 * k + 2]), x + 5, y - 5);
-    });
-    if (checked("show-boxes")) {
-      const [left, top, right, bottom] = person.box.map((edge) => edge * scale);
-      pen.strokeStyle = colour || "#d0d000";
-      pen.strokeRect(left, top, right - left, bottom - top);
-    }
-    if (checked("show-ids") && person.id !== undefined) {
-      pen.fillStyle = colour || "#d0d000";
-      pen.fillText(String(person.track ?? person.id), person.box[0] * scale + 2, person.box[1] * scale + 12);
-    }
+  const sketchAll = () => cells.forEach((cell, place) => sketch(cell, shown[place]));
+  let filling = 0, before = 0;
+  const fillSoon = () => {
+    filling = filling || setTimeout(() => {
+      const grid = get("grid"), moved = Math.abs(grid.scrollTop - before);
+      [filling, before] = [0, grid.scrollTop];
+      if (moved < grid.clientHeight / 2) fill();
+      else fillSoon();
+    }, FILL_MS);
+  };
+  const scrolled = () => { layOut(); fillSoon(); };
+  const moveTo = (place) => {
+    if (!shown.length) return;
+    cursor = Math.min(Math.max(place, 0), shown.length - 1);
+    const grid = get("grid"), top = Math.floor(cursor / columns()) * CELL.height;
+    grid.scrollTop = Math.min(Math.max(grid.scrollTop, top + CELL.height - grid.clientHeight), top);
+    layOut();
+    fill();
+    cells.get(cursor).focus({ preventScroll: true });
   };
 
   // ---- the address says what is looked at, so that it can be sent to somebody
-  const FIELDS = ["sort", "name", "least", "most", "score", "size", "error", "keypoint"];
-  const state = () => {
+  const FILTERS = ["name", "least", "most", "score", "size", "error", "keypoint"];
+  const FIELDS = ["sort", ...FILTERS];
+  const initial = {};
+  let told = null;
+  const tell = () => {
     const fields = FIELDS.filter((id) => get(id).value !== "").map((id) => [id, get(id).value]);
-    return current < 0 ? fields : [...fields, ["picture", shown[current].id]];
+    if (large.current() >= 0) fields.push(["picture", shown[large.current()].id]);
+    told = new URLSearchParams(fields).toString();
+    location.replace(`#${told}`);
+  };
+  const follow = () => {
+    if (location.hash.slice(1) === told) return;
+    const given = new URLSearchParams(location.hash.slice(1));
+    FIELDS.forEach((id) => {
+      get(id).value = given.get(id) ?? initial[id];
+      if (get(id).selectedIndex === -1) get(id).value = initial[id];
+    });
+    choose();
+    if (given.has("picture")) large.open(shown.findIndex((picture) => String(picture.id) === given.get("picture")));
+    else get("large").close();
   };
 
   // ---- set up
   get("title").textContent = all.title;
   get("score").value = all.leastScore;
-  all.errors.forEach((kind) => { add(get("error"), "option", kind).value = kind; });
+  [...all.errors, ...all.poseErrors].forEach((kind) => { add(get("error"), "option", kind).value = kind; });
   all.skeleton.keypoints.forEach((name, k) => { add(get("keypoint"), "option", name).value = k; });
   document.querySelectorAll("[data-needs]").forEach((element) => {
-    if (!all.has.includes(element.dataset.needs)) { element.hidden = true; element.style.display = "none"; }
+    if (!all.has.includes(element.dataset.needs)) { element.hidden = true; element.disabled = true; }
   });
-  const given = new URLSearchParams(location.hash.slice(1));
-  FIELDS.forEach((id) => { if (given.has(id)) get(id).value = given.get(id); });
-  FIELDS.forEach((id) => get(id).addEventListener("input", choose));
-  Object.values(SWITCHES).forEach((id) => get(id).addEventListener("change", draw));
-  get("grid").addEventListener("scroll", layOut);
-  window.addEventListener("resize", () => { layOut(); draw(); });
-  get("previous").addEventListener("click", () => open(current - 1));
-  get("next").addEventListener("click", () => open(current + 1));
-  get("close").addEventListener("click", () => get("large").close());
-  get("large").addEventListener("close", () => { current = -1; people = null; });
+  const explain = (colour, text) => {
+    const row = add(get("colours"), "tr");
+    add(add(row, "td"), "span", "", "dot").style.background = COLOURS[colour];
+    add(row, "td", text);
+  };
+  explain("left", "the person's left side");
+  explain("right", "the person's right side");
+  explain("middle", "between the sides");
+  explain("box", "boxes and ids of poses");
+  if (all.has.includes("before")) explain("before", "the poses before");
+  if (all.has.includes("labels")) explain("label", "labels");
+  if (all.has.includes("judged")) {
+    explain("jitter", "ring: jitter; the dashed line leads to the label");
+    explain("inversion", "ring: inversion, left for right");
+    explain("swap", "ring: swap, another person's");
+    explain("miss", "ring: miss; dashed box: a false positive or a missed person");
+  }
+  const large = window.posepipeLarge({
+    shown: () => shown, least, keypoint, withPeople,
+    moved: (closed) => { tell(); if (closed !== undefined) moveTo(closed); },
+  });
+  FIELDS.forEach((id) => { initial[id] = get(id).value; get(id).addEventListener("input", choose); });
+  get("show-skeletons").addEventListener("change", sketchAll);
+  get("clear").addEventListener("click", () => { FILTERS.forEach((id) => { get(id).value = initial[id]; }); choose(); });
+  get("help").addEventListener("click", () => get("keys").showModal());
+  get("grid").addEventListener("scroll", scrolled);
+  window.addEventListener("resize", () => { layOut(); fill(); sketchAll(); });
+  window.addEventListener("hashchange", follow);
+  const rows = () => Math.max(1, Math.floor(get("grid").clientHeight / CELL.height)) * columns();
+  const KEYS = {
+    ArrowLeft: () => moveTo(cursor - 1), ArrowRight: () => moveTo(cursor + 1),
+    ArrowUp: () => moveTo(cursor - columns()), ArrowDown: () => moveTo(cursor + columns()),
+    PageUp: () => moveTo(cursor - rows()), PageDown: () => moveTo(cursor + rows()),
+    Home: () => moveTo(0), End: () => moveTo(shown.length - 1),
+    Enter: () => large.open(cursor),
+    s: () => get("show-skeletons").click(), "/": () => get("name").focus(), "?": () => get("keys").showModal(),
+  };
   document.addEventListener("keydown", (event) => {
-    if (["INPUT", "SELECT"].includes(event.target.tagName) && event.target.type !== "checkbox") return;
-    if (!get("large").open) return;
-    if (event.key === "ArrowLeft") open(current - 1);
-    else if (event.key === "ArrowRight") open(current + 1);
-    else if (event.key in SWITCHES && !get(SWITCHES[event.key]).parentElement.hidden) {
-      get(SWITCHES[event.key]).checked = !get(SWITCHES[event.key]).checked;
-      draw();
-    } else return;
+    if (event.ctrlKey || event.altKey || event.metaKey || get("keys").open) return;
+    const typed = event.target.closest("input, select");
+    if (typed && typed.type !== "checkbox") {
+      if (event.key === "Escape") typed.blur();
+      return;
+    }
+    if ([" ", "Enter"].includes(event.key) && event.target.closest("button:not(.cell), input")) return;
+    if (get("large").open) {
+      if (event.key === "?") get("keys").showModal();
+      else if (!large.key(event.key)) return;
+    } else if (event.key in KEYS) KEYS[event.key]();
+    else return;
     event.preventDefault();
   });
-  choose();
-  if (given.has("picture")) open(shown.findIndex((picture) => String(picture.id) === given.get("picture")));
+  if (location.hash.length > 1) follow();
+  else choose();
 })();
