@@ -20,17 +20,17 @@ from posepipe.cli.terminal import echo
     type=click.IntRange(0, 100_000),
     default=1000,
     show_default=True,
-    help="How often pictures are drawn for the intervals; 0 for none.",
+    help="Bootstrap resamples for the intervals; 0: no intervals.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the drawings.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resampling.")
 @click.option(
     "--pictures",
     type=click.IntRange(0),
     default=10,
     show_default=True,
-    help="Pictures that changed most to list.",
+    help="How many of the images that changed most to list.",
 )
-@click.option("--json", "json_file", type=PATH, help="Also write everything to this file.")
+@click.option("--json", "json_file", type=PATH, help="Also write everything to this JSON file.")
 @log_options
 def compare(
     first: Path,
@@ -45,9 +45,9 @@ def compare(
 ) -> None:
     """Compare the poses of B.JSON (and more) with those of A.JSON on the same labels.
 
-    For COCO's ten numbers an interval tells what the choice of pictures does by chance
-    (bootstrap, paired): a change is real if the interval leaves out 0. Then the AP of every
-    keypoint, and the pictures that changed most.
+    Prints COCO's ten metrics, their differences, and what the choice of images could change by
+    chance (paired bootstrap): a difference is real if its interval excludes 0. The AP of each
+    keypoint and the images that changed most follow.
     """
     truth = annotation_file(split, data, annotations)
     import msgspec

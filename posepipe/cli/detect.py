@@ -29,10 +29,10 @@ from posepipe.cli.stage_options import chosen_detection, detection_options, pipe
 @running_options
 @click.pass_obj
 def detect(verbose: bool, /, output: Path, **options: Any) -> None:
-    """Find the people in pictures or in a film and write their boxes.
+    """Find the people in images or in a video, and write their boxes.
 
-    INPUT is a folder, a picture, a pattern like 'photos/*.jpg', or a text file of paths; or one
-    film, animated GIF or WebP, or address of a film.
+    INPUT is a folder, an image, a pattern like 'photos/*.jpg', or a text file with one path per
+    line; or a single video, animated GIF or WebP, or URL of a video.
     """
     if are_films(options):
         found = detect_film_command(options, output)

@@ -20,10 +20,11 @@ from posepipe.cli.terminal import echo, visible
 @log_options
 @click.pass_context
 def doctor(ctx: click.Context, picture: Path | None, device: str, precision: str) -> None:
-    """Show versions, device, models and cache, and time a picture: for a report of a problem.
+    """Check the installation and time an image; the output belongs into bug reports.
 
-    PICTURE is timed; without one, a picture of noise is. The exit status is 1 if something is
-    broken. Paths in your home folder begin with ~, and passwords in addresses are left out.
+    Shows versions, device, models and cache. PICTURE is the image to time; the default is noise.
+    The exit status is 1 if something is broken. Paths in your home folder begin with ~, and
+    passwords in URLs are left out.
     """
     from posepipe.doctor import examine, shown
 

@@ -37,11 +37,13 @@ _LONGEST_NAME = 255  # bytes, on all usual file systems
 
 @click.command()
 @click.argument("results", type=PATH, metavar="KPS.JSON")
-@click.option("-o", "--output", type=PATH, help="The folder for the drawn pictures.")
-@click.option("--video", type=PATH, help="Of a film's poses: the .mp4, .mkv or .webm to draw.")
-@click.option("--ids", is_flag=True, help="Draw people's numbers, in a colour of their own.")
-@click.option("--trails", is_flag=True, help="Draw where people came from, with --video.")
-@click.option("--images", type=PATH, help="The pictures' folder, where they have moved.")
+@click.option("-o", "--output", type=PATH, help="The folder for the drawn images.")
+@click.option(
+    "--video", type=PATH, help="For poses of a video: the .mp4, .mov, .mkv or .webm to write."
+)
+@click.option("--ids", is_flag=True, help="Draw each person's number, in a colour of its own.")
+@click.option("--trails", is_flag=True, help="With --video: draw the path of each person.")
+@click.option("--images", type=PATH, help="The folder of the images, if they have moved.")
 @click.option(
     "--min-confidence",
     type=FRACTION,
@@ -54,24 +56,26 @@ _LONGEST_NAME = 255  # bytes, on all usual file systems
     type=FRACTION,
     default=DrawStyle.min_score,
     show_default=True,
-    help="Leave out people with a lower score; 0 draws everybody.",
+    help="Leave out people with a lower score; 0: draw everybody.",
 )
 @click.option("--boxes/--no-boxes", default=True, help="Draw boxes.")
-@click.option("--scores/--no-scores", default=True, help="Write scores.")
-@click.option("--workers", type=WORKERS, default=2, show_default=True, help="Threads.")
-@click.option("--strict", is_flag=True, help="Stop at the first bad picture or box.")
+@click.option("--scores/--no-scores", default=True, help="Draw scores.")
+@click.option("--workers", type=WORKERS, default=2, show_default=True, help="Number of threads.")
+@click.option("--strict", is_flag=True, help="Stop at the first bad image or box.")
 @click.option(
-    "--model", help="Whose [skeleton] another program's poses have, if not COCO's person's."
+    "--model",
+    help="A model with the [skeleton] of these poses, if another program wrote them and "
+    "they are not COCO's.",
 )
 @log_options
 @click.pass_obj
 def draw(
     verbose: bool, /, results: Path, output: Path | None, workers: int, **options: Any
 ) -> None:
-    """Draw the skeletons of KPS.JSON, or the boxes of a BOXES.JSON, into copies of the pictures.
+    """Draw the skeletons of KPS.JSON, or the boxes of a BOXES.JSON, into copies of the images.
 
-    Orange is the body's own left side, blue the right. The paths of the drawn pictures go to
-    stdout. With --video the poses of a film are drawn into a copy of it, sound and all.
+    Orange is the person's left side, blue the right. Prints the paths of the drawn images. With
+    --video, draws the poses of a video into a copy of it, with its sound.
     """
     if (output is None) == (options["video"] is None):
         raise click.UsageError("name a folder for drawn pictures with -o, or a film with --video")

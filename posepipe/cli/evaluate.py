@@ -19,31 +19,34 @@ if TYPE_CHECKING:
 @click.command("eval")
 @click.argument("results", type=PATH, metavar="KPS.JSON")
 @ground_truth_options
-@click.option("--json", "json_file", type=PATH, help="Also write the numbers to this file.")
+@click.option("--json", "json_file", type=PATH, help="Also write the metrics to this JSON file.")
 @click.option(
     "--per-keypoint/--no-per-keypoint",
     default=True,
     show_default=True,
-    help="The AP of every keypoint alone, which takes longest.",
+    help="Also compute the AP of each keypoint, which takes longest.",
 )
 @click.option(
     "--by-score",
     is_flag=True,
-    help="Also say how many are right of those with a score, and precision and recall above it.",
+    help="Also print how many results are right in each band of scores, and precision "
+    "and recall above it.",
 )
 @click.option(
     "--model",
-    help="Whose [skeleton] the results have: for boxes, and for poses of another program, that are "
-    "not of COCO's person.",
+    help="A model with the [skeleton] of these results, for boxes or for poses of "
+    "another program that are not COCO's.",
 )
-@click.option("--explain", is_flag=True, help="Also say which kinds of errors cost how much.")
+@click.option("--explain", is_flag=True, help="Also print what each kind of error costs.")
 @click.option(
     "--true-boxes",
     type=PATH,
-    help="With --explain: poses in the labelled boxes, to tell what the boxes cost.",
+    help="With --explain: poses estimated in the labelled boxes, to tell what the detector costs.",
 )
-@click.option("--html", "page", type=PATH, help="Write the explanation, with plots, to this page.")
-@click.option("--view", help="With --html: the address of `posepipe view` to link to.")
+@click.option(
+    "--html", "page", type=PATH, help="Write the explanation, with plots, to this HTML file."
+)
+@click.option("--view", help="With --html: the URL of `posepipe view` to link to.")
 @log_options
 def evaluate(
     results: Path,
@@ -59,7 +62,7 @@ def evaluate(
     page: Path | None,
     view: str | None,
 ) -> None:
-    """Score poses (or a boxes.json) by COCO's metrics, as pycocotools computes them."""
+    """Evaluate poses (or a boxes.json) with COCO's metrics, equal to pycocotools'."""
     truth = annotation_file(split, data, annotations)
     if view is not None and page is None:
         raise click.UsageError("--view goes with --html")

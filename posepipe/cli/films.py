@@ -47,34 +47,45 @@ _FOLLOWING = {
 }
 
 frame_options: Callable[[Any], Any] = together(
-    click.option("--every", type=COUNT, help="Of a film: every n-th frame."),
+    click.option("--every", type=COUNT, help="Video: process every n-th frame."),
     click.option(
         "--fps",
         type=float,
-        help="Of a film: so many frames a second at most; the rate of --as-video.",
+        help="Video: process at most this many frames per second; with --as-video, the frame rate.",
     ),
-    click.option("--start", type=float, help="Of a film: seconds at which to begin."),
-    click.option("--end", type=float, help="Of a film: seconds at which to stop."),
+    click.option("--start", type=float, help="Video: start at this time, in seconds."),
+    click.option("--end", type=float, help="Video: stop at this time, in seconds."),
 )
 film_options: Callable[[Any], Any] = together(
     frame_options,
     click.option(
-        "--as-video", is_flag=True, help="The pictures are the frames of a film, in their order."
+        "--as-video",
+        is_flag=True,
+        help="Treat the images as the frames of a video, in order of their names.",
     ),
 )
 following_options: Callable[[Any], Any] = together(
-    click.option("--track", is_flag=True, help="Of a film: people keep their numbers."),
-    click.option("--smooth", is_flag=True, help="Of a film: keypoints do not tremble; --track."),
+    click.option("--track", is_flag=True, help="Video: track people; each keeps a number."),
+    click.option("--smooth", is_flag=True, help="Video: smooth the keypoints; needs --track."),
     click.option(
         "--detect-every",
         type=COUNT,
-        help="Of a film: detect in every n-th frame, else go by the poses; --track.",
+        help="Video: run the detector on every n-th frame, and follow the poses in between; "
+        "needs --track.",
     ),
-    click.option("--draw", type=PATH, help="Of a film: draw it into this .mp4, .mkv or .webm."),
-    click.option("--show", is_flag=True, help="Of a film: a window shows it, drawn; q ends."),
-    click.option("--ids", is_flag=True, help="Draw people's numbers, in a colour of their own."),
-    click.option("--trails", is_flag=True, help="Draw where people came from."),
-    click.option("--mot", type=PATH, help="Of a film: tracks as rows of the MOT challenge."),
+    click.option(
+        "--draw", type=PATH, help="Video: draw the poses into this .mp4, .mov, .mkv or .webm."
+    ),
+    click.option(
+        "--show", is_flag=True, help="Video: show the drawn frames in a window; q ends the run."
+    ),
+    click.option("--ids", is_flag=True, help="Draw each person's number, in a colour of its own."),
+    click.option("--trails", is_flag=True, help="Draw the path of each person."),
+    click.option(
+        "--mot",
+        type=PATH,
+        help="Video: write the tracks to this CSV file, in MOT Challenge format.",
+    ),
 )
 
 

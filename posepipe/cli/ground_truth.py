@@ -11,9 +11,9 @@ import click
 from posepipe.cli.options import PATH, coco_folder_option, together
 
 ground_truth_options: Callable[[Any], Any] = together(
-    click.option("--split", help="A COCO set: minival (= val2017), val2017, train2017."),
+    click.option("--split", help="A COCO split: minival (= val2017), val2017, train2017."),
     coco_folder_option,
-    click.option("--annotations", type=PATH, help="Any COCO annotation file instead of a set."),
+    click.option("--annotations", type=PATH, help="Any COCO annotation file instead of --split."),
 )
 
 

@@ -27,20 +27,20 @@ _HOMES = "posepipe.cli."
 COMMANDS = {
     "run": (
         f"{_HOMES}run:run",
-        "Find the people in pictures or in a film and estimate their poses, in one go.",
+        "Find the people in images or in a video, and estimate their poses.",
     ),
     "detect": (
         f"{_HOMES}detect:detect",
-        "Find the people in pictures or in a film and write their boxes.",
+        "Find the people in images or in a video, and write their boxes.",
     ),
     "pose": (f"{_HOMES}pose:pose", "Estimate the poses of the people in BOXES.JSON."),
     "merge": (
         f"{_HOMES}merge:merge",
-        "Make one kps.json or boxes.json of the files that --shard 1/N … N/N wrote.",
+        "Combine the files of --shard 1/N … N/N into one kps.json or boxes.json.",
     ),
     "eval": (
         f"{_HOMES}evaluate:evaluate",
-        "Score poses (or a boxes.json) by COCO's metrics, as pycocotools computes them.",
+        "Evaluate poses (or a boxes.json) with COCO's metrics, equal to pycocotools'.",
     ),
     "compare": (
         f"{_HOMES}compare:compare",
@@ -48,20 +48,19 @@ COMMANDS = {
     ),
     "rescore": (
         f"{_HOMES}rescore:rescore",
-        "Score the poses of KPS.JSON again, from box scores and keypoint confidences.",
+        "Compute new scores for the poses of KPS.JSON, from box scores and keypoint confidences.",
     ),
     "draw": (
         f"{_HOMES}draw:draw",
-        "Draw the skeletons of KPS.JSON, or the boxes of a BOXES.JSON, into copies of the "
-        "pictures.",
+        "Draw the skeletons of KPS.JSON, or the boxes of a BOXES.JSON, into copies of the images.",
     ),
     "view": (
         f"{_HOMES}view:view",
-        "Look at the poses of KPS.JSON, or the boxes of a BOXES.JSON, in a browser.",
+        "View the poses of KPS.JSON, or the boxes of a BOXES.JSON, in a browser.",
     ),
     "models": (
         f"{_HOMES}models:models",
-        "List the models, or show one: `posepipe models show NAME`.",
+        "List the models; `posepipe models show NAME` shows one.",
     ),
     "train": (
         f"{_HOMES}train:train",
@@ -69,7 +68,7 @@ COMMANDS = {
     ),
     "doctor": (
         f"{_HOMES}doctor:doctor",
-        "Show versions, device, models and cache, and time a picture: for a report of a problem.",
+        "Check the installation and time an image; the output belongs into bug reports.",
     ),
 }
 
@@ -153,18 +152,18 @@ def _drop_stdout() -> None:
 @log_options
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Find the people in pictures and estimate their poses.
+    """Find the people in images and videos, and estimate their poses.
 
     \b
-    posepipe run photos/ -o kps.json          pictures in, COCO keypoints out
+    posepipe run photos/ -o kps.json          images in, COCO keypoints out
     posepipe detect photos/ -o boxes.json     the same in two steps
     posepipe pose boxes.json -o kps.json
-    posepipe draw kps.json -o drawn/          look at the result
-    posepipe view kps.json                    … in a browser
-    posepipe eval kps.json --split minival    score it on COCO
-    posepipe train RECIPE -o runs/mine        train a network of your own
+    posepipe draw kps.json -o drawn/          draw the results
+    posepipe view kps.json                    view the results in a browser
+    posepipe eval kps.json --split minival    evaluate on COCO
+    posepipe train RECIPE -o runs/mine        train your own network
 
-    Every option can be an environment variable, too: POSEPIPE_RUN_DEVICE is the --device of `run`.
+    Environment variables set options, too: POSEPIPE_RUN_DEVICE is the --device of `run`.
     """  # noqa: D301  # click reads the backspace: keep these lines
     ctx.ensure_object(bool)
     speak_up(verbose=bool(ctx.obj))

@@ -18,10 +18,11 @@ from posepipe.cli.progress import check_some_done, progress_bar, report_counts, 
 @log_options
 @click.pass_obj
 def merge(verbose: bool, /, shards: tuple[Path, ...], output: Path) -> None:
-    """Make one kps.json or boxes.json of the files that --shard 1/N … N/N wrote.
+    """Combine the files of --shard 1/N … N/N into one kps.json or boxes.json.
 
-    SHARD is each of the files, in any order, like kps.json.*-of-8. The document has the same bytes
-    as that of one run over all pictures. Missing shards, and those of another run, are named.
+    SHARD is each of the files, in any order, such as kps.json.*-of-8. The result has the same
+    bytes as that of a single run over all images. Shards that are missing, or of another run, are
+    named.
     """
     check_output(output, shards)
     from posepipe.io.shards import read_shards

@@ -29,7 +29,7 @@ _HOMES = "posepipe.cli.models_"
 COMMANDS = {
     "fetch": (
         f"{_HOMES}fetch:fetch",
-        "Fetch the weights of the models NAME into the cache and check them.",
+        "Download the weights of the models NAME into the cache, and verify them.",
     ),
     "verify": (
         f"{_HOMES}verify:verify",
@@ -37,16 +37,17 @@ COMMANDS = {
     ),
     "import": (
         f"{_HOMES}import:import_",
-        "Make a model folder of a checkpoint of pytorch-cpn, tf-cpn or detectron2, or of a graph.",
+        "Make a model folder from a checkpoint of pytorch-cpn, tf-cpn or detectron2, "
+        "or from a graph.",
     ),
     "export": (
         f"{_HOMES}export:export",
-        "Write the model NAME as one file that ONNX Runtime or OpenVINO runs.",
+        "Export the model NAME to a file for ONNX Runtime or OpenVINO.",
     ),
-    "pack": (f"{_HOMES}pack:pack", "Make the model folder MODEL of the run folder RUN."),
+    "pack": (f"{_HOMES}pack:pack", "Make the model folder MODEL from the run folder RUN."),
     "new": (
         f"{_HOMES}new:new",
-        "Make the model folder NAME for the keypoints that an annotation file names.",
+        "Make the model folder NAME for the keypoints of an annotation file.",
     ),
     "compare": (
         f"{_HOMES}compare:compare",
@@ -62,12 +63,14 @@ COMMANDS = {
     invoke_without_command=True,
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print the list as JSON, with everything known."
+    "--json", "as_json", is_flag=True, help="Print everything known about the models as JSON."
 )
-@click.option("--paper", is_flag=True, help="List the paper's networks instead, with its OKS AP.")
+@click.option(
+    "--paper", is_flag=True, help="List the paper's networks instead, with the paper's OKS AP."
+)
 @click.pass_context
 def models(ctx: click.Context, as_json: bool, paper: bool) -> None:
-    """List the models, or show one: `posepipe models show NAME`."""
+    """List the models; `posepipe models show NAME` shows one."""
     if ctx.invoked_subcommand is not None:
         return
     from posepipe.zoo.recipe import list_experiments, list_recipes

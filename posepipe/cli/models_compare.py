@@ -22,13 +22,13 @@ _HEAD = (
 @click.option(
     "--stride-in-1x1",
     is_flag=True,
-    help="Count ResNets as the paper does: blocks halve their input in the first 1x1 convolution, "
-    "not, as torchvision's, in the 3x3 one.",
+    help="Count ResNets as the paper does: with the stride in the first 1x1 convolution "
+    "instead of the 3x3 one.",
 )
 def compare(stride_in_1x1: bool) -> None:
     """Print size and multiply-adds of the paper's networks, ours beside the paper's.
 
-    Accuracy is the paper's alone. docs/networks.md explains the differences.
+    Accuracies are the paper's. docs/networks.md explains the differences.
     """
     from posepipe.curation.paper import compare_with_paper
     from posepipe.zoo.recipe import list_experiments

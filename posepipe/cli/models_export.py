@@ -24,14 +24,15 @@ from posepipe.cli.terminal import echo
 @click.option(
     "--format",
     type=click.Choice(["onnx", "openvino"]),
-    help="What to write.  [default: what the file's name says]",
+    help="The format.  [default: by the file's name]",
 )
-@click.option("--weights", type=PATH, help="A weights file in place of the model's own.")
+@click.option("--weights", type=PATH, help="A weights file instead of the model's own.")
 def export(name: str, output: Path, **options: Any) -> None:
-    """Write the model NAME as one file that ONNX Runtime or OpenVINO runs.
+    """Export the model NAME to a file for ONNX Runtime or OpenVINO.
 
-    The file takes batches of any size. It has the model's recipe in it and is a model by itself:
-    `posepipe run --model FILE`. Before it is written its numbers are compared with torch's.
+    The file accepts batches of any size. It contains the model's recipe, so it can be used like a
+    model: `posepipe run --model FILE`. Before it is written, its results are compared with
+    torch's.
     """
     from posepipe.curation.exporting import export_model
 

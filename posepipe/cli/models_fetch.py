@@ -18,18 +18,20 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=models_of())
-@click.option("--all", "everything", is_flag=True, help="All models that can be fetched.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Download all models that can be downloaded."
+)
 @click.option(
     "--pin",
     is_flag=True,
-    help="Write the SHA-256 to the pins: from then on only this file is accepted.",
+    help="Pin the SHA-256: from then on, only this file is accepted.",
 )
-@click.option("--offline", is_flag=True, help="Fetch nothing: check what is in the cache.")
+@click.option("--offline", is_flag=True, help="Download nothing; check the cache.")
 def fetch(names: tuple[str, ...], everything: bool, pin: bool, offline: bool) -> None:
-    """Fetch the weights of the models NAME into the cache and check them.
+    """Download the weights of the models NAME into the cache, and verify them.
 
-    Prints a line for each: its SHA-256 and the file. What is in the cache is checked, not fetched
-    again. An interrupted fetch continues where it stopped.
+    Prints one line per model: its SHA-256 and the file. Files in the cache are verified, not
+    downloaded again. An interrupted download continues where it stopped.
     """
     if bool(names) == everything:
         raise click.UsageError("name the models to fetch, or give --all")

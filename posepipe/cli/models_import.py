@@ -15,24 +15,24 @@ _SIZES = {"256x192": (192, 256), "384x288": (288, 384)}
 
 @click.command("import")
 @click.argument("file", type=PATH)
-@click.option("-o", "--output", type=PATH, required=True, help="The model folder to make.")
+@click.option("-o", "--output", type=PATH, required=True, help="The model folder to write.")
 @click.option(
     "--input-size",
     type=click.Choice(list(_SIZES)),
-    help="Height and width of the crops it was trained on.  [default: 256x192]",
+    help="Height and width of the crops it was trained with.  [default: 256x192]",
 )
 @click.option(
     "--batch-norm-eps",
     type=float,
-    help="Of its batch normalisation.  [default: what the code base ran with]",
+    help="Epsilon of batch normalisation.  [default: that of the code base]",
 )
 def import_(file: Path, output: Path, input_size: str | None, batch_norm_eps: float | None) -> None:
-    """Make a model folder of a checkpoint of pytorch-cpn, tf-cpn or detectron2, or of a graph.
+    """Make a model folder from a checkpoint of pytorch-cpn, tf-cpn or detectron2, or from a graph.
 
-    FILE is a pytorch-cpn .pth.tar, a file or the prefix of a TensorFlow checkpoint of tf-cpn, a
-    .pkl or .pth of detectron2's, or the .json of an exported graph with its .safetensors beside it
-    (RTMDet-nano, PP-TinyPose); its content tells which. `posepipe pose --model DIR`
-    then gives that code base's own poses, `posepipe detect --model DIR` its boxes.
+    FILE is a .pth.tar of pytorch-cpn, a file or the prefix of a TensorFlow checkpoint of tf-cpn,
+    a .pkl or .pth of detectron2, or the .json of an exported graph with its .safetensors beside
+    it (RTMDet-nano, PP-TinyPose), recognised by its content. `posepipe pose --model DIR` then
+    gives the same poses as that code base, `posepipe detect --model DIR` the same boxes.
     """
     if batch_norm_eps is not None and not 0 <= batch_norm_eps < 1:
         raise OptionError(f"--batch-norm-eps takes a number in [0, 1), got {batch_norm_eps}")

@@ -19,14 +19,16 @@ from posepipe.cli.terminal import echo
     help="A COCO file whose categories name their keypoints.",
 )
 @click.option(
-    "--base", help="The model whose network and training are used.  [default: the shipped one]"
+    "--base",
+    help="The model to take network and training settings from.  [default: the default pose model]",
 )
-@click.option("--category", help="Which category, where several have keypoints.")
+@click.option("--category", help="Which category, if several have keypoints.")
 def new(folder: Path, annotations: Path, base: str | None, category: str | None) -> None:
-    """Make the model folder NAME for the keypoints that an annotation file names.
+    """Make the model folder NAME for the keypoints of an annotation file.
 
-    It has a recipe for `posepipe train`: keypoints and limbs as in the file, mirror pairs by "left"
-    and "right" in the names. What the file does not say is stated here and in the recipe.
+    The folder contains a recipe for `posepipe train`, with the keypoints and limbs of the file,
+    and mirror pairs by "left" and "right" in the names. What the file does not say is printed
+    here and noted in the recipe.
     """
     from posepipe.curation.own_skeleton import new_model
     from posepipe.options import DEFAULT_POSE_MODEL

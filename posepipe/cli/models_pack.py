@@ -15,28 +15,30 @@ from posepipe.cli.terminal import echo
 @click.argument("run", type=PATH)
 @click.argument("model", type=PATH)
 @click.option(
-    "--weights", type=PATH, help="RUN/last.safetensors, in place of the run's best weights."
+    "--weights", type=PATH, help="RUN/last.safetensors, instead of the run's best weights."
 )
 @click.option(
     "--average",
     type=PATH,
     multiple=True,
-    help="Folder of another run from the same start: pack the mean of the weights of all.",
+    help="Another run that started from the same weights: pack the mean of all; may be repeated.",
 )
-@click.option("--summary", help="One line for `posepipe models`.  [default: the recipe's]")
-@click.option("--licence", help="Terms of weights and data, in a few words.")
-@click.option("--data-terms", default="", help="What the card says about the data's terms.")
+@click.option("--summary", help="A summary in one line.  [default: the recipe's]")
+@click.option("--licence", help="Licence of weights and data, in a few words.")
+@click.option("--data-terms", default="", help="For the model card: the terms of the data.")
 @click.option(
-    "--measured", multiple=True, help="A line of the card with numbers measured elsewhere."
+    "--measured",
+    multiple=True,
+    help="For the model card: a line with figures measured elsewhere; may be repeated.",
 )
-@click.option("--notes", default="", help="What the card says about limits.")
-@click.option("--overwrite", is_flag=True, help="Replace a model that is there already.")
-@click.option("--allow-large", is_flag=True, help="More than 16 MB.")
+@click.option("--notes", default="", help="For the model card: known limits.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing model.")
+@click.option("--allow-large", is_flag=True, help="Allow more than 16 MB.")
 def pack(run: Path, model: Path, **options: Any) -> None:
-    """Make the model folder MODEL of the run folder RUN.
+    """Make the model folder MODEL from the run folder RUN.
 
-    It gets the weights in half precision, the recipe, golden numbers for `posepipe models verify`,
-    and a model card with what was measured, what the model was trained on and how.
+    The model has weights in half precision, the recipe, golden numbers for `posepipe models
+    verify`, and a model card with the metrics, the data and the settings of the training.
     """
     from posepipe.curation.packing import PackOptions, pack_run
 

@@ -11,13 +11,13 @@ from posepipe.errors import WeightsError
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=models_of())
-@click.option("--update", is_flag=True, help="Store what the models say now, instead.")
+@click.option("--update", is_flag=True, help="Store the current results instead of comparing.")
 @click.option("--device", default="cpu", show_default=True, help="auto, cpu, cuda, cuda:N, mps.")
 def verify(models: tuple[str, ...], update: bool, device: str) -> None:
     """Compare models with the golden numbers stored beside their weights.
 
-    MODEL is a name or a folder; without one, all models that have weights. Each is run in fp32 on
-    a small picture. The exit status is 1 if one differs by more than the tolerance.
+    MODEL is a name or a folder; the default is all models that have weights. Each is run in fp32
+    on a small image. The exit status is 1 if one differs by more than the tolerance.
     """
     from posepipe.curation.golden import verify as verify_model
     from posepipe.curation.golden import write_golden

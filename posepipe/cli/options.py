@@ -101,14 +101,14 @@ log_options: Callable[[Any], Any] = together(
         is_flag=True,
         expose_value=False,
         callback=_note_verbose,
-        help="Say what was done; show libraries' warnings.",
+        help="Print a summary, and the warnings of libraries.",
     ),
     click.option(
         "--log-json",
         is_flag=True,
         expose_value=False,
         callback=_note_log_json,
-        help="Write a JSON object a line to stderr, instead of text and progress bars.",
+        help="Write one JSON object per line to stderr, instead of text and progress bars.",
     ),
 )
 
@@ -118,8 +118,8 @@ coco_folder_option: Callable[[Any], Any] = click.option(
 
 picture_options: Callable[[Any], Any] = together(
     click.argument("inputs", nargs=-1, metavar="[INPUT]...", shell_complete=files),
-    click.option("--recursive", is_flag=True, help="Search folders inside folders."),
-    click.option("--split", help="A COCO set instead: minival, val2017, train2017."),
+    click.option("--recursive", is_flag=True, help="Also search subfolders."),
+    click.option("--split", help="A COCO split instead: minival, val2017, train2017."),
     coco_folder_option,
 )
 
@@ -131,7 +131,7 @@ precision_option: Callable[[Any], Any] = click.option(
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     default="auto",
     show_default=True,
-    help="Of the networks' convolutions.",
+    help="Number format of convolutions.",
 )
 
 
@@ -149,41 +149,41 @@ running_options: Callable[[Any], Any] = together(
         type=click.Choice(get_args(RuntimeName)),
         default="auto",
         show_default=True,
-        help="What computes the networks; auto: the quickest one that is installed.",
+        help="What runs the networks; auto: the fastest one installed.",
     ),
     click.option(
         "--fast",
         is_flag=True,
-        help="A fifth of the computing, for several points of AP less: smaller pictures, a smaller "
-        "pose model, no mirror images.",
+        help="About a fifth of the computation, at the cost of several points of AP: "
+        "smaller images, a smaller pose model, no flip test.",
     ),
     click.option(
         "--threads",
         type=COUNT,
-        help="Threads that compute; at most, and by default, the cores that this process may use.",
+        help="Threads that compute.  [default and maximum: the cores that this process may use]",
     ),
     click.option(
         "--workers",
         type=WORKERS,
         default=2,
         show_default=True,
-        help="Threads that read pictures ahead of the network.",
+        help="Threads that read images ahead of the networks.",
     ),
     click.option(
         "--max-pixels",
         type=click.IntRange(1, 178_956_970),
-        help="Leave out larger pictures; reading takes up to 10 bytes of memory per pixel.  "
+        help="Skip larger images; reading takes up to 10 bytes of memory per pixel.  "
         "[default: 120000000]",
     ),
-    click.option("--offline", is_flag=True, help="Fetch no weights; use what is here."),
-    click.option("--resume", is_flag=True, help="Go on from an interrupted run."),
-    click.option("--strict", is_flag=True, help="Stop at the first bad picture or box."),
+    click.option("--offline", is_flag=True, help="Download no weights."),
+    click.option("--resume", is_flag=True, help="Continue an interrupted run."),
+    click.option("--strict", is_flag=True, help="Stop at the first bad image or box."),
     click.option(
         "--shard",
         metavar="K/N",
         callback=_shard,
-        help="Do the k-th of N parts of the pictures, and write OUTPUT.k-of-N; `posepipe merge` "
-        "makes one document of all parts.",
+        help="Process the k-th of N parts of the images, and write OUTPUT.k-of-N; `posepipe "
+        "merge` combines the parts.",
     ),
     log_options,
 )
@@ -196,7 +196,7 @@ def set_option(flag: str, name: str, example: str) -> Callable[[Any], Any]:
         name,
         multiple=True,
         metavar="TABLE.FIELD=VALUE",
-        help=f"A field of the recipe, like {example}; may be repeated.",
+        help=f"Set a field of the recipe, such as {example}; may be repeated.",
     )
 
 

@@ -34,12 +34,16 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("boxes", type=PATH, required=False, metavar="[BOXES.JSON]")
 @click.option("-o", "--output", type=PATH, required=True, help="The kps.json to write.")
-@click.option("--images", type=PATH, help="The pictures' folder, for lists and moved pictures.")
-@click.option("--annotations", type=PATH, help="For a plain list: a COCO file with the file names.")
+@click.option(
+    "--images", type=PATH, help="The folder of the images, for lists, and if the images have moved."
+)
+@click.option(
+    "--annotations", type=PATH, help="For a detection list: a COCO file with the file names."
+)
 @click.option(
     "--ground-truth",
     type=PATH,
-    help="A COCO annotation file whose labelled boxes take the detector's place.",
+    help="Use the labelled boxes of this COCO annotation file.",
 )
 @pose_options
 @running_options

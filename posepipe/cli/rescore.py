@@ -20,22 +20,23 @@ from posepipe.errors import OptionError
     type=click.Choice(["product", "box", "confident"]),
     default="product",
     show_default=True,
-    help="Pose score = box score x mean keypoint confidence (the paper's); the box score; or box "
-    "score x mean of the confidences above 0.2 (HRNet's).",
+    help="The pose score: box score x mean keypoint confidence (product, the paper's); "
+    "the box score; or box score x mean of the confidences above 0.2 (confident, "
+    "HRNet's).",
 )
 @click.option(
     "--oks-nms",
     type=FRACTION,
-    help="Leave out poses whose OKS with a better one exceeds this.  [default: keep all]",
+    help="Remove poses whose OKS with a better one exceeds this.  [default: keep all]",
 )
 @log_options
 @click.pass_obj
 def rescore(
     verbose: bool, /, results: Path, output: Path, rule: str, oks_nms: float | None
 ) -> None:
-    """Score the poses of KPS.JSON again, from box scores and keypoint confidences.
+    """Compute new scores for the poses of KPS.JSON, from box scores and keypoint confidences.
 
-    Poses that another program wrote without box scores cannot be scored again.
+    Poses that another program wrote without box scores cannot be rescored.
     """
     from dataclasses import replace
 

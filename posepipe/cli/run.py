@@ -40,7 +40,7 @@ from posepipe.cli.stage_options import (
     "--output",
     type=PATH,
     required=True,
-    help="The kps.json to write; of a film also .jsonl, or - for stdout: a line a frame.",
+    help="The kps.json to write; for a video also .jsonl, or - for stdout: one line per frame.",
 )
 @film_options
 @following_options
@@ -49,10 +49,11 @@ from posepipe.cli.stage_options import (
 @running_options
 @click.pass_obj
 def run(verbose: bool, /, output: Path, **options: Any) -> None:
-    """Find the people in pictures or in a film and estimate their poses, in one go.
+    """Find the people in images or in a video, and estimate their poses.
 
-    INPUT is a folder, a picture, a pattern like 'photos/*.jpg', or a text file of paths; or one
-    film, animated GIF or WebP, camera number like 0, or address like rtsp://camera/1.
+    INPUT is a folder, an image, a pattern like 'photos/*.jpg', or a text file with one path per
+    line; or a single video, animated GIF or WebP, camera number like 0, or URL like
+    rtsp://camera/1.
     """
     if are_films(options):
         done = run_film_command(options, output)

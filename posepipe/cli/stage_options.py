@@ -40,18 +40,19 @@ def _detector_options(model: str, prefix: str) -> Callable[[Any], Any]:
             "detection_models",
             multiple=True,
             shell_complete=models_of("detection"),
-            help="Name or folder of a detector; several pool boxes.  [default: the shipped one]",
+            help="Name or folder of a detector; the boxes of several are pooled.  [default: "
+            "person-detector-rtmdet-nano]",
         ),
         click.option(
             f"--{prefix}config",
             "detection_config",
-            help="For the model detectron2: a YAML file or a name of its zoo.",
+            help="For the model detectron2: a YAML file, or a name in its model zoo.",
         ),
         click.option(
             f"--{prefix}weights",
             "detection_weights",
             type=PATH,
-            help="A weights file in place of the detector's own.",
+            help="A weights file instead of the detector's own.",
         ),
         click.option(
             "--nms",
@@ -63,7 +64,7 @@ def _detector_options(model: str, prefix: str) -> Callable[[Any], Any]:
             "--nms-threshold",
             "detection_nms_threshold",
             type=FRACTION,
-            help="IoU of hard and soft_linear NMS.",
+            help="IoU threshold of hard and soft_linear NMS.",
         ),
         click.option(
             "--nms-sigma", "detection_nms_sigma", type=float, help="Sigma of soft_gaussian NMS."
@@ -72,32 +73,33 @@ def _detector_options(model: str, prefix: str) -> Callable[[Any], Any]:
             "--top-k",
             "detection_top_k",
             type=COUNT,
-            help="Boxes kept, of all classes.  [default: 100]",
+            help="How many boxes of all classes to keep.  [default: 100]",
         ),
         click.option(
             "--scales",
             "detection_scales",
             callback=_numbers,
-            help="Sizes to look at, e.g. 0.8,1,1.25.  [default: the model's]",
+            help="Sizes of the image to process, relative to the model's, such as 0.8,1,1.25.  "
+            "[default: the model's]",
         ),
         click.option(
             "--min-score",
             "detection_min_score",
             type=FRACTION,
-            help="Lowest box score of a person; 0: all boxes count.  [default: the model's]",
+            help="Lowest box score of a person; 0: keep all boxes.  [default: the model's]",
         ),
         click.option(
             f"--{prefix}flip",
             "detection_flip",
             is_flag=True,
             default=None,
-            help="Detect in mirror images, too.",
+            help="Also detect in the mirror images.",
         ),
         click.option(
             f"--{prefix}batch-size",
             "detection_batch_size",
             type=COUNT,
-            help="Pictures per pass of the detector.  [default: 4]",
+            help="Images per pass of the detector.  [default: 4]",
         ),
         set_option(f"--{prefix}set", "detection_changes", "preprocessing.short_side=640"),
     )
@@ -112,45 +114,50 @@ pose_options: Callable[[Any], Any] = together(
         "pose_models",
         multiple=True,
         shell_complete=models_of("pose"),
-        help="Name or folder of a pose model; several average their heatmaps.  "
-        "[default: the shipped one]",
+        help="Name or folder of a pose model; the heatmaps of several are averaged.  "
+        "[default: cpn-litehrnet-256x192]",
     ),
     click.option(
         "--weights",
         "pose_weights",
         type=PATH,
-        help="A weights file in place of the pose model's own.",
+        help="A weights file instead of the pose model's own.",
     ),
     click.option(
         "--head",
         "pose_head",
         type=click.Choice(["final", "global"]),
-        help="global: leave out a CPN's RefineNet; faster, less exact.  [default: final]",
+        help="global: skip a CPN's RefineNet, which is faster and less accurate.  [default: final]",
     ),
-    click.option("--flip/--no-flip", "pose_flip", default=None, help="Average with mirror images."),
+    click.option(
+        "--flip/--no-flip",
+        "pose_flip",
+        default=None,
+        help="Flip test: average with the mirror images.",
+    ),
     click.option(
         "--blur-kernel",
         "pose_blur_kernel",
         type=int,
-        help="Cells of the filter on heatmaps; 1: none.",
+        help="Size of the Gaussian filter on heatmaps, in cells; 1: no filter.",
     ),
     click.option(
         "--quarter-offset/--no-quarter-offset",
         "pose_quarter_offset",
         default=None,
-        help="A quarter cell towards the second highest response.",
+        help="Shift keypoints by a quarter cell towards the second highest response.",
     ),
     click.option(
         "--rescore/--no-rescore",
         "pose_rescore",
         default=None,
-        help="Box score x mean keypoint score.  [default: rescore]",
+        help="Pose score = box score x mean keypoint confidence.  [default: rescore]",
     ),
     click.option(
         "--oks-nms",
         "pose_oks_nms",
         type=FRACTION,
-        help="Leave out poses this similar to better ones.",
+        help="Remove poses whose OKS with a better one exceeds this.",
     ),
     click.option(
         "--batch-size",

@@ -47,36 +47,37 @@ class _TrainCommand(click.Command):
     type=(str, str, float),
     multiple=True,
     metavar="ANNOTATIONS IMAGES [WEIGHT]",
-    help="A COCO keypoint file, the folder of its pictures, and how often it is drawn relative to "
-    "the others; may be repeated.  [default: the recipe's]",
+    help="A COCO keypoint file, the folder of its images, and its sampling weight; may "
+    "be repeated.  [default: the recipe's]",
 )
 @click.option(
     "--validate",
     type=(str, str),
     multiple=True,
     metavar="ANNOTATIONS IMAGES",
-    help="What to measure on; the first one chooses the best weights.  [default: the recipe's]",
+    help="Data to evaluate on; the first decides which weights are best; may be "
+    "repeated.  [default: the recipe's]",
 )
 @set_option("--set", "changes", "training.learning_rate=1e-4")
 @click.option(
     "--start",
-    help="Weights of the whole network to start from: a file, or a model's name or folder. From a "
-    "model with other keypoints, all but the heads.",
+    help="Start from these weights: a file, or a model's name or folder. If the "
+    "keypoints differ, all but the heads are used.",
 )
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
-    help="Stop after this time, with a checkpoint.",
+    help="Stop with a checkpoint after this time.",
 )
-@click.option("--resume", is_flag=True, help="Go on from the run folder's checkpoint.")
-@click.option("--check-only", is_flag=True, help="Check recipe and data, then stop.")
+@click.option("--resume", is_flag=True, help="Continue from the run folder's checkpoint.")
+@click.option("--check-only", is_flag=True, help="Only check the recipe and the data.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps.")
 @log_options
 @click.pass_obj
 def train(verbose: bool, /, recipe: str, run: Path, check_only: bool, **options: Any) -> None:
     """Train the pose network or detector of RECIPE, a model's name or folder.
 
-    Ctrl-C or SIGTERM stops with a checkpoint, from which --resume goes on. On several GPUs:
+    Ctrl-C or SIGTERM stops with a checkpoint, and --resume continues from it. On several GPUs:
     torchrun --nproc-per-node N -m posepipe train …
     """
     first = os.environ.get("RANK", "0") == "0"

@@ -13,13 +13,13 @@ from posepipe.cli.terminal import echo
 
 @click.command()
 @click.argument("results", type=PATH, metavar="KPS.JSON")
-@click.option("--annotations", type=PATH, help="Labels of the same pictures, to compare with.")
-@click.option("--images", type=PATH, help="The pictures' folder, where they have moved.")
+@click.option("--annotations", type=PATH, help="Labels of the same images, to compare with.")
+@click.option("--images", type=PATH, help="The folder of the images, if they have moved.")
 @click.option(
-    "--before", type=PATH, help="Other results on the same pictures: sort by what got worse."
+    "--before", type=PATH, help="Earlier results on the same images: sort by what got worse."
 )
 @click.option(
-    "--export", type=PATH, help="Write the page into this new folder instead: it needs no server."
+    "--export", type=PATH, help="Write the page to this new folder instead; it needs no server."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free one]")
@@ -38,10 +38,10 @@ def view(
     port: int,
     open_page: bool,
 ) -> None:
-    """Look at the poses of KPS.JSON, or the boxes of a BOXES.JSON, in a browser.
+    """View the poses of KPS.JSON, or the boxes of a BOXES.JSON, in a browser.
 
-    With labels, pictures can be sorted by how well people were found, and filtered by what is
-    wrong. The page is served on this machine alone until it is stopped with Ctrl-C.
+    With labels, images can be sorted and filtered by errors. The page is served on this machine
+    only, until it is stopped with Ctrl-C.
     """
     import webbrowser
 

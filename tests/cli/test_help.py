@@ -9,6 +9,7 @@ from commands import posepipe
 
 from posepipe.cli.lazy import LazyGroup
 from posepipe.cli.main import main
+from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL
 
 COMMANDS = list(main.later)
 
@@ -142,3 +143,11 @@ def test_wrong_usage_ends_with_status_2_and_a_line_about_it(arguments: list[str]
     assert result.stdout == ""
     assert result.stderr.startswith("Usage: ")
     assert result.stderr.splitlines()[-1].startswith("Error: ")
+
+
+def test_the_help_names_the_default_models() -> None:
+    run = main.get_command(click.Context(main), "run")
+    assert run is not None
+    helps = {option.name: option.help for option in run.params if isinstance(option, click.Option)}
+    assert f"[default: {DEFAULT_DETECTOR}]" in helps["detection_models"]
+    assert f"[default: {DEFAULT_POSE_MODEL}]" in helps["pose_models"]
