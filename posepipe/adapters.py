@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
-from posepipe.core.skeleton import COCO_PERSON, PERSON
+from posepipe.core.skeleton import PERSON
 from posepipe.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -81,9 +81,7 @@ def to_pandas(poses: Poses | Iterable[tuple[ImageFile, Poses]]) -> pd.DataFrame:
     """
     pandas = _imported("pandas")
     pictures = [("", poses)] if isinstance(poses, Poses) else [(i.file_name, p) for i, p in poses]
-    none = np.zeros(0)
-    nobody = Poses(0, np.zeros((0, len(COCO_PERSON), 3)), none, np.zeros((0, 4)), none)
-    tables = [_columns(name, people) for name, people in [("", nobody), *pictures]]
+    tables = [_columns(name, people) for name, people in [("", Poses.none(0)), *pictures]]
     columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     if isinstance(poses, Poses):
         del columns["file_name"]

@@ -54,6 +54,13 @@ class Poses:
         for name, array in fields.items():
             object.__setattr__(self, name, array)
 
+    @classmethod
+    def none(cls, image_id: int, skeleton: Skeleton = COCO_PERSON) -> Poses:
+        """Nobody in this picture."""
+        numbers = np.zeros(0)
+        points = np.zeros((0, len(skeleton), 3))
+        return cls(image_id, points, numbers, np.zeros((0, 4)), numbers, skeleton)
+
     def __len__(self) -> int:
         return len(self.scores)
 

@@ -12,6 +12,7 @@ whether there is something and how well the box fits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,7 @@ from posepipe.detection.candidates import (
 )
 from posepipe.networks.cspnext import PAFPN, CSPNeXt, SeparableUnit
 from posepipe.networks.devices import precision_name
+from posepipe.networks.normalising import normalised
 from posepipe.networks.precision import run_in_precision
 from posepipe.networks.runtimes.base import Placement
 from posepipe.networks.runtimes.cached import in_runtime
@@ -156,6 +158,7 @@ class RTMDetHead(nn.Module):
         return scores, boxes
 
 
+@lru_cache(maxsize=16)
 def cell_corners(size_hw: tuple[int, int], device: torch.device | None = None) -> Tensor:
     """The corners (P, 2) x, y of all cells of an input's levels, in its pixels, row by row.
 
@@ -215,7 +218,6 @@ class RTMDetDetector:
         self._preprocessing = preprocessing or RTMDetPreprocessing()
         self._min_score = min_score
         self._device = device or torch.device("cpu")
-        self._normalised = Normalised(self._preprocessing).to(self._device)
         if isinstance(network, RTMDet):
             run_in_precision([network], dtype)
         self.network = network.eval().requires_grad_(False).to(self._device)
@@ -227,7 +229,7 @@ class RTMDetDetector:
         factor = scale * self._preprocessing.long_side / max(height, width)
         size_wh = (max(1, round(width * factor)), max(1, round(height * factor)))
         if size_wh != (width, height):
-            how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+            how = cv2.INTER_AREA if factor < 0.5 else cv2.INTER_LINEAR
             image = cv2.resize(image, size_wh, interpolation=how).astype(np.uint8, copy=False)
         return DetectorInput(np.ascontiguousarray(image), (width, height))
 
@@ -246,7 +248,7 @@ class RTMDetDetector:
         pixels = np.full((len(batch), height, width, 3), self._preprocessing.fill, np.uint8)
         for place, ready in zip(pixels, batch, strict=True):
             place[: ready.pixels.shape[0], : ready.pixels.shape[1]] = ready.pixels
-        images = self._normalised(torch.from_numpy(pixels).to(self._device))
+        images = network_input(torch.from_numpy(pixels).to(self._device), self._preprocessing)
         maps = tensors_of(self.network(images))
         scores = flat(maps[: len(STRIDES)]).sigmoid()
         boxes = decoded(flat(maps[len(STRIDES) :]), cell_corners((height, width), self._device))
@@ -265,21 +267,10 @@ class RTMDetDetector:
         )
 
 
-class Normalised(nn.Module):
-    """From (B, H, W, 3) uint8 RGB pixels to the network's (B, 3, H, W) input."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, table: RTMDetPreprocessing) -> None:
-        super().__init__()
-        for name, rgb in (("mean", table.mean), ("std", table.std)):
-            self.register_buffer(name, 255 * torch.tensor(rgb), persistent=False)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """The input, in the memory layout channels_last."""
-        values = (pixels.float() - self.mean) / self.std
-        return values.permute(0, 3, 1, 2)
+def network_input(pixels: Tensor, table: RTMDetPreprocessing) -> Tensor:
+    """(B, 3, H, W) float32 normalised pictures, of (B, H, W, 3) uint8 RGB pixels."""
+    mean, std = ([255 * value for value in of] for of in (table.mean, table.std))
+    return normalised(pixels, mean, std)
 
 
 def padded_shape(pixels: npt.NDArray[np.uint8]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +29,7 @@ from posepipe.zoo.embedded import is_exported
 from posepipe.zoo.recipe import Recipe, Table, load_recipe
 
 # The parts of a detector's recipe that affect its boxes.
+_ROUNDING = 1e-6  # of scores as float32
 _TABLES = (
     "skeleton",
     "detector",
@@ -228,8 +229,13 @@ def choose_people(
         settings: of NMS and the lowest score.
     """
     settings = settings or DetectionSettings()
+    # Scores only fall from pick to pick: what comes after the last person need not be picked.
+    least = max(settings.suppression.min_score, settings.min_score - _ROUNDING)
     picks = suppress(
-        candidates.boxes_xyxy, candidates.scores, candidates.classes, settings.suppression
+        candidates.boxes_xyxy,
+        candidates.scores,
+        candidates.classes,
+        replace(settings.suppression, min_score=least),
     )
     boxes = clip(candidates.boxes_xyxy[picks.indices], size_wh)
     stays = candidates.classes[picks.indices] == PERSON

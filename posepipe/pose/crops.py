@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 from msgspec import Meta
 from torch import Tensor
 
 from posepipe.core.affine import Affine
 from posepipe.core.boxes import Detections, extend, grow_to_aspect
+from posepipe.networks.normalising import normalised
 from posepipe.zoo.bounds import Deviation, Level, Number
 from posepipe.zoo.recipe import Table
 
@@ -201,9 +201,6 @@ def network_input(pixels: Tensor, table: PreprocessingTable) -> Tensor:
 
     Runs on the device of `pixels`.
     """
-    images = pixels.permute(0, 3, 1, 2).float()  # (B, 3, h, w); already channels_last in memory
     if table.colour_order == "bgr":
-        images = images.flip(1)
-    mean = images.new_tensor(table.mean)[:, None, None]
-    std = images.new_tensor(table.std)[:, None, None]
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        pixels = pixels.flip(-1)
+    return normalised(pixels, table.mean, table.std)

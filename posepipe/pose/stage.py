@@ -101,6 +101,8 @@ class PoseStage:
             WeightsError: the network gives numbers that are not finite.
         """
         counts = [len(ready.detections) for ready in batch]
+        if not any(counts):
+            return [Poses.none(ready.detections.image_id, self.skeleton) for ready in batch]
         with self._lock:
             found = self._keypoints(batch, sum(counts))
         first_kind = _crop_kind(self.models[0])

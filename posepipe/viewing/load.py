@@ -9,7 +9,7 @@ import numpy as np
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
-from posepipe.core.skeleton import COCO_PERSON, Skeleton
+from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import DocumentError, OptionError
 from posepipe.io.coco import Annotations, read_annotations
 from posepipe.io.documents import read_boxes, read_keypoints
@@ -80,7 +80,7 @@ def load_content(
             entry.id, root / entry.file_name, entry.file_name
         )
         shown_images.append(image)
-        shown_poses.append(poses_by_id.get(entry.id) or _nobody(entry.id, skeleton))
+        shown_poses.append(poses_by_id.get(entry.id) or Poses.none(entry.id, skeleton))
         shown_labels.append(labels.labels_by_image[entry.id])
     return Content(
         results.name, shown_images, shown_poses, shown_labels, skeleton, of_boxes=of_boxes
@@ -105,9 +105,3 @@ def _without_keypoints(detections: Detections) -> Poses:
     keypoints[..., :2] = ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, None]
     scores = detections.scores.astype(np.float64)
     return Poses(detections.image_id, keypoints, scores, boxes, scores)
-
-
-def _nobody(image_id: int, skeleton: Skeleton) -> Poses:
-    none = np.zeros(0)
-    points = np.zeros((0, len(skeleton), 3))
-    return Poses(image_id, points, none, np.zeros((0, 4)), none, skeleton)

@@ -41,6 +41,13 @@ def test_the_length_is_the_number_of_people(count):
     assert len(some_labels(count)) == count
 
 
+def test_nobody_in_a_picture_has_the_skeletons_shape():
+    nobody = Poses.none(7)
+    assert (nobody.image_id, len(nobody)) == (7, 0)
+    assert nobody.keypoints.shape == (0, 17, 3)
+    assert nobody.boxes_xyxy.shape == (0, 4)
+
+
 def test_nobody_can_be_given_as_empty_lists():
     nobody = Poses(1, [], [], [], [])
     assert len(nobody) == 0

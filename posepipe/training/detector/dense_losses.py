@@ -21,12 +21,12 @@ from torchvision.ops import generalized_box_iou_loss
 
 from posepipe.detection.rtmdet import (
     STRIDES,
-    Normalised,
     RTMDet,
     RTMDetPreprocessing,
     cell_corners,
     decoded,
     flat,
+    network_input,
 )
 from posepipe.networks.precision import to_float32
 from posepipe.training.detector.batches import DetectionBatch, Target
@@ -59,7 +59,7 @@ class DenseLosses(nn.Module):
         super().__init__()
         self.network, self._table, self._dtype = network, table, dtype
         self._fill = preprocessing.fill
-        self._normalised = Normalised(preprocessing)
+        self._preprocessing = preprocessing
 
     def forward(self, batch: DetectionBatch) -> tuple[Losses, None]:
         """The two losses of a batch; nothing that is mined has a name."""
@@ -69,7 +69,7 @@ class DenseLosses(nn.Module):
             place[:, width:] = self._fill
         device = pixels.device
         with torch.autocast(device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
-            outputs: Any = to_float32(self.network(self._normalised(pixels)))
+            outputs: Any = to_float32(self.network(network_input(pixels, self._preprocessing)))
         with torch.autocast(device.type, enabled=False):
             corners = cell_corners((pixels.shape[1], pixels.shape[2]), device)
             logits, boxes = flat(outputs[0]), decoded(flat(outputs[1]), corners)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from posepipe.detection.rtmdet import RTMDet, RTMDetPreprocessing, RTMDetTable, cell_corners
+from posepipe.detection.rtmdet import (
+    RTMDet,
+    RTMDetPreprocessing,
+    RTMDetTable,
+    cell_corners,
+    network_input,
+)
 from posepipe.training.detector.batches import DetectionBatch, Target
 from posepipe.training.detector.dense_losses import (
     NAMES,
@@ -169,8 +175,7 @@ def test_the_class_of_a_box_is_learnt():
         sum(part.total / part.count for part in losses.values()).backward()
         optimiser.step()
     with torch.inference_mode():
-        normal = learner._normalised(batch.pixels)
-        logits, _ = learner.network(normal)
+        logits, _ = learner.network(network_input(batch.pixels, learner._preprocessing))
     best = torch.cat([level.flatten(2) for level in logits], dim=2)[0].sigmoid().amax(dim=1)
     assert best.argmax() == 2
     assert best[2] > 0.4
