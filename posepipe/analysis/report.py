@@ -59,8 +59,13 @@ def as_table(explanation: Explanation) -> str:
     )
 
 
-def change_table(changes: Sequence[Difference]) -> str:
-    """Plain text: both runs' numbers in per cent, the change, its interval, whether it is real."""
+def change_table(changes: Sequence[Difference], names: tuple[str, str]) -> str:
+    """Plain text: both runs' numbers in per cent, the change, its interval, whether it is real.
+
+    Args:
+        changes: of two runs.
+        names: the runs', to head their columns.
+    """
     rows = [
         [
             change.name,
@@ -74,11 +79,46 @@ def change_table(changes: Sequence[Difference]) -> str:
         ]
         for change in changes
     ]
-    return _columns([["", "first", "second", "change", "by chance", ""], *rows])
+    return _columns([["", *names, "change", "95 % interval", ""], *rows])
 
 
-def picture_table(changes: Sequence[PictureChange], file_names: Sequence[str]) -> str:
-    """Plain text: mean OKS of the people in some pictures in both runs, in per cent."""
+def change_overview(runs: Sequence[Sequence[Difference]], names: Sequence[str]) -> str:
+    """Plain text: the numbers of several runs side by side; changes that are real have a star.
+
+    Args:
+        runs: for each run its differences from the same first one, in the same order.
+        names: of the first run and of all others.
+    """
+    rows = [
+        [
+            of_number[0].name,
+            _percent(of_number[0].first),
+            *(
+                part
+                for change in of_number
+                for part in (
+                    _percent(change.second),
+                    "" if change.change is None else f"{100 * change.change:+.1f}",
+                    "*" if change.is_real else "",
+                )
+            ),
+        ]
+        for of_number in zip(*runs, strict=True)
+    ]
+    heads = ["", names[0], *(part for name in names[1:] for part in (name, "", ""))]
+    return _columns([heads, *rows]) + "\n* real: the 95 % interval of the change excludes 0"
+
+
+def picture_table(
+    changes: Sequence[PictureChange], file_names: Sequence[str], names: tuple[str, str]
+) -> str:
+    """Plain text: mean OKS of the people in some pictures in both runs, in per cent.
+
+    Args:
+        changes: of two runs.
+        file_names: of the pictures, by number.
+        names: the runs', to head their columns.
+    """
     rows = [
         [
             file_names[change.picture],
@@ -88,7 +128,7 @@ def picture_table(changes: Sequence[PictureChange], file_names: Sequence[str]) -
         ]
         for change in changes
     ]
-    return _columns([["mean OKS in", "first", "second", "change"], *rows])
+    return _columns([["mean OKS in", *names, "change"], *rows])
 
 
 def as_json(explanation: Explanation) -> dict[str, Any]:

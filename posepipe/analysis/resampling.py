@@ -7,6 +7,7 @@ does not depend on which pictures are drawn, so that is done once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +66,11 @@ class PictureChange:
     first: float
     second: float
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether anything is left of the change in per cent with one decimal."""
+        return abs(self.second - self.first) >= 0.0005
+
 
 def differences(
     first: PoseComparison,
@@ -73,6 +79,7 @@ def differences(
     pictures: int,
     resamples: int = 1000,
     seed: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[Difference, ...]:
     """COCO's ten numbers of two runs on the same pictures, then the AP of each keypoint.
 
@@ -82,6 +89,7 @@ def differences(
         pictures: how many there are, those without people too.
         resamples: how often pictures are drawn; the ten numbers get their intervals from it.
         seed: of the drawings.
+        progress: called with 1 after every drawing.
 
     Raises:
         ValueError: the runs are compared with different labels.
@@ -104,6 +112,7 @@ def differences(
             for matches, run in zip(matched, runs, strict=True)
         )
         drawn.append(other - one)
+        progress(1)
     numbers = [
         Difference(name, one, other, *_interval(np.array(drawn)[:, place] if drawn else None))
         for place, (name, one, other) in enumerate(zip(POSE_NUMBERS, *whole, strict=True))

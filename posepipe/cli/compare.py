@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from posepipe.cli.ground_truth import annotation_file, ground_truth_options
 from posepipe.cli.options import PATH, check_output, log_options
+from posepipe.cli.progress import progress_bar
 from posepipe.cli.terminal import echo
 
 
@@ -52,7 +55,7 @@ def compare(
     truth = annotation_file(split, data, annotations)
     import msgspec
 
-    from posepipe.analysis.report import change_table, picture_table
+    from posepipe.analysis.report import change_overview, change_table, picture_table
     from posepipe.analysis.resampling import changes_of_pictures, differences
     from posepipe.io.coco import read_coco
     from posepipe.io.jsonfiles import write_whole
@@ -64,20 +67,34 @@ def compare(
     labels = read_coco(truth).people(skeleton=one.comparison.skeleton)
     said = {f"{first}: {line}": None for line in one.warnings}
     documents = []
-    for path in others:
-        other = evaluation.compare(path, labels)
-        said |= {f"{path}: {line}": None for line in other.warnings}
-        changes = differences(
-            one.comparison,
-            other.comparison,
-            pictures=len(one.file_names),
-            resamples=resamples,
-            seed=seed,
-        )
-        most = changes_of_pictures(one.comparison, other.comparison)
-        echo(f"{path} against {first}\n\n{change_table(changes)}\n")
-        if pictures and most:
-            echo(picture_table(most[:pictures], one.file_names) + "\n")
+    compared = {}
+    with progress_bar(resamples * len(others), "compare", first, unit="resamples") as bar:
+        for path in others:
+            other = evaluation.compare(path, labels)
+            said |= {f"{path}: {line}": None for line in other.warnings}
+            changes = differences(
+                one.comparison,
+                other.comparison,
+                pictures=len(one.file_names),
+                resamples=resamples,
+                seed=seed,
+                progress=bar,
+            )
+            compared[path] = changes, changes_of_pictures(one.comparison, other.comparison)
+    names = _names([first, *others])
+    if len(others) > 1:
+        echo(change_overview([changes for changes, _ in compared.values()], names) + "\n")
+    for path, name in zip(others, names[1:], strict=True):
+        changes, most = compared[path]
+        both = names[0], name
+        echo(f"{path} against {first}\n\n{change_table(changes, both)}\n")
+        seen = [change for change in most if change.is_seen]
+        if pictures and seen:
+            echo(picture_table(seen[:pictures], one.file_names, both) + "\n")
+            command = ["posepipe", "view", path, "--before", first, "--annotations", truth]
+            echo(f"Look at them: {shlex.join(map(str, command))}\n")
+        elif pictures:
+            echo("Mean OKS changed in no image: the runs differ in scores, if at all.\n")
         documents.append(
             {
                 "first": str(first),
@@ -94,3 +111,9 @@ def compare(
     if json_file is not None:
         encoded = msgspec.json.format(msgspec.json.encode(documents), indent=2)
         write_whole(json_file, [encoded, b"\n"])
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """File names, or whole paths where two files have the same name."""
+    names = [path.name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]

@@ -23,26 +23,28 @@ SECONDS_BETWEEN_LINES = 60.0
 
 
 class Bar:
-    """A progress bar in images/s and people/s.
+    """A progress bar in images/s and people/s, or in another unit alone.
 
     Where stderr is not a terminal a long run writes a line every minute instead.
 
     Args:
         total: how many pictures; None where nobody knows.
         what: a word in front.
+        unit: what is counted.
     """
 
-    def __init__(self, total: int | None, what: str) -> None:
+    def __init__(self, total: int | None, what: str, unit: str = "images") -> None:
         from tqdm import tqdm
 
         self.people = 0
+        self._unit = unit
         self._begun = time.monotonic()
         self._next_line = self._begun + SECONDS_BETWEEN_LINES
         self._what, self._total, self._done = what, total, 0
         self._bar = tqdm(
             total=total,
             desc=what,
-            unit=" images",
+            unit=f" {unit}",
             disable=logs_json() or None,
             file=sys.stderr,
             # tqdm's own format turns to seconds per image where there is less than one a second.
@@ -53,7 +55,7 @@ class Bar:
         )
 
     def __call__(self, people: int) -> None:
-        """One more picture is done, with this many people in it."""
+        """One more is done; of images, with this many people in it."""
         self.people += people
         self._done += 1
         now = time.monotonic()
@@ -70,16 +72,19 @@ class Bar:
                     seconds=round(seconds, 3),
                 )
             return
-        self._bar.set_postfix_str(f"{self.people / seconds:.1f} people/s", refresh=False)
+        if self._unit == "images":
+            self._bar.set_postfix_str(f"{self.people / seconds:.1f} people/s", refresh=False)
         self._bar.update()
 
     def _state(self, seconds: float) -> str:
-        speed = f"{self._done / seconds:.2g} images/s, {self.people / seconds:.2g} people/s"
+        speed = f"{self._done / seconds:.2g} {self._unit}/s"
+        if self._unit == "images":
+            speed += f", {self.people / seconds:.2g} people/s"
         if self._total is None:
-            return f"{self._done} images, {speed}"
+            return f"{self._done} {self._unit}, {speed}"
         left = self._bar.format_interval(seconds / self._done * (self._total - self._done))
         return (
-            f"{self._done} of {self._total} images ({100 * self._done // self._total} %), "
+            f"{self._done} of {self._total} {self._unit} ({100 * self._done // self._total} %), "
             f"{speed}, {left} left"
         )
 
@@ -89,13 +94,13 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(total: int | None, what: str, output: Path) -> Iterator[Bar]:
+def progress_bar(total: int | None, what: str, output: Path, unit: str = "images") -> Iterator[Bar]:
     """A bar for a run that writes `output`; an interruption says how to go on.
 
     Raises:
         SystemExit: 130 after an interruption.
     """
-    bar = Bar(total, what)
+    bar = Bar(total, what, unit)
     try:
         yield bar
     except KeyboardInterrupt:

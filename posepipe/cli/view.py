@@ -52,7 +52,7 @@ def view(
     content = load_content(results, annotations=annotations, images=images, before=before)
     site = Site(content)
     if export is not None:
-        with progress_bar(len(site.routes()), "view", export) as bar:
+        with progress_bar(len(site.routes()), "view", export, unit="files") as bar:
             write_site(site, export, progress=bar)
         echo(export / "index.html")
         say(f"{len(content.images)} pictures in {export}", verbose=verbose)

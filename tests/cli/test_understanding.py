@@ -67,6 +67,18 @@ def test_compare_says_by_how_much_and_where(work, worse, tmp_path):
     assert changes["right_wrist"]["second"] == changes["right_wrist"]["first"]
     assert {picture["file_name"] for picture in both["pictures"]} == {"a.jpg", "b.png"}
     assert "left_wrist" in result.stdout
+    assert f"posepipe view {worse} --before {work / 'kps.json'}" in result.stdout
+
+
+def test_several_files_make_a_table(work, worse):
+    results = (work / "kps.json", work / "kps.json", worse)
+    options = ("--annotations", work / "annotations.json", "--resamples", 20)
+    table = posepipe("compare", *results, *options).stdout.split("\n\n")[0].splitlines()
+    assert [table[0].count(str(path)) for path in results] == [2, 2, 1]
+    number, first, same, no_change, other, change = table[1].split()[:6]
+    assert (number, first, no_change) == ("AP", same, "+0.0")
+    assert float(change) == pytest.approx(float(other) - float(first), abs=0.11)
+    assert change.startswith("-")
 
 
 def test_the_same_poses_do_not_differ(work):
@@ -74,6 +86,7 @@ def test_the_same_poses_do_not_differ(work):
     result = posepipe("compare", *both, "--resamples", 20)
     assert result.exit_code == 0
     assert "real" not in result.stdout
+    assert "Mean OKS changed in no image" in result.stdout
 
 
 def test_rescoring_by_the_paper_s_rule_gives_the_same_file(work, tmp_path):
