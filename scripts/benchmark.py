@@ -1,10 +1,13 @@
 """How much of the bare networks' speed the stages and the training loop keep, as ratios.
 
     python scripts/benchmark.py [--images DIR] [--rounds 3]
+    python scripts/benchmark.py --only runtimes [--threads 1 --cpu-time]
+    python scripts/benchmark.py --peers
     python scripts/benchmark.py --only train --data people.json pictures
 
 Absolute numbers depend on the machine and on what else it is doing; the ratios much less, since
-stage and bare network take turns within one run.
+stage and bare network take turns within one run. On a machine that others use, `--threads 1
+--cpu-time` counts the seconds that this process computes and not those in which it waits.
 """
 
 from __future__ import annotations
@@ -21,9 +24,11 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from machine import machine_line
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from runtime_speed import peer_lines, runtime_lines
 from synthetic_poses import write_synthetic
 
 from posepipe.core.boxes import Detections
@@ -31,6 +36,7 @@ from posepipe.detection.stage import DetectionStage, load_detector
 from posepipe.io.find_images import find_images
 from posepipe.io.images import ImageFile
 from posepipe.networks.devices import resolve_device, resolve_precision
+from posepipe.networks.threads import use_threads
 from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL
 from posepipe.pipeline import Pipeline
 from posepipe.pose.crops import network_input
@@ -73,15 +79,20 @@ def compare(
     )
 
 
-def timed(work: Callable[[], int]) -> Callable[[], float]:
+clock = time.perf_counter
+"""What speeds are measured by; `--cpu-time` changes it."""
+
+
+def speed_of(work: Callable[[], int]) -> float:
     """The speed of work that says how much of it there was."""
+    begun = clock()
+    done = work()
+    return done / (clock() - begun)
 
-    def speed() -> float:
-        begun = time.perf_counter()
-        done = work()
-        return done / (time.perf_counter() - begun)
 
-    return speed
+def timed(work: Callable[[], int]) -> Callable[[], float]:
+    """Measures the speed of work."""
+    return lambda: speed_of(work)
 
 
 def pose_row(
@@ -244,7 +255,10 @@ def training_row(
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="auto", show_default=True)
-@click.option("--only", type=click.Choice(["pose", "detect", "call", "eval", "train"]))
+@click.option("--only", type=click.Choice(["pose", "detect", "call", "eval", "train", "runtimes"]))
+@click.option("--peers", is_flag=True, help="Measure how others run the same networks instead.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads that compute.")
+@click.option("--cpu-time", is_flag=True, help="Count the seconds that this process computes.")
 @click.option(
     "--data",
     type=(click.Path(path_type=Path, exists=True), click.Path(path_type=Path, exists=True)),
@@ -269,13 +283,24 @@ def main(
     device: str,
     precision: str,
     only: str | None,
+    peers: bool,
+    threads: int | None,
+    cpu_time: bool,
     data: tuple[Path, Path] | None,
     batch: int,
     models: tuple[str, ...],
     steps: int,
 ) -> None:
     """Print the speed of the stages and of training beside that of their bare networks."""
+    global clock  # one for all measurements of a run
+    clock = time.process_time if cpu_time else time.perf_counter
+    use_threads(threads)
+    click.echo(machine_line(cpu_time=cpu_time))
     files = list(islice(cycle(find_images([images])), pictures))
+    if peers:
+        people = some_people(files, crops)
+        click.echo("\n".join(peer_lines(files, people, speed=speed_of, rounds=rounds)))
+        return
     rows = []
     if only in (None, "detect"):
         rows.append(detection_row(files, rounds=rounds, precision=precision, device=device))
@@ -296,6 +321,10 @@ def main(
         ]
     if rows:
         click.echo("\n".join(table(rows)))
+    if only in (None, "runtimes"):
+        people = some_people(files, crops)
+        lines = runtime_lines(files, people, speed=speed_of, rounds=rounds, precision=precision)
+        click.echo("\n".join(lines))
     if only in (None, "call"):
         for line in call_lines(rounds=rounds, precision=precision, device=device):
             click.echo(line)

@@ -1,0 +1,179 @@
+"""Rows of `benchmark.py` about runtimes and peers: all take turns within each round."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+from peers import People, ancestors, one_box_at_a_time, torchvisions_own
+
+from posepipe.detection.stage import DetectionStage, load_detector
+from posepipe.detection.torchvision import Preprocessing
+from posepipe.io.images import ImageFile
+from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
+from posepipe.networks.runtimes.names import TORCH
+from posepipe.networks.runtimes.registry import RUNTIMES
+from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL, PoseOptions
+from posepipe.pipeline import Pipeline
+from posepipe.pose.crops import network_input
+from posepipe.pose.model import exportable, load_pose_model
+from posepipe.pose.stage import PoseStage
+from posepipe.runtime.both import run_through_both
+from posepipe.runtime.local import run
+from posepipe.zoo.recipe import load_recipe
+
+TWO_STAGES = "person-detector-cspnext-fpn"
+Work = Callable[[], int]
+Speed = Callable[[Work], float]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A runtime and a precision on the CPU."""
+
+    runtime: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.runtime}, {self.precision}"
+
+
+def places(precision: str) -> list[Place]:
+    """What is installed: torch first, as it would compute by itself, then torch in fp32, others."""
+    own = precision_name(resolve_precision(precision, resolve_device("cpu")))
+    precisions = list(dict.fromkeys([own, "fp32"]))
+    found = [Place(TORCH, one) for one in precisions]
+    for name, registered in RUNTIMES.items():
+        if registered.is_installed:
+            known = ["fp32"] if name == "onnxruntime" else precisions
+            found += [Place(name, one) for one in known]
+    return found
+
+
+def in_turns(works: Mapping[str, Work], speed: Speed, rounds: int) -> dict[str, list[float]]:
+    """The speed of each in every round, after one to warm up."""
+    speeds: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(rounds + 1):
+        order = list(works) if number % 2 else list(reversed(works))
+        for name in order:
+            measured = speed(works[name])
+            if number:
+                speeds[name].append(measured)
+    return speeds
+
+
+def table(title: str, speeds: Mapping[str, list[float]], unit: str, first: str) -> Iterator[str]:
+    """Lines with the median of each, and the median of its ratio to the first one's."""
+    yield f"{title:56} {unit:>9} {'ratio':>6}"
+    for name, values in speeds.items():
+        ratios = [one / base for one, base in zip(values, speeds[first], strict=True)]
+        yield f"  {name:54} {statistics.median(values):9.2f} {statistics.median(ratios):6.2f}"
+
+
+def runtime_lines(
+    images: Sequence[ImageFile], people: People, *, speed: Speed, rounds: int, precision: str
+) -> Iterator[str]:
+    """Every runtime: bare pose network, pose stage, detection stage, and the two together."""
+    kinds: dict[str, dict[str, Work]] = {
+        f"{DEFAULT_POSE_MODEL}, bare": {},
+        f"pose {DEFAULT_POSE_MODEL}, with its mirror images": {},
+        f"detect {DEFAULT_DETECTOR}": {},
+        "run, both": {},
+    }
+    everyone = places(precision)
+    for place in everyone:
+        pipeline = Pipeline(device="cpu", runtime=place.runtime, precision=place.precision).load()
+        for works, work in zip(kinds.values(), _works(pipeline, images, people), strict=True):
+            works[str(place)] = work
+    units = ("crops/s", "crops/s", "images/s", "images/s")
+    for (title, works), unit in zip(kinds.items(), units, strict=True):
+        yield from table(title, in_turns(works, speed, rounds), unit, str(everyone[0]))
+
+
+def _works(pipeline: Pipeline, images: Sequence[ImageFile], people: People) -> list[Work]:
+    first, second = pipeline.both_stages
+    assert isinstance(second, PoseStage)  # noqa: S101  # the default model is a crop network
+    [model] = second.models
+    ready = [second.prepare(item) for item in people]
+    crops = [cut for picture in ready for cut in picture.crops.values()]
+    pixels = torch.cat([torch.from_numpy(cut.pixels) for cut in crops])
+    batches = network_input(pixels, model.preprocessing).split(second.batch_size)
+    lower = model.dtype != torch.float32
+
+    @torch.inference_mode()
+    def bare() -> int:
+        with torch.autocast("cpu", dtype=model.dtype, enabled=lower):
+            for batch in batches:
+                model.network(batch)
+        return len(pixels)
+
+    return [
+        bare,
+        lambda: sum(len(outcome.result or ()) for outcome in run(second, people)),
+        lambda: sum(1 for _ in run(first, images)),
+        lambda: sum(1 for _ in run_through_both(first, second, images)),
+    ]
+
+
+def peer_lines(
+    images: Sequence[ImageFile], people: People, *, speed: Speed, rounds: int
+) -> Iterator[str]:
+    """Others' ways to run the same networks, and ours; fp32 where ours says nothing else."""
+    recipe = load_recipe(DEFAULT_POSE_MODEL)
+    plain = load_pose_model(DEFAULT_POSE_MODEL, device="cpu", precision="fp32", runtime=TORCH)
+    given = plain.preprocessing
+
+    def stage(*, flip: bool, **place: str) -> Work:
+        options = PoseOptions(flip=flip)
+        made = Pipeline(pose=options, device="cpu", **place).pose_stage
+        return lambda: sum(len(outcome.result or ()) for outcome in run(made, people))
+
+    theirs = "a person at a time, 17 blurs in Python (the two CPN code bases)"
+    speeds = in_turns(
+        {
+            theirs: lambda: ancestors(people, plain.network, given),
+            "ours, torch": stage(flip=True, precision="fp32", runtime=TORCH),
+            "ours, as it comes": stage(flip=True),
+        },
+        speed,
+        rounds,
+    )
+    yield from table(f"{DEFAULT_POSE_MODEL}, with mirror images", speeds, "people/s", theirs)
+    if find_spec("onnxruntime") is None or find_spec("onnx") is None:
+        yield "one box at a time in ONNX Runtime: onnxruntime or onnx is not installed, left out"
+    else:
+        import onnxruntime
+
+        from posepipe.networks.runtimes.export import to_onnx
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        content = to_onnx(exportable(recipe, plain.network))  # type: ignore[arg-type]
+        session = onnxruntime.InferenceSession(content, options)
+        theirs = "a box a pass in ONNX Runtime (rtmlib's way)"
+        speeds = in_turns(
+            {
+                theirs: lambda: one_box_at_a_time(people, session, given),
+                "ours, ONNX Runtime": stage(flip=False, precision="fp32", runtime="onnxruntime"),
+                "ours, as it comes": stage(flip=False),
+            },
+            speed,
+            rounds,
+        )
+        yield from table(f"{DEFAULT_POSE_MODEL}, no mirror images", speeds, "people/s", theirs)
+    detector = load_detector(TWO_STAGES, device="cpu", precision="fp32")
+    detection, table_of = DetectionStage([detector]), load_recipe(TWO_STAGES)
+    given_to_detector = table_of.table("preprocessing", Preprocessing)
+    own = "torchvision's own transform, a picture a call"
+    speeds = in_turns(
+        {
+            own: lambda: torchvisions_own(images, detector.network, given_to_detector),  # type: ignore[attr-defined]
+            "ours": lambda: sum(1 for _ in run(detection, images)),
+        },
+        speed,
+        rounds,
+    )
+    yield from table(f"{TWO_STAGES}, a torchvision R-CNN", speeds, "images/s", own)
