@@ -3,7 +3,8 @@
 ::
 
     PosepipeError                 catch this to catch all of them
-    ├── ImageError                a picture is missing, unreadable, truncated or too large
+    ├── ImageError                a picture is missing, unreadable or truncated
+    │   └── ImageTooLargeError    it has more pixels than are allowed
     ├── DocumentError             a JSON file (boxes, keypoints, annotations) has the wrong shape
     ├── RecipeError               a model's recipe.toml is missing or has a wrong field
     ├── WeightsError              a model's weights are missing, damaged or of another network
@@ -33,6 +34,10 @@ class PosepipeError(Exception):
 
 class ImageError(PosepipeError):
     """A picture is missing, unreadable, truncated or too large."""
+
+
+class ImageTooLargeError(ImageError):
+    """A picture has more pixels than are allowed."""
 
 
 class DocumentError(PosepipeError):

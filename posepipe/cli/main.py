@@ -58,6 +58,10 @@ COMMANDS = {
         f"{_HOMES}view:view",
         "View the poses of KPS.JSON, or the boxes of a BOXES.JSON, in a browser.",
     ),
+    "serve": (
+        f"{_HOMES}serve:serve",
+        "Serve poses over HTTP: POST a picture, get its poses as JSON, or the drawn picture.",
+    ),
     "models": (
         f"{_HOMES}models:models",
         "List the models; `posepipe models show NAME` shows one.",

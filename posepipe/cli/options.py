@@ -141,7 +141,7 @@ def _shard(_: click.Context, __: click.Parameter, given: str | None) -> Shard | 
     return None if given is None else Shard.parse(given)
 
 
-running_options: Callable[[Any], Any] = together(
+computing_options: Callable[[Any], Any] = together(
     device_option,
     precision_option,
     click.option(
@@ -162,6 +162,11 @@ running_options: Callable[[Any], Any] = together(
         type=COUNT,
         help="Threads that compute.  [default and maximum: the cores that this process may use]",
     ),
+    click.option("--offline", is_flag=True, help="Download no weights."),
+)
+
+running_options: Callable[[Any], Any] = together(
+    computing_options,
     click.option(
         "--workers",
         type=WORKERS,
@@ -175,7 +180,6 @@ running_options: Callable[[Any], Any] = together(
         help="Skip larger images; reading takes up to 10 bytes of memory per pixel.  "
         "[default: 120000000]",
     ),
-    click.option("--offline", is_flag=True, help="Download no weights."),
     click.option("--resume", is_flag=True, help="Continue an interrupted run."),
     click.option("--strict", is_flag=True, help="Stop at the first bad image or box."),
     click.option(

@@ -35,27 +35,41 @@ def save_image(path: str | Path, rgb: npt.NDArray[np.uint8]) -> None:
         ImageError: another ending, no such picture, or the file cannot be written.
     """
     path = Path(path)
-    options = _OPTIONS.get(path.suffix.lower())
-    if options is None:
-        raise ImageError(f"{path}: pictures are written as .jpg or .png, not as {path.suffix!r}")
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
-        raise ImageError(f"{path}: (H, W, 3) uint8 RGB is needed, got {rgb.shape} {rgb.dtype}")
-    try:
-        done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
-    except cv2.error:
-        done = False
-    if not done:
-        raise ImageError(
-            f"{path}: {rgb.shape[1]}x{rgb.shape[0]} pixels cannot be written as {path.suffix}"
-        )
+    encoded = encode_image(path, rgb)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            partial.write_bytes(encoded.tobytes())
+            partial.write_bytes(encoded)
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise ImageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def encode_image(name: str | Path, rgb: npt.NDArray[np.uint8]) -> bytes:
+    """A picture as the bytes of a JPEG or PNG file.
+
+    Args:
+        name: the file's; its ending says the format: .jpg, .jpeg or .png.
+        rgb: (H, W, 3) uint8 RGB, at least one pixel.
+
+    Raises:
+        ImageError: another ending, no such picture, or larger than the format allows.
+    """
+    suffix = Path(name).suffix
+    options = _OPTIONS.get(suffix.lower())
+    if options is None:
+        raise ImageError(f"{name}: pictures are written as .jpg or .png, not as {suffix!r}")
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
+        raise ImageError(f"{name}: (H, W, 3) uint8 RGB is needed, got {rgb.shape} {rgb.dtype}")
+    try:
+        done, encoded = cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
+    except cv2.error:
+        done = False
+    if not done:
+        size = f"{rgb.shape[1]}x{rgb.shape[0]}"
+        raise ImageError(f"{name}: {size} pixels cannot be written as {suffix}")
+    return encoded.tobytes()

@@ -9,13 +9,14 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from posepipe.errors import ImageError
+from posepipe.errors import ImageError, ImageTooLargeError
 from posepipe.io.findings import Finding
 
 HEIF_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
@@ -56,6 +57,7 @@ class ImageFile:
         path: where it lies; relative or absolute; a made-up name for a picture in memory.
         file_name: how documents name it: relative to the image root, with forward slashes.
         pixels: (H, W, 3) uint8 RGB for a picture in memory, None for a file.
+        data: a file's bytes, for one in memory; `path` is a made-up name, then.
         problem: why there is nothing to read, where that is known before reading ("" elsewhere).
             So an input that leads nowhere is one more item, which fails when its turn comes.
         max_pixels: a larger file is refused by its header. Reading takes up to 10 bytes of memory
@@ -72,6 +74,7 @@ class ImageFile:
     max_pixels: int = MAX_PIXELS
     frame: int | None = None
     seconds: float | None = None
+    data: bytes | None = None
 
     def read(self) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB pixels, the right way up.
@@ -115,6 +118,19 @@ class ImageFile:
                 return (height, width) if _orientation(picture) >= 5 else (width, height)
             except Exception as error:
                 raise _explained(error, self.path) from None
+
+    def check_pixels(self) -> int:
+        """How many pixels there are, by the header alone.
+
+        Raises:
+            ImageTooLargeError: more than `max_pixels`.
+            ImageError: as `size_wh`.
+        """
+        if self.pixels is not None or self.is_frame:
+            width, height = self.size_wh
+            return width * height
+        with _opened(self) as picture:
+            return _check_pixels(picture, self)
 
     def decoded_size_wh(self) -> tuple[int, int]:
         """`size_wh`, once everything in the file has been decoded: what is truncated raises.
@@ -227,6 +243,8 @@ def _opened(image: ImageFile) -> Image.Image:
     path = image.path
     if image.problem:
         raise ImageError(f"{path}: {image.problem}")
+    if image.data is not None:
+        return _opened_data(image.data, path)
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             kind = "a folder" if path.is_dir() else "a device or pipe"
@@ -238,11 +256,22 @@ def _opened(image: ImageFile) -> Image.Image:
         raise _explained(error, path) from None
 
 
+def _opened_data(data: bytes, path: Path) -> Image.Image:
+    _register_heif()
+    try:
+        return Image.open(BytesIO(data), formats=_formats())
+    except UnidentifiedImageError:
+        text = "is not a picture in a known format" if data else "is empty (0 bytes)"
+        raise ImageError(f"{path} {text}: send a JPEG or PNG") from None
+    except Exception as error:
+        raise _explained(error, path) from None
+
+
 def _check_pixels(picture: Image.Image, image: ImageFile) -> int:
     """How many pixels a picture has, if that many are allowed."""
     pixels = picture.width * picture.height
     if pixels > image.max_pixels:
-        raise ImageError(
+        raise ImageTooLargeError(
             f"{image.path} has {pixels:,} pixels, more than {image.max_pixels:,}: make it smaller, "
             "or allow that many with --max-pixels"
         )
@@ -341,7 +370,7 @@ def _explained(error: Exception, path: Path) -> ImageError:
         case UnidentifiedImageError():
             text = "is not a picture in a known format: convert it to JPEG or PNG, or leave it out"
         case Image.DecompressionBombError() | Image.DecompressionBombWarning() | MemoryError():
-            text = "is too large to be read safely: make it smaller first"
+            return ImageTooLargeError(f"{path} is too large to be read safely: make it smaller")
         case _:
             reason = " ".join(str(error).split()) or type(error).__name__
             text = f"is damaged or truncated ({reason}): fetch it again or leave it out"

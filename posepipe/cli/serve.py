@@ -1,0 +1,143 @@
+"""``posepipe serve``: poses over HTTP."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+from posepipe.cli.options import COUNT, WORKERS, computing_options, log_options
+from posepipe.cli.stage_options import (
+    chosen_detection,
+    chosen_pose,
+    detection_options_of_run,
+    pipeline_of,
+    pose_options,
+)
+from posepipe.cli.terminal import echo
+from posepipe.errors import MissingDependencyError
+
+_ABOVE_0 = click.FloatRange(min=0, min_open=True)
+_NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="0 takes a free one.",
+)
+@click.option(
+    "--together",
+    type=COUNT,
+    default=16,
+    show_default=True,
+    help="Pictures that go through the networks together at most.",
+)
+@click.option(
+    "--max-delay",
+    type=click.FloatRange(min=0, max=10_000),
+    default=10,
+    show_default=True,
+    help="Milliseconds that a picture waits for others at most.",
+)
+@click.option(
+    "--queue",
+    type=COUNT,
+    default=512,
+    show_default=True,
+    help="Requests at a time; more are turned away (429).",
+)
+@click.option(
+    "--queue-megabytes",
+    type=_ABOVE_0,
+    default=2000,
+    show_default=True,
+    help="Of files and pixels at a time; more are turned away (429).",
+)
+@click.option(
+    "--max-megabytes", type=_ABOVE_0, default=20, show_default=True, help="Of a picture's file."
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1, 178_956_970),
+    default=50_000_000,
+    show_default=True,
+    help="Of a picture.",
+)
+@click.option(
+    "--timeout",
+    type=_ABOVE_0,
+    default=30,
+    show_default=True,
+    help="Seconds for a picture to arrive, and for its answer.",
+)
+@click.option(
+    "--workers",
+    type=WORKERS,
+    default=2,
+    show_default=True,
+    help="Threads that decode pictures.",
+)
+@detection_options_of_run
+@pose_options
+@computing_options
+@log_options
+@click.pass_obj
+def serve(verbose: bool, /, host: str, port: int, **options: Any) -> None:
+    """Serve poses over HTTP: POST a picture, get its poses as JSON, or the drawn picture.
+
+    \b
+    curl --data-binary @group.jpg http://127.0.0.1:8000/poses
+    curl --data-binary @group.jpg http://127.0.0.1:8000/draw -o drawn.jpg
+
+    It listens on this machine alone unless --host says otherwise, and knows no passwords. Ctrl-C or
+    SIGTERM ends it once the requests at work are answered. /docs describes it, /health and
+    /metrics watch it. -v writes a line a request.
+    """  # noqa: D301  # click reads the backspace: keep these lines
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(
+            f"serve needs {', '.join(missing)}: pip install 'posepipe[serve]'"
+        )
+    from posepipe.serving.app import create_app
+    from posepipe.serving.options import ServeOptions
+    from posepipe.serving.server import Server
+
+    limits = ServeOptions(
+        max_bytes=round(options["max_megabytes"] * 1e6),
+        max_pixels=options["max_pixels"],
+        queue=options["queue"],
+        queue_bytes=round(options["queue_megabytes"] * 1e6),
+        together=options["together"],
+        max_delay=options["max_delay"] / 1000,
+        timeout=options["timeout"],
+        workers=max(1, options["workers"]),
+    )
+    pipeline = pipeline_of(options, detection=chosen_detection(options), pose=chosen_pose(options))
+    made = pipeline.load().made_by("run")
+    where = made.settings["detection"]
+    about = {
+        "version": made.version,
+        "models": ", ".join(model.name for model in made.models),
+        "device": str(where["device"]),
+        "precision": str(where["precision"]),
+    }
+    loopback = host in ("127.0.0.1", "localhost", "::1")
+    hosts = {"hosts": ["127.0.0.1", "localhost", "[::1]"] if loopback else ["*"]}
+    server = Server(
+        create_app(pipeline, limits, about=about, **hosts),
+        limits,
+        host=host,
+        port=port,
+        log=lambda line: echo(f"posepipe: {line}", err=True),
+        requests=verbose,
+    )
+    echo(f"http://{f'[{host}]' if ':' in host else host}:{server.port}/")
+    with suppress(KeyboardInterrupt):  # uvicorn has finished by then
+        server.run()

@@ -1,0 +1,1 @@
+"""Poses over HTTP: an app (FastAPI) and its server (uvicorn); the extra ``posepipe[serve]``."""
