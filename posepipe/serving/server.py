@@ -1,4 +1,4 @@
-"""The app behind a socket: uvicorn, with patience for no header that never ends."""
+"""The app behind a socket: uvicorn, which is not left waiting for clients that do nothing."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from posepipe.errors import OptionError
 from posepipe.serving.options import ServeOptions
 
 _HEADER_SECONDS = 10.0
+_READING_SECONDS = 30.0
 _SPARE_CONNECTIONS = 64  # for /health and /metrics, and for telling others that there is no room
 
 
@@ -63,7 +64,7 @@ class Server:
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http=_PatientProtocol,
+                http=_BoundedProtocol,
                 ws="none",
                 log_config=None,
                 access_log=requests,
@@ -107,13 +108,14 @@ class _Lines(logging.Handler):
         self._log(record.getMessage())
 
 
-class _PatientProtocol(H11Protocol):
-    """HTTP/1.1 that hangs up on who begins no request, or does not come to the end of its header.
+class _BoundedProtocol(H11Protocol):
+    """HTTP/1.1 that hangs up on who does not come to the end of a header, or reads no answer.
 
     uvicorn itself has a limit only between requests.
     """
 
     _hang_up: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """A client has come."""
@@ -128,13 +130,30 @@ class _PatientProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It has gone."""
         self._forget()
+        self._has_read()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """It reads more slowly than the answer comes."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(_READING_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._has_read()
+        super().resume_writing()
 
     def _watch_header(self) -> None:
         if self.conn.their_state is not h11.IDLE:
             self._forget()
         elif self._hang_up is None:
             self._hang_up = self.loop.call_later(_HEADER_SECONDS, self.transport.close)
+
+    def _has_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _forget(self) -> None:
         if self._hang_up is not None:
