@@ -60,7 +60,7 @@ COMMANDS = {
     ),
     "serve": (
         f"{_HOMES}serve:serve",
-        "Serve poses over HTTP: POST a picture, get its poses as JSON, or the drawn picture.",
+        "Serve poses over HTTP: POST an image, get its poses as JSON, or the drawn image.",
     ),
     "models": (
         f"{_HOMES}models:models",

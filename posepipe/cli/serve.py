@@ -37,52 +37,56 @@ _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
     type=COUNT,
     default=16,
     show_default=True,
-    help="Pictures that go through the networks together at most.",
+    help="Images per batch, at most.",
 )
 @click.option(
     "--max-delay",
     type=click.FloatRange(min=0, max=10_000),
     default=10,
     show_default=True,
-    help="Milliseconds that a picture waits for others at most.",
+    help="Milliseconds for which an image waits for others to share its batch, at most.",
 )
 @click.option(
     "--queue",
     type=COUNT,
     default=512,
     show_default=True,
-    help="Requests at a time; more are turned away (429).",
+    help="Simultaneous requests; more are rejected (429).",
 )
 @click.option(
     "--queue-megabytes",
     type=_ABOVE_0,
     default=2000,
     show_default=True,
-    help="Of files and pixels at a time; more are turned away (429).",
+    help="Memory for files and pixels of all requests; more are rejected (429).",
 )
 @click.option(
-    "--max-megabytes", type=_ABOVE_0, default=20, show_default=True, help="Of a picture's file."
+    "--max-megabytes",
+    type=_ABOVE_0,
+    default=20,
+    show_default=True,
+    help="Maximum size of an image file.",
 )
 @click.option(
     "--max-pixels",
     type=click.IntRange(1, 178_956_970),
     default=50_000_000,
     show_default=True,
-    help="Of a picture.",
+    help="Maximum size of an image.",
 )
 @click.option(
     "--timeout",
     type=_ABOVE_0,
     default=30,
     show_default=True,
-    help="Seconds for a picture to arrive, and for its answer.",
+    help="Seconds for the upload of an image, and for its response.",
 )
 @click.option(
     "--workers",
     type=WORKERS,
     default=2,
     show_default=True,
-    help="Threads that decode pictures.",
+    help="Threads that decode images.",
 )
 @detection_options_of_run
 @pose_options
@@ -90,15 +94,15 @@ _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 @log_options
 @click.pass_obj
 def serve(verbose: bool, /, host: str, port: int, **options: Any) -> None:
-    """Serve poses over HTTP: POST a picture, get its poses as JSON, or the drawn picture.
+    """Serve poses over HTTP: POST an image, get its poses as JSON, or the drawn image.
 
     \b
     curl --data-binary @group.jpg http://127.0.0.1:8000/poses
     curl --data-binary @group.jpg http://127.0.0.1:8000/draw -o drawn.jpg
 
-    It listens on this machine alone unless --host says otherwise, and knows no passwords. Ctrl-C or
-    SIGTERM ends it once the requests at work are answered. /docs describes it, /health and
-    /metrics watch it. -v writes a line a request.
+    It listens on this machine only, unless --host says otherwise, and has no authentication. After
+    Ctrl-C or SIGTERM it finishes the current requests. /docs documents the API, /health and
+    /metrics are for monitoring. -v logs every request.
     """  # noqa: D301  # click reads the backspace: keep these lines
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
