@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import io
+import urllib.parse
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from posepipe.scoring.precision import RECALLS, PrecisionRecall
 
 # Good in grey, then from mild to grave; they differ in lightness, too.
 _COLOURS = ("#cfd4da", "#ffd166", "#ef8a3c", "#7b4fb5", "#b3243b")
+_ROOM = 0.92  # a bar that ends beyond has its number in front
+# What the viewer can filter by.
+_FILTERS = (*KINDS, "false positive", "false negative")
 _SHOWN_THRESHOLDS = (0, 5, 9)  # OKS 0.5, 0.75 and 0.95
 
 _PAGE = """<!doctype html>
@@ -45,16 +49,20 @@ def as_page(
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    link = ""
-    if view:
-        address = html.escape(view, quote=True)
-        link = f'<p><a href="{address}#sort=oks">The pictures, the worst ones first</a></p>'
+    link = _links(explanation, view) if view else ""
     figures = []
     if explanation.ap is not None:
         figures = [
-            (_costs(explanation), "AP, and what mending one kind of error after another adds."),
-            (_precision(curves.precision[0]), "Precision and recall at three OKS thresholds."),
-            (_kinds(explanation), "What the keypoints of the people found are."),
+            (
+                _costs(explanation),
+                "AP as it is, and its gain when one kind of error after another is corrected.",
+            ),
+            (
+                _precision(curves.precision[0]),
+                "Precision and recall at three OKS thresholds: a curve ends at the share of people "
+                "who are found so exactly.",
+            ),
+            (_kinds(explanation), "Errors at each keypoint of the people found."),
         ]
     body = "".join(
         f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"
@@ -62,6 +70,27 @@ def as_page(
     )
     table = f"<pre>{html.escape(as_table(explanation))}</pre>"
     return _PAGE.format(title=html.escape(title), link=link, body=body + table)
+
+
+def _links(explanation: Explanation, view: str) -> str:
+    """Links into the viewer: the worst images, those with each kind of error, at each keypoint."""
+    address = html.escape(view, quote=True)
+
+    def link(text: str, **fields: object) -> str:
+        fragment = urllib.parse.urlencode({"sort": "oks", **fields})
+        return f'<a href="{address}#{html.escape(fragment)}">{html.escape(text)}</a>'
+
+    kinds = [cause.name for cause in explanation.causes if cause.name in _FILTERS and cause.count]
+    keypoints = [link(name, keypoint=place) for place, name in enumerate(explanation.per_keypoint)]
+    return "".join(
+        f"<p>{paragraph}</p>"
+        for paragraph in (
+            "Images: " + link("the worst ones first"),
+            "With an error of a kind: " + ", ".join(link(kind, error=kind) for kind in kinds),
+            "With an error at a keypoint: " + ", ".join(keypoints),
+        )
+        if not paragraph.endswith(": ")
+    )
 
 
 def _costs(explanation: Explanation) -> str:
@@ -72,10 +101,18 @@ def _costs(explanation: Explanation) -> str:
     gained = np.subtract(reached, before)
     colours = ["#4a6fa5", *["#e07a3f"] * len(explanation.causes)]
     axes.barh(names, 100 * gained, left=100 * np.array(before), color=colours)
+    for place, (end, gain) in enumerate(zip(reached, gained, strict=True)):
+        text = f"{100 * gain:+.1f}" if place else f"{100 * gain:.1f}"
+        inside = end > _ROOM
+        axes.annotate(
+            *(text, (100 * (before[place] if inside else end), place)),
+            **{"xytext": (-4 if inside else 4, 0), "textcoords": "offset points"},
+            **{"ha": "right" if inside else "left", "va": "center"},
+        )
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("AP, per cent")
-    return _svg(figure)
+    return _svg(figure, "costs")
 
 
 def _precision(precision: FloatArray) -> str:
@@ -84,7 +121,7 @@ def _precision(precision: FloatArray) -> str:
         axes.plot(100 * RECALLS, 100 * precision[place], label=f"OKS {THRESHOLDS[place]:.2f}")
     axes.set(xlabel="recall, per cent", ylabel="precision, per cent", xlim=(0, 100), ylim=(0, 101))
     axes.legend()
-    return _svg(figure)
+    return _svg(figure, "precision")
 
 
 def _kinds(explanation: Explanation) -> str:
@@ -98,7 +135,7 @@ def _kinds(explanation: Explanation) -> str:
     axes.invert_yaxis()
     axes.set(xlabel="per cent of labelled keypoints", xlim=(0, 100))
     axes.legend(ncols=len(KINDS), loc="lower center", bbox_to_anchor=(0.5, 1))
-    return _svg(figure)
+    return _svg(figure, "kinds")
 
 
 def _figure(height: float) -> tuple[Any, Any]:
@@ -112,9 +149,13 @@ def _figure(height: float) -> tuple[Any, Any]:
     return figure, figure.subplots()
 
 
-def _svg(figure: Any) -> str:
+def _svg(figure: Any, name: str) -> str:
+    """The figure as SVG; ids inside begin otherwise for each name, as all are in one page."""
+    from matplotlib import rc_context
+
     stream = io.StringIO()
-    # Without a date the same numbers give the same page.
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    # Neither a date nor random ids: the same numbers give the same page.
+    with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]

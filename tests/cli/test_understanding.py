@@ -41,7 +41,10 @@ def test_the_page_holds_its_plots_and_links_to_the_pictures(work, worse, tmp_pat
     assert result.exit_code == 0, result.output
     text = page.read_text()
     assert text.count("<svg") == 3
-    assert 'href="http://127.0.0.1:80/#sort=oks"' in text
+    for fragment in ("sort=oks", "sort=oks&amp;error=inversion", "sort=oks&amp;keypoint=9"):
+        assert f'href="http://127.0.0.1:80/#{fragment}"' in text
+    assert posepipe("eval", worse, *options, "--view", "http://127.0.0.1:80/").exit_code == 0
+    assert page.read_text() == text
     assert "left_wrist" in text
     assert posepipe("eval", worse, *options).exit_code == 0
     assert "#sort=oks" not in page.read_text()
