@@ -197,9 +197,9 @@ def model_card(
                 f"| licence | {_text(model['licence'])} |",
             ]
         ),
-        "## How good it is",
+        "## Accuracy",
         _measured_text(rows, options, model["stage"]),
-        "## How it was trained",
+        "## Training",
         _training_text(trained),
         "## Data",
         _data_table(list(dict.fromkeys(one for run in trained for one in run.record.data))),
@@ -268,10 +268,10 @@ def _measured_text(rows: Sequence[Mapping[str, str]], options: PackOptions, stag
     if metrics and not options.average:
         best = max(rows, key=lambda row: float(row[metrics[0]]))
         chosen = rows[-1] if _is_last(options) else best
-        which = "the last" if _is_last(options) else "the best by the first number"
+        which = "the last" if _is_last(options) else "the best by the first metric"
         lines.append(
-            f"Measured during training, after {int(chosen[SAMPLES]):,} samples ({which} of "
-            f"{len(rows)} measurements, which were made on these same sets); "
+            f"Evaluated during training, after {int(chosen[SAMPLES]):,} samples ({which} of "
+            f"{len(rows)} evaluations on these same data sets); "
             + (
                 "with labelled boxes, the recipe's decoding, weights before rounding to half "
                 "precision:"
@@ -279,7 +279,7 @@ def _measured_text(rows: Sequence[Mapping[str, str]], options: PackOptions, stag
                 else "person boxes, weights before rounding to half precision:"
             )
         )
-        table = ["| set | metric | |", "|---|---|---|"]
+        table = ["| data set | metric | |", "|---|---|---|"]
         for name in metrics:
             of, _, metric = name.partition("/")
             table.append(f"| {of} | {metric} | {100 * float(chosen[name]):.1f} |")
@@ -295,7 +295,7 @@ def _is_last(options: PackOptions) -> bool:
 def _training_text(trained: Sequence[_Trained]) -> str:
     texts = []
     if len(trained) > 1:
-        texts.append(f"The weights are the mean of those of {len(trained)} runs.")
+        texts.append(f"The weights are averaged over {len(trained)} runs.")
     for run in trained:
         record, last, progress = run.record, run.record.sittings[-1], run.progress()
         length = run.recipe.tables["training"]["samples"]
@@ -307,10 +307,10 @@ def _training_text(trained: Sequence[_Trained]) -> str:
             f"`posepipe train`, from the recipe {record.recipe}: {progress.samples:,} of "
             f"{length:,} samples in {progress.seconds / 60:.0f} minutes, "
             f"{last.processes} process{'es' if last.processes > 1 else ''} on {device}, "
-            f"seed {record.seed}. It began with {started or 'random weights'}."
+            f"seed {record.seed}. It started from {started or 'random weights'}."
         )
     which = "" if len(trained) == 1 else " of the first run"
-    texts.append(f"The recipe's table `[training]` has every setting{which}.")
+    texts.append(f"The recipe's table `[training]` has all settings{which}.")
     versions = trained[0].record.sittings[-1].versions
     texts.append(f"Versions: {', '.join(f'{name} {number}' for name, number in versions.items())}.")
     return "\n\n".join(texts)
@@ -318,7 +318,7 @@ def _training_text(trained: Sequence[_Trained]) -> str:
 
 def _data_table(data: Sequence[DataUsed]) -> str:
     lines = [
-        "| set | used to | drawn | pictures | people | with keypoints | SHA-256 |",
+        "| data set | used to | weight | images | people | with keypoints | SHA-256 |",
         "|---|---|---|---|---|---|---|",
     ]
     for one in data:

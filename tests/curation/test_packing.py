@@ -160,7 +160,7 @@ def test_the_mean_of_several_runs_is_packed_and_the_card_tells_of_all(
     for key, value in load_file(packed.folder / "weights.safetensors").items():
         torch.testing.assert_close(value.float(), trained[key] + 0.25, rtol=1e-3, atol=1e-3)
     card = (packed.folder / "README.md").read_text()
-    for words in ("the mean of those of 2 runs", "seed 7", "seed 8", "| people |", "| more |"):
+    for words in ("averaged over 2 runs", "seed 7", "seed 8", "| people |", "| more |"):
         assert words in card
     assert "OKS AP 12.3" in card
     assert "| val | AP |" not in card  # what the runs measured is not of the mean

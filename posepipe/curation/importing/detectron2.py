@@ -177,7 +177,7 @@ def _card(name: str, title: str, people: str, checkpoint: ForeignCheckpoint) -> 
     [file] = checkpoint.files
     return f"""# {name}
 
-{title}, {people}, imported from a checkpoint of detectron2's. How good it is was not measured here.
+{title}, {people}, imported from a checkpoint of detectron2's. Its accuracy was not measured here.
 
 | | |
 |---|---|

@@ -205,7 +205,7 @@ def card_text(
         [
             f"# {name}",
             "",
-            f"{model.summary}. How good it is was not measured here.",
+            f"{model.summary}. Its accuracy was not measured here.",
             "",
             "| | |",
             "|---|---|",
