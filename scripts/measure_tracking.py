@@ -4,7 +4,8 @@
 
 Labelled people of COCO walk through films of 20 s at 25 frames a second: they cross, leave and come
 back, and hide each other. Where they are found is the truth with noise, misses and low scores
-while they are hidden; no network takes part. IDF1 is that of Ristani et al. 2016: the share of
+while they are hidden; no network takes part. Where the package `trackers` is installed, its
+ByteTrack goes over the same boxes. IDF1 is that of Ristani et al. 2016: the share of
 boxes whose person has the one number that fits best over the whole film.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -95,6 +97,29 @@ def ours(**options: float) -> Numbering:
     return lambda poses, seconds: tracker(poses, seconds).track_ids
 
 
+def byte_track(**options: float) -> Numbering:
+    """ByteTrack of the package `trackers` (Apache-2.0), which only sees boxes."""
+    import supervision
+    import trackers
+
+    tracker = trackers.ByteTrackTracker(frame_rate=FPS, **options)
+
+    def number(poses: Poses, seconds: float) -> np.ndarray:
+        found = tracker.update(
+            supervision.Detections(
+                xyxy=poses.boxes_xyxy.astype(np.float32),
+                confidence=poses.box_scores.astype(np.float32),
+                data={"place": np.arange(len(poses))},
+            )
+        )
+        ids = np.full(len(poses), -1)
+        if len(found):
+            ids[np.asarray(found.data["place"], int)] = found.tracker_id
+        return ids + (ids >= 0)  # its numbers begin at 0, ours at 1
+
+    return number
+
+
 def judge(frames: list[tuple[Poses, np.ndarray]], number: Numbering) -> tuple[float, int]:
     """IDF1 in percent, and how often a person's number changes."""
     pairs, boxes, numbered, switches = {}, 0, 0, 0
@@ -172,12 +197,25 @@ def main() -> None:
     given = shapes(sys.argv[1])
     films = [film(given, seed) for seed in range(FILMS)]
     print(f"{len(given)} people to choose from, {FILMS} films")
-    for name, make in {
+    numberings: dict[str, Callable[[], Numbering]] = {
         "overlap with the last box": by_overlap,
         "posepipe --track": ours,
         "... without doubtful people": lambda: ours(doubtful=0.5),
         "... that waits 0.2 s": lambda: ours(keep=0.2),
-    }.items():
+    }
+    if find_spec("trackers") is None:
+        print("without ByteTrack: pip install trackers, in an environment of its own")
+    else:
+        same = {
+            "track_activation_threshold": 0.5,
+            "high_conf_det_threshold": 0.5,
+            "lost_track_buffer": 45,  # of 30 frames a second
+        }
+        numberings |= {
+            "ByteTrack": byte_track,
+            "... with posepipe's thresholds and patience": lambda: byte_track(**same),
+        }
+    for name, make in numberings.items():
         found = [judge(frames, make()) for frames in films]
         print(f"| {name} | {np.mean([f for f, _ in found]):.1f} | {sum(n for _, n in found)} |")
     steadiness(given[0])

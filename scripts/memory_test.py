@@ -1,9 +1,11 @@
-"""Whether memory stays flat: a run over many small pictures, its memory as it goes.
+"""Whether memory stays flat: a run over many small pictures, or a film, its memory as it goes.
 
     python scripts/memory_test.py --pictures 10000
+    python scripts/memory_test.py --minutes 10
 
 The pictures are links to a few files; detector and pictures are tiny (those of kill_test.py), since
-it is the pipeline's memory that is measured and not the networks'. Linux alone.
+it is the pipeline's memory that is measured and not the networks'. The film has 25 frames a second
+of 160x120; every fifth is worked on, people are followed, smoothed and drawn. Linux alone.
 """
 
 from __future__ import annotations
@@ -16,8 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from kill_test import make_cases
+from PIL import Image
 
+from posepipe.drawing.film_writer import FilmWriter
+
+FPS, EVERY = 25, 5
 os.environ["POSEPIPE_OFFLINE"] = "1"
 
 
@@ -25,17 +32,21 @@ def main() -> None:
     """Print the resident memory at each tenth of the run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pictures", type=int, default=10_000)
-    count = parser.parse_args().pictures
+    parser.add_argument("--minutes", type=int, help="of a film, instead of pictures")
+    given = parser.parse_args()
+    count = given.pictures if given.minutes is None else given.minutes * 60 * FPS
     with tempfile.TemporaryDirectory(prefix="memory-test-") as name:
         folder = Path(name)
         make_cases(folder, 12)
-        many = folder / "many"
-        many.mkdir()
         sources = sorted((folder / "photos").iterdir())
-        for number in range(count):
-            os.link(sources[number % len(sources)], many / f"photo-{number}.jpg")
         output = folder / "out.json"
-        command = ["run", many, "--detector", folder / "detector", "--model", folder / "pose"]
+        if given.minutes is None:
+            inputs = [many_pictures(folder / "many", sources, count)]
+        else:
+            inputs = [long_film(folder / "long.mp4", sources, count)]
+            inputs += ["--every", EVERY, "--track", "--smooth", "--draw", folder / "drawn.mp4"]
+            count //= EVERY
+        command = ["run", *inputs, "--detector", folder / "detector", "--model", folder / "pose"]
         command += ["-o", output, "--top-k", "3", "--min-score", "0.01", "--device", "cpu"]
         journal = output.with_name(output.name + ".journal")
         process = subprocess.Popen([sys.executable, "-m", "posepipe", *map(str, command)])
@@ -43,10 +54,32 @@ def main() -> None:
         while process.poll() is None:
             done = journal.read_bytes().count(b"\n") if journal.exists() else 0
             if done >= told and done:
-                print(f"{done:6} pictures {resident_mb(process.pid):7.0f} MB", flush=True)
+                print(f"{done:6} {resident_mb(process.pid):7.0f} MB", flush=True)
                 told += count // 10
             time.sleep(0.5)
         print(f"peak {peak_mb():.0f} MB, exit status {process.returncode}")
+
+
+def many_pictures(folder: Path, sources: list[Path], count: int) -> Path:
+    """A folder of links to a few pictures."""
+    folder.mkdir()
+    for number in range(count):
+        os.link(sources[number % len(sources)], folder / f"photo-{number}.jpg")
+    return folder
+
+
+def long_film(path: Path, sources: list[Path], count: int) -> Path:
+    """A film that pans over a few pictures, each for ten seconds."""
+    pictures = []
+    for source in sources:
+        with Image.open(source) as picture:
+            pictures.append(np.asarray(picture.convert("RGB").resize((240, 120))))
+    with FilmWriter(path, fps=FPS) as writer:
+        for number in range(count):
+            part, place = divmod(number, 10 * FPS)
+            left = place * 80 // (10 * FPS)
+            writer.write(pictures[part % len(pictures)][:, left : left + 160], number / FPS)
+    return path
 
 
 def resident_mb(process: int) -> float:

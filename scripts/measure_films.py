@@ -1,0 +1,93 @@
+"""Frames a second of a film beside the same frames as pictures, in turn within one run.
+
+    python scripts/measure_films.py [FILM] [--rounds 3]
+
+Every round does the pictures and each way of doing the film once; given is the median over the
+rounds of how many times as quick as the pictures it was. Absolute numbers depend on the machine.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from PIL import Image
+
+from posepipe.filming.options import FilmRunOptions
+from posepipe.filming.runs import run_film
+from posepipe.io.films import Film
+from posepipe.io.find_images import find_images
+from posepipe.pipeline import Pipeline
+from posepipe.runtime.runs import RunOptions, run_both
+from posepipe.tracking.smoothing import SmoothingOptions
+from posepipe.tracking.tracker import TrackingOptions
+
+PAN = Path(__file__).parents[1] / "examples" / "pan.mp4"
+
+
+def pictures(pipeline: Pipeline, frames: Path, output: Path) -> int:
+    """`posepipe run FRAMES`; how many people were found."""
+    options = RunOptions(output=output, made_by=pipeline.made_by("run"))
+    images = find_images([frames])
+    document, _ = run_both(*pipeline.both_stages, images, options, finish=pipeline.finish)
+    return sum(len(poses) for poses in document.poses)
+
+
+def film(pipeline: Pipeline, path: Path, output: Path, **how: object) -> int:
+    """`posepipe run FILM`; how many people were found."""
+    with Film(str(path)) as opened:
+        return run_film(pipeline, opened, FilmRunOptions(output=output, **how)).people  # type: ignore[arg-type]
+
+
+@click.command(help=(__doc__ or "").splitlines()[0])
+@click.argument("path", type=click.Path(path_type=Path), default=PAN)
+@click.option("--rounds", type=int, default=3, show_default=True)
+@click.option("--detector", help="Another than the default.")
+def main(path: Path, rounds: int, detector: str | None) -> None:
+    """Measure and print."""
+    pipeline = Pipeline(detector).load()
+    followed = {"tracking": TrackingOptions(), "smoothing": SmoothingOptions()}
+    with tempfile.TemporaryDirectory(prefix="measure-films-") as name:
+        folder = Path(name)
+        frames = folder / "frames"
+        frames.mkdir()
+        with Film(str(path)) as opened:
+            count = 0
+            for frame in opened:
+                Image.fromarray(frame.pixels).save(frames / f"{count:06}.jpg", quality=95)
+                count += 1
+        output, drawn = folder / "kps.json", folder / "drawn.mp4"
+        ways: dict[str, Callable[[], int]] = {
+            "the frames as pictures (JPEG)": lambda: pictures(pipeline, frames, output),
+            "the film": lambda: film(pipeline, path, output),
+            "--track --smooth": lambda: film(pipeline, path, output, **followed),
+            "--track --smooth --draw": lambda: film(pipeline, path, output, draw=drawn, **followed),
+            "--track --smooth --detect-every 5": lambda: film(
+                pipeline, path, output, detect_every=5, **followed
+            ),
+        }
+        taken: dict[str, list[float]] = {way: [] for way in ways}
+        people: dict[str, int] = {}
+        for turn in range(rounds + 1):
+            for way, do in ways.items():
+                began = time.perf_counter()
+                people[way] = do()
+                if turn:  # the first warms up
+                    taken[way].append(time.perf_counter() - began)
+        print(f"{path.name}: {count} frames")
+        (first, *_) = ways
+        for way in ways:
+            ratios = [a / b for a, b in zip(taken[first], taken[way], strict=True)]
+            speed = count / statistics.median(taken[way])
+            print(
+                f"| {way} | {people[way]} people | {speed:.2f} frames/s "
+                f"| {statistics.median(ratios):.2f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
