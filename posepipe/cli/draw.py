@@ -37,7 +37,9 @@ _LONGEST_NAME = 255  # bytes, on all usual file systems
 
 @click.command()
 @click.argument("results", type=PATH, metavar="KPS.JSON")
-@click.option("-o", "--output", type=PATH, help="The folder for the drawn images.")
+@click.option(
+    "-o", "--output", type=PATH, help="The folder for the drawn images; or a video, as --video."
+)
 @click.option(
     "--video", type=PATH, help="For poses of a video: the .mp4, .mov, .mkv or .webm to write."
 )
@@ -81,6 +83,7 @@ def draw(
         raise click.UsageError("name a folder for drawn pictures with -o, or a film with --video")
     from posepipe.core.poses import Poses
     from posepipe.drawing.draw import draw_detections, draw_poses
+    from posepipe.drawing.film_writer import CODECS
     from posepipe.drawing.save import save_image
     from posepipe.io.documents import Skipped
     from posepipe.runtime.streams import prefetch
@@ -92,6 +95,8 @@ def draw(
         scores=options["scores"],
         ids=options["ids"] or options["trails"],
     )
+    if output is not None and output.suffix.lower() in CODECS and not output.is_dir():
+        output, options["video"] = None, output  # a film is meant
     if output is None:
         _draw_video(results, options, style, verbose=verbose)
         return

@@ -172,6 +172,7 @@ def run_film_command(options: dict[str, Any], output: Path) -> FilmSummary:
     Raises:
         PosepipeError: see `posepipe.filming.runs.run_film`; no frame could be read.
     """
+    from posepipe.drawing.film_writer import CODECS
     from posepipe.drawing.style import DrawStyle
     from posepipe.filming.options import FilmRunOptions
     from posepipe.filming.runs import run_film
@@ -181,9 +182,17 @@ def run_film_command(options: dict[str, Any], output: Path) -> FilmSummary:
     draw, mot = options["draw"], options["mot"]
     if draw is None and not options["show"] and (options["ids"] or options["trails"]):
         raise OptionError("--ids and --trails draw: name a film with --draw, or --show it")
-    for path in (output, draw, mot):
-        if path is not None and path.exists() and str(path) != "-":
+    written = [path for path in (output, draw, mot) if path is not None and str(path) != "-"]
+    for place, path in enumerate(written):
+        if path.absolute() in (earlier.absolute() for earlier in written[:place]):
+            raise OptionError(f"{path} is named twice: what is written second would destroy it")
+        if path.exists():
             check_output(path, options["inputs"])
+    if output.suffix.lower() in (*CODECS, ".csv"):
+        flag = "--mot" if output.suffix.lower() == ".csv" else "--draw"
+        raise OptionError(
+            f"{output}: poses are written as .json, .jsonl or to -; name this one with {flag}"
+        )
     with open_film(options) as film:
         chosen = FilmRunOptions(
             output=output,

@@ -174,12 +174,14 @@ def _image(entry: Mapping[str, Any], ids: Mapping[int | str, int]) -> ImageEntry
     key = identifier(entry.get("id"))
     if key is None:
         raise UnreadableError(f".id is {shown(entry.get('id'))}")
-    name = entry.get("file_name")
+    name, seconds = entry.get("file_name"), number(entry.get("seconds"))
     return ImageEntry(
         ids[key],
         name if isinstance(name, str) else "",
         whole(entry.get("width")) or 0,
         whole(entry.get("height")) or 0,
+        whole(entry.get("frame")),
+        seconds if seconds is not None and math.isfinite(seconds) else None,
     )
 
 

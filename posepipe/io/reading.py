@@ -84,7 +84,17 @@ def read_boxes(
     _refuse_nobody(results, None)
     root = _existing_folder(images) if images else _root_of(results.image_root, path)
     sizes_wh = {image.id: image.size_wh for image in results.images if image.has_size}
-    image_set = _image_set(root, {image.id: image.file_name for image in results.images})
+    listed = (
+        ImageFile(
+            image.id,
+            root / image.file_name,
+            image.file_name,
+            frame=image.frame,
+            seconds=image.seconds,
+        )
+        for image in results.images
+    )
+    image_set = ImageSet(root, tuple(listed))
     document = _boxes_document(results, results.entries, image_set, sizes_wh, None)
     made = _origin(results)
     return replace(document, skipped=results.skipped, made_by=made, category=category)
@@ -305,7 +315,7 @@ def _listed_images(
             f"names, such as {found[missing[0]]}: name the annotation file that has their names "
             "with --annotations"
         )
-    return _image_set(root, found)
+    return ImageSet(root, tuple(ImageFile(i, root / name, name) for i, name in found.items()))
 
 
 def _people_of(results: ResultFile) -> tuple[list[tuple[int, ResultEntry]], int]:
@@ -331,10 +341,6 @@ def _check_pose(entry: ResultEntry, skeleton: Skeleton, where: str) -> None:
     numbers += (entry.frame or 0, entry.seconds or 0, entry.track_id or 0)
     if not all(abs(number) < LARGEST_COORDINATE for number in numbers):  # nor is NaN
         raise DocumentError(f"{where} has a number that is not finite, or beyond any picture")
-
-
-def _image_set(root: Path, file_names: Mapping[int, str]) -> ImageSet:
-    return ImageSet(root, tuple(ImageFile(i, root / name, name) for i, name in file_names.items()))
 
 
 def _existing_folder(folder: str | Path) -> Path:

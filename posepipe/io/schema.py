@@ -22,12 +22,16 @@ class ImageEntry(msgspec.Struct, frozen=True, gc=False):
         file_name: relative to the image root; "" where the file has none.
         width: pixels; 0 or less where the file does not say.
         height: pixels; likewise.
+        frame: of a film's frame, its number, from 0; None for a picture.
+        seconds: of a film's frame, its time; likewise.
     """
 
     id: Id
     file_name: str = ""
     width: int = 0
     height: int = 0
+    frame: int | None = None
+    seconds: float | None = None
 
     @property
     def size_wh(self) -> tuple[int, int]:

@@ -58,6 +58,9 @@ def test_the_poses_of_a_film_are_drawn_into_it_with_its_sound(clip: Path, tmp_pa
         assert len(list(film.decode(video=0))) == 12
     result = posepipe("draw", tmp_path / "kps.json", "--video", clip)
     assert "destroy" in error_of(result)
+    meant = tmp_path / "meant.mp4"
+    assert posepipe("draw", tmp_path / "kps.json", "-o", meant, "--ids", "--trails").exit_code == 0
+    assert meant.read_bytes() == drawn.read_bytes()
     result = posepipe("draw", tmp_path / "kps.json", "-o", tmp_path / "pictures")
     assert result.exit_code == 0  # frame by frame, as pictures
     assert len(list((tmp_path / "pictures").iterdir())) == 12
@@ -77,6 +80,9 @@ def test_boxes_of_a_film(clip: Path, tmp_path: Path) -> None:
     assert (result.exit_code, lines(result)) == (0, [])
     document = json.loads((tmp_path / "boxes.json").read_text())
     assert [image["frame"] for image in document["images"]] == [0, 2, 4, 6, 8, 10]
+    drawn = tmp_path / "drawn"
+    assert posepipe("draw", tmp_path / "boxes.json", "-o", drawn).exit_code == 0
+    assert len(list(drawn.iterdir())) == 6
 
 
 def test_a_window_shows_what_is_drawn_until_somebody_closes_it(
@@ -108,6 +114,17 @@ def test_a_window_shows_what_is_drawn_until_somebody_closes_it(
     assert len(output.read_text().splitlines()) == 4
     with Film(str(drawn)) as film:
         assert len(list(film)) == 4
+
+
+def test_poses_from_the_boxes_of_a_film(clip: Path, tmp_path: Path) -> None:
+    """Here with a real network: what it reads are the frames."""
+    boxes, output = tmp_path / "boxes.json", tmp_path / "kps.json"
+    assert posepipe("detect", clip, "-o", boxes, "--every", 6).exit_code == 0
+    result = posepipe("pose", boxes, "-o", output, "--model", "cpn-litehrnet-small-256x192")
+    assert (result.exit_code, lines(result)) == (0, [])
+    entries = json.loads(output.read_text())
+    assert [(e["frame"], e["file_name"]) for e in entries] == [(0, "clip.mp4#0"), (6, "clip.mp4#6")]
+    assert posepipe("draw", output, "--video", tmp_path / "out.mp4").exit_code == 0
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
@@ -256,6 +273,9 @@ def test_a_server_that_stalls_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
         (["run", "clip.mp4", "-o", "kps.json", "--draw", "no/out.mp4"], "no folder"),
         (["run", "clip.mp4", "-o", "no/kps.json"], "no folder"),
         (["run", "clip.mp4", "-o", "clip.mp4"], "destroy"),
+        (["run", "clip.mp4", "-o", "kps.mp4"], "--draw"),
+        (["run", "clip.mp4", "-o", "kps.csv", "--track"], "--mot"),
+        (["run", "clip.mp4", "-o", "a.json", "--track", "--mot", "./a.json"], "named twice"),
         (["run", "clip.mp4", "-o", "a.jsonl", "--resume"], "only a kps.json is resumed"),
         (["run", "clip.mp4", "-o", "kps.json", "--start", "9"], "no frame of it"),
         (["run", "clip.mp4", "-o", "kps.json", "--start", "3", "--end", "1"], "must come after"),
