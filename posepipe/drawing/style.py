@@ -60,7 +60,7 @@ class DrawStyle:
     middle: Colour = (240, 240, 200)
     box: Colour = (255, 255, 255)
     min_confidence: float = 0.2
-    min_score: float = 0.2
+    min_score: float = 0.1
     skeletons: bool = True
     boxes: bool = True
     scores: bool = True
