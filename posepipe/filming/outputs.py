@@ -5,13 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
-from posepipe.core.poses import Poses
 from posepipe.drawing.draw import draw_poses
 from posepipe.drawing.film_writer import FilmWriter
 from posepipe.drawing.trails import Trails
@@ -19,9 +17,8 @@ from posepipe.drawing.window import Window
 from posepipe.errors import DocumentError
 from posepipe.filming.follow import FramePoses
 from posepipe.filming.options import STDOUT, FilmRunOptions
-from posepipe.io.documents import KeypointsDocument, write_keypoints
+from posepipe.io.documents import growing_keypoints
 from posepipe.io.films import Film
-from posepipe.io.images import ImageFile, ImageSet
 from posepipe.io.jsonfiles import cannot_write, write_whole
 from posepipe.io.records import pose_records, rounded, rounded_seconds
 
@@ -44,15 +41,8 @@ def open_outputs(stack: ExitStack, film: Film, options: FilmRunOptions) -> list[
 
 @contextmanager
 def _document(path: Path, film: Film) -> Iterator[Output]:
-    images: list[ImageFile] = []
-    poses: list[Poses] = []
-
-    def take(frame: FramePoses) -> None:
-        images.append(replace(frame.image, pixels=None))
-        poses.append(frame.poses)
-
-    yield take
-    write_keypoints(path, KeypointsDocument(ImageSet(film.folder, tuple(images)), tuple(poses)))
+    with growing_keypoints(path, root=film.folder) as write:
+        yield lambda frame: write(frame.image, frame.poses)
 
 
 @contextmanager

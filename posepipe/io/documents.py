@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import msgspec
 
@@ -11,7 +14,7 @@ from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.io.categories import PERSON_ID
 from posepipe.io.images import ImageFile
-from posepipe.io.jsonfiles import lines_of_array, write_whole
+from posepipe.io.jsonfiles import cannot_write, lines_of_array, write_whole
 from posepipe.io.reading import coco_file_name, labelled_document, read_boxes, read_keypoints
 from posepipe.io.records import (
     BoxesDocument,
@@ -35,6 +38,7 @@ __all__ = [
     "Skipped",
     "as_written",
     "coco_file_name",
+    "growing_keypoints",
     "labelled_document",
     "made_by",
     "read_boxes",
@@ -149,6 +153,42 @@ def write_pose_stream(
     stored = _stored_root(root, path)
     records = (record for image, poses in people for record in pose_records(poses, image, stored))
     write_whole(path, _ended(lines_of_array(records)))
+
+
+@contextmanager
+def growing_keypoints(
+    path: str | Path, *, root: Path
+) -> Iterator[Callable[[ImageFile, Poses], None]]:
+    """Write kps.json as `write_keypoints` does, picture by picture.
+
+    Gives a function that takes a picture and the poses in it. What it was given waits on the disk,
+    not in memory; the file appears as the ``with`` block ends, and where that ends with an error,
+    there is none.
+
+    Args:
+        path: the file to write.
+        root: the folder that file names are relative to.
+
+    Raises:
+        DocumentError: the file cannot be written; an earlier one is untouched.
+    """
+    path = Path(path)
+    stored = _stored_root(root, path)
+    with TemporaryFile(dir=path.resolve().parent) as waiting:
+
+        def write(image: ImageFile, poses: Poses) -> None:
+            try:
+                for record in pose_records(poses, image, stored):
+                    waiting.write(
+                        (b",\n" if waiting.tell() else b"[\n") + msgspec.json.encode(record)
+                    )
+            except OSError as error:
+                raise cannot_write(path, error) from None
+
+        yield write
+        end = b"\n]\n" if waiting.tell() else b"[]\n"
+        waiting.seek(0)
+        write_whole(path, chain(iter(lambda: waiting.read(1 << 20), b""), [end]))
 
 
 def _stored_root(root: Path, document: Path) -> str:

@@ -31,6 +31,7 @@ from posepipe.io.documents import (
     ModelUsed,
     Skipped,
     as_written,
+    growing_keypoints,
     labelled_document,
     made_by,
     read_boxes,
@@ -355,6 +356,25 @@ def test_a_result_has_no_bbox_and_pycocotools_takes_it(tmp_path: Path) -> None:
     names = annotation_file(tmp_path / "a.json", images=[image_entry(n) for n in (1, 2, 3)])
     results = COCO(str(names)).loadRes(str(tmp_path / "kps.json"))
     assert [len(results.getAnnIds(n)) for n in (1, 2, 3)] == [2, 0, 1]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_document_that_grows_is_the_same_in_the_end(tmp_path, count):
+    document = keypoints_document(tmp_path)
+    images = ImageSet(document.images.root, document.images.images[:count])
+    part = KeypointsDocument(images, document.poses[:count])
+    write_keypoints(tmp_path / "whole.json", part)
+    with growing_keypoints(tmp_path / "grown.json", root=tmp_path) as write:
+        for image, people in zip(part.images, part.poses, strict=True):
+            write(image, people)
+        assert not (tmp_path / "grown.json").exists()
+    assert (tmp_path / "grown.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+
+def test_a_document_that_stops_growing_in_an_error_is_none(tmp_path):
+    with pytest.raises(KeyboardInterrupt), growing_keypoints(tmp_path / "a.json", root=tmp_path):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_poses_of_another_skeleton_say_so_and_come_back_as_they_were(tmp_path: Path) -> None:
