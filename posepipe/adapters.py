@@ -1,4 +1,4 @@
-"""Results for other libraries, each imported when it is asked for.
+"""Results as other libraries' types; each library is imported when it is needed.
 
 key_points = posepipe.adapters.to_sv_key_points(poses)       # supervision draws and tracks them
 table = posepipe.adapters.to_pandas(pipeline.stream("photos/"))
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 def to_sv_key_points(poses: Poses) -> sv.KeyPoints:
-    """Poses as `supervision.KeyPoints`: keypoints with their confidences, people with their scores.
+    """Poses as `supervision.KeyPoints`, with keypoint confidences and pose scores.
 
     Args:
-        poses: of one picture; nobody gives an empty one.
+        poses: the poses of one image; may be empty.
 
     Raises:
         MissingDependencyError: supervision is not installed.
@@ -46,11 +46,10 @@ def to_sv_key_points(poses: Poses) -> sv.KeyPoints:
 
 
 def to_sv_detections(people: Detections | Poses) -> sv.Detections:
-    """People's boxes as `supervision.Detections`, in their order, so that trackers can take them.
+    """Boxes as `supervision.Detections`, in the same order, for example for its trackers.
 
     Args:
-        people: of one picture: a detector's boxes with their scores, or the boxes that poses were
-            looked for in, with the poses' scores.
+        people: of one image: detections, or poses, whose boxes are taken with the poses' scores.
 
     Raises:
         MissingDependencyError: supervision is not installed.
@@ -67,14 +66,14 @@ def to_sv_detections(people: Detections | Poses) -> sv.Detections:
 
 
 def to_pandas(poses: Poses | Iterable[tuple[ImageFile, Poses]]) -> pd.DataFrame:
-    """A row for every keypoint of every person.
+    """A `pandas.DataFrame` with a row for every keypoint of every person.
 
     Args:
-        poses: of one picture, or what `Pipeline.stream` gives.
+        poses: the poses of one image, or the stream of `Pipeline.stream`.
 
     Returns:
-        The columns image_id, file_name (only of a stream), person (0, 1, … in each picture),
-        score (the person's), keypoint (its name), x, y (pixels of the picture) and confidence.
+        A table with the columns image_id, file_name (only for a stream), person (0, 1, … in each
+        image), score (of the pose), keypoint (its name), x, y (in pixels) and confidence.
 
     Raises:
         MissingDependencyError: pandas is not installed.

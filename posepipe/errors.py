@@ -3,16 +3,16 @@
 ::
 
     PosepipeError                 catch this to catch all of them
-    ├── ImageError                a picture is missing, unreadable or truncated
+    ├── ImageError                an image is missing, unreadable or truncated
     │   └── ImageTooLargeError    it has more pixels than are allowed
     ├── DocumentError             a JSON file (boxes, keypoints, annotations) has the wrong shape
     ├── RecipeError               a model's recipe.toml is missing or has a wrong field
     ├── WeightsError              a model's weights are missing, damaged or of another network
-    ├── DownloadError             a model's weights cannot be fetched, or may not be (offline)
+    ├── DownloadError             a model's weights cannot be downloaded, or may not be (offline)
     ├── OptionError               a setting contradicts another one or the input
-    ├── MissingDependencyError    an optional package is needed and absent
+    ├── MissingDependencyError    an optional package is needed and not installed
     ├── EvaluationError           results and annotations do not fit together
-    └── TrainingError             a training run cannot begin, go on, or has come to nothing
+    └── TrainingError             a training run cannot start or continue, or has failed
 
 Each message is one line that names the thing, its value, and the remedy. The command line
 prints that line and exits with status 1.
@@ -27,17 +27,17 @@ class PosepipeError(Exception):
     """Base of every error that posepipe raises on purpose."""
 
     def __str__(self) -> str:
-        """The message, in one line whatever names are in it; what is too long of it is cut."""
+        """The message in one line, truncated if it is too long."""
         text = "\\n".join(super().__str__().splitlines())
         return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 500]} … {text[-400:]}"
 
 
 class ImageError(PosepipeError):
-    """A picture is missing, unreadable, truncated or too large."""
+    """An image is missing, unreadable, truncated or too large."""
 
 
 class ImageTooLargeError(ImageError):
-    """A picture has more pixels than are allowed."""
+    """An image has more pixels than are allowed."""
 
 
 class DocumentError(PosepipeError):
@@ -53,7 +53,7 @@ class WeightsError(PosepipeError):
 
 
 class DownloadError(PosepipeError):
-    """A file cannot be fetched: no network, no such file there, a wrong checksum, no room."""
+    """A download failed: no network, no such file, a wrong checksum, or a full disk."""
 
 
 class OptionError(PosepipeError):
@@ -61,7 +61,7 @@ class OptionError(PosepipeError):
 
 
 class MissingDependencyError(PosepipeError):
-    """An optional package is needed and absent."""
+    """An optional package is needed and not installed."""
 
 
 class EvaluationError(PosepipeError):
@@ -69,4 +69,4 @@ class EvaluationError(PosepipeError):
 
 
 class TrainingError(PosepipeError):
-    """A training run cannot begin or go on, or its loss is no longer a number."""
+    """A training run cannot start or continue, or its loss is not finite."""

@@ -1,4 +1,4 @@
-"""What can be chosen about each stage: detectors and their boxes, pose networks and their poses."""
+"""The options of both stages."""
 
 from __future__ import annotations
 
@@ -41,24 +41,23 @@ class _Changes:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionOptions(_Changes):
-    """How people are detected; None means what the first model's recipe says.
+    """How people are detected; None means the value of the first model's recipe.
 
     Attributes:
-        models: names or folders; their boxes are pooled before NMS (the paper's table 2). Weights
-            that are not here are fetched if the model's recipe says from where
-            (`posepipe.zoo.cache`).
-        config: with the model "detectron2": a YAML file or a name of its model zoo.
-        weights: a weights file in place of the model's own; for a single model.
-        nms: the kind of suppression.
-        nms_threshold: IoU of hard and linear Soft-NMS.
-        nms_sigma: of Gaussian Soft-NMS.
-        top_k: how many boxes of all classes stay before the persons are chosen.
-        scales: sizes at which each picture is looked at, relative to the recipe's; their boxes are
+        models: names or folders; their boxes are pooled before NMS (the paper's table 2). Missing
+            weights are downloaded if the recipe says from where (`posepipe.zoo.cache`).
+        config: for the model "detectron2": a YAML file, or a name in its model zoo.
+        weights: a weights file instead of the model's own; only with a single model.
+        nms: the kind of non-maximum suppression.
+        nms_threshold: IoU threshold of hard NMS and linear Soft-NMS.
+        nms_sigma: sigma of Gaussian Soft-NMS.
+        top_k: how many boxes of all classes are kept before the persons are selected.
+        scales: sizes at which each image is processed, relative to the recipe's; the boxes are
             pooled.
-        flip: look at the mirror image, too.
-        min_score: what counts as a person: boxes with a lower score are left out. None is the
-            first model's ``[people] min_score``; 0 leaves out nobody, as COCO's scoring wants it.
-        batch_size: pictures per pass.
+        flip: also process the mirror image.
+        min_score: the lowest score of a person; boxes below it are left out. None: the first
+            model's ``[people] min_score``; 0: keep all boxes, as COCO's evaluation expects.
+        batch_size: images per pass.
         changes: fields of the models' recipes to override, like "preprocessing.short_side=640".
 
     Raises:
@@ -83,9 +82,7 @@ class DetectionOptions(_Changes):
 
     @classmethod
     def fast(cls, **changes: Any) -> Self:
-        """Options that are quicker and less exact: the pictures at 0.65 of the recipe's size.
-
-        What they gain and cost is measured in docs/speed.md.
+        """Faster and less accurate: images at 0.65 of the recipe's size (docs/speed.md).
 
         Args:
             changes: any of the attributes; they take precedence.
@@ -95,18 +92,18 @@ class DetectionOptions(_Changes):
 
 @dataclass(frozen=True, kw_only=True)
 class PoseOptions(_Changes):
-    """How poses are estimated; None means what the first model's recipe says.
+    """How poses are estimated; None means the value of the first model's recipe.
 
     Attributes:
         models: names or folders; their heatmaps are averaged (the paper's CPN+).
-        weights: a weights file in place of the model's own; for a single model.
-        head: "final", or "global": leave out a CPN's RefineNet, which is faster and less exact.
-        flip: average with the mirror image.
-        blur_kernel: cells of the Gaussian filter on heatmaps, odd; 1 for none.
-        quarter_offset: a quarter cell from the highest towards the second highest response.
-        rescore: pose score = box score x mean keypoint confidence; else the box score.
-        oks_nms: leave out poses whose OKS with a better one exceeds this; None for none.
-        batch_size: crops per pass, gathered across pictures; None: 4 on a CPU, 64 on a GPU.
+        weights: a weights file instead of the model's own; only with a single model.
+        head: "final", or "global": skip a CPN's RefineNet, which is faster and less accurate.
+        flip: flip test: average with the mirror image.
+        blur_kernel: size of the Gaussian filter on heatmaps in cells, odd; 1: no filter.
+        quarter_offset: shift keypoints by a quarter cell towards the second highest response.
+        rescore: pose score = box score x mean keypoint confidence; otherwise the box score.
+        oks_nms: remove poses whose OKS with a better one exceeds this; None: keep all.
+        batch_size: crops per pass, collected across images; None: 4 on a CPU, 64 on a GPU.
         changes: fields of the models' recipes to override, like "decoding.stride=4".
 
     Raises:
@@ -131,9 +128,7 @@ class PoseOptions(_Changes):
 
     @classmethod
     def fast(cls, **changes: Any) -> Self:
-        """Options that are quicker and less exact: a smaller model, without mirror images.
-
-        What they gain and cost is measured in docs/speed.md.
+        """Faster and less accurate: a smaller model without the flip test (docs/speed.md).
 
         Args:
             changes: any of the attributes; they take precedence.

@@ -45,20 +45,18 @@ Command: TypeAlias = Literal["detect", "pose", "run"]
 
 
 class Pipeline:
-    """People in pictures and their poses, by models that are loaded once.
+    """Finds people in images and estimates their poses, with models that are loaded once.
 
-    Each stage is loaded when it is first needed, or by `load`. One pipeline may be used by several
-    threads: their pictures are read and cut at the same time, and the networks run for one of them
-    at a time. Scores are those of `PoseOptions.rescore`; who counts as a person is
-    `DetectionOptions.min_score`.
+    Each stage is loaded on first use, or by `load`. A pipeline can be shared between threads:
+    images are read and cropped in parallel, and the networks run for one thread at a time.
 
     Args:
-        detection: the detector's name or folder, or all options; None for the defaults.
-        pose: the same for the pose model.
+        detection: the detector's name or folder, or its options; None for the defaults.
+        pose: the pose model's name or folder, or its options; None for the defaults.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16", for the networks' convolutions.
-        runtime: what computes the networks: "torch", "onnxruntime" or "openvino"; "auto" takes the
-            quickest one that is installed and can run them (docs/speed.md).
+        runtime: what runs the networks: "torch", "onnxruntime" or "openvino"; "auto" is the fastest
+            one that is installed and supports them (docs/speed.md).
 
     Attributes:
         detection: how people are detected.
@@ -66,7 +64,7 @@ class Pipeline:
         device, precision, runtime: as given.
 
     Raises:
-        OptionError: an option out of range, or no such device, precision or runtime here.
+        OptionError: an option is out of range, or a device, precision or runtime is not available.
     """
 
     def __init__(
@@ -92,7 +90,7 @@ class Pipeline:
         self._pose_stage: PoseEstimator | None = None
 
     def load(self) -> Pipeline:
-        """The same pipeline, both stages loaded.
+        """Load both stages; returns the pipeline itself.
 
         Raises:
             PosepipeError: a model cannot be loaded, or the two do not go together.
@@ -102,7 +100,7 @@ class Pipeline:
 
     @property
     def detection_stage(self) -> DetectionStage:
-        """The first stage: pictures to detections.
+        """The first stage: images to detections.
 
         Raises:
             PosepipeError: a model cannot be loaded, or an option is out of range.
@@ -136,29 +134,29 @@ class Pipeline:
             return self._pose_stage
 
     def __call__(self, image: Picture, *, colour: Colour = "rgb") -> Poses:
-        """The poses of all people in one picture; nobody is a legal answer.
+        """The poses of all people in one image; empty if there are none.
 
         Args:
-            image: a path, an (H, W, 3) uint8 array or a Pillow picture. Grey arrays (H, W) are
-                taken too, as are (H, W, 4), which are laid on white; other types are refused.
-            colour: the order of an array's channels: "bgr" for OpenCV's.
+            image: a path, a Pillow image, or an array of uint8: (H, W, 3), greyscale (H, W), or
+                (H, W, 4), which is composited on white. Other types raise an error.
+            colour: the channel order of an array: "bgr" for OpenCV's.
 
         Raises:
-            PosepipeError: a model cannot be loaded, or the picture cannot be read.
+            PosepipeError: a model cannot be loaded, or the image cannot be read.
         """
         self.both_stages  # noqa: B018  # they go together
         item = _read(image, colour)
         return self._poses(item, self._detections(item))
 
     def detect(self, image: Picture, *, colour: Colour = "rgb") -> Detections:
-        """The boxes of all people in one picture, best first, as boxes.json would have them.
+        """The boxes of all people in one image, best first, as in boxes.json.
 
         Args:
             image: see `__call__`.
             colour: see `__call__`.
 
         Raises:
-            PosepipeError: a model cannot be loaded, or the picture cannot be read.
+            PosepipeError: a model cannot be loaded, or the image cannot be read.
         """
         return self._detections(_read(image, colour))
 
@@ -170,17 +168,17 @@ class Pipeline:
         scores: npt.ArrayLike | None = None,
         colour: Colour = "rgb",
     ) -> Poses:
-        """The poses of people whose boxes are known, in the order of the boxes.
+        """The poses of the people in given boxes, in the order of the boxes.
 
         Args:
             image: see `__call__`.
-            boxes_xyxy: (N, 4) pixels of the picture; N = 0 is legal.
-            scores: (N,) of the boxes, in [0, 1]; 1 if None.
+            boxes_xyxy: (N, 4) corners in pixels; N may be 0.
+            scores: (N,) scores of the boxes in [0, 1]; None: 1.
             colour: see `__call__`.
 
         Raises:
-            OptionError: boxes or scores of another shape, or out of range.
-            PosepipeError: a model cannot be loaded, or the picture cannot be read.
+            OptionError: boxes or scores have another shape, or are out of range.
+            PosepipeError: a model cannot be loaded, or the image cannot be read.
         """
         item = one_picture(image, colour=colour)
         boxes = np.asarray(boxes_xyxy, np.float32)
@@ -202,25 +200,27 @@ class Pipeline:
         together: int | None = None,
         unreadable: Trouble = "raise",
     ) -> Iterator[tuple[ImageFile, Poses]]:
-        """The poses in many pictures, in their order, each as soon as it is ready.
+        """The poses in many images, in order, each as soon as it is ready.
 
-        What has a length (a folder, a list, an array of frames) is read ahead and processed in
-        batches. From anything else (a generator, a camera) a picture is taken when its turn has
-        come, and its poses are ready before the next one is asked for.
+        Inputs with a length (a folder, a list, an array of frames) are read ahead and processed in
+        batches. From other inputs (a generator, a camera), each image's poses are ready before the
+        next image is requested.
 
         Args:
-            images: a folder, file, pattern or list of them, or pictures as `__call__` takes them,
-                in a list or one by one; a (B, H, W, 3) array is B of them.
-            colour: the order of arrays' channels.
-            recursive: whether folders inside folders are searched.
-            workers: threads that read pictures and cut crops ahead.
-            together: how many pictures are taken before the first one's poses are ready: more is
-                quicker, 1 has the least delay. None: as described above.
-            unreadable: "raise" ends the stream at a picture that cannot be read, "skip" leaves it
-                out.
+            images: a folder, file or pattern, or a list of them; images as `__call__` takes them,
+                in a list or any iterable; or a (B, H, W, 3) array of B images.
+            colour: the channel order of arrays.
+            recursive: also search subfolders.
+            workers: threads that read and crop images ahead.
+            together: how many images are taken before the first one's poses are ready: more is
+                faster, 1 has the lowest latency. None: as described above.
+            unreadable: "raise" ends the stream at an unreadable image, "skip" leaves it out.
+
+        Yields:
+            Each image with its poses.
 
         Raises:
-            PosepipeError: a model cannot be loaded, an input leads nowhere, a picture cannot be
+            PosepipeError: a model cannot be loaded, an input does not exist, or an image cannot be
                 read.
         """
         first, second = self.both_stages
@@ -243,7 +243,7 @@ class Pipeline:
         together: int | None = None,
         unreadable: Trouble = "raise",
     ) -> Iterator[tuple[ImageFile, Detections]]:
-        """The people's boxes in many pictures, in their order: see `stream`."""
+        """The boxes of the people in many images, in order; see `stream`."""
         stage = self.detection_stage
         parts = _parts(images, colour=colour, recursive=recursive, together=together)
         outcomes = (
@@ -254,14 +254,14 @@ class Pipeline:
         return ((image, as_written(found)) for image, found in _results(outcomes, unreadable))
 
     def finish(self, poses: Poses) -> Poses:
-        """Scoring: the poses of one picture, rescored and without duplicates as asked."""
+        """The poses of one image, rescored and without duplicates, as the options say."""
         scored = rescored(poses) if self.pose.rescore else poses
         if self.pose.oks_nms is None:
             return scored
         return without_duplicates(scored, threshold=self.pose.oks_nms)
 
     def made_by(self, command: Command) -> MadeBy:
-        """What determines the results of a command: its models, settings and the versions here."""
+        """What determines the results of a command: models, settings and versions."""
         models: list[ModelUsed] = []
         settings: dict[str, dict[str, object]] = {}
         if command in ("detect", "run"):
@@ -280,10 +280,10 @@ class Pipeline:
 
     @property
     def both_stages(self) -> tuple[DetectionStage, PoseEstimator]:
-        """Both stages, the first of which finds what the second one is for.
+        """Both stages, checked to be of the same category.
 
         Raises:
-            OptionError: it finds something else.
+            OptionError: the detector finds another category than the pose model needs.
             PosepipeError: a model cannot be loaded.
         """
         first, second = self.detection_stage, self.pose_stage
@@ -334,10 +334,10 @@ class Pipeline:
 def detect(
     images: Pictures, *, options: DetectionOptions | None = None, **streaming: Any
 ) -> Iterator[tuple[ImageFile, Detections]]:
-    """The people of each picture: `Pipeline.stream_detections`, and its arguments.
+    """The people in each image: `Pipeline.stream_detections` with its arguments.
 
-    Without options, models are loaded once for all calls; with options, at every call: make a
-    `Pipeline` to call it often.
+    Without options, the models are loaded once for all calls. With options, they are loaded at
+    every call; create a `Pipeline` to avoid that.
 
     Raises:
         PosepipeError: as `Pipeline.stream_detections`.
@@ -353,10 +353,10 @@ def estimate_poses(
     detection: DetectionOptions | None = None,
     **streaming: Any,
 ) -> Iterator[tuple[ImageFile, Poses]]:
-    """The poses of the people of each picture: `Pipeline.stream`, and its arguments.
+    """The poses of the people in each image: `Pipeline.stream` with its arguments.
 
-    Without options, models are loaded once for all calls; with options, at every call: make a
-    `Pipeline` to call it often.
+    Without options, the models are loaded once for all calls. With options, they are loaded at
+    every call; create a `Pipeline` to avoid that.
 
     Raises:
         PosepipeError: as `Pipeline.stream`.

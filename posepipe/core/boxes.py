@@ -1,6 +1,6 @@
-"""Boxes of people in one picture, and the geometry of boxes.
+"""The boxes of the people in one image, and the geometry of boxes.
 
-Boxes are (x1, y1, x2, y2) in pixels with continuous edges: the whole of a picture is
+Boxes are (x1, y1, x2, y2) in pixels with continuous edges: the whole image is
 [0, 0, W, H] (see `posepipe.core.affine`). COCO's files write (x, y, width, height).
 """
 
@@ -19,13 +19,13 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """The people that a detector found in one picture; nobody is a legal answer.
+    """The N people that a detector found in one image; N may be 0.
 
     Attributes:
-        image_id: which picture.
-        boxes_xyxy: (N, 4) float32 pixels, x1 <= x2 and y1 <= y2; they may reach outside.
+        image_id: the image.
+        boxes_xyxy: (N, 4) float32 pixels, x1 <= x2 and y1 <= y2; they may extend beyond the image.
         scores: (N,) float32 in [0, 1].
-        size_wh: width and height of the picture in pixels; None where it is not known.
+        size_wh: width and height of the image in pixels, if known.
 
     Raises:
         ValueError: a wrong shape, a value that is not finite, corners in the wrong order, or a
@@ -53,7 +53,7 @@ class Detections:
 
     @classmethod
     def none(cls, image_id: int) -> Detections:
-        """Nobody in this picture."""
+        """No people in this image."""
         return cls(image_id, np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
 

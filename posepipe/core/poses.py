@@ -1,4 +1,4 @@
-"""Poses of people in one picture: estimated ones and labelled ones."""
+"""The poses of the people in one image: estimated or labelled."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from posepipe.core.skeleton import COCO_PERSON, Skeleton
 
 @dataclass(frozen=True, eq=False)
 class Poses:
-    """The poses that a network estimated in one picture; nobody is a legal answer.
+    """The estimated poses of the N people in one image; N may be 0.
 
     Attributes:
-        image_id: which picture.
-        keypoints: (N, K, 3) float64: x, y in pixels (integers are pixel centres) and the
-            confidence in [0, 1]. In pixels of the whole picture, also outside of it.
-        scores: (N,) float64 pose scores, whatever rule made them (`posepipe.scoring.rescore`).
-        boxes_xyxy: (N, 4) float64 pixels, the boxes the poses were looked for in.
-        box_scores: (N,) float64 the detector's scores of those boxes.
-        skeleton: what the K keypoints are.
-        track_ids: (N,) int64 whose pose it is in a film (`posepipe.tracking`), -1 for people who
-            are not followed; None where nobody is.
+        image_id: the image.
+        keypoints: (N, K, 3) float64: x, y in pixels of the image (integers are pixel centres;
+            points may lie outside) and the confidence in [0, 1].
+        scores: (N,) float64 pose scores (`posepipe.scoring.rescore`).
+        boxes_xyxy: (N, 4) float64 pixels, the boxes in which the poses were estimated.
+        box_scores: (N,) float64 the detector's scores of these boxes.
+        skeleton: the names and relations of the K keypoints.
+        track_ids: (N,) int64 the people's numbers in a video (`posepipe.tracking`), -1 for people
+            who are not tracked; None without tracking.
 
     Raises:
         ValueError: a wrong shape, lengths that differ, or a value that is not finite.
@@ -56,7 +56,7 @@ class Poses:
 
     @classmethod
     def none(cls, image_id: int, skeleton: Skeleton = COCO_PERSON) -> Poses:
-        """Nobody in this picture."""
+        """No people in this image."""
         numbers = np.zeros(0)
         points = np.zeros((0, len(skeleton), 3))
         return cls(image_id, points, numbers, np.zeros((0, 4)), numbers, skeleton)
@@ -65,7 +65,7 @@ class Poses:
         return len(self.scores)
 
     def of(self, people: npt.NDArray[np.bool_] | npt.NDArray[np.intp] | slice) -> Poses:
-        """Some of the people: a mask, places in any order, or a slice; nobody is a legal answer."""
+        """Some of the people, by a mask, indices in any order, or a slice."""
         return replace(
             self,
             keypoints=self.keypoints[people],
@@ -76,14 +76,14 @@ class Poses:
         )
 
     def to_coco(self, *, category_id: int = 1) -> list[dict[str, Any]]:
-        """The poses as COCO's keypoint results, plain values for `json.dump`; nobody gives [].
+        """The poses as COCO keypoint results, as plain values for `json.dump`; [] without people.
 
-        The entries are those of kps.json, unrounded and without the picture's name; people who are
-        followed have a ``track_id``. There is no
-        ``bbox``, which pycocotools would take a pose's area from; the box is ``box_xyxy``.
+        The entries are those of kps.json, unrounded and without the file name; tracked people have
+        a ``track_id``. The box is ``box_xyxy``; there is no ``bbox``, because pycocotools would
+        take the pose's area from it.
 
         Args:
-            category_id: of a person in the annotations that they are compared with; COCO's is 1.
+            category_id: the id of person in the annotations to compare with; COCO's is 1.
         """
         return [
             {

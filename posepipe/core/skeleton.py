@@ -26,16 +26,16 @@ class Skeleton:
     """The keypoints of one kind of body.
 
     Attributes:
-        name: how messages refer to it.
+        name: its name in messages.
         keypoints: K names, in the order of every `(K, 3)` array.
-        mirror_pairs: index pairs (left, right) that exchange their places in a mirror image; left
-            is the body's own.
+        mirror_pairs: index pairs (left, right) that are exchanged in a mirror image; left is the
+            body's own left.
         limbs: index pairs that a drawing connects.
-        sigmas: K per-keypoint standard deviations of OKS (COCO's keypoint evaluation page);
-            a keypoint's tolerance is 2·sigma times the square root of the body's area.
-        category: annotation files' name for what has these keypoints.
-        upper_body: indices of the keypoints of the upper half, for augmentation by half bodies;
-            () where bodies have no halves.
+        sigmas: K standard deviations for OKS (COCO's keypoint evaluation page); a keypoint's
+            tolerance is 2·sigma times the square root of the body's area.
+        category: its category's name in annotation files.
+        upper_body: indices of the keypoints of the upper half, for half-body augmentation; may be
+            ().
 
     Raises:
         ValueError: no keypoints, a name twice, an index that does not exist, a keypoint in two
@@ -76,7 +76,7 @@ class Skeleton:
 
     @cached_property
     def mirrored(self) -> tuple[int, ...]:
-        """For each keypoint the index of the one that takes its place in a mirror image.
+        """For each keypoint, the index of its counterpart in a mirror image.
 
         >>> COCO_PERSON.mirrored[:5]          # nose, left eye, right eye, left ear, right ear
         (0, 2, 1, 4, 3)
@@ -87,7 +87,7 @@ class Skeleton:
         return tuple(order)
 
     def side(self, keypoint: int) -> Side:
-        """The body's own side that a keypoint is on, as the mirror pairs have it."""
+        """The body's own side of a keypoint, according to the mirror pairs."""
         for left, right in self.mirror_pairs:
             if keypoint in (left, right):
                 return "left" if keypoint == left else "right"

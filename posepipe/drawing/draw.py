@@ -35,21 +35,21 @@ def draw_poses(
     *,
     style: DrawStyle | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """The picture with people's skeletons, boxes and scores.
+    """Draw people's skeletons, boxes and scores onto a copy of the image.
 
-    Large people are drawn first, so that they do not hide small ones. Labels come last and give
-    way to each other where they can.
+    Large people are drawn first, so that they do not hide small ones. Labels are drawn last and
+    avoid each other where possible.
 
     Args:
-        image: a path, a Pillow picture, or an array (H, W, 3) of uint8 RGB, which stays as it is.
-        poses: of this picture, in its pixels; people outside of it are cut off; there may be none.
-        style: colours and what to draw; None is the default style.
+        image: a path, a Pillow image, or an (H, W, 3) array of uint8 RGB, which is not changed.
+        poses: the poses of this image; may be empty.
+        style: colours, and what to draw; None: the default style.
 
     Returns:
-        (H, W, 3) uint8 RGB, a new array; equal to `image` where nobody is drawn.
+        (H, W, 3) uint8 RGB, a new array.
 
     Raises:
-        ImageError: the picture cannot be read, or an array is not (H, W, 3) uint8.
+        ImageError: the image cannot be read, or an array is not (H, W, 3) uint8.
     """
     style = style or DrawStyle()
     canvas = _copy(image if isinstance(image, np.ndarray) else one_picture(image).read())

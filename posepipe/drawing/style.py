@@ -1,4 +1,4 @@
-"""How poses are drawn: colours, what is left out, and line widths."""
+"""How poses are drawn: colours, thresholds and line widths."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def person_colour(number: int) -> Colour:
 class DrawStyle:
     """Options of a drawing; colours are RGB, 0…255.
 
-    The three colours differ in hue and in lightness, so that they stay apart for colour-blind
-    eyes and in grey prints (blue and orange as in Okabe and Ito's palette, made brighter).
+    The three default colours differ in hue and lightness, so that they can be told apart by
+    colour-blind people and in greyscale (brighter versions of Okabe and Ito's blue and orange).
 
     Attributes:
-        left: of keypoints and limbs on the body's own left side.
-        right: of those on the right side.
-        middle: of keypoints without a side, such as the nose, and of limbs between the sides.
-        box: of boxes around people.
-        min_confidence: keypoints below it, and limbs that end at one, are left out.
-        min_score: people whose pose score is below it are left out; 0 draws everybody.
-        skeletons: whether limbs and keypoints are drawn.
-        boxes: whether boxes are drawn.
-        scores: whether pose scores are written.
-        ids: whether people who are followed have their number written and a colour of their own,
-            in which their box is drawn.
-        limb_width: in pixels; None scales it with the picture and the person.
-        opacity: of limbs and keypoints, 1 hides what is behind them.
+        left: colour of keypoints and limbs on the body's own left side.
+        right: colour of those on the right side.
+        middle: colour of keypoints without a side, such as the nose, and of limbs between the
+            sides.
+        box: colour of boxes.
+        min_confidence: keypoints below it, and their limbs, are not drawn.
+        min_score: people with a lower pose score are not drawn; 0: draw everybody.
+        skeletons: draw limbs and keypoints.
+        boxes: draw boxes.
+        scores: draw pose scores.
+        ids: draw the number of tracked people, and their box in a colour of its own.
+        limb_width: in pixels; None: by the size of the image and the person.
+        opacity: of limbs and keypoints; 1 is opaque.
 
     Raises:
         OptionError: a colour, width or opacity out of range.

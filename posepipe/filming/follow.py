@@ -25,13 +25,13 @@ FRAMES_TOGETHER = 8
 
 @dataclass(frozen=True, eq=False)
 class FramePoses:
-    """A frame, and the people in it.
+    """A frame and the people in it.
 
     Attributes:
-        image: the frame; its id is its number in the film from 1, its pixels are in memory.
-        frame: the number in the film, from 0.
-        seconds: since the film's beginning.
-        poses: with `track_ids`, if people are followed.
+        image: the frame; its id is `frame` + 1, and its pixels are in memory.
+        frame: its number in the video, from 0.
+        seconds: its time since the start of the video.
+        poses: with `track_ids` if people are tracked.
     """
 
     image: ImageFile
@@ -51,13 +51,14 @@ def follow(
     known: Mapping[int, Poses] | None = None,
     noted: Callable[[Poses], None] = lambda poses: None,
 ) -> Iterator[FramePoses]:
-    """The poses in every frame of a film that its options choose, in order.
+    """The poses in the frames of a video, in order.
 
     Args:
-        pipeline: finds the people and their poses.
-        film: open; from a live source, each frame's poses are ready before the next frame is taken.
-        tracking: how people get numbers; None for no numbers.
-        smoothing: how keypoints are smoothed, which needs numbers; None for not at all.
+        pipeline: the pipeline to use.
+        film: the open video, whose options say which frames are used. From a live source, each
+            frame's poses are ready before the next frame is taken.
+        tracking: how people are tracked; None: no tracking.
+        smoothing: how keypoints are smoothed, which needs tracking; None: no smoothing.
         detect_every: the detector looks at every n-th frame; in between, the people of the
             frame before are looked for where they would have moved to. Needs numbers.
         workers: threads that prepare frames ahead.

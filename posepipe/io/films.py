@@ -34,15 +34,16 @@ _WITHOUT_A_CLOCK = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "image2pipe"})
 
 @dataclass(frozen=True, kw_only=True)
 class FilmOptions:
-    """Which frames of a film are taken.
+    """Which frames of a video are used.
 
     Attributes:
-        every: take every n-th frame.
-        fps: at most so many frames a second, by their times; None for all.
-        start, end: seconds from the beginning; None for the film's end.
+        every: every n-th frame.
+        fps: at most this many frames per second, by their timestamps; None: all.
+        start: seconds from the start of the video.
+        end: seconds from the start of the video; None: to its end.
 
     Raises:
-        OptionError: a value out of range.
+        OptionError: a value is out of range.
     """
 
     every: int = 1
@@ -63,12 +64,12 @@ class FilmOptions:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A frame of a film.
+    """A frame of a video.
 
     Attributes:
-        number: from 0, counted from the film's beginning; of a live source, of the frames taken.
-        seconds: since the film's beginning, by the film's own clock.
-        pixels: (H, W, 3) uint8 RGB, the right way up.
+        number: from 0 at the start of the video; for a live source, among the frames taken.
+        seconds: the time since the start, by the video's own clock.
+        pixels: (H, W, 3) uint8 RGB, upright.
     """
 
     number: int
@@ -78,17 +79,17 @@ class Frame:
 
 @dataclass(eq=False)
 class Film:
-    """A film that is open; its frames come by iterating, once.
+    """An open video; iterating over it yields its frames, once.
 
     Attributes:
-        source: as it was named.
-        options: which frames are taken.
-        size_wh: of the frames, the right way up.
-        fps: frames a second, as far as the film says; 25 where it says nothing that can be.
-        count: how many frames it has, as far as it says; None where it does not, and live.
-        is_live: whether frames come in the source's own time.
-        problems: what went wrong while it was read, one line each; later frames still come.
-        dropped: of a live source, frames that came while an earlier one was being worked on.
+        source: a path, a camera's number or device, or a URL.
+        options: which frames are used.
+        size_wh: width and height of the upright frames in pixels.
+        fps: frames per second, according to the video; 25 if it does not say.
+        count: the number of frames, according to the video; None if it does not say, and if live.
+        is_live: whether frames arrive in real time.
+        problems: problems while reading, one line each; reading continues after them.
+        dropped: for a live source, how many frames arrived while an earlier one was processed.
     """
 
     source: str

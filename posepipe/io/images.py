@@ -50,20 +50,20 @@ _COCO_STEM = re.compile(r"(?:COCO_(?:train|val|test)[0-9]{4}_)?([0-9]{1,18})")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ImageFile:
-    """One picture: the unit of work of every stage.
+    """One image: the unit of work of every stage.
 
     Attributes:
-        id: the picture's id in boxes.json, kps.json and COCO annotations.
-        path: where it lies; relative or absolute; a made-up name for a picture in memory.
-        file_name: how documents name it: relative to the image root, with forward slashes.
-        pixels: (H, W, 3) uint8 RGB for a picture in memory, None for a file.
+        id: the image's id in boxes.json, kps.json and COCO annotations.
+        path: its path, relative or absolute; an invented name for an image in memory.
+        file_name: its name in documents: relative to the image root, with forward slashes.
+        pixels: (H, W, 3) uint8 RGB for an image in memory, None for a file.
         data: a file's bytes, for one in memory; `path` is a made-up name, then.
-        problem: why there is nothing to read, where that is known before reading ("" elsewhere).
-            So an input that leads nowhere is one more item, which fails when its turn comes.
-        max_pixels: a larger file is refused by its header. Reading takes up to 10 bytes of memory
-            a pixel; what is read, 3.
-        frame: of a frame of a film, its number in the film, from 0; None for a picture.
-        seconds: of a frame of a film, its time since the film's beginning.
+        problem: why it cannot be read, if that is known in advance; otherwise "". Reading such an
+            image raises an error when its turn comes.
+        max_pixels: larger files are rejected by their header. Reading takes up to 10 bytes of
+            memory per pixel; the result takes 3.
+        frame: for a frame of a video, its number, from 0; otherwise None.
+        seconds: for a frame of a video, its time since the start.
     """
 
     id: int
@@ -77,13 +77,13 @@ class ImageFile:
     data: bytes | None = None
 
     def read(self) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB pixels, the right way up.
+        """Read the pixels: (H, W, 3) uint8 RGB, with the EXIF orientation applied.
 
-        The EXIF orientation is honoured. Transparent pictures are laid on white, as a viewer
-        shows them; 16-bit grey keeps its upper 8 bits; of several frames the first is read.
+        Transparent images are composited on white, as in a viewer; 16-bit greyscale keeps its upper
+        8 bits; of several frames, the first is read.
 
         Raises:
-            ImageError: missing, a folder, empty, not a picture, truncated, too large or forbidden.
+            ImageError: missing, a folder, empty, not an image, truncated, too large or unreadable.
         """
         if self.pixels is not None:
             return self.pixels
@@ -99,10 +99,10 @@ class ImageFile:
 
     @property
     def size_wh(self) -> tuple[int, int]:
-        """Width and height in pixels as `read` gives them; reads no more than the header needs.
+        """Width and height in pixels of what `read` returns; reads the header only.
 
         Raises:
-            ImageError: as `read`, as far as the header tells.
+            ImageError: as for `read`, as far as the header tells.
         """
         if self.pixels is not None:
             height, width = self.pixels.shape[:2]
@@ -120,7 +120,7 @@ class ImageFile:
                 raise _explained(error, self.path) from None
 
     def check_pixels(self) -> int:
-        """How many pixels there are, by the header alone.
+        """The number of pixels, from the header.
 
         Raises:
             ImageTooLargeError: more than `max_pixels`.

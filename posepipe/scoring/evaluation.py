@@ -50,25 +50,25 @@ def evaluate(
     by_score: bool = False,
     skeleton: Skeleton | None = None,
 ) -> ScoreCard:
-    """The COCO keypoint numbers of a kps.json, or of poses in memory.
+    """COCO's keypoint metrics of a kps.json, or of poses in memory.
 
-    The AP of one keypoint is COCO's AP as if people and poses had this keypoint alone, with the
-    scores of the whole poses: OKS is that of the one keypoint, and a person on whom it is not
-    labelled counts neither way, nor does a pose that puts the keypoint near such a person.
+    The AP of a single keypoint is COCO's AP as if people and poses had only this keypoint, with the
+    scores of the whole poses: OKS is that of the keypoint, and people without a label for it are
+    ignored, as are poses near them.
 
     Args:
         results: a plain COCO keypoint result list (x, y, confidence of each keypoint), or poses.
         annotations: a COCO annotation file with keypoints of the skeleton's category, or what was
-            read of it.
-        split: how the card names the pictures.
-        image_ids: evaluate on these pictures alone; None takes all of the annotation file.
+            read from it.
+        split: the name of the data set on the card.
+        image_ids: evaluate only these images; None: all images of the annotation file.
         per_keypoint: also compute the AP of each keypoint.
-        by_score: also say how many are right of those with a score.
-        skeleton: what the keypoints are, and their sigmas; None takes what the results say, or
-            COCO's person where they do not.
+        by_score: also count how many poses are right in each band of scores.
+        skeleton: the keypoints and their sigmas; None: what the results say, otherwise COCO's
+            person.
 
     Returns:
-        The card; without any pose, numbers are 0 and a warning says so.
+        The metrics; without poses they are 0, with a warning.
 
     Raises:
         DocumentError: a file is missing or has the wrong shape.

@@ -29,7 +29,7 @@ class KeypointScore:
 
 @dataclass(frozen=True)
 class ScoreCard:
-    """How good poses are: COCO's ten keypoint numbers, in the paper's order.
+    """COCO's ten keypoint metrics, in the paper's order; None if a metric does not exist.
 
     Attributes:
         ap: mean of the average precisions at OKS 0.50, 0.55 … 0.95.
@@ -38,13 +38,13 @@ class ScoreCard:
         ar: mean recall at OKS 0.50 … 0.95, at most 20 poses per image.
         ar50: recall at OKS 0.50; `ar75` at 0.75.
         ar_medium: `ar` of people of 32² to 96² px; `ar_large` of larger ones.
-        split: which pictures, as the user named them.
-        images: number of pictures evaluated on, with and without people.
-        people: number of people that count: with labelled keypoints, and no crowd.
+        split: the name of the data set.
+        images: number of images, with and without people.
+        people: number of people with labelled keypoints, without crowds.
         poses: number of poses evaluated.
-        per_keypoint: AP of each keypoint alone; empty where it was not asked for.
-        by_score: how many are right by score, at OKS 0.5; empty where it was not asked for.
-        warnings: what may mislead in these numbers, one line each.
+        per_keypoint: AP of each keypoint; empty if it was not requested.
+        by_score: how many poses are right (OKS 0.5) by score; empty if it was not requested.
+        warnings: what may be misleading, one line each.
     """
 
     ap: float | None
@@ -67,7 +67,7 @@ class ScoreCard:
 
     @property
     def numbers(self) -> tuple[tuple[str, float | None], ...]:
-        """The ten numbers with their column heads, in the paper's order."""
+        """The ten metrics with their names, in the paper's order."""
         return (
             ("AP", self.ap),
             ("AP.5", self.ap50),
@@ -82,9 +82,10 @@ class ScoreCard:
         )
 
     def as_table(self) -> str:
-        """Plain text: counts, the ten numbers, then keypoints and scores; no final newline."""
+        """Plain text: counts, the ten metrics, then keypoints and scores; no final newline."""
         heading = _heading(self.split, self.images, self.people, f"{self.poses} poses")
         parts = [heading, _row_table(self.numbers)]
+
         if self.per_keypoint:
             parts.append(_keypoint_table(self.per_keypoint))
         if self.by_score:
@@ -100,7 +101,7 @@ class ScoreCard:
 
 @dataclass(frozen=True)
 class BoxScoreCard:
-    """How good person boxes are: COCO's detection numbers for the category person.
+    """COCO's detection metrics for the category person.
 
     Attributes:
         ap: mean of the average precisions at IoU 0.50, 0.55 … 0.95.
@@ -108,12 +109,12 @@ class BoxScoreCard:
         ap_small: `ap` of people under 32² px, `ap_medium` to 96², `ap_large` above.
         ar: mean recall at IoU 0.50 … 0.95, at most 100 boxes per image (the paper's "AR person").
         ar_small: `ar` of people under 32² px, `ar_medium` to 96², `ar_large` above.
-        split: which pictures, as the user named them.
-        images: number of pictures evaluated on, with and without people.
-        people: number of people that count: no crowds.
+        split: the name of the data set.
+        images: number of images, with and without people.
+        people: number of people, without crowds.
         boxes: number of boxes evaluated.
-        by_score: how many are right by score, at IoU 0.5; empty where it was not asked for.
-        warnings: what may mislead in these numbers, one line each.
+        by_score: how many boxes are right (IoU 0.5) by score; empty if it was not requested.
+        warnings: what may be misleading, one line each.
     """
 
     ap: float | None

@@ -27,11 +27,12 @@ class SmoothingOptions:
     """How strongly keypoints are smoothed.
 
     Attributes:
-        cutoff: Hz, of a keypoint that keeps its place in its person; lower is steadier.
-        speed: Hz that the cut-off gains for a speed, in its person, of one height a second; higher
-            lags less.
-        speed_cutoff: Hz, of the filters of the speeds themselves, a keypoint's and a person's.
-        forget_after: seconds without a person after which the next position is taken as it is.
+        cutoff: cut-off frequency in Hz for a keypoint that does not move relative to its person;
+            lower values smooth more.
+        speed: increase of the cut-off in Hz for a speed, relative to the person, of one height per
+            second; higher values lag less.
+        speed_cutoff: cut-off frequency in Hz of the filters of the speeds.
+        forget_after: seconds without a person after which the filter starts again.
 
     Raises:
         OptionError: a value that is not above 0 (`speed` may be 0).

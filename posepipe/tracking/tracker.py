@@ -28,17 +28,17 @@ NOBODY = -1  # the number of people who are not tracked
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingOptions:
-    """How people are followed. Scores are the detector's, likenesses lie in [0, 1].
+    """How people are tracked. Scores are the detector's.
 
     Attributes:
-        sure: from this score on a person is assigned first, and may begin a track.
-        doubtful: from this score on a person may continue a track; below, nobody is tracked.
-        likeness: least likeness of a person with a track.
-        likeness_doubtful: least likeness of a doubtful person.
-        keep: seconds for which a track waits for its person to come back.
+        sure: people with this score or more are assigned first, and can start a track.
+        doubtful: people with this score or more can continue a track; others are not tracked.
+        likeness: lowest similarity (mean of box IoU and OKS, in [0, 1]) of a person with a track.
+        likeness_doubtful: the same for people with a score below `sure`.
+        keep: how many seconds a lost track is kept.
 
     Raises:
-        OptionError: a value out of range.
+        OptionError: a value is out of range.
     """
 
     sure: float = 0.5

@@ -19,8 +19,8 @@ class DataTable(Table, frozen=True):
 
     Attributes:
         annotations: a COCO keypoint file.
-        images: the folder of its pictures.
-        weight: how often the set is drawn, relative to the other sets.
+        images: the folder of its images.
+        weight: sampling weight relative to the other data sets.
     """
 
     annotations: str

@@ -50,16 +50,16 @@ _TABLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What to train on and for how long, besides what the recipe says.
+    """What to train on, and for how long, in addition to the recipe.
 
     Attributes:
         changes: fields of the recipe to override, like "training.learning_rate=1e-4".
-        data: data sets to learn from, instead of the recipe's.
-        validate: data sets to measure on, instead of the recipe's.
+        data: data sets to train on, instead of the recipe's.
+        validate: data sets to evaluate on, instead of the recipe's.
         start: weights of the whole network to start from.
-        minutes: stop after this time, with a checkpoint to go on from; None: at the run's end.
-        resume: go on from the run folder's checkpoint; where there is no run, begin one.
-        device: see `posepipe.networks.devices`; of several processes each takes a GPU of its own.
+        minutes: stop with a checkpoint after this time; None: at the end of the run.
+        resume: continue from the run folder's checkpoint; start a run if there is none.
+        device: see `posepipe.networks.devices`; each of several processes uses a GPU of its own.
     """
 
     changes: tuple[str, ...] = ()
@@ -73,13 +73,13 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The result of a sitting.
+    """The result of a call of `train`.
 
     Attributes:
         run: the folder, which is a model: ``posepipe pose --model``.
-        samples: seen so far.
-        of: the length of the run.
-        best: the highest first metric; None where nothing was measured.
+        samples: samples processed so far.
+        of: the length of the run in samples.
+        best: the best value of the first metric; None without an evaluation.
     """
 
     run: Path
@@ -110,20 +110,20 @@ def train(
     """Train the model of a recipe; ``docs/training.md`` says what the run folder holds.
 
     Args:
-        recipe: a model's name or folder; a run folder is one, too.
-        run: the folder to write; made if need be.
+        recipe: a model's name or folder; a run folder works as well.
+        run: the run folder; created if necessary.
         options: see `TrainOptions`.
-        report: called with how the run is doing, after every step or (on GPUs) every tenth.
-        warn: called with what may be wrong with the data or the run folder, one line each.
-        interruption: entered while steps are made; gives a function, called in between: whether to
-            stop with a checkpoint.
+        report: called with the progress, after every step or (on GPUs) every tenth step.
+        warn: called with possible problems of the data or the run folder, one line each.
+        interruption: a context manager that is entered during training; its value is called between
+            steps and says whether to stop with a checkpoint.
 
     Raises:
         RecipeError: a wrong field, or no such recipe.
-        TrainingError: the folder holds a run already or one of another recipe, the data is not fit
-            to learn from, or the loss is no longer a number.
+        TrainingError: the folder already contains a run, or one of another recipe; the data cannot
+            be used; or the loss is not finite.
         PosepipeError: a file, device or package is missing, or something cannot be written.
-        KeyboardInterrupt: stopped; the folder has a checkpoint.
+        KeyboardInterrupt: interrupted; the folder has a checkpoint.
     """
     options = options or TrainOptions()
     processes = join_processes(options.device)

@@ -21,35 +21,34 @@ class TrainingTable(Table, frozen=True):
     """What pose networks and detectors have in common in ``[training]``.
 
     The defaults of optimiser and batch are the paper's (CPN, section 4.1). Lengths are in samples:
-    crops of people, or pictures for a detector.
+    person crops, or images for a detector.
 
     Attributes:
-        data: data sets to learn from, each drawn by its weight; paths are relative to the current
+        data: data sets to train on, drawn by their weights; paths are relative to the current
             directory. Usually given on the command line.
-        validate: data sets to measure on; the first one chooses the best weights.
-        samples: length of the run; the schedule is laid out over it.
-        batch: samples per step of the optimiser, over all processes.
-        accumulate: parts in which a process works through its share of a batch, one after the
-            other, where memory is short.
+        validate: data sets to evaluate on; the first one decides which weights are best.
+        samples: length of the run; the schedule spans it.
+        batch: samples per optimiser step, over all processes.
+        accumulate: number of parts that a process splits its share of a batch into, to save memory.
         optimiser: "adam", or "adamw" (decoupled weight decay).
         learning_rate: the peak.
-        trunk_rate: the trunk's learning rate as a share of that; small where it is trained already.
+        trunk_rate: the backbone's learning rate relative to `learning_rate`.
         weight_decay: of the optimiser.
         schedule: "step": times `step_factor` every `step_every` samples; "cosine": to 0 at the end.
         step_every, step_factor: of the schedule "step".
         warm_up: samples during which the learning rate rises from 0 to its peak.
-        average: decay per step of averaged weights (EMA), which are then the ones that are measured
-            and kept; 0 for none.
-        clip: largest norm of the gradient; 0 for none.
+        average: decay per step of the averaged weights (EMA), which are then evaluated and saved;
+            0: no averaging.
+        clip: largest gradient norm; 0: no clipping.
         precision: of convolutions: "fp32", "bf16" (autocast), "auto": bf16 where it is native.
-        seed: of everything that is drawn at random.
+        seed: for everything random.
         workers: threads that prepare samples, per training process.
-        frozen_stages: how many of the trunk's four stages keep their weights.
-        frozen_norm: batch normalisations keep their statistics.
-        validate_every: samples from one measurement to the next; 0: only at the end.
-        checkpoint_minutes: from one checkpoint to the next, at most.
-        imagenet_weights: safetensors file of the trunk's classifier to start from; "" for random
-            weights.
+        frozen_stages: how many of the backbone's four stages are frozen.
+        frozen_norm: freeze the statistics of batch normalisation.
+        validate_every: samples between evaluations; 0: only at the end.
+        checkpoint_minutes: minutes between checkpoints.
+        imagenet_weights: safetensors file of an ImageNet classifier that initialises the backbone;
+            "": random weights.
     """
 
     samples: Samples
@@ -98,14 +97,14 @@ class PoseTrainingTable(TrainingTable, frozen=True):
     Attributes:
         loss: see `PoseLossTable`.
         augment: see `AugmentTable`.
-        engine: where crops are cut and augmented: by CPU workers, or on the device.
-        cache: whether decoded pictures stay in memory.
-        pseudo_weight: weight of keypoints that another network placed (`pseudo_keypoints`).
-        head_scale: the initial scale of the batch normalisations of heatmap heads. If small, maps
-            start near zero, where most of their targets are.
-        begin_as: a model's name or folder, a plain network on the same trunk: the CPN starts with
-            its weights and predicts its heatmaps (`posepipe.pose.networks.growing`); "" for none.
-            Meant for `frozen_norm`.
+        engine: where crops are cut and augmented: on the CPU, or on the device.
+        cache: whether decoded images are kept in memory.
+        pseudo_weight: weight of keypoints that another network predicted (`pseudo_keypoints`).
+        head_scale: initial scale of the heatmap heads' batch normalisation. If it is small,
+            heatmaps start near zero, like most of their targets.
+        begin_as: name or folder of a plain network on the same backbone: the CPN starts with its
+            weights and predicts its heatmaps (`posepipe.pose.networks.growing`); "": none. Meant
+            for `frozen_norm`.
         distil: another model as a teacher; see `DistilTable`.
     """
 
