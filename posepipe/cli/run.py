@@ -23,7 +23,14 @@ from posepipe.cli.options import (
     running_options,
     shard_output,
 )
-from posepipe.cli.progress import check_some_done, progress_bar, report_left_out, report_people
+from posepipe.cli.progress import (
+    check_some_done,
+    progress_bar,
+    report_counts,
+    report_left_out,
+    report_people,
+)
+from posepipe.cli.ray import ray_options, run_on_cluster
 from posepipe.cli.stage_options import (
     chosen_detection,
     chosen_pose,
@@ -47,6 +54,7 @@ from posepipe.cli.stage_options import (
 @detection_options_of_run
 @pose_options
 @running_options
+@ray_options
 @click.pass_obj
 def run(verbose: bool, /, output: Path, **options: Any) -> None:
     """Find the people in images or in a video, and estimate their poses.
@@ -58,6 +66,12 @@ def run(verbose: bool, /, output: Path, **options: Any) -> None:
     if are_films(options):
         done = run_film_command(options, output)
         report_frames(done.frames, done.people, output, verbose=verbose)
+        return
+    if options["engine"] == "ray":
+        merged = run_on_cluster(options, output)
+        report_left_out(merged.skipped)
+        check_some_done(merged.pictures, merged.skipped, f"{output} has nobody in it")
+        report_counts(merged.pictures, merged.people, output, verbose=verbose)
         return
     output = shard_output(output, options)
     images = image_set(options)

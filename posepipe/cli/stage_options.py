@@ -180,18 +180,37 @@ def pipeline_of(
     Raises:
         PosepipeError: weights cannot be fetched, or no such device or precision here.
     """
-    from posepipe.cli.fetching import fetch_missing
     from posepipe.networks.threads import use_threads
     from posepipe.pipeline import Pipeline
+
+    fetch_weights(options, detection=detection, pose=pose)
+    use_threads(options["threads"])
+    return Pipeline(detection, pose, **where_to_run(options))
+
+
+def fetch_weights(
+    options: dict[str, Any],
+    *,
+    detection: DetectionOptions | None = None,
+    pose: PoseOptions | None = None,
+) -> None:
+    """Bring the weights of the stages named here, where they are missing.
+
+    Raises:
+        PosepipeError: they cannot be fetched.
+    """
+    from posepipe.cli.fetching import fetch_missing
 
     offline = options["offline"]
     if detection is not None:
         fetch_missing(detection.models, detection.weights, stage="detection", offline=offline)
     if pose is not None:
         fetch_missing(pose.models, pose.weights, stage="pose", offline=offline)
-    use_threads(options["threads"])
-    named = {name: options[name] for name in ("device", "precision", "runtime")}
-    return Pipeline(detection, pose, **named)
+
+
+def where_to_run(options: dict[str, Any]) -> dict[str, str]:
+    """`Pipeline`'s arguments about device, precision and runtime."""
+    return {name: options[name] for name in ("device", "precision", "runtime")}
 
 
 def chosen_detection(options: dict[str, Any]) -> DetectionOptions:

@@ -261,8 +261,9 @@ def _opened_data(data: bytes, path: Path) -> Image.Image:
     try:
         return Image.open(BytesIO(data), formats=_formats())
     except UnidentifiedImageError:
-        text = "is not a picture in a known format" if data else "is empty (0 bytes)"
-        raise ImageError(f"{path} {text}: send a JPEG or PNG") from None
+        unknown = "is not a picture in a known format: convert it to JPEG or PNG"
+        text = unknown if data else "is empty (0 bytes): fetch it again"
+        raise ImageError(f"{path} {text}, or leave it out") from None
     except Exception as error:
         raise _explained(error, path) from None
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.io.documents import Skipped, write_box_stream, write_pose_stream
 from posepipe.io.images import ImageFile
-from posepipe.io.shards import ShardEntry, Shards
+from posepipe.io.shards import Header, ShardEntry
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,18 @@ class Merged:
     skipped: tuple[Skipped, ...]
 
 
+class Finished(Protocol):
+    """All pictures of a run and what became of them."""
+
+    header: Header
+
+    def entries(self, kind: type[T]) -> Iterator[ShardEntry[T]]:
+        """Every picture in the order of the run; may be asked for again."""
+        ...
+
+
 def merge_shards(
-    shards: Shards,
+    shards: Finished,
     output: str | Path,
     *,
     progress: Callable[[int], None] = lambda people: None,
@@ -39,7 +52,7 @@ def merge_shards(
     No more than a few thousand pictures are in memory at a time.
 
     Args:
-        shards: all of them (`posepipe.io.shards.read_shards`).
+        shards: all of them, as `posepipe.io.shards.read_shards` gives them.
         output: the document to write.
         progress: called after every picture with the number of people in it.
 
@@ -51,7 +64,7 @@ def merge_shards(
     return _merge_poses(shards, Path(output), progress)
 
 
-def _merge_poses(shards: Shards, output: Path, progress: Callable[[int], None]) -> Merged:
+def _merge_poses(shards: Finished, output: Path, progress: Callable[[int], None]) -> Merged:
     root, tally = Path(shards.header.root), _Tally(progress)
 
     def people() -> Iterator[tuple[ImageFile, Poses]]:
@@ -64,7 +77,7 @@ def _merge_poses(shards: Shards, output: Path, progress: Callable[[int], None]) 
     return tally.merged
 
 
-def _merge_boxes(shards: Shards, output: Path, progress: Callable[[int], None]) -> Merged:
+def _merge_boxes(shards: Finished, output: Path, progress: Callable[[int], None]) -> Merged:
     root, tally = Path(shards.header.root), _Tally(progress)
 
     def images() -> Iterator[tuple[ImageFile, tuple[int, int]]]:

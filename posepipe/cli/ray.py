@@ -1,0 +1,78 @@
+"""``posepipe run --engine ray``: the same run by the machines of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from posepipe.cli.options import COUNT, check_output, image_set, run_options, together
+from posepipe.cli.progress import progress_bar
+from posepipe.cli.stage_options import chosen_detection, chosen_pose, fetch_weights, where_to_run
+from posepipe.errors import MissingDependencyError, OptionError
+
+if TYPE_CHECKING:
+    from posepipe.runtime.merging import Merged
+
+ray_options: Callable[[Any], Any] = together(
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Who does the work: this process, or a Ray cluster.",
+    ),
+    click.option(
+        "--ray-address",
+        help="Of a running cluster, like auto or ray://head:10001.  [default: one is started here]",
+    ),
+    click.option("--ray-workers", type=COUNT, help="Workers, at most.  [default: as many as fit]"),
+    click.option(
+        "--ray-cpus",
+        type=click.FloatRange(min=0, min_open=True),
+        default=1,
+        show_default=True,
+        help="Cores per worker.",
+    ),
+    click.option(
+        "--ray-gpus",
+        type=click.FloatRange(min=0),
+        default=0,
+        show_default=True,
+        help="GPUs per worker; with 0.5 two workers share one.",
+    ),
+)
+
+
+def run_on_cluster(options: dict[str, Any], output: Path) -> Merged:
+    """`posepipe run` on a cluster.
+
+    Raises:
+        PosepipeError: as `posepipe.distributed.ray_engine.run_on_ray`, or Ray is not installed.
+    """
+    if options["shard"] is not None:
+        raise OptionError("--shard and --engine ray both divide the images: use one of them")
+    if find_spec("ray") is None or find_spec("pyarrow") is None:
+        raise MissingDependencyError("--engine ray needs Ray: pip install 'posepipe[ray]'")
+    images = image_set(options)
+    check_output(output, [*options["inputs"], *(image.path for image in images)])
+    from posepipe.distributed.ray_engine import Cluster, run_on_ray
+    from posepipe.distributed.workers import PipelineStages
+    from posepipe.io.documents import made_by
+
+    detection, pose = chosen_detection(options), chosen_pose(options)
+    fetch_weights(options, detection=detection, pose=pose)
+    cluster = Cluster(
+        address=options["ray_address"],
+        workers=options["ray_workers"],
+        cpus=options["ray_cpus"],
+        gpus=options["ray_gpus"],
+    )
+    threads = options["threads"] or max(1, int(cluster.cpus))
+    make = PipelineStages(detection, pose, where_to_run(options), threads)
+    with progress_bar(len(images), "run", output) as bar:
+        chosen = run_options(options, output=output, made_by=made_by("run"), progress=bar)
+        return run_on_ray(make, images, chosen, cluster)

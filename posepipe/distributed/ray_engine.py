@@ -1,0 +1,277 @@
+"""Both stages over a set of pictures, by the workers of a Ray cluster.
+
+Ray Data moves the pictures: tasks on CPUs read the files' bytes, workers (actors that load their
+models once) decode them and run both stages, with back-pressure between the two. Results come back
+as they are ready, and the driver writes them to Parquet parts (`posepipe.distributed.parts`), then
+the document. A worker that dies is replaced, and its pictures are done again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+
+from posepipe.core.poses import Poses
+from posepipe.core.skeleton import PERSON
+from posepipe.distributed.parts import SCHEMA, Parts
+from posepipe.errors import ImageError, OptionError
+from posepipe.io.checked_lines import encode_line
+from posepipe.io.images import ImageFile, ImageSet
+from posepipe.io.records import MadeBy
+from posepipe.io.shards import Header, ShardEntry
+from posepipe.runtime.both import run_through_both
+from posepipe.runtime.merging import Merged, merge_shards
+from posepipe.runtime.runs import DetectionStage, PoseStage, RunOptions
+
+_PICTURES_OF_A_PART = 2048
+_CPUS_OF_A_READER = 0.25
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What a worker runs.
+
+    Attributes:
+        detection, pose: the two stages.
+        finish: scoring.
+        made_by: what determines the results.
+    """
+
+    detection: DetectionStage
+    pose: PoseStage
+    finish: Callable[[Poses], Poses]
+    made_by: MadeBy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Where, and how it is divided.
+
+    Attributes:
+        address: of a running cluster, like "auto" or "ray://head:10001"; None starts one on this
+            machine, for the run.
+        workers: how many at most; None: as many as the cluster has GPUs or cores for.
+        cpus: cores of a worker.
+        gpus: GPUs of a worker; 0.5 lets two share one.
+        together: pictures that a worker gets at a time.
+
+    Raises:
+        OptionError: a value out of range.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+    together: int = 16
+
+    def __post_init__(self) -> None:
+        if self.cpus <= 0 or self.gpus < 0 or self.together < 1 or (self.workers or 1) < 1:
+            raise OptionError(f"a worker needs some of a core and at least one picture: {self}")
+
+
+def run_on_ray(
+    make: Callable[[], Stages], images: ImageSet, options: RunOptions, cluster: Cluster
+) -> Merged:
+    """Detect and estimate poses in all pictures and write kps.json.
+
+    The pictures' paths must lead to the same files on every machine.
+
+    Args:
+        make: loads the stages, in each worker; it is pickled.
+        images: the pictures.
+        options: see `RunOptions`; `made_by` is replaced by what the workers say, and `shard` has no
+            meaning here.
+        cluster: where.
+
+    Returns:
+        What was written, and which pictures could not be read.
+
+    Raises:
+        PosepipeError: a model cannot be loaded; the output cannot be written; in strict mode, the
+            first picture that cannot be read.
+    """
+    begun_here = not ray.is_initialized()
+    if begun_here:
+        ray.init(
+            address=cluster.address,
+            include_dashboard=None if cluster.address else False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    try:
+        asked = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus)(_made_by)
+        options = replace(options, made_by=ray.get(asked.remote(make)))
+        header = Header(
+            number=1,
+            of=1,
+            kind="poses",
+            pictures=len(images),
+            root=str(images.root.resolve()),
+            category=PERSON,
+            made_by=options.made_by,
+            fingerprint=options.fingerprint(images),
+        )
+        with Parts(options.output, header, resume=options.resume) as parts:
+            _fill(parts, make, images, options, cluster)
+            merged = merge_shards(parts, options.output)
+            parts.remove()
+        return merged
+    finally:
+        if begun_here:
+            ray.shutdown()
+
+
+def _made_by(make: Callable[[], Stages]) -> MadeBy:
+    return make().made_by
+
+
+def _fill(
+    parts: Parts,
+    make: Callable[[], Stages],
+    images: ImageSet,
+    options: RunOptions,
+    cluster: Cluster,
+) -> None:
+    """Do what is not done yet; what is finished is kept, whatever happens."""
+    for _ in parts.done:
+        options.progress(0)
+    todo = np.setdiff1d(np.arange(len(images)), parts.done)
+    if not len(todo):
+        return
+    waiting: list[dict[str, Any]] = []
+    try:
+        for row in _results(make, images, todo.tolist(), options, cluster):
+            waiting.append(row)
+            options.progress(row["people"])
+            if options.strict and row["skipped"]:
+                raise ImageError(
+                    f"{row['skipped']} (--strict stops here: mend it, then go on with --resume)"
+                )
+            if len(waiting) >= _PICTURES_OF_A_PART:
+                parts.append(waiting)
+                waiting = []
+    finally:
+        done = [row for row in waiting if not (options.strict and row["skipped"])]
+        if done:
+            parts.append(done)
+
+
+def _results(
+    make: Callable[[], Stages],
+    images: ImageSet,
+    todo: list[int],
+    options: RunOptions,
+    cluster: Cluster,
+) -> Iterator[dict[str, Any]]:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    tables = [
+        _table(images, todo[start : start + cluster.together])
+        for start in range(0, len(todo), cluster.together)
+    ]
+    results = (
+        ray.data.from_arrow(tables)
+        .map_batches(_read, batch_size=None, batch_format="pyarrow", num_cpus=_CPUS_OF_A_READER)
+        .map_batches(
+            _Worker,
+            fn_constructor_args=(make, options.workers),
+            batch_size=cluster.together,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(
+                min_size=1, max_size=cluster.workers or _room(cluster)
+            ),
+            num_cpus=cluster.cpus,
+            num_gpus=cluster.gpus,
+        )
+    )
+    for batch in results.iter_batches(batch_size=None, batch_format="pyarrow"):
+        yield from batch.to_pylist()
+
+
+def _room(cluster: Cluster) -> int:
+    """For how many workers there is room beside a reader."""
+    there = ray.cluster_resources()
+    cores = (there.get("CPU", 1) - _CPUS_OF_A_READER) // cluster.cpus
+    most = min(cores, there.get("GPU", 0) // cluster.gpus) if cluster.gpus else cores
+    return max(1, int(most))
+
+
+def _table(images: ImageSet, positions: list[int]) -> pa.Table:
+    chosen = [images.images[position] for position in positions]
+    return pa.table(
+        {
+            "position": positions,
+            "image_id": [image.id for image in chosen],
+            "path": [str(image.path) for image in chosen],
+            "file_name": [image.file_name for image in chosen],
+            "problem": [image.problem for image in chosen],
+            "max_pixels": [image.max_pixels for image in chosen],
+        }
+    )
+
+
+def _read(table: pa.Table) -> pa.Table:
+    """Add the files' bytes; null for what cannot be read, of which the worker says why."""
+
+    def data(path: str, problem: str) -> bytes | None:
+        try:
+            return None if problem or not Path(path).is_file() else Path(path).read_bytes()
+        except OSError:
+            return None
+
+    rows = zip(table["path"].to_pylist(), table["problem"].to_pylist(), strict=True)
+    return table.append_column("data", pa.array([data(*row) for row in rows], pa.binary()))
+
+
+class _Worker:
+    """An actor: the stages, loaded once; then batches of pictures in, finished rows out."""
+
+    def __init__(self, make: Callable[[], Stages], workers: int) -> None:
+        self._stages, self._workers = make(), workers
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        rows = table.to_pylist()
+        images = [
+            ImageFile(
+                row["image_id"],
+                Path(row["path"]),
+                row["file_name"],
+                problem=row["problem"],
+                max_pixels=row["max_pixels"],
+                data=row["data"],
+            )
+            for row in rows
+        ]
+        stages = self._stages
+        outcomes = run_through_both(stages.detection, stages.pose, images, workers=self._workers)
+        finished = []
+        for row, outcome in zip(rows, outcomes, strict=True):
+            poses = None if outcome.result is None else stages.finish(outcome.result)
+            skipped = "" if outcome.error is None else str(outcome.error)
+            entry = ShardEntry(
+                position=row["position"],
+                image_id=row["image_id"],
+                file_name=row["file_name"],
+                result=poses,
+                skipped=skipped,
+            )
+            finished.append(
+                {
+                    "position": row["position"],
+                    "people": 0 if poses is None else len(poses),
+                    "skipped": skipped,
+                    "line": encode_line(entry)[:-1],
+                }
+            )
+        return pa.Table.from_pylist(finished, schema=SCHEMA)
