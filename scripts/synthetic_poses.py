@@ -1,7 +1,11 @@
-"""Made-up labels and poses, as many as somebody wants to measure with."""
+"""Made-up labels and poses, as many as somebody wants to measure with.
+
+python scripts/synthetic_poses.py labels.json kps.json --pictures 5000 --poses 10
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -48,3 +52,13 @@ def write_synthetic(labels: Path, results: Path, *, pictures: int, poses: int) -
         json.dumps({"images": images, "categories": [category], "annotations": people})
     )
     results.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--pictures", type=int, default=5000)
+    parser.add_argument("--poses", type=int, default=10, help="In each picture.")
+    given = parser.parse_args()
+    write_synthetic(given.labels, given.results, pictures=given.pictures, poses=given.poses)

@@ -155,6 +155,8 @@
     withPeople(picture, (people) => {
       if (!canvas.isConnected) return;
       const pen = penOf(canvas), view = fitted(picture.size, canvas.clientWidth, canvas.clientHeight);
+      const [width, height] = picture.size.map((side) => side * view.scale);
+      pen.beginPath(); pen.rect(view.left, view.top, width, height); pen.clip();
       people.poses.filter((pose) => pose.score >= least()).forEach((pose) => {
         if (all.has.includes("keypoints")) drawSkeleton(pen, pose, view, { width: 1.5, dots: 0 });
         else drawBox(pen, pose, view, COLOURS.box);
