@@ -256,6 +256,18 @@ def test_what_is_wrong_is_drawn_and_said(page):
     assert not ((drawing[..., 0] > 200) & (drawing[..., 1] < 100) & (drawing[..., 3] > 200)).any()
 
 
+def test_boxes_alone_are_drawn(page):
+    whole = content(names=["a.jpg"])
+    points = whole.poses[0].keypoints * [1, 1, 0]
+    boxes = replace(whole, poses=[replace(whole.poses[0], keypoints=points)], of_boxes=True)
+    browser = page(boxes, "#picture=0")
+    drawing = pixels_of(browser)
+    columns = np.flatnonzero(drawing[..., 3].any(axis=0)) / (drawing.shape[1] / 300)
+    assert abs(columns.min() - 30) < 2
+    assert abs(columns.max() - 170) < 2
+    assert not browser.find_element("id", "show-found").is_displayed()
+
+
 def test_poses_of_before_are_a_layer_of_their_own(page):
     shown = content(names=["a.jpg"])
     before = [poses(0, 80, 150)]

@@ -6,6 +6,7 @@ window.posepipeLarge = (page) => {
   const { COLOURS, percent, drawSkeleton, drawConfidences, drawBox, drawName, drawErrors, penOf, fitted } = window.posepipeDraw;
   const get = (id) => document.getElementById(id);
   const SWITCHES = { p: "show-found", r: "show-before", l: "show-labels", e: "show-errors", b: "show-boxes", c: "show-confidences", i: "show-ids" };
+  const hasPoses = all.has.includes("keypoints");
   const PLAY_MS = 100;
   const MOST_ZOOM = 40;
   let current = -1;    // place of the picture among those shown
@@ -109,7 +110,8 @@ window.posepipeLarge = (page) => {
     const poses = people.poses.filter((pose) => pose.score >= page.least());
     poses.forEach((pose) => {
       const oks = pose.oks === undefined ? "" : ` · OKS ${percent(pose.oks)}`;
-      const details = [{ text: `score ${percent(pose.score)} · box ${percent(pose.boxScore)}` }];
+      const details = [{ text: `score ${percent(pose.score)}${hasPoses ? ` · box ${percent(pose.boxScore)}` : ""}` }];
+      if (all.has.includes("judged") && !pose.errors) details.push({ text: "not judged: about a person who does not count" });
       Object.entries(pose.errors || {}).forEach(([kind, points]) => {
         if (kind === "good") return;
         const where = points.map((k) => all.skeleton.keypoints[k]).join(", ");
@@ -155,7 +157,7 @@ window.posepipeLarge = (page) => {
       people.before.filter((pose) => pose.score >= page.least())
         .forEach((pose) => drawSkeleton(pen, pose, view, { colour: COLOURS.before }));
     }
-    if (on("show-found")) poses.forEach((pose) => {
+    if (on("show-found") || !hasPoses) poses.forEach((pose) => {
       about(`pose ${pose.id}`);
       drawSkeleton(pen, pose, view);
       if (on("show-errors")) drawErrors(pen, pose, labelOf(pose), view, page.keypoint());

@@ -128,9 +128,11 @@
     add(cell, "span", picture.name, "line");
     const all_ = picture.scores.length, people = count(picture);
     const parts = [`${people}${people < all_ ? ` of ${all_}` : ""} ${all_ === 1 ? "person" : "people"}`];
+    if ((picture.oks ?? null) !== null) {
+      const change = picture.change ? ` (${picture.change > 0 ? "+" : "−"}${percent(Math.abs(picture.change))})` : "";
+      parts.unshift(`OKS ${percent(picture.oks)}${change}`);
+    }
     if (picture.missed) parts.push(`${picture.missed} missed`);
-    if ((picture.oks ?? null) !== null) parts.push(`OKS ${percent(picture.oks)}`);
-    if (picture.change) parts[parts.length - 1] += ` (${picture.change > 0 ? "+" : "−"}${percent(Math.abs(picture.change))})`;
     add(cell, "span", parts.join(" · "), "line");
     cell.addEventListener("focus", () => { cursor = place; });
     cell.addEventListener("click", () => large.open(place));
@@ -209,6 +211,7 @@
 
   // ---- set up
   get("title").textContent = all.title;
+  if (!all.has.includes("keypoints")) get("show-boxes").checked = true; // there is nothing else
   get("score").value = all.leastScore;
   [...all.errors, ...all.poseErrors].forEach((kind) => { add(get("error"), "option", kind).value = kind; });
   all.skeleton.keypoints.forEach((name, k) => { add(get("keypoint"), "option", name).value = k; });
