@@ -12,8 +12,6 @@ stage and bare network take turns within one run. On a machine that others use, 
 
 from __future__ import annotations
 
-import contextlib
-import io
 import statistics
 import tempfile
 import time
@@ -24,12 +22,10 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from evaluation_speed import evaluation_line
 from machine import machine_line
 from PIL import Image
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from runtime_speed import peer_lines, runtime_lines
-from synthetic_poses import write_synthetic
 
 from posepipe.core.boxes import Detections
 from posepipe.detection.stage import DetectionStage, load_detector
@@ -43,7 +39,6 @@ from posepipe.pose.crops import network_input
 from posepipe.pose.model import build_pose_network, load_pose_model, pose_model
 from posepipe.pose.stage import PoseStage
 from posepipe.runtime.local import run
-from posepipe.scoring.evaluation import evaluate
 from posepipe.training.data import DataTable
 from posepipe.zoo.recipe import load_recipe
 
@@ -256,6 +251,12 @@ def training_row(
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="auto", show_default=True)
 @click.option("--only", type=click.Choice(["pose", "detect", "call", "eval", "train", "runtimes"]))
+@click.option(
+    "--exported",
+    nargs=2,
+    metavar="DETECTOR POSE",
+    help="Exported models to measure beside the runtimes: int8, for example.",
+)
 @click.option("--peers", is_flag=True, help="Measure how others run the same networks instead.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that compute.")
 @click.option("--cpu-time", is_flag=True, help="Count the seconds that this process computes.")
@@ -283,6 +284,7 @@ def main(
     device: str,
     precision: str,
     only: str | None,
+    exported: tuple[str, str] | None,
     peers: bool,
     threads: int | None,
     cpu_time: bool,
@@ -323,7 +325,14 @@ def main(
         click.echo("\n".join(table(rows)))
     if only in (None, "runtimes"):
         people = some_people(files, crops)
-        lines = runtime_lines(files, people, speed=speed_of, rounds=rounds, precision=precision)
+        lines = runtime_lines(
+            files,
+            people,
+            speed=speed_of,
+            rounds=rounds,
+            precision=precision,
+            files=exported or None,
+        )
         click.echo("\n".join(lines))
     if only in (None, "call"):
         for line in call_lines(rounds=rounds, precision=precision, device=device):
@@ -332,51 +341,9 @@ def main(
         click.echo(evaluation_line(rounds=rounds))
 
 
-def evaluation_line(*, rounds: int, pictures: int = 5000, poses: int = 20) -> str:
-    """Seconds of evaluating synthetic poses from files to numbers, beside pycocotools' own."""
-    with tempfile.TemporaryDirectory() as folder:
-        labels, results = Path(folder) / "labels.json", Path(folder) / "results.json"
-        write_synthetic(labels, results, pictures=pictures, poses=poses)
-        seconds: dict[str, list[float]] = {"ours": [], "per keypoint": [], "pycocotools": []}
-        for _ in range(rounds):
-            for name, work in (
-                ("ours", lambda: numbers_of(results, labels, per_keypoint=False)),
-                ("per keypoint", lambda: numbers_of(results, labels, per_keypoint=True)),
-                ("pycocotools", lambda: numbers_of_pycocotools(results, labels)),
-            ):
-                begun = time.perf_counter()
-                found = work()
-                seconds[name].append(time.perf_counter() - begun)
-                if name == "ours":
-                    ours = found
-        equal = "equal" if found == ours else "DIFFERENT"
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    return (
-        f"evaluating {pictures} pictures x {poses} poses: {median['ours']:.1f} s, with every "
-        f"keypoint {median['per keypoint']:.1f} s; pycocotools {median['pycocotools']:.1f} s, "
-        f"ratio {median['pycocotools'] / median['ours']:.1f}, numbers {equal}"
-    )
-
-
-def numbers_of(results: Path, labels: Path, *, per_keypoint: bool) -> list[float | None]:
-    """COCO's ten numbers."""
-    return [value for _, value in evaluate(results, labels, per_keypoint=per_keypoint).numbers]
-
-
-def numbers_of_pycocotools(results: Path, labels: Path) -> list[float | None]:
-    """The same as pycocotools computes them."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(labels))
-        evaluator = COCOeval(truth, truth.loadRes(str(results)), "keypoints")
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    return [None if value == -1 else float(value) for value in evaluator.stats]
-
-
 def some_people(files: Sequence[ImageFile], crops: int) -> People:
     """The first `crops` people that the shipped detector finds, at most four a picture."""
-    stage = Pipeline().detection_stage
+    stage = Pipeline(precision="fp32").detection_stage
     chosen: list[tuple[ImageFile, Detections]] = []
     left = crops
     found = list(run(stage, {file.id: file for file in files}.values()))

@@ -32,17 +32,24 @@ Speed = Callable[[Work], float]
 
 @dataclass(frozen=True)
 class Place:
-    """A runtime and a precision on the CPU."""
+    """A runtime and a precision on the CPU, and the models, detector first."""
 
     runtime: str
     precision: str
+    models: tuple[str, str] = (DEFAULT_DETECTOR, DEFAULT_POSE_MODEL)
 
     def __str__(self) -> str:
-        return f"{self.runtime}, {self.precision}"
+        exported = "" if self.models == Place.models else ", exported files"
+        return f"{self.runtime}, {self.precision}{exported}"
 
 
-def places(precision: str) -> list[Place]:
-    """What is installed: torch first, as it would compute by itself, then torch in fp32, others."""
+def places(precision: str, files: tuple[str, str] | None) -> list[Place]:
+    """What is installed: torch first, as it would compute by itself, then torch in fp32, others.
+
+    Args:
+        precision: of torch.
+        files: exported models, detector first, to run in OpenVINO as well.
+    """
     own = precision_name(resolve_precision(precision, resolve_device("cpu")))
     precisions = list(dict.fromkeys([own, "fp32"]))
     found = [Place(TORCH, one) for one in precisions]
@@ -50,6 +57,8 @@ def places(precision: str) -> list[Place]:
         if registered.is_installed:
             known = ["fp32"] if name == "onnxruntime" else precisions
             found += [Place(name, one) for one in known]
+    if files is not None:
+        found += [Place("openvino", one, files) for one in precisions]
     return found
 
 
@@ -74,7 +83,13 @@ def table(title: str, speeds: Mapping[str, list[float]], unit: str, first: str) 
 
 
 def runtime_lines(
-    images: Sequence[ImageFile], people: People, *, speed: Speed, rounds: int, precision: str
+    images: Sequence[ImageFile],
+    people: People,
+    *,
+    speed: Speed,
+    rounds: int,
+    precision: str,
+    files: tuple[str, str] | None = None,
 ) -> Iterator[str]:
     """Every runtime: bare pose network, pose stage, detection stage, and the two together."""
     kinds: dict[str, dict[str, Work]] = {
@@ -83,9 +98,10 @@ def runtime_lines(
         f"detect {DEFAULT_DETECTOR}": {},
         "run, both": {},
     }
-    everyone = places(precision)
+    everyone = places(precision, files)
     for place in everyone:
-        pipeline = Pipeline(device="cpu", runtime=place.runtime, precision=place.precision).load()
+        where = {"device": "cpu", "runtime": place.runtime, "precision": place.precision}
+        pipeline = Pipeline(*place.models, **where).load()
         for works, work in zip(kinds.values(), _works(pipeline, images, people), strict=True):
             works[str(place)] = work
     units = ("crops/s", "crops/s", "images/s", "images/s")

@@ -27,15 +27,34 @@ from posepipe.cli.terminal import echo
     help="The format.  [default: by the file's name]",
 )
 @click.option("--weights", type=PATH, help="A weights file instead of the model's own.")
-def export(name: str, output: Path, **options: Any) -> None:
+@click.option(
+    "--int8",
+    is_flag=True,
+    help="Compute in 8-bit integers where it costs little; for OpenVINO, with --calibrate.",
+)
+@click.option(
+    "--calibrate",
+    metavar="IMAGES",
+    help="A folder of images like those to come, from which --int8 learns its scales.",
+)
+def export(name: str, output: Path, int8: bool, calibrate: str | None, **options: Any) -> None:
     """Export the model NAME to a file for ONNX Runtime or OpenVINO.
 
     The file accepts batches of any size. It contains the model's recipe, so it can be used like a
     model: `posepipe run --model FILE`. Before it is written, its results are compared with
     torch's.
     """
+    if int8 != (calibrate is not None):
+        raise click.UsageError("--int8 and --calibrate IMAGES go together")
     from posepipe.curation.exporting import export_model
 
+    if calibrate is not None:
+        from posepipe.calibration import calibration_inputs
+        from posepipe.curation.quantising import check_can_quantise
+
+        check_can_quantise()
+        options["calibration"] = calibration_inputs(name, calibrate)
+        echo(f"calibrated with {len(options['calibration'])} images or people of {calibrate}")
     done = export_model(name, output, **options)
     found = done.difference
     echo(f"{done.path}: {done.bytes / 1e6:.1f} MB")

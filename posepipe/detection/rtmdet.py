@@ -242,16 +242,20 @@ class RTMDetDetector:
                 found[position] = candidates
         return found
 
-    @torch.inference_mode()
-    def _run(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
+    def network_input(self, batch: Sequence[DetectorInput]) -> Tensor:
+        """The network's input (B, 3, H, W) of pictures that pad to the same shape."""
         height, width = padded_shape(batch[0].pixels)
         pixels = np.full((len(batch), height, width, 3), self._preprocessing.fill, np.uint8)
         for place, ready in zip(pixels, batch, strict=True):
             place[: ready.pixels.shape[0], : ready.pixels.shape[1]] = ready.pixels
-        images = network_input(torch.from_numpy(pixels).to(self._device), self._preprocessing)
-        maps = tensors_of(self.network(images))
+        return network_input(torch.from_numpy(pixels).to(self._device), self._preprocessing)
+
+    @torch.inference_mode()
+    def _run(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
+        maps = tensors_of(self.network(self.network_input(batch)))
+        shape_hw = padded_shape(batch[0].pixels)
         scores = flat(maps[: len(STRIDES)]).sigmoid()
-        boxes = decoded(flat(maps[len(STRIDES) :]), cell_corners((height, width), self._device))
+        boxes = decoded(flat(maps[len(STRIDES) :]), cell_corners(shape_hw, self._device))
         return [
             self._candidates(of_picture, at, ready)
             for of_picture, at, ready in zip(scores, boxes, batch, strict=True)

@@ -80,7 +80,7 @@ def to_onnx(exportable: Exportable) -> bytes:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far an exported network is from the one in torch, for random images.
+    """How far an exported network is from the one in torch.
 
     Attributes:
         largest: between two numbers.
@@ -93,11 +93,20 @@ class Difference:
     size: float
 
 
-def difference(exportable: Exportable, exported: nn.Module) -> Difference:
-    """Compare a network in torch, on the CPU in fp32, with the same one exported."""
-    width, height = exportable.size_wh
-    random = torch.Generator().manual_seed(0)
-    images = torch.randn(3, 3, height, width, generator=random)
+def difference(
+    exportable: Exportable, exported: nn.Module, images: Tensor | None = None
+) -> Difference:
+    """Compare a network in torch, on the CPU in fp32, with the same one exported.
+
+    Args:
+        exportable: the network.
+        exported: the same one.
+        images: (B, 3, H, W); random ones if None.
+    """
+    if images is None:
+        width, height = exportable.size_wh
+        random = torch.Generator().manual_seed(0)
+        images = torch.randn(3, 3, height, width, generator=random)
     with torch.inference_mode():
         wanted = torch.cat([part.flatten() for part in Flat(exportable.network)(images)])
         found = torch.cat([part.flatten() for part in exported(images)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,14 @@ def why_not(placement: Placement) -> str:
         return "openvino runs on the CPU here"
     if placement.dtype not in _HINTS:
         return "openvino computes in fp32 or bf16"
+    if placement.dtype == torch.bfloat16 and "BF16" not in _abilities():
+        return "openvino does not compute in bf16 on this CPU"
     return ""
+
+
+@cache
+def _abilities() -> tuple[str, ...]:
+    return tuple(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 def open(  # the protocol's name
