@@ -11,7 +11,7 @@ import pytest
 from builders import ORIENTATION, picture, save_picture
 from PIL import Image, ImageOps, features
 
-from posepipe.errors import ImageError
+from posepipe.errors import ImageError, ImageTooLargeError
 from posepipe.io.find_images import find_images
 from posepipe.io.images import ImageFile, ImageSet, coco_id
 
@@ -431,3 +431,39 @@ def test_a_bomb_costs_ten_bytes_a_pixel_and_no_more(tmp_path: Path) -> None:
         [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
     )
     assert int(done.stdout) * 1024 < 10 * side**2
+
+
+# --- files in memory
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.webp"])
+def test_a_files_bytes_are_read_as_the_file_is(name, tmp_path):
+    path = save_picture(tmp_path / name, 20, 12, orientation=1 if name == "a.webp" else 6)
+    file = ImageFile(1, path, name)
+    memory = ImageFile(1, Path("nowhere", name), name, data=path.read_bytes())
+    np.testing.assert_array_equal(memory.read(), file.read())
+    assert memory.size_wh == file.size_wh == memory.decoded_size_wh()
+    assert memory.is_turned == file.is_turned
+    assert memory.check_pixels() == file.check_pixels() == 240
+
+
+def test_bytes_that_are_no_picture_are_named(tmp_path):
+    whole = save_picture(tmp_path / "a.png", 40, 30).read_bytes()
+    for data, words in (
+        (b"", "is empty"),
+        (b"hello", "is not a picture in a known format"),
+        (whole[:60], "is damaged or truncated"),
+    ):
+        with pytest.raises(ImageError, match=f"^a.png {words}"):
+            ImageFile(1, Path("a.png"), "a.png", data=data).read()
+
+
+def test_too_many_pixels_are_an_error_of_their_own(tmp_path):
+    path = save_picture(tmp_path / "a.png", 40, 30)
+    for image in (
+        ImageFile(1, path, "a.png", max_pixels=1199),
+        ImageFile(1, path, "a.png", max_pixels=1199, data=path.read_bytes()),
+    ):
+        for ask in (image.read, image.check_pixels):
+            with pytest.raises(ImageTooLargeError, match="has 1,200 pixels, more than 1,199"):
+                ask()
