@@ -19,16 +19,17 @@ import pytest
 import posepipe
 from posepipe.curation.paper import PaperTable
 from posepipe.detection.candidates import CandidatesTable, DetectorTable
-from posepipe.detection.native import tables as native
 from posepipe.detection.networks import NetworkTable
 from posepipe.detection.rtmdet import RTMDetPreprocessing, RTMDetTable
 from posepipe.detection.stage import PeopleTable, SuppressionTable, ViewsTable
 from posepipe.detection.torchvision import Preprocessing
+from posepipe.networks.native import tables as native
 from posepipe.pose.codecs.choose import decoding_table
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.heatmaps import DecodingTable
-from posepipe.pose.networks.build import BACKENDS, backend_of, network_table
+from posepipe.pose.networks.build import BACKENDS, WHOLE_PICTURES, backend_of, network_table
 from posepipe.pose.networks.hourglass import HourglassTable
+from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNDecoding
 from posepipe.pose.networks.plain import PlainTable
 from posepipe.training.detector.task import DetectorTrainingTable
 from posepipe.training.tables import PoseTrainingTable
@@ -199,7 +200,11 @@ def test_a_recipe_has_known_tables_with_known_fields(name: str) -> None:
     if recipe.model.stage == "pose":
         backend = backend_of(recipe)
         network = BACKENDS[backend] if backend else type(network_table(recipe))
-        known = {**POSE_TABLES, "network": network, "decoding": type(decoding_table(recipe))}
+        known = {**POSE_TABLES, "network": network}
+        if backend in WHOLE_PICTURES:
+            known |= {"preprocessing": native.PreprocessingTable, "decoding": KeypointRCNNDecoding}
+        else:
+            known["decoding"] = type(decoding_table(recipe))
     assert set(recipe.tables) <= {"model", *known}
     for table in set(recipe.tables) & set(known):
         recipe.table(table, known[table])
@@ -220,6 +225,8 @@ def test_a_models_name_says_what_it_is(name: str) -> None:
         if backend_of(recipe) == "torchvision":
             assert name == recipe.tables["network"]["architecture"].replace("_", "-")
             return
+        if backend_of(recipe) == "detectron2_native":
+            return  # tests/pose/test_keypoint_rcnn.py's
         table = None if backend_of(recipe) else network_table(recipe)
         if table is None or isinstance(table, PlainTable):
             assert name.split("-")[0] in recipe.model.summary.lower()

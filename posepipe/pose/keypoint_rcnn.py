@@ -1,8 +1,8 @@
 """Keypoint R-CNN (Mask R-CNN with a keypoint head; He et al. 2017) as a pose model.
 
 Its keypoint head looks at features of the whole picture inside given boxes, not at crops: the
-trunk runs once per picture. The boxes are the detection stage's, whatever detector found them; on
-its own boxes the keypoints are torchvision's own.
+trunk runs once per picture. The boxes are the detection stage's, whatever detector found them; in
+its own boxes the keypoints are torchvision's own, or detectron2's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,19 +17,19 @@ import torch
 import torchvision
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.models.detection import keypointrcnn_resnet50_fpn
 from torchvision.models.detection.roi_heads import keypointrcnn_inference
 from torchvision.models.detection.transform import resize_boxes, resize_keypoints
-from torchvision.ops import FrozenBatchNorm2d
 
-from posepipe.core.boxes import Detections
+from posepipe.core.boxes import Detections, clip
 from posepipe.core.poses import Poses
 from posepipe.core.skeleton import Skeleton
 from posepipe.io.images import ImageFile
 from posepipe.networks.precision import run_in_precision
-from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNDecoding, KeypointRCNNTable
+from posepipe.pose.networks.keypoint_heads import KeypointNetwork
+from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNDecoding
 
 _NEAR = 2  # cells of 56
+_BOXES_AT_ONCE = 100  # as many as a picture has by itself: more would take gigabytes
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class KeypointRCNN:
 
     Attributes:
         name: the recipe's.
-        network: torchvision's, in evaluation mode on its device.
+        keypoints: the network, in evaluation mode on its device.
         skeleton: what its keypoints are.
         device: where it runs.
         weights_sha256: of the weights file.
@@ -48,7 +47,7 @@ class KeypointRCNN:
     """
 
     name: str
-    network: Any
+    keypoints: KeypointNetwork
     skeleton: Skeleton
     device: torch.device
     weights_sha256: str = ""
@@ -69,23 +68,12 @@ class ReadyPicture:
     pixels: npt.NDArray[np.uint8]
 
 
-def build_keypoint_rcnn(table: KeypointRCNNTable, keypoints: int) -> Any:
-    """Torchvision's network with random weights."""
-    network = keypointrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, num_classes=2, num_keypoints=keypoints
-    )
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d | FrozenBatchNorm2d):
-            module.eps = table.batch_norm_eps
-    return network
-
-
 class KeypointRCNNStage:
     """A pose stage around a Keypoint R-CNN; several threads may use it.
 
     A keypoint's confidence is the part of its heatmap's softmax that lies within 2 of 56 cells of
     the peak, which is what the head is trained to give the keypoint's place; torchvision itself
-    gives the logit, which has no bounds.
+    gives the logit, which has no bounds, and detectron2 the peak's own part.
 
     Attributes:
         models: the one model.
@@ -108,10 +96,8 @@ class KeypointRCNNStage:
             model: with its weights; changed in place.
             decoding: the recipe's.
         """
-        network, dtype = model.network, model.dtype
-        heads = network.roi_heads
-        run_in_precision([network.backbone, heads.keypoint_head, heads.keypoint_predictor], dtype)
-        network.eval().requires_grad_(False).to(model.device)
+        run_in_precision(model.keypoints.lower_precision_parts(), model.dtype)
+        model.keypoints.network.eval().requires_grad_(False).to(model.device)
         self.models = (model,)
         self.decoding = decoding or KeypointRCNNDecoding()
         self.skeleton = model.skeleton
@@ -154,18 +140,17 @@ class KeypointRCNNStage:
     def _keypoints(self, ready: ReadyPicture) -> Tensor:
         """(N, K, 3): x, y in the picture's pixels, confidence."""
         [model] = self.models
-        network, heads = model.network, model.network.roi_heads
-        pixels = torch.from_numpy(ready.pixels.copy()).to(model.device)
-        images, _ = network.transform([pixels.permute(2, 0, 1).float().div(255)])
-        given, resized = ready.pixels.shape[:2], images.image_sizes[0]
-        boxes = torch.from_numpy(ready.detections.boxes_xyxy.copy()).to(model.device)
-        rois = [resize_boxes(boxes, given, resized)]
-        features = network.backbone(images.tensors)
-        pooled = heads.keypoint_roi_pool(features, rois, images.image_sizes)
-        logits = heads.keypoint_predictor(heads.keypoint_head(pooled))
-        [points], _ = keypointrcnn_inference(logits, rois)
-        points = resize_keypoints(points, resized, given)
-        return torch.cat([points[..., :2], _mass_at_peak(logits)[..., None]], dim=-1)
+        keypoints, given = model.keypoints, ready.pixels.shape[:2]
+        seen = keypoints.see(ready.pixels, model.device)
+        boxes = clip(ready.detections.boxes_xyxy, (given[1], given[0]))
+        rois = resize_boxes(torch.from_numpy(boxes).float().to(model.device), given, seen.shape_hw)
+        found = []
+        for part in rois.split(_BOXES_AT_ONCE):
+            logits = keypoints.logits(seen, part)
+            [points], _ = keypointrcnn_inference(logits, [part])
+            xy = resize_keypoints(points, seen.shape_hw, given)[..., :2] - keypoints.origin
+            found.append(torch.cat([xy, _mass_at_peak(logits)[..., None]], dim=-1))
+        return torch.cat(found)
 
 
 def _mass_at_peak(logits: Tensor) -> Tensor:

@@ -13,11 +13,16 @@ from posepipe.core.poses import Poses
 from posepipe.core.skeleton import Skeleton
 from posepipe.errors import OptionError
 from posepipe.io.images import ImageFile
+from posepipe.networks.native.tables import PreprocessingTable
 from posepipe.networks.runtimes.base import Placement
 from posepipe.networks.runtimes.registry import place_network
 from posepipe.pose.model import RECIPE_TABLES, load_pose_model
-from posepipe.pose.networks.build import Head, backend_of
-from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNDecoding, KeypointRCNNTable
+from posepipe.pose.networks.build import WHOLE_PICTURES, Head, backend_of
+from posepipe.pose.networks.keypoint_rcnn import (
+    KeypointRCNNDecoding,
+    KeypointRCNNTable,
+    NativeKeypointRCNNTable,
+)
 from posepipe.pose.stage import PoseStage
 from posepipe.zoo.recipe import Recipe, Table, load_recipe
 from posepipe.zoo.skeleton import recipe_skeleton
@@ -114,7 +119,7 @@ def load_pose_stage(
         MissingDependencyError: a network needs a library that is not installed.
     """
     recipes = [load_recipe(model) for model in models]
-    whole = [recipe for recipe in recipes if backend_of(recipe) == "torchvision"]
+    whole = [recipe for recipe in recipes if backend_of(recipe) in WHOLE_PICTURES]
     if not whole:
         loaded = [
             load_pose_model(
@@ -146,12 +151,21 @@ def load_pose_stage(
 def _keypoint_rcnn(
     recipe: Recipe, weights: str | Path | None, placement: Placement
 ) -> PoseEstimator:
-    from posepipe.pose.keypoint_rcnn import KeypointRCNN, KeypointRCNNStage, build_keypoint_rcnn
+    from posepipe.pose.keypoint_rcnn import KeypointRCNN, KeypointRCNNStage
+    from posepipe.pose.networks import keypoint_heads
 
-    where, skeleton = placement.device, recipe_skeleton(recipe)
-    decoding = recipe.table("decoding", KeypointRCNNDecoding)
-    network = build_keypoint_rcnn(recipe.table("network", KeypointRCNNTable), len(skeleton))
+    skeleton, decoding = recipe_skeleton(recipe), recipe.table("decoding", KeypointRCNNDecoding)
+    if backend_of(recipe) == "torchvision":
+        table = recipe.table("network", KeypointRCNNTable)
+        keypoints: Any = keypoint_heads.build_torchvision(table, len(skeleton))
+    else:
+        keypoints = keypoint_heads.build_native(
+            recipe.table("network", NativeKeypointRCNNTable),
+            recipe.table("preprocessing", PreprocessingTable),
+            len(skeleton),
+        )
     path, digest = find_weights(recipe, weights)
-    fit_state(network, read_state(path), path)
-    model = KeypointRCNN(recipe.name, network, skeleton, where, digest, placement.dtype)
+    fit_state(keypoints.network, read_state(path), path, ignored=keypoints.not_used)
+    where, dtype = placement.device, placement.dtype
+    model = KeypointRCNN(recipe.name, keypoints, skeleton, where, digest, dtype)
     return KeypointRCNNStage(model, decoding=decoding)

@@ -1,35 +1,50 @@
-"""Keypoint R-CNN as a pose model, against torchvision's own run of it."""
+"""Keypoint R-CNNs as pose models, against torchvision's and detectron2's own runs of them."""
 
 from __future__ import annotations
 
+import importlib.util
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from detectron2_cases import (
+    KEYPOINT_ANSWERS,
+    KEYPOINTS,
+    PICTURES,
+    PREPROCESSING,
+    boxes_in,
+    fill,
+    real_keypoints,
+)
+from safetensors.numpy import load_file
 
 from posepipe.core.boxes import Detections
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import OptionError, RecipeError, WeightsError
 from posepipe.io.images import ImageFile
-from posepipe.pose.keypoint_rcnn import (
-    KeypointRCNN,
-    KeypointRCNNStage,
-    build_keypoint_rcnn,
-)
+from posepipe.pose.keypoint_rcnn import KeypointRCNN, KeypointRCNNStage
 from posepipe.pose.loading import load_pose_stage
 from posepipe.pose.model import build_pose_network
+from posepipe.pose.networks.keypoint_heads import (
+    KeypointNetwork,
+    TorchvisionKeypoints,
+    build_native,
+    build_torchvision,
+)
 from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNTable
-from posepipe.zoo.recipe import load_recipe
+from posepipe.zoo.recipe import list_recipes, load_recipe
 
 NAME = "keypointrcnn-resnet50-fpn"
+OF_DETECTRON2 = "detectron2-keypoint-rcnn-r-50-fpn-3x-pose"
 
 
 @pytest.fixture(scope="module")
 def network() -> torch.nn.Module:
     """torchvision's, with random weights, for pictures of 200 pixels."""
     torch.manual_seed(1)
-    made = build_keypoint_rcnn(KeypointRCNNTable(backend="torchvision"), 17).eval()
+    made = build_torchvision(KeypointRCNNTable(backend="torchvision"), 17).network.eval()
     made.transform.min_size, made.transform.max_size = (160,), 256
     made.roi_heads.detections_per_img = 6
     made.roi_heads.score_thresh = 0.0
@@ -37,6 +52,10 @@ def network() -> torch.nn.Module:
         made.roi_heads.box_predictor.bbox_pred.weight.mul_(20)
         made.roi_heads.keypoint_predictor.kps_score_lowres.weight.mul_(20)
     return made
+
+
+def stage_of(keypoints: KeypointNetwork) -> KeypointRCNNStage:
+    return KeypointRCNNStage(KeypointRCNN("a", keypoints, COCO_PERSON, torch.device("cpu")))
 
 
 def item(image: np.ndarray) -> ImageFile:
@@ -56,7 +75,7 @@ def test_in_its_own_boxes_the_keypoints_are_torchvisions_own(network) -> None:
     with torch.inference_mode():
         [own] = network([torch.from_numpy(image).permute(2, 0, 1).float() / 255])
     assert len(own["boxes"]) == 6
-    stage = KeypointRCNNStage(KeypointRCNN("a", network, COCO_PERSON, torch.device("cpu")))
+    stage = stage_of(TorchvisionKeypoints(network))
     boxes = Detections(7, own["boxes"].numpy(), own["scores"].numpy())
     [poses, nobody] = stage(
         [stage.prepare((item(image), boxes)), stage.prepare((item(image), Detections.none(7)))]
@@ -70,7 +89,7 @@ def test_in_its_own_boxes_the_keypoints_are_torchvisions_own(network) -> None:
 
 
 def test_a_sharper_heatmap_is_a_surer_keypoint(network) -> None:
-    stage = KeypointRCNNStage(KeypointRCNN("a", network, COCO_PERSON, torch.device("cpu")))
+    stage = stage_of(TorchvisionKeypoints(network))
     boxes = Detections(7, np.array([[20.0, 10, 90, 140]], np.float32), np.ones(1, np.float32))
     found = []
     for factor in (1.0, 4.0):
@@ -82,8 +101,8 @@ def test_a_sharper_heatmap_is_a_surer_keypoint(network) -> None:
 
 
 def test_a_file_gives_the_stage_and_another_networks_does_not(tmp_path: Path) -> None:
-    made = build_keypoint_rcnn(KeypointRCNNTable(backend="torchvision"), 17)
-    state = made.state_dict()
+    made = build_torchvision(KeypointRCNNTable(backend="torchvision"), 17)
+    state = made.network.state_dict()
     torch.save(state, tmp_path / "w.pth")
     stage = load_pose_stage([NAME], weights=tmp_path / "w.pth", device="cpu", precision="fp32")
     assert [model.name for model in stage.models] == [NAME]
@@ -92,6 +111,11 @@ def test_a_file_gives_the_stage_and_another_networks_does_not(tmp_path: Path) ->
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match=r"it has no 'roi_heads\.keypoint_predictor"):
         load_pose_stage([NAME], weights=tmp_path / "w.pth", device="cpu")
+
+
+def test_its_detector_is_no_pose_model_but_names_the_one_that_is() -> None:
+    with pytest.raises(RecipeError, match=f"not for poses: model {OF_DETECTRON2} is its keypoint"):
+        load_pose_stage([OF_DETECTRON2.removesuffix("-pose")], device="cpu")
 
 
 def test_what_it_cannot_do_is_refused() -> None:
@@ -116,3 +140,109 @@ def test_the_recipe_says_what_torchvision_says() -> None:
     size = published.meta["_file_size"]  # in 2^20 bytes
     assert recipe.weights.megabytes == round(size * 2**20 / 1e6)
     assert recipe.table("network", KeypointRCNNTable).batch_norm_eps == 0.0
+
+
+def test_boxes_that_leave_the_picture_count_as_far_as_it_reaches(network) -> None:
+    stage = stage_of(TorchvisionKeypoints(network))
+    # The second one would ask for a heatmap of terabytes; the third lies beside the picture.
+    given = [[0, 0, 211, 150], [-1e6, -1e6, 1e6, 1e6], [500, 20, 600, 90]]
+    boxes = Detections(7, np.array(given, np.float32), np.ones(3, np.float32))
+    [poses] = stage([stage.prepare((item(noise(150, 211)), boxes))])
+    np.testing.assert_array_equal(poses.keypoints[0], poses.keypoints[1])
+    assert np.isfinite(poses.keypoints).all()
+    np.testing.assert_array_equal(poses.boxes_xyxy, boxes.boxes_xyxy)
+
+
+def small_native() -> tuple[KeypointRCNNStage, dict[str, torch.Tensor]]:
+    keypoints = build_native(KEYPOINTS, PREPROCESSING, 17)
+    state = fill(keypoints.network)
+    return stage_of(keypoints), state
+
+
+def native_keypoints(stage: KeypointRCNNStage) -> list[np.ndarray]:
+    found = []
+    for seed, image in enumerate(PICTURES):
+        boxes = Detections(7, boxes_in(seed, image.shape[:2]), np.ones(12, np.float32))
+        found += [poses.keypoints for poses in stage([stage.prepare((item(image), boxes))])]
+    return found
+
+
+def share_moved(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
+    """How many keypoints are elsewhere; a tie of two cells may be decided otherwise."""
+    moved = np.concatenate(found)[..., :2] - np.concatenate(expected)
+    return float((np.abs(moved).max(axis=-1) > 0.01).mean())
+
+
+def test_in_the_same_boxes_the_keypoints_are_detectron2s() -> None:
+    stage, _ = small_native()
+    answers = load_file(KEYPOINT_ANSWERS)
+    expected = [answers[str(place)] for place in range(len(PICTURES))]
+    found = native_keypoints(stage)
+    assert np.ptp(expected[0][..., 0], axis=0).min() > 30  # they lie here and there
+    assert share_moved(found, expected) < 0.02
+    confidences = np.concatenate(found)[..., 2]
+    assert 0 < confidences.min() < confidences.max() <= 1
+
+
+@pytest.mark.detectron2
+@pytest.mark.skipif(
+    importlib.util.find_spec("detectron2") is None, reason="detectron2 is not installed"
+)
+@pytest.mark.filterwarnings("ignore")
+def test_the_real_one_still_finds_the_same_keypoints() -> None:
+    stage, state = small_native()
+    real = real_keypoints(state)
+    np.testing.assert_allclose(
+        np.concatenate(native_keypoints(stage))[..., :2], np.concatenate(real), atol=1e-3
+    )
+    answers = load_file(KEYPOINT_ANSWERS)
+    assert share_moved(real, [answers[str(place)] for place in range(len(PICTURES))]) < 0.02
+
+
+def test_many_boxes_have_the_keypoints_that_few_have() -> None:
+    stage, _ = small_native()
+    few = boxes_in(0, PICTURES[0].shape[:2])
+    many = Detections(7, np.tile(few, (10, 1)), np.ones(120, np.float32))
+    [poses] = stage([stage.prepare((item(PICTURES[0]), many))])
+    each = poses.keypoints[..., :2].reshape(10, 12, 17, 2)
+    assert share_moved(list(each), [each[0]] * 10) < 0.02
+
+
+def test_a_file_of_detectron2s_zoo_gives_the_stage(tmp_path: Path) -> None:
+    _, state = small_native()
+    changes = [
+        f"network.{name}={getattr(KEYPOINTS, name)}"
+        for name in ("trunk_channels", "width_per_group", "channels", "keypoint_channels")
+    ]
+    arrays = {name: value.numpy() for name, value in state.items()}
+    arrays["roi_heads.box_predictor.cls_score.bias"] = np.zeros(2, np.float32)
+    arrays["pixel_mean"] = np.zeros((3, 1, 1), np.float32)
+    path = tmp_path / "model_final_a6e10b.pkl"
+
+    def load() -> str:
+        path.write_bytes(pickle.dumps({"model": arrays, "__author__": "a test"}))
+        stage = load_pose_stage([OF_DETECTRON2], weights=path, device="cpu", changes=changes)
+        return stage.skeleton.name
+
+    assert load() == COCO_PERSON.name
+    arrays["roi_heads.mask_head.deconv.weight"] = np.zeros(1, np.float32)
+    with pytest.raises(WeightsError, match=r"'roi_heads\.mask_head\.deconv\.weight' is unknown"):
+        load()
+    del arrays["roi_heads.mask_head.deconv.weight"]
+    del arrays["roi_heads.keypoint_head.conv_fcn1.weight"]
+    with pytest.raises(WeightsError, match=r"it has no 'roi_heads\.keypoint_head\.conv_fcn1"):
+        load()
+
+
+def test_each_keypoint_head_of_detectron2_has_its_detectors_weights_and_settings() -> None:
+    heads = [recipe for recipe in list_recipes("pose") if recipe.name.startswith("detectron2-")]
+    assert len(heads) == 3
+    for recipe in heads:
+        detector = load_recipe(recipe.name.removesuffix("-pose"))
+        assert recipe.weights == detector.weights
+        ours = recipe.table("network", type(KEYPOINTS))
+        theirs = detector.tables["network"]
+        for name in ("depth", "groups", "width_per_group", "stride_in_1x1"):
+            assert getattr(ours, name) == theirs[name]
+        pixels = [one.table("preprocessing", type(PREPROCESSING)) for one in (recipe, detector)]
+        assert pixels[0] == pixels[1]

@@ -16,12 +16,19 @@ from posepipe.curation.golden import GOLDEN_FILE, make_golden
 from posepipe.curation.importing.checkpoints import ForeignCheckpoint
 from posepipe.detection.candidates import Origin
 from posepipe.detection.categories import COCO_CATEGORY_IDS
-from posepipe.detection.native.detector import NOT_WEIGHTS, detector, fit_weights, unused_keys
+from posepipe.detection.native.detector import detector, fit_weights, unused_keys
 from posepipe.detection.native.network import build_network
-from posepipe.detection.native.tables import NetworkTable, PreprocessingTable
 from posepipe.errors import WeightsError
 from posepipe.io.checksums import sha256_of
-from posepipe.zoo.recipe import WEIGHTS_FILE, Recipe
+from posepipe.networks.native.tables import (
+    NOT_WEIGHTS,
+    NetworkTable,
+    PreprocessingTable,
+    TrunkTable,
+)
+from posepipe.pose.networks.build import backend_of
+from posepipe.pose.networks.keypoint_rcnn import NativeKeypointRCNNTable
+from posepipe.zoo.recipe import WEIGHTS_FILE, Recipe, list_recipes
 from posepipe.zoo.sources import RECIPE_FILE
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -81,8 +88,10 @@ def _classes(shapes: Shapes, *, retina: bool, cascade: bool) -> int:
     return shapes[f"roi_heads.box_predictor.{stage}cls_score.weight"][0] - 1
 
 
-def detector_files(checkpoint: ForeignCheckpoint, name: str) -> tuple[dict[str, bytes], str]:
-    """The files of the model folder of a detectron2 checkpoint, and what it is in a few words.
+def detector_files(
+    checkpoint: ForeignCheckpoint, name: str
+) -> tuple[dict[str, bytes], str, tuple[str, ...]]:
+    """The files of a detectron2 checkpoint's model folder, what it is in a few words, and remarks.
 
     Args:
         checkpoint: one for which `is_detectron2` holds.
@@ -144,7 +153,24 @@ def detector_files(checkpoint: ForeignCheckpoint, name: str) -> tuple[dict[str, 
         "README.md": _card(name, title, people, checkpoint).encode(),
         GOLDEN_FILE: make_golden(ready),
     }
-    return files, title
+    told = ["names and shapes of its weights; the rest is as in detectron2's model zoo"]
+    if table.unused_head == "keypoint":
+        told.append(keypoint_remark(table, checkpoint.path))
+    return files, title, tuple(told)
+
+
+def keypoint_remark(table: NetworkTable, path: Path) -> str:
+    """Which recipe runs the keypoint head of the same file."""
+    for recipe in list_recipes("pose"):
+        if backend_of(recipe) == "detectron2_native":
+            own = recipe.table("network", NativeKeypointRCNNTable)
+            fields = TrunkTable.__struct_fields__
+            if all(getattr(own, field) == getattr(table, field) for field in fields):
+                return (
+                    "a detector, without its keypoint head, which `posepipe pose boxes.json "
+                    f"-o kps.json --model {recipe.name} --weights {path}` runs"
+                )
+    return "a detector, without its keypoint head"
 
 
 def _title(table: NetworkTable) -> str:

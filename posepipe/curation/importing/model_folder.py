@@ -83,10 +83,9 @@ def import_checkpoint(
     checkpoint = open_checkpoint(path)
     if is_detectron2(checkpoint.shapes):
         _refuse_options_of_cpns(path, input_size_wh, batch_norm_eps)
-        files, title = detector_files(checkpoint, folder.name)
+        files, title, because = detector_files(checkpoint, folder.name)
         write_folder_whole(folder, files)
-        told = ("names and shapes of its weights; the rest is as in detectron2's model zoo",)
-        return Imported(folder, f"detectron2, {title}", told, len(files[WEIGHTS_FILE]))
+        return Imported(folder, f"detectron2, {title}", because, len(files[WEIGHTS_FILE]))
     size = input_size_wh or (192, 256)
     recognised = recognise(checkpoint, input_size_wh=size, batch_norm_eps=batch_norm_eps)
     network = CPN(recognised.network)

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torchvision
-from PIL import Image
 
 from posepipe.core.boxes import clip
 from posepipe.detection.candidates import (
@@ -27,22 +26,14 @@ from posepipe.detection.candidates import (
 )
 from posepipe.detection.categories import category_ids_of
 from posepipe.detection.native.network import Found, NativeNetwork, build_network
-from posepipe.detection.native.tables import NetworkTable, PreprocessingTable
-from posepipe.detection.native.trunk import as_batch, padded_shape
 from posepipe.errors import WeightsError
 from posepipe.networks.devices import precision_name
+from posepipe.networks.native.pictures import as_batch, normalised, padded_shape, resized
+from posepipe.networks.native.tables import NOT_WEIGHTS, NetworkTable, PreprocessingTable
 from posepipe.networks.precision import run_in_precision
 from posepipe.networks.runtimes.base import Placement
 from posepipe.zoo.recipe import Recipe
 from posepipe.zoo.weights import StateDict, find_weights, fit_state, read_state
-
-# What older files hold besides their weights; here it is worked out from the recipe.
-NOT_WEIGHTS = (
-    "pixel_mean",
-    "pixel_std",
-    "proposal_generator.anchor_generator.",
-    "anchor_generator.",
-)
 
 
 class NativeDetector:
@@ -84,16 +75,9 @@ class NativeDetector:
         self.network = network.eval().requires_grad_(False).to(self._device)
 
     def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> DetectorInput:
-        """The picture at the network's size: see `Detector.prepare`.
-
-        Pillow's bilinear filter, which averages where a picture shrinks, as in detectron2.
-        """
+        """The picture at the network's size: see `Detector.prepare`."""
         height, width = image.shape[:2]
-        size_wh = final_size_wh((width, height), self._preprocessing, scale)
-        if size_wh != (width, height):
-            filtered = Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR)
-            image = np.asarray(filtered)
-        return DetectorInput(np.ascontiguousarray(image), (width, height))
+        return DetectorInput(resized(image, self._preprocessing, scale), (width, height))
 
     def __call__(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
         """The candidates of each picture; pictures that pad to the same shape run together."""
@@ -107,21 +91,11 @@ class NativeDetector:
 
     def _run(self, batch: Sequence[DetectorInput]) -> list[Found]:
         with torch.inference_mode():
-            images = as_batch([self._normalised(ready) for ready in batch], self.network.multiple)
+            inputs = [normalised(r.pixels, self._preprocessing, self._device) for r in batch]
+            images = as_batch(inputs, self.network.multiple)
             shapes_hw = [(ready.pixels.shape[0], ready.pixels.shape[1]) for ready in batch]
             found: list[Found] = self.network(images, shapes_hw, self._min_score)
         return found
-
-    def _normalised(self, ready: DetectorInput) -> torch.Tensor:
-        """(3, h, w) in the network's colour order."""
-        bgr = self._preprocessing.colour_order == "bgr"
-        pixels = ready.pixels[:, :, ::-1] if bgr else ready.pixels
-        image = torch.from_numpy(pixels.transpose(2, 0, 1).copy()).to(self._device).float()
-        mean, std = (
-            image.new_tensor(channels)[:, None, None]
-            for channels in (self._preprocessing.mean, self._preprocessing.std)
-        )
-        return (image - mean) / std
 
     def _candidates(self, found: Found, ready: DetectorInput) -> Candidates:
         """The network's boxes in the given picture's pixels; those without area are dropped."""
@@ -213,26 +187,3 @@ def fit_weights(
 def unused_keys(table: NetworkTable) -> tuple[str, ...]:
     """Key prefixes of the head that is not run."""
     return (f"roi_heads.{table.unused_head}_head.",) if table.unused_head else ()
-
-
-def final_size_wh(
-    size_wh: tuple[int, int], preprocessing: PreprocessingTable, scale: float = 1.0
-) -> tuple[int, int]:
-    """Width and height at which the network looks at a picture, by detectron2's rule.
-
-    The shorter side becomes `short_side`, or less where the longer one would exceed `long_side`;
-    both times `scale`. Sizes are rounded to the nearest pixel and at least 1.
-
-    >>> final_size_wh((640, 480), PreprocessingTable())
-    (1067, 800)
-    >>> final_size_wh((5000, 3), PreprocessingTable())
-    (1333, 1)
-    """
-    short, long = preprocessing.short_side * scale, preprocessing.long_side * scale
-    factor = short / min(size_wh)
-    exact = [short if side == min(size_wh) else factor * side for side in size_wh]
-    if max(exact) > long:
-        factor = long / max(exact)
-        exact = [side * factor for side in exact]
-    width, height = (max(1, int(side + 0.5)) for side in exact)
-    return width, height

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from posepipe.detection.native.boxes import clip_boxes, decode_boxes, pool_rois
-from posepipe.detection.native.tables import NetworkTable
-from posepipe.detection.native.trunk import make_stage
+from posepipe.detection.native.boxes import clip_boxes, decode_boxes
+from posepipe.networks.native.rois import pool_rois
+from posepipe.networks.native.tables import NetworkTable
+from posepipe.networks.native.trunk import make_stage
 
 Weights = tuple[float, float, float, float]
 _WEIGHTS: Weights = (10.0, 10.0, 5.0, 5.0)

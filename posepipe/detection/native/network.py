@@ -17,8 +17,8 @@ from posepipe.detection.native.boxes import (
 )
 from posepipe.detection.native.heads import CascadeHeads, FastRCNNHeads, Res5Heads, RoIHeads, Scored
 from posepipe.detection.native.proposals import ProposalNetwork
-from posepipe.detection.native.tables import NetworkTable
-from posepipe.detection.native.trunk import LastLevel, LastTwoLevels, Pyramid, SingleLevel
+from posepipe.networks.native.tables import NetworkTable
+from posepipe.networks.native.trunk import LastLevel, LastTwoLevels, Pyramid, SingleLevel
 
 _SIZES = (32, 64, 128, 256, 512)
 _PYRAMID_STRIDES = (4, 8, 16, 32, 64)

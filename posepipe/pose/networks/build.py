@@ -10,12 +10,13 @@ from posepipe.errors import OptionError, RecipeError
 from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
 from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable
 from posepipe.pose.networks.hourglass import HourglassTable, StackedHourglass
-from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNTable
+from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNTable, NativeKeypointRCNNTable
 from posepipe.pose.networks.onnx import OnnxTable
 from posepipe.pose.networks.plain import PlainHeatmaps, PlainTable
 from posepipe.pose.networks.resnet import DilatedResNet, ResNetTable
 from posepipe.zoo.recipe import Recipe, Table
 from posepipe.zoo.skeleton import recipe_skeleton
+from posepipe.zoo.sources import zoo_folder
 
 Head = Literal["final", "global"]
 TABLES: dict[str, type[PoseNetworkTable]] = {
@@ -27,7 +28,13 @@ TABLES: dict[str, type[PoseNetworkTable]] = {
 }
 
 
-BACKENDS: dict[str, type[Table]] = {"onnx": OnnxTable, "torchvision": KeypointRCNNTable}
+WHOLE_PICTURES: dict[str, type[Table]] = {
+    "torchvision": KeypointRCNNTable,
+    "detectron2_native": NativeKeypointRCNNTable,
+}
+"""Backends whose networks look at whole pictures, and not at crops."""
+
+BACKENDS: dict[str, type[Table]] = {"onnx": OnnxTable, **WHOLE_PICTURES}
 """Whose networks a recipe's ``[network] backend`` can name, besides those of this package."""
 
 
@@ -38,9 +45,14 @@ def backend_of(recipe: Recipe) -> str:
         RecipeError: the recipe is not for poses, or names another backend.
     """
     if recipe.model.stage != "pose":
+        head = f"{recipe.name}-pose"  # of detectron2's Keypoint R-CNNs
+        remedy = (
+            f"model {head} is its keypoint head"
+            if (zoo_folder() / head).is_dir()
+            else "`posepipe models` lists which is which"
+        )
         raise RecipeError(
-            f"model {recipe.name!r} is for {recipe.model.stage}, not for poses: "
-            "`posepipe models` lists which is which"
+            f"model {recipe.name!r} is for {recipe.model.stage}, not for poses: {remedy}"
         )
     given = recipe.tables.get("network", {})
     name = given.get("backend", "") if isinstance(given, dict) else ""

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from posepipe.networks.native.tables import TrunkTable
+from posepipe.zoo.bounds import Channels
 from posepipe.zoo.recipe import Table
 
 
@@ -21,6 +23,20 @@ class KeypointRCNNTable(Table, frozen=True):
     backend: Literal["torchvision"]
     architecture: Literal["keypointrcnn_resnet50_fpn"] = "keypointrcnn_resnet50_fpn"
     batch_norm_eps: Annotated[float, Meta(ge=0, le=1)] = 1e-5
+
+
+class NativeKeypointRCNNTable(TrunkTable, frozen=True):
+    """The table ``[network]`` of a pose recipe with ``backend = "detectron2_native"``.
+
+    Attributes:
+        backend: "detectron2_native": detectron2's network, which runs without detectron2.
+        architecture: there is one.
+        keypoint_channels: of the eight convolutions of the keypoint head.
+    """
+
+    backend: Literal["detectron2_native"] = "detectron2_native"
+    architecture: Literal["keypoint_rcnn"] = "keypoint_rcnn"
+    keypoint_channels: Channels = 512
 
 
 class KeypointRCNNDecoding(Table, frozen=True):

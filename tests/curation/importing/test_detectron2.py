@@ -11,12 +11,12 @@ import torch
 from detectron2_cases import CASES, PICTURES, fill
 
 from posepipe.curation import golden
-from posepipe.curation.importing.detectron2 import is_detectron2, network_of
+from posepipe.curation.importing.detectron2 import is_detectron2, keypoint_remark, network_of
 from posepipe.curation.importing.model_folder import import_checkpoint
 from posepipe.detection.native.network import build_network
-from posepipe.detection.native.tables import NetworkTable
 from posepipe.detection.stage import load_detector
 from posepipe.errors import OptionError, WeightsError
+from posepipe.networks.native.tables import NetworkTable
 from posepipe.zoo.recipe import list_recipes, load_recipe
 
 NATIVE = [r for r in list_recipes("detection") if r.name.startswith("detectron2-")]
@@ -74,3 +74,17 @@ def test_what_is_not_run_here_is_refused(tmp_path) -> None:
     with pytest.raises(WeightsError, match=r"'sem_seg_head.p2.weight' is unknown"):
         import_checkpoint(file, tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize(("depth", "name"), [(50, "r-50-fpn-3x-pose"), (101, "r-101-fpn-3x-pose")])
+def test_the_keypoint_head_of_a_checkpoint_has_a_recipe_that_runs_it(depth, name, tmp_path) -> None:
+    table = NetworkTable(depth=depth, classes=1, unused_head="keypoint")
+    said = keypoint_remark(table, tmp_path / "a.pkl")
+    assert f"--model detectron2-keypoint-rcnn-{name} --weights {tmp_path / 'a.pkl'}" in said
+    assert "--model" not in keypoint_remark(NetworkTable(depth=152), tmp_path / "a.pkl")
+
+
+def test_whoever_imports_a_keypoint_rcnn_is_told_what_becomes_of_its_head(tmp_path) -> None:
+    head = {"roi_heads.keypoint_head.score_lowres.bias": np.zeros(17, np.float32)}
+    made = import_checkpoint(checkpoint(tmp_path / "a.pkl", classes=1, **head), tmp_path / "mine")
+    assert made.because[1] == "a detector, without its keypoint head"  # no recipe is so small

@@ -29,11 +29,11 @@ from posepipe.detection.candidates import Candidates, Origin
 from posepipe.detection.native.boxes import cell_anchors
 from posepipe.detection.native.detector import (
     NativeDetector,
-    final_size_wh,
     fit_weights,
 )
 from posepipe.detection.native.network import build_network
-from posepipe.detection.native.tables import NetworkTable, PreprocessingTable
+from posepipe.networks.native.pictures import final_size_wh
+from posepipe.networks.native.tables import NetworkTable, PreprocessingTable
 
 GOLDEN = Path(__file__).parents[3] / "../shared/golden/detectron2"
 # One CPU's convolutions differ from another's: detectron2 itself gives boxes up to 5e-4 px and

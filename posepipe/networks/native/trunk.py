@@ -7,12 +7,12 @@ al. 2017.)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from posepipe.detection.native.tables import NetworkTable
+from posepipe.networks.native.tables import TrunkTable
 
 _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _STEM_CHANNELS = 64
@@ -91,7 +91,7 @@ class Bottleneck(nn.Module):
         return F.relu(self.conv3(inner) + self.shortcut(features))
 
 
-def make_stage(table: NetworkTable, number: int, *, dilation: int = 1) -> nn.Sequential:
+def make_stage(table: TrunkTable, number: int, *, dilation: int = 1) -> nn.Sequential:
     """The bottlenecks of a ResNet's stage 2, 3, 4 or 5; a dilated one keeps its input's size."""
     factor = 2 ** (number - 2)
     outputs = table.trunk_channels * factor
@@ -121,7 +121,7 @@ class ResNet(nn.Module):
         last_dilation: 2 keeps stage 5 at stride 16.
     """
 
-    def __init__(self, table: NetworkTable, *, last: int = 5, last_dilation: int = 1) -> None:
+    def __init__(self, table: TrunkTable, *, last: int = 5, last_dilation: int = 1) -> None:
         super().__init__()
         self.stem = Stem()
         self._stages = [f"res{number}" for number in range(2, last + 1)]
@@ -170,7 +170,7 @@ class Pyramid(nn.Module):
         top_block: makes the levels above p5.
     """
 
-    def __init__(self, table: NetworkTable, *, finest: int, top_block: nn.Module) -> None:
+    def __init__(self, table: TrunkTable, *, finest: int, top_block: nn.Module) -> None:
         super().__init__()
         self.bottom_up = ResNet(table)
         self.top_block = top_block
@@ -202,20 +202,3 @@ class SingleLevel(ResNet):
     def forward(self, images: Tensor) -> list[Tensor]:  # type: ignore[override]
         """[the last stage's features] of (B, 3, H, W) images."""
         return [super().forward(images)[self._stages[-1]]]
-
-
-def padded_shape(shape_hw: Sequence[int], multiple: int) -> tuple[int, int]:
-    """Height and width, each rounded up to a multiple."""
-    height, width = (-(-side // multiple) * multiple for side in shape_hw[:2])
-    return height, width
-
-
-def as_batch(images: Sequence[Tensor], multiple: int) -> Tensor:
-    """(B, 3, H, W): normalised (3, h, w) images padded with zeros at the right and the bottom."""
-    height, width = padded_shape(
-        (max(image.shape[1] for image in images), max(image.shape[2] for image in images)), multiple
-    )
-    batch = images[0].new_zeros((len(images), 3, height, width))
-    for place, image in zip(batch, images, strict=True):
-        place[:, : image.shape[1], : image.shape[2]] = image
-    return batch
