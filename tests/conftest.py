@@ -12,6 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Examples may take their time on a busy machine.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 # Tests are many and small: processes with a thread each finish them soonest, and their sums do not
 # depend on the machine. Set before anything imports torch; `import torch` alone takes seconds.

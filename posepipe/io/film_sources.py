@@ -54,7 +54,7 @@ def has_no_end(container: av.container.InputContainer) -> bool:
 
     So are web cameras, whose addresses look like those of files.
     """
-    return container.duration is None and container.size <= 0
+    return container.duration is None and (container.size or 0) <= 0  # PyAV 19: None
 
 
 def _is_camera(text: str) -> bool:
