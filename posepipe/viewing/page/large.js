@@ -111,7 +111,7 @@ window.posepipeLarge = (page) => {
     poses.forEach((pose) => {
       const oks = pose.oks === undefined ? "" : ` · OKS ${percent(pose.oks)}`;
       const details = [{ text: `score ${percent(pose.score)}${hasPoses ? ` · box ${percent(pose.boxScore)}` : ""}` }];
-      if (all.has.includes("judged") && !pose.errors) details.push({ text: "not judged: about a person who does not count" });
+      if (all.has.includes("judged") && !pose.errors) details.push({ text: "not judged: ignored as COCO does, or a second pose of somebody" });
       Object.entries(pose.errors || {}).forEach(([kind, points]) => {
         if (kind === "good") return;
         const where = points.map((k) => all.skeleton.keypoints[k]).join(", ");
