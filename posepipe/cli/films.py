@@ -214,8 +214,8 @@ def run_film_command(options: dict[str, Any], output: Path) -> FilmSummary:
         )
         with film_progress(film, "run", output) as bar:
             summary = run_film(pipeline, film, replace(chosen, progress=bar))
-            if summary.interrupted:
-                raise KeyboardInterrupt
+        if summary.interrupted:
+            raise KeyboardInterrupt
         check_frames(film, summary.frames, output, strict=options["strict"])
     return summary
 
