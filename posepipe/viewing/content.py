@@ -16,6 +16,7 @@ from posepipe.core.skeleton import COCO_PERSON, Skeleton
 from posepipe.io.images import ImageFile
 from posepipe.scoring.coco import size_of
 from posepipe.scoring.comparison import PoseComparison
+from posepipe.scoring.matching import IntArray
 
 KINDS = tuple(kind.name.lower() for kind in KeypointError if kind != KeypointError.UNLABELLED)
 SPURIOUS, MISSED = "false positive", "false negative"  # errors of whole poses
@@ -24,11 +25,38 @@ Shown = dict[str, Any]  # what becomes JSON
 
 @dataclass(frozen=True, eq=False)
 class _Judged:
-    """Poses beside their labels: what is wrong, and the mean OKS by picture number."""
+    """What is wrong with the poses of all pictures, by the number of the picture.
 
-    comparison: PoseComparison
-    errors: Errors
-    mean_oks: dict[int, float]
+    Attributes:
+        oks: mean OKS of the people who count, where there are any.
+        sizes: of these people.
+        kinds: (n, K) kinds of errors of the keypoints of those who were found.
+        spurious: how many poses are about nobody.
+        missed: how many people no pose is about.
+    """
+
+    oks: dict[int, float]
+    sizes: list[list[str]]
+    kinds: list[npt.NDArray[np.int8]]
+    spurious: list[int]
+    missed: list[int]
+
+    @classmethod
+    def of(cls, comparison: PoseComparison, pictures: int) -> _Judged:
+        """The verdict on the poses of so many pictures."""
+        errors, labelled = find_errors(comparison), comparison.labelled
+        people = np.flatnonzero(~labelled.ignored)
+        found = _split(labelled.pictures[errors.people], pictures)
+        return cls(
+            oks={n: round(oks, 4) for n, oks in mean_oks(comparison, errors).items()},
+            sizes=[
+                sorted({size_of(area) for area in labelled.areas[people[of_picture]].tolist()})
+                for of_picture in _split(labelled.pictures[people], pictures)
+            ],
+            kinds=[errors.kinds[of_picture] for of_picture in found],
+            spurious=_numbers(comparison.found.pictures[errors.spurious], pictures),
+            missed=_numbers(labelled.pictures[errors.missed], pictures),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,9 +177,7 @@ class Content:
         if not self.labels or self.of_boxes:
             return None
         comparison = PoseComparison.of_pictures(poses, self.labels, skeleton=self.skeleton)
-        errors = find_errors(comparison)
-        means = {n: round(oks, 4) for n, oks in mean_oks(comparison, errors).items()}
-        return _Judged(comparison, errors, means)
+        return _Judged.of(comparison, len(self.images))
 
     def _picture(
         self,
@@ -169,25 +195,29 @@ class Content:
         }
         if judged is None:
             return shown
-        comparison, errors = judged.comparison, judged.errors
-        people = np.flatnonzero(
-            (comparison.labelled.pictures == number) & ~comparison.labelled.ignored
-        )
-        mine = np.isin(errors.people, people)
-        shown["oks"] = judged.mean_oks.get(number)
+        shown["oks"] = judged.oks.get(number)
         if before is not None and shown["oks"] is not None:
-            shown["change"] = round(shown["oks"] - before.mean_oks.get(number, 0.0), 4)
-        shown["sizes"] = sorted(
-            {size_of(float(area)) for area in comparison.labelled.areas[people]}
-        )
-        shown["missed"] = int(np.isin(errors.missed, people).sum())
-        spurious = int((comparison.found.pictures[errors.spurious] == number).sum())
+            shown["change"] = round(shown["oks"] - before.oks.get(number, 0.0), 4)
+        shown["sizes"] = judged.sizes[number]
+        shown["missed"] = judged.missed[number]
         shown["errors"] = {
-            **_by_kind(errors.kinds[mine]),
-            **({SPURIOUS: []} if spurious else {}),
-            **({MISSED: []} if shown["missed"] else {}),
+            **_by_kind(judged.kinds[number]),
+            **({SPURIOUS: []} if judged.spurious[number] else {}),
+            **({MISSED: []} if judged.missed[number] else {}),
         }
         return shown
+
+
+def _split(pictures: IntArray, number: int) -> list[IntArray]:
+    """Of things in pictures, for each of so many pictures the things in it, by index."""
+    order = np.argsort(pictures, kind="stable")
+    return np.split(order, np.searchsorted(pictures[order], np.arange(1, number)))
+
+
+def _numbers(pictures: IntArray, number: int) -> list[int]:
+    """Of things in pictures, for each of so many pictures how many are in it."""
+    counts: list[int] = np.bincount(pictures, minlength=number).tolist()
+    return counts
 
 
 def _by_kind(kinds: npt.NDArray[np.int8]) -> dict[str, list[int]]:
