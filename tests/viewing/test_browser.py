@@ -240,6 +240,15 @@ def test_keys_turn_pages_and_switch_layers(page):
     assert heading.text == "1.jpg (2 of 4)"
 
 
+def test_the_space_bar_plays_to_the_end_and_stops(page):
+    browser = page(crowd(), "#picture=0")
+    pixels_of(browser)
+    press(browser, " ")
+    until(browser, "document.getElementById('large-name').textContent === '3.jpg (4 of 4)'")
+    press(browser, LEFT)
+    assert browser.find_element("id", "large-name").text == "2.jpg (3 of 4)"
+
+
 def test_what_is_wrong_is_drawn_and_said(page):
     browser = page(crowd(), "#picture=3")
     drawing = pixels_of(browser)
