@@ -265,6 +265,9 @@ class _Watched:
 
         try:
             await self._app(scope, receive, noting)
+        except Exception:
+            status = status or 500  # sent by who catches it, further out
+            raise
         finally:
             path = scope["path"] if scope["path"] in _ROUTES else "other"
             self._service.metrics.request(path, status, time.monotonic() - begun)

@@ -105,7 +105,9 @@ class _Lines(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log(record.getMessage())
+        error = record.exc_info[1] if record.exc_info else None
+        cause = "" if error is None else f": {type(error).__name__}: {error}"
+        self._log(record.getMessage().rstrip() + cause)
 
 
 class _BoundedProtocol(H11Protocol):

@@ -195,7 +195,8 @@ def test_a_picture_that_breaks_the_networks_spoils_no_other(serve: Serve) -> Non
         service.wait_until(lambda: service.metric("posepipe_requests_at_work") == 4)
         service.people.go.set()
         assert [call.result().status_code for call in calls] == [200, 500, 200, 200]
-    assert any("RuntimeError" in line or "Exception" in line for line in service.lines)
+    assert service.metric("posepipe_requests_total", path="/poses", status="500") == 1
+    assert service.lines == ["Exception in ASGI application: RuntimeError: this picture alone"]
     assert service.is_idle()
 
 
