@@ -39,9 +39,8 @@ from posepipe.networks.runtimes.cached import in_runtime
 from posepipe.networks.runtimes.export import Exportable, tensors_of
 from posepipe.networks.runtimes.registry import open_network, runtime_version
 from posepipe.zoo.bounds import Channels, Classes, Deviation, Number
-from posepipe.zoo.embedded import is_exported
 from posepipe.zoo.recipe import Recipe, Table
-from posepipe.zoo.weights import find_weights, fit_state, read_state
+from posepipe.zoo.weights import exported_file, find_weights, fit_state, read_state
 
 STRIDES = (8, 16, 32)
 OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("logits", "distances") for stride in STRIDES)
@@ -301,7 +300,7 @@ def load(
         fit_state(network, read_state(path), path)
         return network
 
-    if is_exported(path):
+    if exported_file(recipe, weights) is not None:
         opened = open_network(path, placement, place=str(path), wanted=OUTPUTS)
         opened.check_takes(None)
         network: nn.Module = opened

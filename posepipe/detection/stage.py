@@ -25,8 +25,8 @@ from posepipe.errors import OptionError, RecipeError
 from posepipe.io.images import ImageFile
 from posepipe.networks.runtimes.registry import place_file, place_network
 from posepipe.zoo.bounds import Boxes, Factor, Share
-from posepipe.zoo.embedded import is_exported
 from posepipe.zoo.recipe import Recipe, Table, load_recipe
+from posepipe.zoo.weights import exported_file
 
 # The parts of a detector's recipe that affect its boxes.
 _ROUNDING = 1e-6  # of scores as float32
@@ -345,8 +345,8 @@ def load_detector(
     if isinstance(model, Recipe) and config is not None:
         raise OptionError("a recipe names its own configuration: leave out config")
     backend = registered_backend(recipe)
-    file = Path(weights or recipe.exported or "")
-    if backend.exports and is_exported(file):
+    file = exported_file(recipe, weights)
+    if backend.exports and file is not None:
         placement = place_file(file, runtime, device=device, precision=precision)
     else:
         placement = place_network(

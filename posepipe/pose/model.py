@@ -36,10 +36,10 @@ from posepipe.pose.networks.build import (
     with_head,
 )
 from posepipe.pose.networks.onnx import OnnxTable, network_content
-from posepipe.zoo.embedded import OPENVINO, is_exported
+from posepipe.zoo.embedded import OPENVINO
 from posepipe.zoo.recipe import Recipe, load_recipe
 from posepipe.zoo.skeleton import recipe_skeleton
-from posepipe.zoo.weights import find_weights, fit_state, read_state
+from posepipe.zoo.weights import exported_file, find_weights, fit_state, read_state
 
 RECIPE_TABLES = ("skeleton", "network", "preprocessing", "decoding")
 """The parts of a pose model's recipe that affect its poses."""
@@ -143,10 +143,10 @@ def load_pose_model(
         MissingDependencyError: its runtime is not installed.
     """
     recipe = load_recipe(name_or_path).with_changes(changes, known=RECIPE_TABLES)
-    of_others = backend_of(recipe) == "onnx"
-    if of_others or is_exported(Path(weights or recipe.exported or "")):
+    file = exported_file(recipe, weights)
+    if file is not None or backend_of(recipe) == "onnx":
         check_unchanged(recipe, head=head)
-        file = Path(weights or recipe.exported or f"{recipe.name}.onnx")
+        file = file or Path(f"{recipe.name}.onnx")
         placement = place_file(file, runtime, device=device, precision=precision)
         path, digest = find_weights(recipe, weights)
         return _pose_model(recipe, _opened(recipe, path, placement), placement, digest)
@@ -191,7 +191,8 @@ def check_unchanged(recipe: Recipe, *, head: Head = "final") -> None:
     Raises:
         OptionError: something is.
     """
-    if head != "final" or any(change.startswith("network.") for change in recipe.changes):
+    ours = backend_of(recipe) != "onnx"
+    if head != "final" or (ours and any(one.startswith("network.") for one in recipe.changes)):
         raise OptionError(
             f"model {recipe.name!r} is an exported network and runs as it was exported: leave out "
             "--head and --set network.…"

@@ -23,6 +23,7 @@ from torch import nn
 from posepipe.errors import PosepipeError, WeightsError
 from posepipe.io.checksums import sha256_of
 from posepipe.zoo.cache import weights_by_name
+from posepipe.zoo.embedded import is_exported
 from posepipe.zoo.pickles import TORCH_NAMES, PickledArray, read_pickle
 from posepipe.zoo.recipe import WEIGHTS_FILES, Recipe
 
@@ -57,6 +58,12 @@ def find_weights(recipe: Recipe, weights: str | Path | None = None) -> tuple[Pat
     if not path.is_file():
         raise WeightsError(f"no weights file {path}")
     return path, sha256_of(path)
+
+
+def exported_file(recipe: Recipe, weights: str | Path | None = None) -> Path | None:
+    """The exported network that stands for a model's weights, if one does."""
+    named = weights if weights is not None else recipe.exported
+    return Path(named) if named is not None and is_exported(Path(named)) else None
 
 
 def read_state(path: Path) -> StateDict:

@@ -11,6 +11,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import msgspec
 import torch
 from torch import nn
 
-from posepipe.errors import OptionError, PosepipeError, WeightsError
+from posepipe.errors import PosepipeError, WeightsError
 from posepipe.io.jsonfiles import write_whole
 from posepipe.networks.runtimes.base import Placement, RuntimeNetwork
 from posepipe.networks.runtimes.export import Exportable, check_equal, to_onnx
@@ -39,8 +40,8 @@ def in_runtime(
 ) -> tuple[nn.Module, Placement]:
     """A network where it is to run, and where that is.
 
-    Another runtime than torch gets it exported, now or before. A network that cannot be exported,
-    or gives other numbers then, stays in torch if its placement is automatic.
+    Another runtime than torch gets it exported, now or before. A network that cannot be exported or
+    run there, or gives other numbers in fp32, stays in torch if its placement is automatic.
 
     Args:
         name: of its model.
@@ -59,7 +60,7 @@ def in_runtime(
         return make().network, placement
     try:
         return _exported(name, made_of, placement, make), placement
-    except OptionError:
+    except PosepipeError:  # what is wrong with the model itself is wrong in torch, too
         if not placement.automatic:
             raise
     return make().network, placement.in_torch
@@ -77,14 +78,10 @@ def _exported(
             return open_network(content, placement, place=str(folder / _FILE), cache=folder)
     exportable = make()
     content = to_onnx(exportable)
+    exact = replace(placement, dtype=torch.float32)
+    check_equal(exportable, open_network(content, exact, place=name), exact, name)
     stored = _keep(folder, content)
-    network = open_network(content, placement, place=name, cache=folder if stored else None)
-    try:
-        check_equal(exportable, network, placement, name)
-    except OptionError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return network
+    return open_network(content, placement, place=name, cache=folder if stored else None)
 
 
 def _kept(folder: Path) -> bytes | None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from posepipe.errors import OptionError
+from posepipe.errors import OptionError, WeightsError
+from posepipe.networks.runtimes import cached
 from posepipe.networks.runtimes.base import Placement, RuntimeNetwork
 from posepipe.networks.runtimes.cached import in_runtime
 from posepipe.networks.runtimes.export import Exportable
@@ -96,6 +97,17 @@ def test_a_cache_that_cannot_be_written_is_no_error(cache, tmp_path) -> None:
     make, where = Maker(convolution), Placement("onnxruntime", CPU, torch.float32)
     network, _ = in_runtime("toy", {}, where, make)
     assert network(torch.zeros(1, 3, 8, 16))[0].shape == (1, 4, 8, 16)
+
+
+def test_what_a_library_cannot_open_stays_in_torch(cache, monkeypatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise WeightsError("no implementation on this CPU")
+
+    monkeypatch.setattr(cached, "open_network", fail)
+    automatic = Placement("openvino", CPU, torch.bfloat16, automatic=True)
+    network, placement = in_runtime("toy", {}, automatic, Maker(convolution))
+    assert isinstance(network, nn.Sequential)
+    assert (placement.runtime, placement.dtype) == ("torch", torch.bfloat16)
 
 
 class Unexportable(nn.Module):
