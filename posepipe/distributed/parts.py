@@ -64,13 +64,23 @@ class Parts:
         busy = DocumentError(f"another run is writing {output}: wait for it, or choose another")
         try:
             self._lock = Lock(output.with_name(f".{self.folder.name}.lock"), busy)
-            exists = self.folder.is_dir()
-            if exists and not resume:
-                self._lock.release()
-                raise DocumentError(
-                    f"{self.folder} is left from an interrupted run: go on from it with --resume, "
-                    "or delete it to start over"
-                )
+        except OSError as error:
+            raise cannot_write(self.folder, error) from None
+        try:
+            self.done = self._taken_up(resume=resume)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._number = len(self._files)
+
+    def _taken_up(self, *, resume: bool) -> npt.NDArray[np.int64]:
+        """Make the folder, or take up an interrupted run's; gives the positions that are done."""
+        if self.folder.is_dir() and not resume:
+            raise DocumentError(
+                f"{self.folder} is left from an interrupted run: continue it with --resume, or "
+                "delete it to start over"
+            )
+        try:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
             raise cannot_write(self.folder, error) from None
@@ -78,10 +88,8 @@ class Parts:
         if place.is_file():
             self._compare(read_bytes(place), place)
         else:
-            write_whole(place, [msgspec.json.encode(header)])
-        self._positions = [_positions(file) for file in self._files]
-        self.done = np.unique(np.concatenate([*self._positions, np.zeros(0, np.int64)]))
-        self._number = len(self._positions)
+            write_whole(place, [msgspec.json.encode(self.header)])
+        return np.unique(np.concatenate([*map(_positions, self._files), np.zeros(0, np.int64)]))
 
     def __enter__(self) -> Parts:
         return self

@@ -63,7 +63,7 @@ def test_a_run_is_resumed_and_no_other_takes_it_up(tmp_path: Path) -> None:
             list(parts.entries(Poses))
         with pytest.raises(DocumentError, match="another run is writing"):
             Parts(output, header(5, flip=True), resume=True)
-    with pytest.raises(DocumentError, match=r"go on from it with --resume, or delete it"):
+    with pytest.raises(DocumentError, match=r"continue it with --resume, or delete it"):
         Parts(output, header(5, flip=True), resume=False)
     with pytest.raises(DocumentError, match=r"settings.flip was True, is False"):
         Parts(output, header(5, flip=False), resume=True)
