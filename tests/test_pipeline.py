@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from builders import picture, save_picture
 from commands import smaller_detector
 from PIL import Image
+from safetensors.torch import save_file
 
 import posepipe
 from posepipe import pipeline as module
@@ -30,7 +32,7 @@ from posepipe.options import (
     PoseOptions,
 )
 from posepipe.pipeline import Pipeline
-from posepipe.pose.model import load_pose_model
+from posepipe.pose.model import build_pose_network, load_pose_model
 from posepipe.scoring.rescore import rescored
 from posepipe.zoo.recipe import load_recipe
 
@@ -505,3 +507,32 @@ def test_the_default_detector_finds_the_one_person_of_each_example(name):
     with Image.open(EXAMPLES / name) as image:
         width, height = image.size
     assert (x2 - x1) * (y2 - y1) > 0.4 * width * height  # they fill their pictures
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_another_runtime_gives_the_same_poses_and_is_recorded(
+    runtime: str, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in (runtime, "onnx"):
+        pytest.importorskip(library)
+    monkeypatch.setenv("POSEPIPE_CACHE", str(tmp_path / "cache"))
+    torch.manual_seed(2)
+    network = build_pose_network(load_recipe(tiny_recipe))
+    save_file(network.state_dict(), tiny_recipe / "weights.safetensors")
+    pose = PoseOptions(models=(tiny_recipe,), flip=False)
+    image = Path(__file__).parents[1] / "examples" / "astronaut.jpg"
+    found = {}
+    for name in ("torch", runtime):
+        pipeline = Pipeline(pose=pose, device="cpu", precision="fp32", runtime=name)
+        found[name] = pipeline.poses(image, [[20, 10, 480, 500]])
+        settings = pipeline.made_by("pose").settings
+        [recorded] = settings["runtimes"]
+        assert recorded.startswith(f"{name} ")
+        assert settings["precision"] == "fp32"
+    np.testing.assert_allclose(found[runtime].keypoints, found["torch"].keypoints, atol=0.01)
+    assert [folder.name for folder in (tmp_path / "cache" / "exported").iterdir()] == ["tiny"]
+
+
+def test_an_unknown_runtime_is_refused_before_any_model_is_loaded() -> None:
+    with pytest.raises(OptionError, match="no runtime 'tensorrt': use one of auto, torch"):
+        Pipeline(runtime="tensorrt")
