@@ -13,10 +13,12 @@ from posepipe.core.poses import Poses
 from posepipe.core.skeleton import Skeleton
 from posepipe.errors import OptionError
 from posepipe.io.images import ImageFile
+from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.native.tables import PreprocessingTable
 from posepipe.networks.runtimes.base import Placement
 from posepipe.networks.runtimes.registry import place_network
 from posepipe.pose.model import RECIPE_TABLES, load_pose_model
+from posepipe.pose.networks.base import PoseNetwork
 from posepipe.pose.networks.build import WHOLE_PICTURES, Head, backend_of
 from posepipe.pose.networks.keypoint_rcnn import (
     KeypointRCNNDecoding,
@@ -133,6 +135,9 @@ def load_pose_stage(
             )
             for model in models
         ]
+        for model in loaded:
+            if isinstance(model.network, PoseNetwork):
+                fold_batch_norms(model.network)
         return PoseStage(loaded, batch_size=batch_size)
     if len(models) > 1:
         raise OptionError(
