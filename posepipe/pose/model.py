@@ -146,6 +146,8 @@ def load_pose_model(
     file = exported_file(recipe, weights)
     if file is not None or backend_of(recipe) == "onnx":
         check_unchanged(recipe, head=head)
+        if precision == "auto" and backend_of(recipe) == "onnx":
+            precision = "fp32"  # as its makers measured it
         file = file or Path(f"{recipe.name}.onnx")
         placement = place_file(file, runtime, device=device, precision=precision)
         path, digest = find_weights(recipe, weights)

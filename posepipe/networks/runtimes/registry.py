@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import nn
 
 from posepipe.errors import MissingDependencyError, OptionError
 from posepipe.networks.devices import resolve_device, resolve_precision
-from posepipe.networks.runtimes.base import Placement, Runtime, RuntimeNetwork
+from posepipe.networks.runtimes.base import Placement, Runtime, RuntimeNetwork, first_line
 from posepipe.networks.runtimes.export import can_export
 from posepipe.networks.runtimes.names import AUTO, TORCH, RuntimeName
 from posepipe.zoo.embedded import OPENVINO, check_numbers
@@ -32,12 +33,32 @@ class Registered:
     """A runtime that is available.
 
     Attributes:
-        load: imports it.
+        imported: imports it.
         library: the package that it needs, and the extra of posepipe that installs it.
     """
 
-    load: Callable[[], Runtime]
+    imported: Callable[[], Runtime]
     library: str
+
+    def load(self) -> Runtime:
+        """The runtime.
+
+        Raises:
+            MissingDependencyError: its package cannot be imported.
+        """
+        try:
+            return self.imported()
+        except (ImportError, OSError) as error:  # a library that it needs is missing
+            raise MissingDependencyError(
+                f"{self.library} is installed, but cannot be imported: {first_line(error)}: "
+                f"install it again"
+            ) from None
+
+    def runs(self, placement: Placement) -> bool:
+        """Whether it is installed, works, and runs networks there and so."""
+        with suppress(MissingDependencyError):
+            return self.is_installed and not self.load().why_not(placement)
+        return False
 
     @property
     def is_installed(self) -> bool:
@@ -96,7 +117,7 @@ def place_network(
         if where.type == "cpu" and exports and can_export():
             for name in RUNTIMES:
                 chosen = Placement(name, where, dtype, automatic=True)
-                if RUNTIMES[name].is_installed and not RUNTIMES[name].load().why_not(chosen):
+                if RUNTIMES[name].runs(chosen):
                     return chosen
         return Placement(TORCH, where, dtype)
     if given == TORCH or (runtime == AUTO and not exports):
@@ -128,7 +149,8 @@ def place_file(
         if default in possible:
             runtime = default
         else:
-            able = [name for name in possible if _can(name, where)]
+            exact = {name: Placement(name, where, torch.float32) for name in possible}
+            able = [name for name in possible if RUNTIMES[name].runs(exact[name])]
             runtime = next(iter(able or possible[-1:]))
     if runtime not in possible:
         raise OptionError(f"{path.name} is OpenVINO's own file, which {runtime} does not run")
@@ -183,13 +205,6 @@ def _placed(
     if why_not:
         raise OptionError(f"{why_not}: choose another --runtime, --device or --precision")
     return chosen
-
-
-def _can(runtime: str, where: torch.device) -> bool:
-    registered = RUNTIMES[runtime]
-    return registered.is_installed and not registered.load().why_not(
-        Placement(runtime, where, torch.float32)
-    )
 
 
 def _default() -> str:

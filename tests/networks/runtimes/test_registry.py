@@ -100,6 +100,17 @@ def test_a_runtime_that_is_not_installed_names_the_remedy(monkeypatch) -> None:
         place_file(Path("net.xml"), device="cpu")
 
 
+def test_a_runtime_that_is_broken_is_passed_over_unless_it_is_named(monkeypatch) -> None:
+    def broken() -> Library:
+        raise ImportError("libtbb.so.12: cannot open shared object file")
+
+    monkeypatch.setitem(RUNTIMES, "openvino", Registered(broken, "pytest"))
+    assert place_network(device="cpu", precision="fp32", **MODEL).runtime == "onnxruntime"
+    assert place_file(Path("net.onnx"), device="cpu").runtime == "onnxruntime"
+    with pytest.raises(MissingDependencyError, match=r"cannot be imported: libtbb.so.12: cannot"):
+        place_network("openvino", device="cpu", **MODEL)
+
+
 def test_files_go_to_what_reads_them(monkeypatch) -> None:
     assert place_file(Path("net.xml"), device="cpu").runtime == "openvino"
     assert place_file(Path("net.onnx"), "onnxruntime", device="cpu").runtime == "onnxruntime"
