@@ -85,6 +85,7 @@ class Pipeline:
         self.device, self.precision, self.runtime = device, precision, runtime
         resolve_precision(precision, resolve_device(device))
         check_runtime(runtime)
+        self._place = {"device": device, "precision": precision, "runtime": runtime}
         self._loading = threading.Lock()
         self._detection_stage: DetectionStage | None = None
         self._pose_stage: PoseEstimator | None = None
@@ -107,12 +108,7 @@ class Pipeline:
         """
         with self._loading:
             if self._detection_stage is None:
-                self._detection_stage = load_detection(
-                    self.detection,
-                    device=self.device,
-                    precision=self.precision,
-                    runtime=self.runtime,
-                )
+                self._detection_stage = load_detection(self.detection, **self._place)
             return self._detection_stage
 
     @property
@@ -125,12 +121,7 @@ class Pipeline:
         """
         with self._loading:
             if self._pose_stage is None:
-                self._pose_stage = load_pose(
-                    self.pose,
-                    device=self.device,
-                    precision=self.precision,
-                    runtime=self.runtime,
-                )
+                self._pose_stage = load_pose(self.pose, **self._place)
             return self._pose_stage
 
     def __call__(self, image: Picture, *, colour: Colour = "rgb") -> Poses:
