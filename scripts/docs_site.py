@@ -75,7 +75,12 @@ def _commands(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def _command_reference() -> str:
-    return "\n\n".join(_commands(main, click.Context(main, info_name="posepipe"))) + "\n"
+    return (
+        "\n\n".join(
+            _commands(main, click.Context(main, info_name="posepipe", **main.context_settings))
+        )
+        + "\n"
+    )
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

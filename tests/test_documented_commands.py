@@ -92,7 +92,8 @@ MENTIONS = [command for page in PAGES for command in mentioned(page)]
 
 def resolved(words: tuple[str, ...]) -> tuple[click.Context, click.Command, list[str]]:
     """A command, in a group or not, and what is left for it to parse."""
-    context, command, rest = click.Context(main), main, list(words)
+    # With its settings: a command keeps the help option that it is first asked for.
+    context, command, rest = click.Context(main, **main.context_settings), main, list(words)
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         found = command.get_command(context, rest[0])
         if found is None:
@@ -104,9 +105,9 @@ def resolved(words: tuple[str, ...]) -> tuple[click.Context, click.Command, list
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.page}: {command.line}")
 def test_a_documented_command_can_be_parsed(command: Documented) -> None:
-    _, found, rest = resolved(command.words)
+    context, found, rest = resolved(command.words)
     assert found is not main
-    with found.make_context(command.words[0], rest):
+    with found.make_context(command.words[0], rest, parent=context.parent):
         pass
 
 

@@ -146,7 +146,7 @@ def test_wrong_usage_ends_with_status_2_and_a_line_about_it(arguments: list[str]
 
 
 def test_the_help_names_the_default_models() -> None:
-    run = main.get_command(click.Context(main), "run")
+    run = main.get_command(click.Context(main, **main.context_settings), "run")
     assert run is not None
     helps = {option.name: option.help for option in run.params if isinstance(option, click.Option)}
     assert f"[default: {DEFAULT_DETECTOR}]" in helps["detection_models"]
