@@ -10,10 +10,10 @@ from commands import content, error_of, lines, posepipe
 
 @pytest.fixture
 def worse(work, tmp_path):
-    """The same poses with every left wrist where the right one is."""
+    """The same poses with every left shoulder where the right one is."""
     poses = content(work / "kps.json")
     for pose in poses:
-        pose["keypoints"][27:29] = pose["keypoints"][30:32]
+        pose["keypoints"][15:17] = pose["keypoints"][18:20]
     path = tmp_path / "worse.json"
     path.write_text(json.dumps(poses))
     return path
@@ -26,8 +26,8 @@ def test_explain_names_the_error(work, worse, tmp_path):
     assert result.exit_code == 0, result.output
     assert "inversion" in result.stdout
     explained = json.loads(numbers.read_text())["explanation"]
-    assert explained["per_keypoint"]["left_wrist"]["inversion"] == 1
-    assert explained["per_keypoint"]["right_wrist"]["good"] == 1
+    assert explained["per_keypoint"]["left_shoulder"]["inversion"] == 1
+    assert explained["per_keypoint"]["right_shoulder"]["good"] == 1
     causes = {cause["name"]: cause for cause in explained["causes"]}
     assert causes["inversion"]["count"] == 2
     assert explained["causes"][-1]["progressive"] == pytest.approx(1)
@@ -41,11 +41,11 @@ def test_the_page_holds_its_plots_and_links_to_the_pictures(work, worse, tmp_pat
     assert result.exit_code == 0, result.output
     text = page.read_text()
     assert text.count("<svg") == 3
-    for fragment in ("sort=oks", "sort=oks&amp;error=inversion", "sort=oks&amp;keypoint=9"):
+    for fragment in ("sort=oks", "sort=oks&amp;error=inversion", "sort=oks&amp;keypoint=5"):
         assert f'href="http://127.0.0.1:80/#{fragment}"' in text
     assert posepipe("eval", worse, *options, "--view", "http://127.0.0.1:80/").exit_code == 0
     assert page.read_text() == text
-    assert "left_wrist" in text
+    assert "left_shoulder" in text
     assert posepipe("eval", worse, *options).exit_code == 0
     assert "#sort=oks" not in page.read_text()
 
@@ -66,10 +66,10 @@ def test_compare_says_by_how_much_and_where(work, worse, tmp_path):
     [both] = json.loads(numbers.read_text())
     changes = {number["name"]: number for number in both["numbers"]}
     assert changes["AP"]["second"] < changes["AP"]["first"]
-    assert changes["left_wrist"]["second"] < changes["left_wrist"]["first"]
-    assert changes["right_wrist"]["second"] == changes["right_wrist"]["first"]
+    assert changes["left_shoulder"]["second"] < changes["left_shoulder"]["first"]
+    assert changes["right_shoulder"]["second"] == changes["right_shoulder"]["first"]
     assert {picture["file_name"] for picture in both["pictures"]} == {"a.jpg", "b.png"}
-    assert "left_wrist" in result.stdout
+    assert "left_shoulder" in result.stdout
     assert f"posepipe view {worse} --before {work / 'kps.json'}" in result.stdout
 
 

@@ -262,7 +262,7 @@ def test_an_answer_that_nobody_reads_is_given_up(
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "PNG", compress_level=0)
     with connect(service) as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
         client.sendall(header(len(file.getvalue()), "/draw?format=png") + file.getvalue())
         service.wait_until(
             lambda: service.metric("posepipe_requests_total", path="/draw", status="200") == 1
