@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
+from collections.abc import Iterable
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -52,7 +54,7 @@ class _Dtype:
 
     def __init__(self, code: object, *_: object) -> None:
         if not (isinstance(code, str) and _PLAIN.fullmatch(code)):
-            raise pickle.UnpicklingError(f"it holds values of type {str(code)[:20]!r}, not numbers")
+            raise pickle.UnpicklingError(f"it holds values of type {_short(code)}, not numbers")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
@@ -62,6 +64,11 @@ class _Dtype:
 
 class _Dictionary(dict[Any, Any]):
     """In place of an OrderedDict, which may bring attributes of its own: they are ignored."""
+
+    def __init__(self, pairs: Any = ()) -> None:
+        pairs = list(pairs)
+        _check_keys(key for key, _ in pairs)
+        super().__init__(pairs)
 
     def __setstate__(self, state: object) -> None:
         pass
@@ -90,7 +97,7 @@ def _array_of_bytes(content: Any, dtype: Any, shape: Any, order: Any) -> Pickled
 def _latin1_bytes(text: str, encoding: str) -> bytes:
     """What Python 2's pickled bytes are made with; `_codecs.encode` itself takes any codec."""
     if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"it holds bytes encoded as {str(encoding)[:20]!r}")
+        raise pickle.UnpicklingError(f"it holds bytes encoded as {_short(encoding)}")
     return text.encode("latin1")
 
 
@@ -146,6 +153,8 @@ _KNOWN_NAMES = {
 
 # The one written in Python: the other one takes gigabytes for a file of ten bytes that says it
 # has that many objects (opcode LONG_BINPUT). A weights file has some thousand opcodes.
+# A tuple of twice the same tuple of twice the same …, 40 deep, is a file of 90 bytes whose hash, or
+# text, takes for ever: names in dictionaries are plain, sets are left out, and no message has it.
 class _ArraysOnly(pickle._Unpickler):
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, encoding="latin1")
@@ -161,4 +170,42 @@ class _ArraysOnly(pickle._Unpickler):
             raise pickle.UnpicklingError("it sets attributes of something that is not an array")
         super().load_build()  # type: ignore[misc]
 
-    dispatch = pickle._Unpickler.dispatch | {pickle.BUILD[0]: load_build}  # type: ignore[assignment]
+    def load_setitem(self) -> None:
+        _check_keys(self.stack[-2:-1])  # type: ignore[attr-defined]
+        super().load_setitem()  # type: ignore[misc]
+
+    def load_setitems(self) -> None:
+        _check_keys(self.stack[::2])  # type: ignore[attr-defined]
+        super().load_setitems()  # type: ignore[misc]
+
+    def load_dict(self) -> None:
+        _check_keys(self.stack[::2])  # type: ignore[attr-defined]
+        super().load_dict()  # type: ignore[misc]
+
+    def load_bytearray8(self) -> None:
+        # Python's own makes room first, for as many bytes as the file says that there are.
+        (size,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
+        self.append(bytearray(self.read(size)))  # type: ignore[attr-defined]
+
+    def load_set(self) -> None:
+        raise pickle.UnpicklingError("it holds a set")
+
+    dispatch = pickle._Unpickler.dispatch | {  # type: ignore[assignment]
+        pickle.BUILD[0]: load_build,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.DICT[0]: load_dict,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+        pickle.EMPTY_SET[0]: load_set,
+        pickle.FROZENSET[0]: load_set,
+    }
+
+
+def _short(value: object) -> str:
+    return repr(value[:20]) if isinstance(value, str) else f"a {type(value).__name__}"
+
+
+def _check_keys(keys: Iterable[object]) -> None:
+    for key in keys:
+        if not isinstance(key, str | bytes | int | float | None):
+            raise pickle.UnpicklingError(f"it has a {type(key).__name__} as a name")

@@ -62,6 +62,7 @@ def test_what_the_text_of_opcodes_says_is_what_numpy_makes(tmp_path: Path) -> No
 # --- forged ones
 
 HUGE = b"I99999999999999999999\n"
+LAUGHS = b"(K\x01K\x01t" + b"2\x86" * 60  # a pair of twice the same pair of twice the same …
 FORGED = {
     "fields at made-up offsets": array_program(
         dtype_program(
@@ -90,6 +91,14 @@ FORGED = {
     "more bytes than there are": b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"x.",
     "a number of a million digits": b"I" + b"9" * 1_000_000 + b"\n.",
     "nothing": b"",
+    "a name that takes for ever to look up": b"\x80\x02}" + LAUGHS + b"Ns.",
+    "names that do": b"\x80\x02}(" + LAUGHS + b"Nu.",
+    "names that do, of a text": b"(" + LAUGHS + b"Nd.",
+    "names that do, of an OrderedDict": b"ccollections\nOrderedDict\n((" + LAUGHS + b"Nl\x85\x85R.",
+    "a set of what does": b"\x80\x04\x8f(" + LAUGHS + b"\x90.",
+    "a frozen one": b"\x80\x04(" + LAUGHS + b"\x91.",
+    "a type that takes for ever to write": b"cnumpy\ndtype\n(" + LAUGHS + b"tR.",
+    "an encoding that does": b"c_codecs\nencode\n(S'a'\n" + LAUGHS + b"tR.",
 }
 
 
@@ -126,6 +135,8 @@ def test_a_short_file_takes_no_gigabytes(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # "The 4,294,967,295th object": Python's reader in C makes room for so many.
     assert read(tmp_path, b"\x80\x02Nr\xff\xff\xff\xff0}.") == {}
+    with pytest.raises(EOFError):
+        read(tmp_path, b"\x80\x05\x96" + struct.pack("<Q", 3 << 30) + b"abc.")  # a bytearray
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < (100e6 if sys.platform == "darwin" else 100e3)
 
