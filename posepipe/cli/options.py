@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar, get_args
 
@@ -256,7 +257,10 @@ def check_output(output: Path, inputs: Iterable[str | Path | None]) -> None:
     if not output.exists():
         return
     for path in (Path(path) for path in inputs if path):
-        if path.exists() and path.samefile(output):
+        same = False
+        with suppress(OSError, ValueError):  # no such file; a name too long, or with NUL
+            same = path.samefile(output)
+        if same:
             raise OptionError(
                 f"{output} is an input, which writing would destroy: name another file"
             )

@@ -25,9 +25,11 @@ def read_bytes(path: Path) -> bytes:
     """A file's bytes, a byte order mark left out.
 
     Raises:
-        DocumentError: missing, a folder, forbidden or unreadable.
+        DocumentError: missing, a folder, a device, forbidden or unreadable.
     """
     try:
+        if path.is_char_device() or path.is_block_device():  # /dev/zero has no end
+            raise DocumentError(f"{path} is a device: name a JSON file")
         return path.read_bytes().removeprefix(_BYTE_ORDER_MARK)
     except FileNotFoundError:
         raise DocumentError(f"{path}: no such file: check the path") from None

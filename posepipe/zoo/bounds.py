@@ -21,6 +21,6 @@ Epsilon = Annotated[float, Meta(ge=1e-12, le=1)]
 Deviation = Annotated[float, Meta(ge=1e-4, le=1e4)]
 Level = Annotated[int, Meta(ge=0, le=255)]
 Count = Annotated[int, Meta(ge=1, le=1_000)]
-Channels = Annotated[int, Meta(ge=1, le=16_384)]
+Channels = Annotated[int, Meta(ge=1, le=2_048)]  # 151 MB for one convolution of 3x3 at most
 Classes = Annotated[int, Meta(ge=2, le=10_000)]
 Boxes = Annotated[int, Meta(ge=1, le=100_000)]

@@ -25,6 +25,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from posepipe.errors import DownloadError
+from posepipe.io.jsonfiles import as_kind
 from posepipe.zoo.connections import (
     CHUNK,
     SCHEMES,
@@ -312,8 +313,8 @@ class _Part:
     @property
     def origin(self) -> _Origin | None:
         try:
-            return msgspec.json.decode(self._note.read_bytes(), type=_Origin)
-        except (FileNotFoundError, msgspec.DecodeError):
+            return as_kind(self._note.read_bytes(), _Origin)
+        except FileNotFoundError:
             return None
 
     def begin(self, origin: _Origin) -> None:

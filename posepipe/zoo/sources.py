@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ EXTENDS = "extends"
 _MOST_NAMES = 8
 _MOST_BYTES = 1_000_000
 _DEEPEST = 12
+# a.b.c.…, for which tomllib takes time and memory by the square: 2 GB for 40 KB.
+_LONG_KEY = re.compile(r"""(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){50}""")
 # What concerns one model alone: its own weights, and numbers measured with them or of its rows in
 # the paper. Of [model] only the stage is inherited.
 _NOT_INHERITED = ("paper", "reported", "weights")
@@ -225,7 +228,10 @@ def _parsed(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > _MOST_BYTES:
             raise RecipeError(f"{file} is longer than any recipe: {_MOST_BYTES} bytes are allowed")
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        if _LONG_KEY.search(text):
+            raise RecipeError(f"{file} is nested too deeply")
+        tables = tomllib.loads(text)
         check_depth(tables, str(file))
         return tables
     except FileNotFoundError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,8 @@ def damage(error: Exception) -> str:
     if unsafe := re.search(r"GLOBAL (\S+)", text):
         return f"it asks for {unsafe[1][:100]}"
     reason = (text or type(error).__name__).splitlines()[0]
+    if isinstance(error, KeyError):  # an opcode that there is not
+        return "what it holds makes no sense"
     if "zip archive" in reason:
         return "its archive is damaged, or the end of it is missing"
     if "weights_only" in text:
@@ -209,7 +212,16 @@ def _as_tensor(path: Path, key: str, value: object) -> torch.Tensor:
 
 
 def read_torch(path: Path) -> Any:
-    """What `torch.save` put into a file, on the CPU: tensors, plain containers, numbers, arrays."""
+    """What `torch.save` put into a file, on the CPU: tensors, plain containers, numbers, arrays.
+
+    Raises:
+        WeightsError: its archive is compressed, which `torch.save` never does: 3 MB may be 3 GB.
+        Exception: it is damaged, or holds something else: nearly any kind.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist()):
+                raise WeightsError(f"{path} is a compressed archive: save it with torch.save")
     if (
         torch.torch_version.TorchVersion(torch.__version__) < "2.6"
     ):  # which takes no names for objects: numpy's are refused

@@ -513,6 +513,23 @@ def test_an_input_is_never_overwritten(person: Path, tmp_path: Path) -> None:
         assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "line", ["x" * 300 + ".jpg", "x" * 1_000_000 + ".jpg", "a/" * 3000, "\0.jpg"]
+)
+def test_a_line_of_a_list_that_is_no_name_is_skipped_in_one_line(
+    line: str, detector: Path, person: Path, tmp_path: Path
+) -> None:
+    names, output = tmp_path / "list.txt", tmp_path / "found.json"
+    names.write_text(f"{person.parent}/pictures/a.jpg\n{line}\n")
+    for _ in range(2):  # the second time there is an output, which must not be an input
+        result = posepipe("detect", names, "--model", detector, "-o", output)
+        assert result.exit_code == 0
+        skipped, count = lines(result)
+        assert skipped.startswith("posepipe: skipped: ")
+        assert len(skipped) < 8100
+        assert count == "posepipe: 1 input skipped"
+
+
 def test_drawing_into_a_file_is_an_error(person: Path, tmp_path: Path) -> None:
     file = save_json(tmp_path / "file", [])
     assert "is not a folder" in error_of(posepipe("draw", person, "-o", file))

@@ -64,6 +64,11 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DocumentError, match="cannot be read: Not a directory"):
         read_bytes(tmp_path / "file" / "a.json")
+    if Path("/dev/zero").is_char_device():
+        (tmp_path / "link.json").symlink_to("/dev/zero")
+        for endless in (Path("/dev/zero"), tmp_path / "link.json"):
+            with pytest.raises(DocumentError, match="is a device"):
+                read_bytes(endless)
 
 
 def test_a_file_is_written_with_the_users_usual_permissions(tmp_path: Path) -> None:

@@ -206,10 +206,13 @@ def test_a_part_that_lacks_nothing_but_its_name_is_not_fetched_again(
     assert len(server.requests) == 1
 
 
-def test_a_damaged_note_costs_the_part_and_nothing_else(server: FileServer, target: Path) -> None:
+@pytest.mark.parametrize("note", [b"{", b"", b'{"url": "\xff"}', b'{"x": ' + b"[" * 100_000, b"3"])
+def test_a_damaged_note_costs_the_part_and_nothing_else(
+    note: bytes, server: FileServer, target: Path
+) -> None:
     server.faults = ["cut", "404"]
     error(server, target)
-    target.with_name("w.pth.part.json").write_bytes(b"{")
+    target.with_name("w.pth.part.json").write_bytes(note)
     assert get(server, target, sha256=SHA256) == SHA256
     assert server.ranges[-1] is None
 

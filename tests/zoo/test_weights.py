@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,22 @@ def test_a_checkpoint_may_note_numbers_arrays_and_options_beside_its_weights(
     assert read["epoch"] == 40
     assert read["history"].array.tolist() == [[0.5, 0.25]]
     assert read["state_dict"]["weight"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_compressed_archive_is_refused_before_it_is_taken_apart(
+    method: int, tmp_path: Path
+) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / "a.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "a.pth") as archive,
+        zipfile.ZipFile(tmp_path / "b.pth", "w", method) as compressed,
+    ):
+        for name in archive.namelist():
+            compressed.writestr(name, archive.read(name))
+    with pytest.raises(WeightsError, match=r"b\.pth is a compressed archive"):
+        read_state(tmp_path / "b.pth")
+    assert read_state(tmp_path / "a.pth")["weight"].tolist() == [1, 1]
 
 
 def test_a_checkpoint_with_objects_of_other_kinds_is_refused(tmp_path: Path) -> None:

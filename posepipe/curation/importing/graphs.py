@@ -89,7 +89,7 @@ def read_graph(path: Path) -> list[Convolution]:
         plan = msgspec.json.decode(file.read_bytes(), type=_Plan)
     except OSError as error:
         raise WeightsError(f"{file} cannot be read: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WeightsError(f"{file} is not the plan of a graph: {error}") from None
     constants = read_state(constants_file)
     operations = {operation.name: operation for operation in plan.plan}
@@ -147,6 +147,7 @@ def put_into(network: nn.Module, convolutions: list[Convolution], source: Path) 
 def _needed(operations: dict[str, Operation], outputs: tuple[str, ...], file: Path) -> list[str]:
     """The operations that the outputs need, each after its operands."""
     order: dict[str, None] = {}
+    begun: set[str] = set()
     waiting = [(name, False) for name in reversed(outputs)]
     while waiting:
         name, operands_done = waiting.pop()
@@ -157,6 +158,9 @@ def _needed(operations: dict[str, Operation], outputs: tuple[str, ...], file: Pa
         if operands_done:
             order[name] = None
             continue
+        if name in begun:
+            raise WeightsError(f"{file} is not the plan of a graph: {name!r} needs its own result")
+        begun.add(name)
         waiting.append((name, True))
         waiting += [
             (operand, False)

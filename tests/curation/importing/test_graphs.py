@@ -97,6 +97,10 @@ def test_files_that_are_no_graph_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "g.json"
     with pytest.raises(WeightsError, match=r"g.json cannot be read"):
         read_graph(path)
+    for content in (b'{"plan": \xff}', b'{"x": ' + b"[" * 100_000, b"", b'{"x": "\xff"}'):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match="is not the plan of a graph"):
+            read_graph(path)
     path.write_text('{"plan": 3}')
     with pytest.raises(WeightsError, match="is not the plan of a graph"):
         read_graph(path)
@@ -105,6 +109,14 @@ def test_files_that_are_no_graph_are_one_line(tmp_path: Path) -> None:
     save_file({"w": torch.zeros(1, 1, 1, 1)}, tmp_path / "g.safetensors")
     with pytest.raises(WeightsError, match="there is no 'missing' in it"):
         read_graph(path)
+    for circle in (["c"], ["c", "b"], ["c", "b", "a"]):
+        plan = [
+            operation(name, "Relu", after)
+            for name, after in zip(circle, circle[1:] + circle[:1], strict=True)
+        ]
+        path.write_text(json.dumps({"plan": plan, "outputs": ["c"]}))
+        with pytest.raises(WeightsError, match="'c' needs its own result"):
+            read_graph(path)
 
 
 @torch.inference_mode()
