@@ -267,6 +267,7 @@ def test_an_answer_that_nobody_reads_is_given_up(
         service.wait_until(
             lambda: service.metric("posepipe_requests_total", path="/draw", status="200") == 1
         )
+        time.sleep(1.5)  # three times as long as the service waits
         read = 0
         with suppress(OSError):
             while part := client.recv(2**16):
