@@ -14,7 +14,6 @@ from typing import Literal
 import click
 
 Level = Literal["info", "warning", "error"]
-MOST_CHARACTERS = 8_000  # of a line to stderr; names of files have 4,096 at most
 LOG_JSON = "posepipe.log_json"  # in what all contexts of a command share
 _WARNINGS = ("warning: ", "skipped: ", "left out: ")
 
@@ -30,16 +29,6 @@ def visible(text: str) -> str:
     'photo\\x1b]2;hello\\x07.jpg'
     """
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-def _shortened(line: str) -> str:
-    """A line whose middle is left out if it is longer than any of ours: a name of 10 MB is in it.
-
-    >>> len(_shortened("x" * 10_000_000))
-    8001
-    """
-    kept = MOST_CHARACTERS // 2
-    return line if len(line) <= MOST_CHARACTERS else f"{line[:kept]}…{line[-kept:]}"
 
 
 def logs_json() -> bool:
@@ -58,7 +47,7 @@ def echo(text: object, *, err: bool = False, level: Level | None = None, **facts
         facts: for --log-json: the line's numbers and names.
     """
     if err:
-        text = _shortened(visible(str(text)))
+        text = visible(str(text))
         if logs_json():
             text = _record(text, level, facts)
     elif sys.stdout.isatty():

@@ -21,6 +21,7 @@ from posepipe.detection.stage import load_detector
 from posepipe.errors import DocumentError, MissingDependencyError, OptionError
 from posepipe.io.checksums import sha256_of
 from posepipe.io.jsonfiles import check_output
+from posepipe.io.locks import output_held
 from posepipe.networks.runtimes.base import Placement
 from posepipe.networks.runtimes.export import (
     Difference,
@@ -110,7 +111,10 @@ def export_model(
     content = with_recipe(to_onnx(exportable), tables)
     placement = Placement(runtime, torch.device("cpu"), torch.float32)
     try:
-        with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as name:
+        with (
+            output_held(output),
+            TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.", suffix=".tmp") as name,
+        ):
             file = Path(name) / output.name
             if kind == "onnx":
                 file.write_bytes(content)

@@ -15,6 +15,7 @@ from posepipe.curation.golden import write_golden
 from posepipe.errors import OptionError, TrainingError, WeightsError
 from posepipe.io.checksums import sha256_of
 from posepipe.io.jsonfiles import write_whole
+from posepipe.io.locks import output_held
 from posepipe.training.checkpoint import TrainingProgress
 from posepipe.training.metrics import METRICS_FILE, SAMPLES, read_rows
 from posepipe.training.run_folder import DataUsed, RunFolder, RunRecord
@@ -128,12 +129,13 @@ def pack_run(run: str | Path, model: str | Path, *, options: PackOptions | None 
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OptionError(f"{target} cannot be made: {error.strerror}") from None
-    write_whole(target / WEIGHTS_FILE, [packed])
-    digest = sha256_of(target / WEIGHTS_FILE)
-    packed_recipe["model"] = {"weights_sha256": digest, **packed_recipe["model"]}
-    write_whole(target / RECIPE_FILE, [tomli_w.dumps(packed_recipe).encode()])
-    write_whole(target / CARD_FILE, [card.encode()])
-    write_golden(load_recipe(target.resolve()))
+    with output_held(target):
+        write_whole(target / WEIGHTS_FILE, [packed])
+        digest = sha256_of(target / WEIGHTS_FILE)
+        packed_recipe["model"] = {"weights_sha256": digest, **packed_recipe["model"]}
+        write_whole(target / RECIPE_FILE, [tomli_w.dumps(packed_recipe).encode()])
+        write_whole(target / CARD_FILE, [card.encode()])
+        write_golden(load_recipe(target.resolve()))
     return Packed(target, len(packed), digest)
 
 

@@ -7,16 +7,18 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from posepipe.errors import DocumentError
-from posepipe.io.jsonfiles import sync_folder
+from posepipe.io.jsonfiles import cannot_write, sync_folder
+from posepipe.io.locks import output_held
 
 
 def check_new_folder(folder: Path) -> None:
     """Check that a folder could be made here; an empty one in its place is fine.
 
     Raises:
-        DocumentError: there is something already, or no folder to hold it.
+        DocumentError: there is something already, no folder to hold it, or one that takes no files.
     """
     if folder.is_dir():
         if any(folder.iterdir()):
@@ -27,6 +29,11 @@ def check_new_folder(folder: Path) -> None:
         raise DocumentError(
             f"{folder} cannot be written: there is no folder {folder.parent}: make it"
         )
+    try:
+        with TemporaryFile(dir=folder.resolve().parent):
+            pass
+    except OSError as error:
+        raise cannot_write(folder, error) from None
 
 
 def write_folder_whole(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -61,23 +68,23 @@ def folder_whole(folder: Path) -> Iterator[Path]:
         folder: absent or empty.
 
     Raises:
-        DocumentError: see `check_new_folder`; no permission, disk full.
+        DocumentError: see `check_new_folder`; no permission, disk full, or another process is
+            writing the same folder.
     """
     check_new_folder(folder)
     target = folder.resolve()
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        try:
-            temporary.mkdir()
-            yield temporary
-            if target.is_dir():
-                target.rmdir()  # an empty one, which Windows does not replace
-            temporary.replace(target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        sync_folder(target.parent)
+        with output_held(folder):
+            try:
+                temporary.mkdir()
+                yield temporary
+                if target.is_dir():
+                    target.rmdir()  # an empty one, which Windows does not replace
+                temporary.replace(target)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+            sync_folder(target.parent)
     except OSError as error:
-        raise DocumentError(
-            f"{folder} cannot be written: {error.strerror}: nothing was changed"
-        ) from None
+        raise cannot_write(folder, error) from None

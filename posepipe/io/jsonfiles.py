@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -129,15 +130,20 @@ def write_whole(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed processes left while writing a file, or any file of a folder.
+    """Remove what killed processes left while writing a file or folder, or any file inside it.
 
     For whoever holds the lock of that file or folder: nobody else is writing there.
     """
     whole = path.resolve()
-    folder, names = (whole, "*") if path.is_dir() else (whole.parent, glob.escape(whole.name))
-    for leftover in folder.glob(f".{names}.*.tmp"):
-        with suppress(OSError):
-            leftover.unlink()
+    leftovers = [*whole.parent.glob(f".{glob.escape(whole.name)}.*.tmp")]
+    if whole.is_dir():
+        leftovers += whole.glob(".*.*.tmp")
+    for leftover in leftovers:
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                leftover.unlink()
 
 
 def check_output(path: Path) -> None:

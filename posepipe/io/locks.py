@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from posepipe.errors import PosepipeError
+from posepipe.errors import DocumentError, PosepipeError
+from posepipe.io.jsonfiles import cannot_write, remove_leftovers
 
 
 class Lock:
@@ -42,3 +44,26 @@ class Lock:
             with suppress(OSError):  # Windows removes no file that is open
                 self._path.unlink(missing_ok=True)
         self._lock.release()
+
+
+@contextmanager
+def output_held(output: Path) -> Iterator[None]:
+    """Hold a file or folder to be written for this process; leftovers of killed ones are removed.
+
+    Args:
+        output: the file or folder, there already or not.
+
+    Raises:
+        DocumentError: another process holds it, or nothing can be written beside it.
+    """
+    busy = DocumentError(f"another process is writing {output}: wait for it, or name another one")
+    place = output.resolve()
+    try:
+        lock = Lock(place.with_name(f".{place.name}.lock"), busy)
+    except OSError as error:
+        raise cannot_write(output, error) from None
+    try:
+        remove_leftovers(place)
+        yield
+    finally:
+        lock.release()

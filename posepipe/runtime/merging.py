@@ -11,6 +11,7 @@ from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.io.documents import Skipped, write_box_stream, write_pose_stream
 from posepipe.io.images import ImageFile
+from posepipe.io.locks import output_held
 from posepipe.io.shards import Header, ShardEntry
 
 T = TypeVar("T")
@@ -57,11 +58,12 @@ def merge_shards(
         progress: called after every picture with the number of people in it.
 
     Raises:
-        DocumentError: a shard is damaged, or the output cannot be written.
+        DocumentError: a shard is damaged, the output cannot be written, or another process is
+            writing it.
     """
-    if shards.header.kind == "boxes":
-        return _merge_boxes(shards, Path(output), progress)
-    return _merge_poses(shards, Path(output), progress)
+    merge = _merge_boxes if shards.header.kind == "boxes" else _merge_poses
+    with output_held(Path(output)):
+        return merge(shards, Path(output), progress)
 
 
 def _merge_poses(shards: Finished, output: Path, progress: Callable[[int], None]) -> Merged:

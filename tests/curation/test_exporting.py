@@ -129,6 +129,15 @@ def test_what_is_asked_too_late_is_refused(tiny, file) -> None:
         export_model(file, file.with_name("again.onnx"))
 
 
+def test_what_a_killed_export_left_is_removed(tiny, file) -> None:
+    for number in range(2):
+        left = file.with_name(f".{file.name}.x{number}.tmp")
+        left.mkdir()
+        (left / file.name).write_bytes(b"a part")
+    export_model(tiny, file)
+    assert [part for part in file.parent.iterdir() if part.name.startswith(".")] == []
+
+
 def test_a_failure_leaves_what_was_there(tiny, file, monkeypatch) -> None:
     def differ(*_: object) -> None:
         raise OptionError("other numbers")

@@ -60,6 +60,18 @@ def test_a_packed_run_is_a_model_in_half_precision(run: Path, tmp_path: Path) ->
             torch.testing.assert_close(value, trained[key], rtol=1e-3, atol=1e-4)
 
 
+def test_what_killed_processes_left_in_the_models_folder_is_removed(
+    run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models" / "mine"
+    folder.mkdir(parents=True)
+    for name in (".weights.safetensors.4711.tmp", ".README.md.77.tmp"):
+        (folder / name).write_bytes(b"a part")
+    pack_run(run, folder)
+    left = [file.name for file in folder.parent.rglob(".*")]
+    assert left == []
+
+
 def test_the_recipe_of_a_packed_model_has_no_paths_of_the_machine(
     run: Path, tmp_path: Path
 ) -> None:

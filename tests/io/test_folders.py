@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from posepipe.errors import DocumentError
-from posepipe.io.folders import check_new_folder, write_folder_whole
+from posepipe.io.folders import check_new_folder, folder_whole, write_folder_whole
 
 FILES = {"a.txt": b"one", "b.bin": b"\x00" * 5000}
 
@@ -47,11 +47,40 @@ def test_what_is_there_already_stays(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
 
 
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    others = [tmp_path / name for name in (".other.77.tmp", ".new", "new.77.tmp", ".new.77")]
+    left = tmp_path / ".new.4711.tmp"
+    for folder in (*others, left):
+        (folder / "data").mkdir(parents=True)
+        (folder / "data/0.jpg").write_bytes(b"a part")
+    (tmp_path / ".new.88.tmp").symlink_to(others[0])
+    write_folder_whole(tmp_path / "new", FILES)
+    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "new"])
+    assert all((folder / "data/0.jpg").exists() for folder in others)
+
+
+def test_two_processes_cannot_write_the_same_folder(tmp_path: Path) -> None:
+    with folder_whole(tmp_path / "new") as temporary:
+        with pytest.raises(DocumentError, match="another process is writing"):
+            write_folder_whole(tmp_path / "new", FILES)
+        write_folder_whole(tmp_path / "other", FILES)
+        (temporary / "a").write_bytes(b"mine")
+    assert content(tmp_path / "new") == {"a": b"mine"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "other"]
+
+
+def test_a_folder_that_takes_no_files_is_found_out_before_the_work() -> None:
+    if not Path("/proc/self").is_dir():
+        pytest.skip("no /proc")
+    with pytest.raises(DocumentError, match="/proc/new cannot be written"):
+        check_new_folder(Path("/proc/new"))
+
+
 @pytest.mark.parametrize("call", ["fsync", "mkdir"])
 def test_a_failure_leaves_nothing(
     call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
