@@ -32,6 +32,7 @@ from posepipe.detection.stage import DetectionStage, load_detector
 from posepipe.io.find_images import find_images
 from posepipe.io.images import ImageFile
 from posepipe.networks.devices import resolve_device, resolve_precision
+from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.threads import use_threads
 from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL
 from posepipe.pipeline import Pipeline
@@ -101,6 +102,7 @@ def pose_row(
     else:  # speed does not depend on the weights
         network = build_pose_network(recipe)
         model = pose_model(recipe, network, device=device, precision=precision)
+    fold_batch_norms(model.network)  # as in `posepipe pose`
     stage = PoseStage([model])
     count = sum(len(found) for _, found in people)
     ready = [stage.prepare(item) for item in people]
