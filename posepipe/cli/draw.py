@@ -106,7 +106,8 @@ def draw(
     report_findings(findings)
     if options["strict"] and problems:
         raise DocumentError(f"{results}: {problems[0]}")
-    items = [(_drawable(output, image), found) for image, found in items]
+    drawn_by: dict[Path, ImageFile] = {}
+    items = [(_drawable(output, image, drawn_by), found) for image, found in items]
     _check_folder(output, [image for image, _ in items if not image.problem])
 
     def draw_one(item: tuple[ImageFile, Detections | Poses]) -> Path | ImageError:
@@ -205,12 +206,22 @@ def _check_folder(output: Path, images: Sequence[ImageFile]) -> None:
             )
 
 
-def _drawable(output: Path, image: ImageFile) -> ImageFile:
-    """The picture, with a problem where its drawn copy would have too long a name."""
-    name = _drawn_path(output, image).name
-    if len(os.fsencode(name)) <= _LONGEST_NAME:
+def _drawable(output: Path, image: ImageFile, drawn_by: dict[Path, ImageFile]) -> ImageFile:
+    """The picture, with a problem where its drawn copy cannot have its name.
+
+    Args:
+        output: the folder.
+        image: the picture.
+        drawn_by: the pictures so far by their drawn copies; this one is added.
+    """
+    path = _drawn_path(output, image)
+    other = drawn_by.setdefault(path, image)
+    if other is not image:
+        problem = f"its drawn copy would replace that of image {other.id}, {other.file_name}"
+    elif len(os.fsencode(path.name)) > _LONGEST_NAME:
+        problem = f"its drawn copy, {path.name[:20]}….png, would have too long a name: rename it"
+    else:
         return image
-    problem = f"its drawn copy, {name[:20]}….png, would have too long a name: rename it"
     return replace(image, problem=image.problem or problem)
 
 

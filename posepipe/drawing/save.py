@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import cv2
@@ -38,7 +39,8 @@ def save_image(path: str | Path, rgb: npt.NDArray[np.uint8]) -> None:
     encoded = encode_image(path, rgb)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        # Without the picture's name, which may be as long as names can be.
+        partial = path.with_name(f".{os.getpid()}.{threading.get_ident()}.partial")
         try:
             partial.write_bytes(encoded)
             partial.replace(path)

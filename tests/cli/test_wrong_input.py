@@ -615,3 +615,19 @@ def test_a_picture_whose_drawn_copy_would_have_too_long_a_name_is_skipped(tmp_pa
     assert result.exit_code == 0
     assert "would have too long a name: rename it" in lines(result)[0]
     assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["a.jpg"]
+
+
+def test_two_images_with_the_same_file_are_not_drawn_over_each_other(tmp_path: Path) -> None:
+    names = ["a.jpg", "a.jpg", "b.jpg", "c.jpg", "c.jpg", "d.jpg"]
+    for name in set(names):
+        photo(tmp_path / "pictures" / name)
+    entries = [pose_entry(image_id=i, file_name=name) for i, name in enumerate(names, 1)]
+    keypoints = save_json(tmp_path / "kps.json", entries)
+    for number in range(5):  # two threads would write the same file at the same time
+        drawn = tmp_path / f"drawn {number}"
+        result = posepipe("draw", keypoints, "-o", drawn)
+        assert result.exit_code == 0
+        first, second, _ = lines(result)
+        assert first.endswith("its drawn copy would replace that of image 1, a.jpg")
+        assert second.endswith("its drawn copy would replace that of image 4, c.jpg")
+        assert sorted(path.name for path in drawn.iterdir()) == sorted(set(names))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,6 +34,18 @@ def test_nothing_but_the_picture_is_left_in_the_folder(tmp_path):
     save_image(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
     save_image(tmp_path / "a.png", np.ones((3, 3, 3), np.uint8))
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_threads_that_write_the_same_picture_do_not_disturb_each_other(tmp_path):
+    path = tmp_path / f"{'x' * 251}.png"  # as long as a name can be
+
+    def write(value):
+        for _ in range(50):
+            save_image(path, np.full((2, 2, 3), value, np.uint8))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize(
