@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -12,13 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from posepipe.drawing.film_sound import FilmSound
-from posepipe.errors import ImageError, MissingDependencyError
+from posepipe.errors import DocumentError, ImageError, MissingDependencyError
+from posepipe.io.locks import output_held
 
 if TYPE_CHECKING:
     import av
     import av.container
 
 CODECS = {".mp4": "libx264", ".mov": "libx264", ".mkv": "libx264", ".webm": "libvpx-vp9"}
+_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 _CLOCK = Fraction(1, 90_000)
 
 
@@ -68,12 +71,26 @@ class FilmWriter:
                 f"{path} is a film, which needs PyAV: pip install av"
             ) from error
         self._fps = fps
-        self._partial = self.path.with_name(f".{self.path.stem}.{os.getpid()}{self.path.suffix}")
+        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._held = ExitStack()
+        try:
+            self._partial.touch()
+            self._partial.unlink()
+        except OSError as error:
+            raise self._cannot_write(error) from None
+        try:
+            self._held.enter_context(output_held(self.path))
+        except DocumentError as error:
+            raise ImageError(str(error)) from None
+        form = _FORMATS[self.path.suffix.lower()]
         try:
             self._partial.touch()  # FFmpeg would not try before the first frame
-            self._container: av.container.OutputContainer = av.open(str(self._partial), "w")
+            container = av.open(str(self._partial), "w", format=form)
         except (av.error.FFmpegError, OSError) as error:
+            self._partial.unlink(missing_ok=True)
+            self._held.close()
             raise self._cannot_write(error) from None
+        self._container: av.container.OutputContainer = container
         self._stream: Any = None
         self._size_wh = (0, 0)
         self._last = -1
@@ -135,6 +152,7 @@ class FilmWriter:
             if self._sound is not None:
                 self._sound.close()
             self._partial.unlink(missing_ok=True)
+            self._held.close()
 
     def _cannot_write(self, error: Exception) -> ImageError:
         reason = getattr(error, "strerror", None) or error

@@ -128,3 +128,14 @@ def test_a_folder_that_takes_no_files_is_one_line():
 def test_a_path_that_cannot_be_written_is_one_line(tmp_path, name, message):
     with pytest.raises(ImageError, match=message):
         FilmWriter(tmp_path / name, fps=10)
+
+
+def test_what_a_killed_drawing_left_is_removed(tmp_path):
+    left = tmp_path / ".a.mp4.123.tmp"
+    left.write_bytes(b"half a film")
+    with FilmWriter(tmp_path / "a.mp4", fps=10) as film:
+        assert not left.exists()
+        with pytest.raises(ImageError, match="another process is writing"):
+            FilmWriter(tmp_path / "a.mp4", fps=10)
+        film.write(np.zeros((32, 32, 3), np.uint8), 0.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
