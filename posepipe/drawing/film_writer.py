@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from posepipe.drawing.film_sound import FilmSound
 from posepipe.errors import DocumentError, ImageError, MissingDependencyError
+from posepipe.io.jsonfiles import temporary_of
 from posepipe.io.locks import output_held
 
 if TYPE_CHECKING:
@@ -71,13 +71,8 @@ class FilmWriter:
                 f"{path} is a film, which needs PyAV: pip install av"
             ) from error
         self._fps = fps
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._partial = temporary_of(self.path)
         self._held = ExitStack()
-        try:
-            self._partial.touch()
-            self._partial.unlink()
-        except OSError as error:
-            raise self._cannot_write(error) from None
         try:
             self._held.enter_context(output_held(self.path))
         except DocumentError as error:

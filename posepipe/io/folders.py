@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from posepipe.errors import DocumentError
-from posepipe.io.jsonfiles import cannot_write, sync_folder
+from posepipe.io.jsonfiles import cannot_write, sync_folder, temporary_of
 from posepipe.io.locks import output_held
 
 
@@ -73,7 +73,7 @@ def folder_whole(folder: Path) -> Iterator[Path]:
     """
     check_new_folder(folder)
     target = folder.resolve()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = temporary_of(target)
     try:
         with output_held(folder):
             try:

@@ -114,7 +114,7 @@ def write_whole(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     _check_place(path)
     try:
         target = path.resolve()
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        temporary = temporary_of(target)
         try:
             with temporary.open("wb") as file:
                 file.writelines(pieces)
@@ -127,6 +127,14 @@ def write_whole(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
         sync_folder(target.parent)
     except OSError as error:
         raise cannot_write(path, error) from None
+
+
+def temporary_of(target: Path) -> Path:
+    """Where this process writes what takes a file's or folder's name once it is whole.
+
+    Should the process be killed, `remove_leftovers` knows it by its name.
+    """
+    return target.with_name(f".{target.name}.{os.getpid()}.tmp")
 
 
 def remove_leftovers(path: Path) -> None:

@@ -31,7 +31,10 @@ class Lock:
             try:
                 self._lock.acquire(timeout=0)
             except Timeout:
-                raise refusal from None
+                if path.exists():
+                    raise refusal from None
+                path.touch()  # just given up; or it cannot be made, and this says why
+                continue
             except NotImplementedError:  # a file system without locks
                 return
             if path.exists():
