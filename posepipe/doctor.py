@@ -274,9 +274,10 @@ def _folder(name: str, folder: Path) -> Fact:
 
 def _environment(variables: Collection[str]) -> Iterator[Fact]:
     from posepipe.io.splits import DATA_VARIABLE
+    from posepipe.networks.runtimes.names import VARIABLE as RUNTIME_VARIABLE
 
     own = {"CACHE", "MIRROR", "OFFLINE", "PINS"}
-    known = {DATA_VARIABLE, *(f"POSEPIPE_{name}" for name in own), *variables}
+    known = {DATA_VARIABLE, RUNTIME_VARIABLE, *(f"POSEPIPE_{name}" for name in own), *variables}
     names = [name for name in sorted(os.environ) if name.startswith("POSEPIPE_")]
     names += [name for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES") if name in os.environ]
     for name in names:

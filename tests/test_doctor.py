@@ -26,6 +26,7 @@ def test_a_sound_installation_is_told_in_a_form_for_reports(
     for model in (DEFAULT_DETECTOR, DEFAULT_POSE_MODEL):
         assert "its SHA-256 is right, gives its golden numbers to " in facts[model]
     assert facts["POSEPIPE_RUN_DEVICE"] == "cpu"
+    assert facts["POSEPIPE_RUNTIME"] == "torch"  # as all tests have it
     assert facts["POSEPIPE_RUN_DEVISE"] == "cpu (unknown: nothing reads it)"
     assert facts["POSEPIPE_MIRROR"] == "https://…@example.org/models"
     assert facts["detect"].endswith(" ms, astronaut.jpg of 512x512, people found: 1")

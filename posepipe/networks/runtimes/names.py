@@ -5,3 +5,5 @@ from typing import Literal
 RuntimeName = Literal["auto", "torch", "onnxruntime", "openvino"]
 AUTO = "auto"
 TORCH = "torch"
+VARIABLE = "POSEPIPE_RUNTIME"
+"""The environment variable that says what "auto" means."""

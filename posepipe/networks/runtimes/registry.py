@@ -21,11 +21,8 @@ from posepipe.errors import MissingDependencyError, OptionError
 from posepipe.networks.devices import resolve_device, resolve_precision
 from posepipe.networks.runtimes.base import Placement, Runtime, RuntimeNetwork, first_line
 from posepipe.networks.runtimes.export import can_export
-from posepipe.networks.runtimes.names import AUTO, TORCH, RuntimeName
+from posepipe.networks.runtimes.names import AUTO, TORCH, VARIABLE, RuntimeName
 from posepipe.zoo.embedded import OPENVINO, check_numbers
-
-VARIABLE = "POSEPIPE_RUNTIME"
-"""The environment variable that says what "auto" means."""
 
 
 @dataclass(frozen=True)
@@ -177,15 +174,19 @@ def runtime_version(network: nn.Module) -> str:
     return network.version if isinstance(network, RuntimeNetwork) else f"torch {torch.__version__}"
 
 
-def check_runtime(runtime: str) -> None:
+def check_runtime(runtime: str, *, otherwise: str = "no runtime") -> None:
     """Check the name of a runtime.
+
+    Args:
+        runtime: the name.
+        otherwise: how the error begins.
 
     Raises:
         OptionError: there is no such runtime.
     """
     if runtime not in get_args(RuntimeName):
         known = ", ".join(get_args(RuntimeName))
-        raise OptionError(f"no runtime {runtime!r}: use one of {known}")
+        raise OptionError(f"{otherwise} {runtime!r}: use one of {known}")
 
 
 def _placed(
@@ -209,7 +210,5 @@ def _placed(
 
 def _default() -> str:
     given = os.environ.get(VARIABLE, "") or AUTO
-    if given not in get_args(RuntimeName):
-        known = ", ".join(get_args(RuntimeName))
-        raise OptionError(f"{VARIABLE} is {given!r}: use one of {known}")
+    check_runtime(given, otherwise=f"{VARIABLE} is")
     return given
