@@ -309,16 +309,9 @@ def load(
         network, placement = in_runtime(
             recipe.name, made_of, placement, lambda: exportable(with_weights())
         )
-    return RTMDetDetector(
-        network,
-        origin=Origin(
-            recipe.name, runtime_version(network), digest, precision_name(placement.dtype)
-        ),
-        preprocessing=recipe.table("preprocessing", RTMDetPreprocessing),
-        min_score=recipe.table("candidates", CandidatesTable).min_score,
-        device=placement.device,
-        dtype=placement.dtype,
-    )
+    version = runtime_version(network)
+    origin = Origin(recipe.name, version, digest, precision_name(placement.dtype))
+    return detector(network, recipe, origin=origin, device=placement.device, dtype=placement.dtype)
 
 
 def exportable(network: RTMDet) -> Exportable:
@@ -332,7 +325,7 @@ def build(recipe: Recipe) -> RTMDet:
 
 
 def detector(
-    network: RTMDet,
+    network: nn.Module,
     recipe: Recipe,
     *,
     origin: Origin,

@@ -20,13 +20,12 @@ import ray
 import ray.data
 
 from posepipe.core.poses import Poses
-from posepipe.core.skeleton import PERSON
 from posepipe.distributed.parts import SCHEMA, Parts
 from posepipe.errors import ImageError, OptionError
 from posepipe.io.checked_lines import encode_line
 from posepipe.io.images import ImageFile, ImageSet
 from posepipe.io.records import MadeBy
-from posepipe.io.shards import Header, ShardEntry
+from posepipe.io.shards import ShardEntry
 from posepipe.runtime.both import run_through_both
 from posepipe.runtime.merging import Merged, merge_shards
 from posepipe.runtime.runs import DetectionStage, PoseStage, RunOptions
@@ -110,16 +109,7 @@ def run_on_ray(
     try:
         asked = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus)(_made_by)
         options = replace(options, made_by=ray.get(asked.remote(make)))
-        header = Header(
-            number=1,
-            of=1,
-            kind="poses",
-            pictures=len(images),
-            root=str(images.root.resolve()),
-            category=PERSON,
-            made_by=options.made_by,
-            fingerprint=options.fingerprint(images),
-        )
+        header = options.header(images, "poses")
         with Parts(options.output, header, resume=options.resume) as parts:
             _fill(parts, make, images, options, cluster)
             merged = merge_shards(parts, options.output)

@@ -192,15 +192,14 @@ def _print(made: MadeBy, film: Film) -> dict[str, Any]:
 
 
 def _journal(options: FilmRunOptions, fingerprint: dict[str, Any], kind: type[Any]) -> Journal[Any]:
-    if not options.resume:
-        return Journal.start(options.output, fingerprint)
-    journal: Journal[Any] = Journal.resume(options.output, fingerprint, kind)
-    if journal.damaged:
-        options.warn(
-            f"{journal.path}: damaged lines are dropped ({journal.damaged}), and their frames done "
-            "again"
-        )
-    return journal
+    return Journal.begin(
+        options.output,
+        fingerprint,
+        kind,
+        resume=options.resume,
+        warn=options.warn,
+        items="frames",
+    )
 
 
 def _known(journal: Journal[Found] | None) -> dict[int, Found]:

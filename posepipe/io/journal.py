@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -117,6 +117,40 @@ class Journal(Generic[T]):
         except BaseException:
             lock.release()
             raise
+
+    @classmethod
+    def begin(
+        cls,
+        output: str | Path,
+        fingerprint: Mapping[str, Any],
+        kind: type[T],
+        *,
+        resume: bool,
+        warn: Callable[[str], None],
+        items: str = "pictures",
+    ) -> Journal[T]:
+        """`resume` or `start`, as asked for.
+
+        Args:
+            output: as for `resume`.
+            fingerprint: likewise.
+            kind: likewise.
+            resume: which of the two.
+            warn: told, in a line, that damaged lines are left out.
+            items: what is done again then.
+
+        Raises:
+            DocumentError: as for `resume` or `start`.
+        """
+        if not resume:
+            return cls.start(output, fingerprint)
+        journal = cls.resume(output, fingerprint, kind)
+        if journal.damaged:
+            warn(
+                f"{journal.path}: damaged lines are dropped ({journal.damaged}), and their {items} "
+                "done again"
+            )
+        return journal
 
     @classmethod
     def _taken_up(

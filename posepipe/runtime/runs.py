@@ -69,6 +69,27 @@ class RunOptions:
         made: dict[str, Any] = msgspec.to_builtins(self.made_by)
         return {**made, "inputs": inputs_digest(images), "boxes": extra}
 
+    def header(
+        self,
+        images: ImageSet,
+        kind: Kind,
+        *,
+        shard: Shard = Shard(1, 1),  # noqa: B008  # frozen
+        category: str = PERSON,
+        boxes_digest: str = "",
+    ) -> Header:
+        """What a file of results says of its run; of all pictures unless a shard is named."""
+        return Header(
+            number=shard.number,
+            of=shard.of,
+            kind=kind,
+            pictures=len(images),
+            root=str(images.root.resolve()),
+            category=category,
+            made_by=self.made_by,
+            fingerprint=self.fingerprint(images, boxes_digest),
+        )
+
     def part(self, images: ImageSet) -> ImageSet:
         """The pictures to do: all, or those of the shard."""
         return images if self.shard is None else self.shard.part(images)
@@ -191,15 +212,9 @@ def _journal(
     fingerprint = options.fingerprint(images, boxes_digest)
     if options.shard is not None:
         fingerprint["shard"] = f"{options.shard.number}/{options.shard.of}"
-    if options.resume:
-        journal = Journal.resume(options.output, fingerprint, kind)
-        if journal.damaged:
-            options.warn(
-                f"{journal.path}: damaged lines are dropped ({journal.damaged}), and their "
-                "pictures done again"
-            )
-        return journal
-    return Journal.start(options.output, fingerprint)
+    return Journal.begin(
+        options.output, fingerprint, kind, resume=options.resume, warn=options.warn
+    )
 
 
 def _not_in(journal: Journal[Any], images: ImageSet) -> Iterator[ImageFile]:
@@ -271,16 +286,7 @@ def _write_shard(
     category: str = PERSON,
     boxes_digest: str = "",
 ) -> None:
-    header = Header(
-        number=shard.number,
-        of=shard.of,
-        kind=kind,
-        pictures=len(images),
-        root=str(images.root.resolve()),
-        category=category,
-        made_by=options.made_by,
-        fingerprint=options.fingerprint(images, boxes_digest),
-    )
+    header = options.header(images, kind, shard=shard, category=category, boxes_digest=boxes_digest)
     positions = range(shard.number - 1, len(images), shard.of)
     lines = (
         ShardEntry(
