@@ -2,12 +2,12 @@
 
 The public names, loaded when first used, so that ``import posepipe`` is quick:
 
-- `Pipeline`: models loaded once, then pictures in and poses out; `DetectionOptions`, `PoseOptions`
+- `Pipeline`: models loaded once, then images in and poses out; `DetectionOptions`, `PoseOptions`
 - `detect`, `estimate_poses`, `evaluate`: the three stages in a line each
 - `train`, `TrainOptions`, `DataTable`: training
-- `Film`, `FilmOptions`, `follow`, `TrackingOptions`, `SmoothingOptions`: the poses in a film
+- `Video`, `VideoOptions`, `follow`, `TrackingOptions`, `SmoothingOptions`: the poses in a video
 - `Detections`, `Poses`, `ScoreCard`, `ImageFile`: what they give
-- `draw_poses`, `DrawStyle`: a picture with skeletons
+- `draw_poses`, `DrawStyle`: an image with skeletons
 - `PosepipeError`: the base of every error
 """
 
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from posepipe.drawing.draw import draw_poses
     from posepipe.drawing.style import DrawStyle
     from posepipe.errors import PosepipeError
-    from posepipe.filming.follow import follow
-    from posepipe.io.films import Film, FilmOptions
     from posepipe.io.images import ImageFile
+    from posepipe.io.videos import Video, VideoOptions
     from posepipe.options import DetectionOptions, PoseOptions
     from posepipe.pipeline import Pipeline, detect, estimate_poses
     from posepipe.scoring.evaluation import evaluate
@@ -33,14 +32,15 @@ if TYPE_CHECKING:
     from posepipe.tracking.tracker import TrackingOptions
     from posepipe.training.data import DataTable
     from posepipe.training.runs import TrainOptions, train
+    from posepipe.videos.follow import follow
 
 _HOMES = {
     "DataTable": "posepipe.training.data",
     "DetectionOptions": "posepipe.options",
     "Detections": "posepipe.core.boxes",
     "DrawStyle": "posepipe.drawing.style",
-    "Film": "posepipe.io.films",
-    "FilmOptions": "posepipe.io.films",
+    "Video": "posepipe.io.videos",
+    "VideoOptions": "posepipe.io.videos",
     "ImageFile": "posepipe.io.images",
     "Pipeline": "posepipe.pipeline",
     "PoseOptions": "posepipe.options",
@@ -54,7 +54,7 @@ _HOMES = {
     "draw_poses": "posepipe.drawing.draw",
     "estimate_poses": "posepipe.pipeline",
     "evaluate": "posepipe.scoring.evaluation",
-    "follow": "posepipe.filming.follow",
+    "follow": "posepipe.videos.follow",
     "train": "posepipe.training.runs",
 }
 
@@ -63,8 +63,6 @@ __all__ = [
     "DetectionOptions",
     "Detections",
     "DrawStyle",
-    "Film",
-    "FilmOptions",
     "ImageFile",
     "Pipeline",
     "PoseOptions",
@@ -74,6 +72,8 @@ __all__ = [
     "SmoothingOptions",
     "TrackingOptions",
     "TrainOptions",
+    "Video",
+    "VideoOptions",
     "detect",
     "draw_poses",
     "estimate_poses",

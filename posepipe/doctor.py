@@ -73,9 +73,9 @@ def examine(
     """Look at everything that results and speed depend on; a section as soon as it is done.
 
     Args:
-        device: where the timed picture runs.
+        device: where the timed image runs.
         precision: of the same.
-        picture: what is timed; None takes a picture of noise, with one box.
+        picture: what is timed; None takes an image of noise, with one box.
         variables: the environment variables that stand for options: others that begin with
             ``POSEPIPE_`` and are not known here are told as unknown.
     """
@@ -84,8 +84,8 @@ def examine(
     yield Section("runtimes and files", tuple(_runtimes()))
     yield Section("models", tuple(_guarded("models", _models)))
     yield Section("environment", tuple(_environment(variables)))
-    timed = _guarded("picture", lambda: _timed(device, precision, picture))
-    yield Section("a timed picture", tuple(timed))
+    timed = _guarded("image", lambda: _timed(device, precision, picture))
+    yield Section("a timed image", tuple(timed))
 
 
 def shown(text: str) -> str:
@@ -189,8 +189,8 @@ def _threads() -> str:
 def _runtimes() -> Iterator[Fact]:
     yield from _guarded("onnxruntime", _onnxruntime)
     yield from _guarded("openvino", _openvino)
-    yield from _guarded("films", _films)
-    yield from _guarded("pictures", _pictures)
+    yield from _guarded("videos", _videos)
+    yield from _guarded("images", _pictures)
 
 
 def _onnxruntime() -> Iterator[Fact]:
@@ -212,11 +212,11 @@ def _openvino() -> Iterator[Fact]:
     yield Fact("openvino", openvino.__version__)
 
 
-def _films() -> Iterator[Fact]:
+def _videos() -> Iterator[Fact]:
     import av
 
     codec = ".".join(map(str, av.library_versions["libavcodec"]))
-    yield Fact("films", f"PyAV {av.__version__}, libavcodec {codec}")
+    yield Fact("videos", f"PyAV {av.__version__}, libavcodec {codec}")
 
 
 def _pictures() -> Iterator[Fact]:
@@ -225,7 +225,7 @@ def _pictures() -> Iterator[Fact]:
     optional = ("avif", "jpg_2000", "webp")
     here = [name for name in optional if features.check(name)]
     heif = ["heif"] if find_spec("pillow_heif") is not None else []
-    yield Fact("pictures", ", ".join(["jpg", "png", "tiff", *here, *heif]))
+    yield Fact("images", ", ".join(["jpg", "png", "tiff", *here, *heif]))
 
 
 def _models() -> Iterator[Fact]:

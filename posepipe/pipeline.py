@@ -1,7 +1,7 @@
-"""The pipeline in Python: models are loaded once, then pictures go in and people's poses come out.
+"""The pipeline in Python: models are loaded once, then images go in and people's poses come out.
 
 pipeline = posepipe.Pipeline()
-poses = pipeline("group.jpg")                       # a path, an array or a Pillow picture
+poses = pipeline("group.jpg")                       # a path, an array or a Pillow image
 for image, poses in pipeline.stream("photos/"):     # a folder, a list, a generator of frames
     print(image.file_name, len(poses), "people")
 """
@@ -113,7 +113,7 @@ class Pipeline:
 
     @property
     def pose_stage(self) -> PoseEstimator:
-        """The second stage: pictures with detections to poses, with the detections' scores.
+        """The second stage: images with detections to poses, with the detections' scores.
 
         Raises:
             PosepipeError: a model cannot be loaded, models that do not go together, or an option
@@ -369,18 +369,18 @@ def _read(picture: Picture, colour: Colour) -> ImageFile:
 def _parts(
     images: Pictures, *, colour: Colour, recursive: bool, together: int | None
 ) -> Iterator[Iterable[ImageFile]]:
-    """The pictures in parts, finished one after the other; by default, live ones singly."""
+    """The images in parts, finished one after the other; by default, live ones singly."""
     found = find_pictures(images, colour=colour, recursive=recursive)
     if together is None and not is_live(images):
         return iter([found])
     if together is not None and together < 1:
-        raise OptionError(f"together must be at least 1 picture, got {together}")
+        raise OptionError(f"together must be at least 1 image, got {together}")
     stream = iter(found)
     return iter(lambda: list(islice(stream, together or 1)), [])
 
 
 def _threads(part: Iterable[ImageFile], workers: int) -> int:
-    """There is nothing to read ahead in a part of one picture."""
+    """There is nothing to read ahead in a part of one image."""
     return 0 if isinstance(part, list) and len(part) == 1 else workers
 
 

@@ -58,7 +58,7 @@ class Row:
         suppression: all of its settings.
         ap_all: COCO's box AP over all classes.
         ap_person: the same of the class person.
-        ar_person: box AR of the class person, at 100 boxes a picture.
+        ar_person: box AR of the class person, at 100 boxes an image.
         oks_ap: COCO's keypoint AP.
     """
 
@@ -72,7 +72,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A picture with all boxes that the detector proposes for it."""
+    """An image with all boxes that the detector proposes for it."""
 
     image: ImageFile
     size_wh: tuple[int, int]
@@ -91,11 +91,11 @@ class CandidateStage:
         return self._stage.prepare(item)
 
     def weight(self, ready: ReadyImage) -> int:
-        """A picture fills one place of a batch."""
+        """An image fills one place of a batch."""
         return self._stage.weight(ready)
 
     def __call__(self, batch: Sequence[ReadyImage]) -> list[tuple[Candidates, tuple[int, int]]]:
-        """Candidates and size of each picture."""
+        """Candidates and size of each image."""
         found = self._stage.candidates(batch)
         return [(one, ready.size_wh) for one, ready in zip(found, batch, strict=True)]
 
@@ -118,7 +118,7 @@ def suppression_of(text: str, base: Suppression) -> Suppression:
 def without_repeats(
     found: Sequence[Detections],
 ) -> tuple[Detections, list[npt.NDArray[np.intp]]]:
-    """The boxes of several answers for one picture, each once, and where those of each answer are.
+    """The boxes of several answers for one image, each once, and where those of each answer are.
 
     >>> a = Detections(1, [[0, 0, 2, 2], [1, 1, 3, 3]], [0.9, 0.8])
     >>> b = Detections(1, [[1, 1, 3, 3]], [0.1])
@@ -194,7 +194,7 @@ def results_of(outcomes: Iterable[Outcome[In, Out]]) -> Iterator[tuple[In, Out]]
     """Items with their results.
 
     Raises:
-        PosepipeError: a picture cannot be read: the numbers would not be those of the set.
+        PosepipeError: an image cannot be read: the numbers would not be those of the set.
     """
     for outcome in outcomes:
         if outcome.error is not None:
@@ -218,14 +218,14 @@ def ablate(
     Args:
         kinds: what to try, by name.
         pipeline: its detectors, scales and mirror images, and its pose models; not its NMS.
-        images: the pictures, with the annotations' ids.
+        images: the images, with the annotations' ids.
         annotations: a COCO file with keypoints.
         all_annotations: one with the boxes of all categories, if that is another.
         min_score: people with a lower box score are left out; the paper leaves out none.
-        workers: threads that read pictures.
+        workers: threads that read images.
 
     Raises:
-        PosepipeError: a model, a picture or the annotations cannot be used.
+        PosepipeError: a model, an image or the annotations cannot be used.
     """
     pipeline.load()  # before all the work: models may be missing
     labels = read_labels(all_annotations or annotations)
@@ -281,7 +281,7 @@ def markdown(rows: Sequence[Row]) -> Iterator[str]:
 @click.command()
 @click.option("--split", help="A COCO set: minival, val2017, train2017.")
 @click.option("--data", type=PATH, help="COCO's folder.  [default: $POSEPIPE_DATA, datasets/coco]")
-@click.option("--images", type=PATH, help="The pictures' folder, instead of a set.")
+@click.option("--images", type=PATH, help="The images' folder, instead of a set.")
 @click.option("--annotations", type=PATH, help="Their COCO annotation file.")
 @click.option("--all-annotations", type=PATH, help="A file of all categories, for AP all.")
 @click.option("--nms", multiple=True, default=PAPERS_ROWS, help="A row: hard:0.5, soft_linear:0.3.")

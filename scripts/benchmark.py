@@ -3,7 +3,7 @@
     python scripts/benchmark.py [--images DIR] [--rounds 3]
     python scripts/benchmark.py --only runtimes [--threads 1 --cpu-time]
     python scripts/benchmark.py --peers
-    python scripts/benchmark.py --only train --data people.json pictures
+    python scripts/benchmark.py --only train --data people.json images
 
 Absolute numbers depend on the machine and on what else it is doing; the ratios much less, since
 stage and bare network take turns within one run. On a machine that others use, `--threads 1
@@ -94,7 +94,7 @@ def timed(work: Callable[[], int]) -> Callable[[], float]:
 def pose_row(
     name: str, people: People, *, flip: bool, rounds: int, precision: str, device: str
 ) -> tuple[str, str, float, float, float]:
-    """The pose stage, from picture files to poses, over its network on crops already normalised."""
+    """The pose stage, from image files to poses, over its network on crops already normalised."""
     changes = [f"decoding.flip={str(flip).lower()}"]
     recipe = load_recipe(name).with_changes(changes)
     if recipe.has_weights:
@@ -132,7 +132,7 @@ def pose_row(
 def detection_row(
     images: Sequence[ImageFile], *, rounds: int, precision: str, device: str
 ) -> tuple[str, str, float, float, float]:
-    """The detection stage, from picture files to people, over its network on resized pictures."""
+    """The detection stage, from image files to people, over its network on resized images."""
     detector = load_detector(DEFAULT_DETECTOR, device=device, precision=precision)
     stage = DetectionStage([detector])
     ready = [detector.prepare(image.read()) for image in images]
@@ -195,7 +195,7 @@ def call_lines(*, rounds: int, precision: str, device: str) -> Iterator[str]:
 def training_row(
     name: str, data: DataTable, *, batch: int, steps: int, rounds: int, device: str
 ) -> tuple[str, str, float, float, float]:
-    """The training loop, from picture files to the optimiser's steps, over bare passes.
+    """The training loop, from image files to the optimiser's steps, over bare passes.
 
     The bare ones are forward and backward on one batch that is ready on the device.
     """
@@ -243,7 +243,7 @@ def training_row(
     "--images",
     type=click.Path(path_type=Path, exists=True),
     default=EXAMPLES,
-    help="Folder of pictures with people.",
+    help="Folder of images with people.",
 )
 @click.option("--pictures", default=12, show_default=True, help="How many to work on per round.")
 @click.option(
@@ -344,7 +344,7 @@ def main(
 
 
 def some_people(files: Sequence[ImageFile], crops: int) -> People:
-    """The first `crops` people that the shipped detector finds, at most four a picture."""
+    """The first `crops` people that the shipped detector finds, at most four an image."""
     stage = Pipeline(precision="fp32").detection_stage
     chosen: list[tuple[ImageFile, Detections]] = []
     left = crops

@@ -1,6 +1,6 @@
 """Whether all runtimes and precisions give the accuracy of torch in fp32 on the CPU.
 
-    python scripts/compare_runtimes.py labels.json pictures/ [--detector NAME] [--model NAME]
+    python scripts/compare_runtimes.py labels.json images/ [--detector NAME] [--model NAME]
 
 For each: AP of the person boxes (all boxes) and OKS AP in the labelled boxes, by the commands that
 a user would give, and how far they are from torch's in fp32. What is not installed is left out,

@@ -36,7 +36,7 @@ def evaluation_line(*, rounds: int, pictures: int = 5000, poses: int = 20) -> st
         equal = "equal" if found == ours else "DIFFERENT"
     median = {name: statistics.median(values) for name, values in seconds.items()}
     return (
-        f"evaluating {pictures} pictures x {poses} poses: {median['ours']:.1f} s, with every "
+        f"evaluating {pictures} images x {poses} poses: {median['ours']:.1f} s, with every "
         f"keypoint {median['per keypoint']:.1f} s; pycocotools {median['pycocotools']:.1f} s, "
         f"ratio {median['pycocotools'] / median['ours']:.1f}, numbers {equal}"
     )

@@ -6,7 +6,7 @@
 Each run is a process of its own that SIGKILL ends. The processes are forked from this one, which
 has imported everything before: a start takes milliseconds, so that kills fall into the work and not
 into imports. A run is killed and resumed until it is done (after some kills it is left to finish);
-then its output is compared with that of a run that nobody killed: pictures that are missing or
+then its output is compared with that of a run that nobody killed: images that are missing or
 there twice, and bytes that differ. "amid results" are the kills of processes that had something to
 lose. What is still on the disk beside the output counts as left over.
 SIGKILL does not lose what the system has not yet written to the disk; a power failure does.
@@ -96,7 +96,7 @@ class Case:
     Attributes:
         arguments: of the command for an output.
         contents: what counts of an output, by name, in bytes.
-        pictures: which pictures an output is about, each as often as it is there.
+        pictures: which images an output is about, each as often as it is there.
     """
 
     arguments: Callable[[Path], list[str]]
@@ -239,12 +239,12 @@ def start(arguments: list[str], log: Path) -> int:
 
 
 def make_cases(folder: Path, pictures: int) -> dict[str, Case]:
-    """Small pictures, models and labels, and the commands over them."""
+    """Small images, models and labels, and the commands over them."""
     photos, labels = make_set(folder, "photos", range(1, pictures + 1))
     others, other_labels = make_set(folder, "others", range(1001, 1003))
     broken = folder / "with a broken one"
     shutil.copytree(photos, broken)
-    (broken / f"{pictures // 2:012d}.jpg").write_bytes(b"no picture")
+    (broken / f"{pictures // 2:012d}.jpg").write_bytes(b"no image")
     detector, pose = make_models(folder)
     boxes = folder / "boxes.json"
     where = ["--device", "cpu", "--precision", "fp32"]
@@ -311,7 +311,7 @@ def make_models(folder: Path) -> tuple[Path, Path]:
 
 
 def pictures_of(output: Path) -> list[str]:
-    """The pictures of a boxes.json, or the people's of a kps.json with their places."""
+    """The images of a boxes.json, or the people's of a kps.json with their places."""
     content = json.loads(output.read_bytes())
     if isinstance(content, dict):
         skipped = [entry["file_name"] for entry in content["skipped"]]

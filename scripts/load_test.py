@@ -79,14 +79,14 @@ async def _wave(
         text = (await client.get(f"{url}metrics")).text
     numbers = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     memory = float(numbers["process_resident_memory_bytes"]) / 1e6
-    batch = float(numbers["posepipe_batch_pictures_sum"]) / float(
-        numbers["posepipe_batch_pictures_count"]
+    batch = float(numbers["posepipe_batch_images_sum"]) / float(
+        numbers["posepipe_batch_images_count"]
     )
     lost = given.requests - statuses.total()
     print(
         f"wave {number + 1}: {given.requests / took:.1f} requests/s, median "
         f"{statistics.median(seconds):.2f} s, slowest {max(seconds):.2f} s, statuses "
-        f"{dict(statuses)}, lost {lost}, wrong {wrong}, {batch:.1f} pictures a batch, "
+        f"{dict(statuses)}, lost {lost}, wrong {wrong}, {batch:.1f} images a batch, "
         f"{memory:.0f} MB, held {float(numbers['posepipe_held_bytes']):.0f} bytes",
         flush=True,
     )

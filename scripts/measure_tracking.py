@@ -1,12 +1,12 @@
-"""Measures tracking and smoothing on synthetic films whose truth is known.
+"""Measures tracking and smoothing on synthetic videos whose truth is known.
 
     python scripts/measure_tracking.py person_keypoints_val2017.json
 
-Labelled people of COCO walk through films of 20 s at 25 frames a second: they cross, leave and come
-back, and hide each other. Where they are found is the truth with noise, misses and low scores
+Labelled people of COCO walk through videos of 20 s at 25 frames a second: they cross, leave and
+come back, and hide each other. Where they are found is the truth with noise, misses and low scores
 while they are hidden; no network takes part. Where the package `trackers` is installed, its
 ByteTrack goes over the same boxes. IDF1 is that of Ristani et al. 2016: the share of
-boxes whose person has the one number that fits best over the whole film.
+boxes whose person has the one number that fits best over the whole video.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from posepipe.tracking.smoothing import Smoother, SmoothingOptions
 from posepipe.tracking.tracker import Tracker, TrackingOptions
 
 FPS, SECONDS, PEOPLE, HEIGHT = 25, 20, 6, 160.0
-FILMS = 10
+VIDEOS = 10
 Numbering = Callable[[Poses, float], np.ndarray]
 
 
@@ -41,7 +41,7 @@ def shapes(path: str) -> list[np.ndarray]:
     return chosen
 
 
-def film(given: list[np.ndarray], seed: int) -> list[tuple[Poses, np.ndarray]]:
+def video(given: list[np.ndarray], seed: int) -> list[tuple[Poses, np.ndarray]]:
     """Frame by frame what is found, and which person each pose is of."""
     random = np.random.default_rng(seed)
     picks = random.choice(len(given), PEOPLE)
@@ -53,7 +53,7 @@ def film(given: list[np.ndarray], seed: int) -> list[tuple[Poses, np.ndarray]]:
     for number in range(FPS * SECONDS):
         seconds = number / FPS
         phase = (starts + speeds * seconds) % 1800
-        x = np.where(phase > 900, 1800 - phase, phase)  # back and forth through the picture
+        x = np.where(phase > 900, 1800 - phase, phase)  # back and forth through the image
         y = rows + 8 * np.sin(2 * seconds + starts)
         truth = np.stack([x, y, x + width, y + HEIGHT], axis=1)
         here = np.flatnonzero((np.abs(seconds - away) > 0.5) & (random.random(PEOPLE) > 0.04))
@@ -195,8 +195,8 @@ def steadiness(shape: np.ndarray) -> None:
 def main() -> None:
     """Print both tables."""
     given = shapes(sys.argv[1])
-    films = [film(given, seed) for seed in range(FILMS)]
-    print(f"{len(given)} people to choose from, {FILMS} films")
+    videos = [video(given, seed) for seed in range(VIDEOS)]
+    print(f"{len(given)} people to choose from, {VIDEOS} videos")
     numberings: dict[str, Callable[[], Numbering]] = {
         "overlap with the last box": by_overlap,
         "posepipe --track": ours,
@@ -216,7 +216,7 @@ def main() -> None:
             "... with posepipe's thresholds and patience": lambda: byte_track(**same),
         }
     for name, make in numberings.items():
-        found = [judge(frames, make()) for frames in films]
+        found = [judge(frames, make()) for frames in videos]
         print(f"| {name} | {np.mean([f for f, _ in found]):.1f} | {sum(n for _, n in found)} |")
     steadiness(given[0])
 

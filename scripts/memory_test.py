@@ -1,10 +1,10 @@
-"""Whether memory stays flat: a run over many small pictures, or a film, its memory as it goes.
+"""Whether memory stays flat: a run over many small images, or a video, its memory as it goes.
 
-    python scripts/memory_test.py --pictures 10000
+    python scripts/memory_test.py --images 10000
     python scripts/memory_test.py --minutes 10
 
-The pictures are links to a few files; detector and pictures are tiny (those of kill_test.py), since
-it is the pipeline's memory that is measured and not the networks'. The film has 25 frames a second
+The images are links to a few files; detector and images are tiny (those of kill_test.py), since
+it is the pipeline's memory that is measured and not the networks'. The video has 25 frames a second
 of 160x120; every fifth is worked on, people are followed, smoothed and drawn. Linux alone.
 """
 
@@ -22,7 +22,7 @@ import numpy as np
 from kill_test import make_cases
 from PIL import Image
 
-from posepipe.drawing.film_writer import FilmWriter
+from posepipe.drawing.video_writer import VideoWriter
 
 FPS, EVERY = 25, 5
 os.environ["POSEPIPE_OFFLINE"] = "1"
@@ -32,7 +32,7 @@ def main() -> None:
     """Print the resident memory at each tenth of the run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pictures", type=int, default=10_000)
-    parser.add_argument("--minutes", type=int, help="of a film, instead of pictures")
+    parser.add_argument("--minutes", type=int, help="of a video, instead of images")
     given = parser.parse_args()
     count = given.pictures if given.minutes is None else given.minutes * 60 * FPS
     with tempfile.TemporaryDirectory(prefix="memory-test-") as name:
@@ -43,7 +43,7 @@ def main() -> None:
         if given.minutes is None:
             inputs = [many_pictures(folder / "many", sources, count)]
         else:
-            inputs = [long_film(folder / "long.mp4", sources, count)]
+            inputs = [long_video(folder / "long.mp4", sources, count)]
             inputs += ["--every", EVERY, "--track", "--smooth", "--draw", folder / "drawn.mp4"]
             count //= EVERY
         command = ["run", *inputs, "--detector", folder / "detector", "--model", folder / "pose"]
@@ -61,20 +61,20 @@ def main() -> None:
 
 
 def many_pictures(folder: Path, sources: list[Path], count: int) -> Path:
-    """A folder of links to a few pictures."""
+    """A folder of links to a few images."""
     folder.mkdir()
     for number in range(count):
         os.link(sources[number % len(sources)], folder / f"photo-{number}.jpg")
     return folder
 
 
-def long_film(path: Path, sources: list[Path], count: int) -> Path:
-    """A film that pans over a few pictures, each for ten seconds."""
+def long_video(path: Path, sources: list[Path], count: int) -> Path:
+    """A video that pans over a few images, each for ten seconds."""
     pictures = []
     for source in sources:
         with Image.open(source) as picture:
             pictures.append(np.asarray(picture.convert("RGB").resize((240, 120))))
-    with FilmWriter(path, fps=FPS) as writer:
+    with VideoWriter(path, fps=FPS) as writer:
         for number in range(count):
             part, place = divmod(number, 10 * FPS)
             left = place * 80 // (10 * FPS)

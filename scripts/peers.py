@@ -1,6 +1,6 @@
 """How others run the same networks, for `benchmark.py --peers`; written from descriptions.
 
-Each is a function from people or pictures to how many were done; reading the files is part of it.
+Each is a function from people or images to how many were done; reading the files is part of it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Crop = npt.NDArray[np.float32]
 def ancestors(people: People, network: nn.Module, table: PreprocessingTable) -> int:
     """The test loop of the two public CPN code bases: a person at a time, 17 blurs in Python.
 
-    For each person the picture is padded and the window cut and resized, the crop and its mirror
+    For each person the image is padded and the window cut and resized, the crop and its mirror
     image go through the network, and every heatmap is normalised, padded, blurred (21 x 21) and
     searched twice.
     """
@@ -70,7 +70,7 @@ def one_box_at_a_time(people: People, session: Any, table: PreprocessingTable) -
 
 
 def torchvisions_own(images: Sequence[ImageFile], network: Any, table: Preprocessing) -> int:
-    """Torchvision's detector as its documentation calls it: a picture a call, its own transform."""
+    """Torchvision's detector as its documentation calls it: an image a call, its own transform."""
     transform = GeneralizedRCNNTransform(
         table.short_side, table.long_side, list(table.mean), list(table.std)
     )
@@ -85,7 +85,7 @@ def torchvisions_own(images: Sequence[ImageFile], network: Any, table: Preproces
 
 
 def _window(picture: npt.NDArray[Any], box: npt.NDArray[Any], table: PreprocessingTable) -> Crop:
-    """A person's window of a picture that is padded by its longer side, resized."""
+    """A person's window of an image that is padded by its longer side, resized."""
     width, height = table.input_size_wh
     pad = max(picture.shape[:2])
     padded = cv2.copyMakeBorder(picture, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=table.fill)

@@ -183,7 +183,7 @@ def peer_lines(
     detector = load_detector(TWO_STAGES, device="cpu", precision="fp32")
     detection, table_of = DetectionStage([detector]), load_recipe(TWO_STAGES)
     given_to_detector = table_of.table("preprocessing", Preprocessing)
-    own = "torchvision's own transform, a picture a call"
+    own = "torchvision's own transform, an image a call"
     speeds = in_turns(
         {
             own: lambda: torchvisions_own(images, detector.network, given_to_detector),  # type: ignore[attr-defined]

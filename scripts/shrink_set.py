@@ -1,9 +1,9 @@
-"""A COCO annotation file and its pictures, the pictures scaled down to a longest side.
+"""A COCO annotation file and its images, the images scaled down to a longest side.
 
     python scripts/shrink_set.py ANNOTATIONS.json IMAGES SIDE OUT.json OUT_IMAGES
 
-Sets whose pictures differ in size train alike once they are of one size, and small pictures are
-read faster. Boxes, keypoints, areas and outlines are scaled with their picture; smaller pictures
+Sets whose images differ in size train alike once they are of one size, and small images are
+read faster. Boxes, keypoints, areas and outlines are scaled with their image; smaller images
 stay as they are.
 """
 
@@ -18,7 +18,7 @@ from PIL import Image
 
 
 def shrunk(path: Path, target: Path, side: int) -> tuple[float, float, int, int]:
-    """Write a picture scaled so that its longer side is `side`; the scale in x and y, the size."""
+    """Write an image scaled so that its longer side is `side`; the scale in x and y, the size."""
     with Image.open(path) as picture:
         width, height = picture.size
         scale = min(1.0, side / max(width, height))
@@ -29,7 +29,7 @@ def shrunk(path: Path, target: Path, side: int) -> tuple[float, float, int, int]
 
 
 def scaled(person: dict[str, Any], x: float, y: float) -> dict[str, Any]:
-    """An annotation in the pixels of its scaled picture."""
+    """An annotation in the pixels of its scaled image."""
 
     def points(values: list[float], step: int) -> list[float]:
         factors = ([x, y, 1] if step == 3 else [x, y]) * (len(values) // step)
@@ -48,7 +48,7 @@ def scaled(person: dict[str, Any], x: float, y: float) -> dict[str, Any]:
 
 
 def main(source: str, images: str, side: str, target: str, small_images: str) -> None:
-    """Write the small set and say how many pictures it has."""
+    """Write the small set and say how many images it has."""
     document = json.loads(Path(source).read_text(encoding="utf-8"))
     Path(small_images).mkdir(parents=True)
     scales = {}
@@ -60,7 +60,7 @@ def main(source: str, images: str, side: str, target: str, small_images: str) ->
         scales[image["id"]] = (x, y)
     document["annotations"] = [scaled(a, *scales[a["image_id"]]) for a in document["annotations"]]
     Path(target).write_text(json.dumps(document), encoding="utf-8")
-    print(f"{target}: {len(scales)} pictures, {len(document['annotations'])} annotations")
+    print(f"{target}: {len(scales)} images, {len(document['annotations'])} annotations")
 
 
 if __name__ == "__main__":

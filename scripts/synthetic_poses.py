@@ -1,6 +1,6 @@
 """Made-up labels and poses, as many as somebody wants to measure with.
 
-python scripts/synthetic_poses.py labels.json kps.json --pictures 5000 --poses 10
+python scripts/synthetic_poses.py labels.json kps.json --images 5000 --poses 10
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from posepipe.core.skeleton import COCO_PERSON
 
 
 def write_synthetic(labels: Path, results: Path, *, pictures: int, poses: int) -> None:
-    """Two people a picture, poses near them of different quality, and others on nobody."""
+    """Two people an image, poses near them of different quality, and others on nobody."""
     random = np.random.default_rng(0)
     names = list(COCO_PERSON.keypoints)
     people, found = [], []
@@ -59,6 +59,6 @@ if __name__ == "__main__":
     parser.add_argument("labels", type=Path)
     parser.add_argument("results", type=Path)
     parser.add_argument("--pictures", type=int, default=5000)
-    parser.add_argument("--poses", type=int, default=10, help="In each picture.")
+    parser.add_argument("--poses", type=int, default=10, help="In each image.")
     given = parser.parse_args()
     write_synthetic(given.labels, given.results, pictures=given.pictures, poses=given.poses)

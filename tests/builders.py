@@ -1,4 +1,4 @@
-"""Readable test data: tiny pictures, annotation files, boxes and poses.
+"""Readable test data: tiny images, annotation files, boxes and poses.
 
 Everything has a default that makes sense, so that a test names only what it is about.
 """
@@ -63,7 +63,7 @@ def detections(
     boxes_xyxy: npt.ArrayLike = ((1, 2, 5, 6),),
     scores: npt.ArrayLike | None = None,
 ) -> Detections:
-    """Boxes in one picture; the scores left out are 0.9, 0.8, 0.7 and so on."""
+    """Boxes in one image; the scores left out are 0.9, 0.8, 0.7 and so on."""
     boxes = np.asarray(boxes_xyxy, np.float32).reshape(-1, 4)
     if scores is None:
         scores = 0.9 - 0.1 * np.arange(len(boxes))
@@ -71,7 +71,7 @@ def detections(
 
 
 def poses(image_id: int = 1, people: int = 1, skeleton: Skeleton = COCO_PERSON) -> Poses:
-    """People in one picture whose numbers all differ and are not round."""
+    """People in one image whose numbers all differ and are not round."""
     numbers = np.arange(people * len(skeleton), dtype=float).reshape(people, len(skeleton))
     keypoints = np.stack([10 + numbers / 7, 20 + numbers / 3, 1 / (2 + numbers)], axis=-1)
     scores = 1 / (3 + np.arange(people))
@@ -104,7 +104,7 @@ def annotation(id: int = 1, image_id: int = 1, **changes: Any) -> dict[str, Any]
 
 
 def image_entry(id: int = 1, **changes: Any) -> dict[str, Any]:
-    """A picture as annotation files list it."""
+    """An image as annotation files list it."""
     return {"id": id, "file_name": f"{id:012d}.jpg", "width": 100, "height": 80} | changes
 
 

@@ -1,6 +1,6 @@
 """Checkpoints as the two public CPN code bases write them, filled with known numbers.
 
-The fill and the pictures are those of the golden numbers' README, so what a network says with them
+The fill and the images are those of the golden numbers' README, so what a network says with them
 is known as well. Names and shapes come from there, too: tests that need them skip without them.
 """
 

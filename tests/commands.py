@@ -1,4 +1,4 @@
-"""The commands as a user runs them, and small real pictures to run them on."""
+"""The commands as a user runs them, and small real images to run them on."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def photo(path: Path, size: int = 200, source: str = "astronaut.jpg") -> Path:
 
 
 def blank(path: Path, size: int = 96) -> Path:
-    """A picture with nobody in it."""
+    """An image with nobody in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (size, size), (90, 120, 90)).save(path)
     return path

@@ -1,6 +1,6 @@
 """Small detectron2 networks with known weights, and what the real detectron2 says with them.
 
-Weights and pictures follow rules, so that nothing but the answers need be kept: they are in
+Weights and images follow rules, so that nothing but the answers need be kept: they are in
 `ANSWERS`, made by `real_answers`, which needs detectron2 (marked tests compare the two).
 """
 
@@ -89,7 +89,7 @@ def _value(name: str, shape: tuple[int, ...], u: np.ndarray) -> np.ndarray:
     return spread
 
 
-# For pictures in bytes, and for scores and boxes that differ from place to place.
+# For images in bytes, and for scores and boxes that differ from place to place.
 FACTORS = {
     "stem.conv1": 1 / 64,
     "objectness_logits": 0.5,
@@ -112,7 +112,7 @@ def picture(seed: int, shape_hw: tuple[int, int]) -> np.ndarray:
 
 
 def boxes_in(seed: int, shape_hw: tuple[int, int]) -> np.ndarray:
-    """(12, 4) float32 boxes of all sizes inside a picture."""
+    """(12, 4) float32 boxes of all sizes inside an image."""
     u = u01(seed, 0, 48).reshape(12, 4)
     size_wh = np.array(shape_hw[::-1])
     sides = (0.05 + 0.9 * u[:, 2:]) * size_wh
@@ -152,7 +152,7 @@ def _fill_real(network: nn.Module, state: Mapping[str, torch.Tensor], *further: 
 
 
 def real_answers(case: Case, state: dict[str, torch.Tensor]) -> list[Answer]:
-    """What detectron2 itself finds before NMS, in every picture: boxes, scores, classes."""
+    """What detectron2 itself finds before NMS, in every image: boxes, scores, classes."""
     from detectron2.engine import DefaultPredictor
 
     table = case.table
@@ -174,7 +174,7 @@ def real_answers(case: Case, state: dict[str, torch.Tensor]) -> list[Answer]:
 
 
 def real_keypoints(state: dict[str, torch.Tensor]) -> list[np.ndarray]:
-    """(12, 17, 2) keypoints that detectron2 itself finds in `boxes_in` of every picture.
+    """(12, 17, 2) keypoints that detectron2 itself finds in `boxes_in` of every image.
 
     As it writes them into COCO's files: a whole number is a pixel's centre.
     """

@@ -1,4 +1,4 @@
-"""Stages that take no time: people and poses that depend on a picture's id and size alone."""
+"""Stages that take no time: people and poses that depend on an image's id and size alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from posepipe.core.poses import Poses
 
 
 class SomePeople:
-    """As many people in a picture as its id says modulo 3, in boxes with broken edges."""
+    """As many people in an image as its id says modulo 3, in boxes with broken edges."""
 
     batch_size = 2
 

@@ -131,7 +131,7 @@ def test_ids_by_position_are_matched_by_name(
     assert found.exit_code == 0, found.output
     scored = posepipe("eval", "boxes.json", "--annotations", folder / "gt.json")
     assert scored.exit_code == 0
-    assert "pictures with other ids than in" in scored.output
+    assert "images with other ids than in" in scored.output
     assert "matched by file name" in scored.output
     numbers = scored.output.rstrip().splitlines()[-1].split()
     assert float(numbers[0]) > 20, "AP was 0 by ids alone"

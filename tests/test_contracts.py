@@ -59,8 +59,8 @@ PUBLIC_NAMES = {
     "DetectionOptions",
     "Detections",
     "DrawStyle",
-    "Film",
-    "FilmOptions",
+    "Video",
+    "VideoOptions",
     "ImageFile",
     "Pipeline",
     "PoseOptions",
@@ -325,7 +325,7 @@ def test_no_file_tells_of_the_machine_it_was_written_on() -> None:
 
 def test_the_path_of_a_picture_in_the_docs_leads_through_things_that_are_there() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    section = text.partition("## One picture through")[2].partition("\n## ")[0]
+    section = text.partition("## One image through")[2].partition("\n## ")[0]
     assert 1 <= len(re.findall(r"^\d+\. ", section, re.MULTILINE)) <= 12
     places = re.findall(r"`([\w/]+)\.py: ([\w.]+)`", re.sub(r"\s+", " ", section))
     assert len(places) > 20

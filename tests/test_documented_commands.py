@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from builders import annotation, annotation_file, image_entry
 from commands import photo, posepipe
-from film_files import write_film
 from PIL import Image
+from video_files import write_video
 
 from posepipe.cli.main import main
 
@@ -122,7 +122,7 @@ def test_a_command_in_the_text_has_options_that_exist(command: Documented) -> No
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the pages take for granted: pictures, labels, COCO's folder and results, all small."""
+    """What the pages take for granted: images, labels, COCO's folder and results, all small."""
     folder = tmp_path_factory.mktemp("prepared")
     photo(folder / "photos" / "a.jpg")
     photo(folder / "group.jpg")
@@ -133,7 +133,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, width in {"a.jpg": 200, "b.jpg": 171}.items()
     )
     with Image.open(folder / "pictures" / "a.jpg") as picture:
-        write_film(folder / "clip.mp4", [np.asarray(picture)] * 2)
+        write_video(folder / "clip.mp4", [np.asarray(picture)] * 2)
     keypoints = [v for k in range(17) for v in (60.0 + 5 * k, 20.0 + 9 * k, 2)]
     person = annotation(bbox=[40, 5, 120, 190], area=12000.0, keypoints=keypoints)
     for name, pictures in {"people.json": images, "val.json": others}.items():

@@ -1,6 +1,6 @@
-"""The film in examples/, whose motion is known: views of one still picture, which never moves.
+"""The video in examples/, whose motion is known: views of one still image, which never moves.
 
-Where a keypoint is in a frame, mapped back into the still picture, it should be in every other
+Where a keypoint is in a frame, mapped back into the still image, it should be in every other
 frame. What is left of movement there is the trembling of the networks, and what smoothing makes of
 it.
 """
@@ -14,20 +14,20 @@ import cv2
 import numpy as np
 import pytest
 
-from posepipe import Film, FilmOptions, Pipeline, follow
+from posepipe import Pipeline, Video, VideoOptions, follow
 from posepipe.tracking.smoothing import Smoother
 from posepipe.tracking.tracker import TrackingOptions
 
 pytest.importorskip("av")
 ROOT = Path(__file__).parents[1]
 FACE = slice(0, 5)
-PERSON = 450.0  # pixels that either person is high in the still picture, or would be
+PERSON = 450.0  # pixels that either person is high in the still image, or would be
 
 
 @pytest.fixture(scope="module")
 def script():
-    path = ROOT / "scripts" / "make_film.py"
-    scope: dict[str, object] = {"__name__": "make_film", "__file__": str(path)}
+    path = ROOT / "scripts" / "make_video.py"
+    scope: dict[str, object] = {"__name__": "make_video", "__file__": str(path)}
     exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), scope)  # noqa: S102
     return scope
 
@@ -41,13 +41,13 @@ def still(script):
 def frames():
     os.environ["POSEPIPE_OFFLINE"] = "1"
     pipeline = Pipeline(pose="cpn-litehrnet-small-256x192")
-    with Film(str(ROOT / "examples" / "pan.mp4"), FilmOptions(every=2)) as film:
+    with Video(str(ROOT / "examples" / "pan.mp4"), VideoOptions(every=2)) as video:
         how = {"tracking": TrackingOptions(), "detect_every": 5}
-        return list(follow(pipeline, film, **how))
+        return list(follow(pipeline, video, **how))
 
 
 def in_the_still(frames, script, width, smoother=None):
-    """For each number: (n, 17, 2) keypoints in the still picture, (n, 17) their confidences."""
+    """For each number: (n, 17, 2) keypoints in the still image, (n, 17) their confidences."""
     found = {}
     for frame in frames:
         poses = frame.poses if smoother is None else smoother(frame.poses, frame.seconds)
@@ -59,10 +59,10 @@ def in_the_still(frames, script, width, smoother=None):
     return {n: (np.array(p)[..., :2], np.array(p)[..., 2]) for n, p in found.items()}
 
 
-def test_the_film_moves_as_the_script_says(script, still):
-    with Film(str(ROOT / "examples" / "pan.mp4"), FilmOptions(every=11)) as film:
-        assert film.size_wh == script["SIZE_WH"]
-        for frame in film:
+def test_the_video_moves_as_the_script_says(script, still):
+    with Video(str(ROOT / "examples" / "pan.mp4"), VideoOptions(every=11)) as video:
+        assert video.size_wh == script["SIZE_WH"]
+        for frame in video:
             view = script["view_of"](frame.seconds, still.shape[1])
             expected = cv2.warpAffine(still, view, script["SIZE_WH"], borderMode=1)
             assert np.abs(frame.pixels.astype(int) - expected).mean() < 8  # of 255

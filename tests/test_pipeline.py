@@ -1,4 +1,4 @@
-"""The pipeline: any kind of picture, streams in order, options that reach the stages."""
+"""The pipeline: any kind of image, streams in order, options that reach the stages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 class OnePerson:
-    """Finds one person that fills the picture."""
+    """Finds one person that fills the image."""
 
     batch_size = 2
     settings = DetectionSettings()
@@ -101,7 +101,7 @@ def test_a_detector_of_something_else_than_the_poses_is_refused(folder, monkeypa
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three pictures in a folder, one more in a folder inside it."""
+    """Three images in a folder, one more in a folder inside it."""
     for n, name in enumerate(["b1.png", "b2.jpg", "b10.png", "deeper/c.png"]):
         save_picture(tmp_path / "pictures" / name, 10 + n, 20)
     return tmp_path / "pictures"
@@ -205,18 +205,18 @@ def test_a_list_is_worked_on_ahead_and_closing_stops_the_threads(fake_stages):
 
 def test_a_camera_that_gives_nothing_is_named_and_may_be_passed_over(fake_stages):
     frames = [picture(), None, picture()]
-    with pytest.raises(ImageError, match=r"^picture-2: None, not a picture: the camera or film"):
+    with pytest.raises(ImageError, match=r"^image-2: None, not an image: the camera or video"):
         list(Pipeline().stream(iter(frames)))
     passed = list(Pipeline().stream(iter(frames), unreadable="skip"))
     assert [image.id for image, _ in passed] == [1, 3]
-    with pytest.raises(ImageError, match="None, not a picture"):
+    with pytest.raises(ImageError, match="None, not an image"):
         Pipeline()(None)
 
 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"together": 0}, "together must be at least 1 picture, got 0"),
+        ({"together": 0}, "together must be at least 1 image, got 0"),
         ({"unreadable": "ignore"}, "unreadable takes 'raise' or 'skip', got 'ignore'"),
         ({"colour": "BGR"}, "colour takes 'rgb' or 'bgr', got 'BGR'"),
     ],
@@ -226,7 +226,7 @@ def test_options_of_a_stream_are_checked_before_any_work(option, message, fake_s
         Pipeline().stream([picture()], **option)
 
 
-# --- one picture
+# --- one image
 
 
 def test_one_picture_gives_the_poses_that_a_stream_gives(folder, fake_stages):
@@ -276,7 +276,7 @@ def test_boxes_that_are_none_are_refused(boxes, scores, message, fake_stages):
 
 
 def test_a_folder_is_no_single_picture(folder, fake_stages):
-    with pytest.raises(ImageError, match="is a folder, not a picture"):
+    with pytest.raises(ImageError, match="is a folder, not an image"):
         Pipeline()(folder)
 
 
@@ -328,7 +328,7 @@ def test_the_functions_load_the_default_models_once(monkeypatch):
 
 def test_paths_and_arrays_in_one_list_are_pictures_in_their_order(folder, fake_stages):
     given = [folder / "b1.png", picture(5, 5), folder / "b10.png"]
-    assert names(posepipe.detect(given)) == ["b1.png", "picture-2", "b10.png"]
+    assert names(posepipe.detect(given)) == ["b1.png", "image-2", "b10.png"]
 
 
 def test_an_input_that_leads_nowhere_is_named(tmp_path, fake_stages):
@@ -341,9 +341,9 @@ def test_an_input_that_leads_nowhere_is_named(tmp_path, fake_stages):
 def test_an_unreadable_picture_ends_the_stream_or_is_left_out(
     function, workers, folder, fake_stages
 ):
-    (folder / "b2.jpg").write_bytes(b"no picture")
+    (folder / "b2.jpg").write_bytes(b"no image")
     stream = function(folder, workers=workers)
-    with pytest.raises(ImageError, match=r"b2\.jpg is not a picture"):
+    with pytest.raises(ImageError, match=r"b2\.jpg is not an image"):
         list(stream)
     assert names(function(folder, workers=workers, unreadable="skip")) == ["b1.png", "b10.png"]
 
@@ -467,7 +467,7 @@ def photo_of(name, side):
 
 
 def test_the_shipped_models_do_without_torchvision(shipped):
-    """Importing it takes seconds and 170 MB, which a first picture need not wait for."""
+    """Importing it takes seconds and 170 MB, which a first image need not wait for."""
     code = (
         "import sys; sys.modules['torchvision'] = None; import numpy, posepipe\n"
         "pipeline = posepipe.Pipeline(device='cpu', precision='fp32')\n"
@@ -506,7 +506,7 @@ def test_the_default_detector_finds_the_one_person_of_each_example(name):
     x1, y1, x2, y2 = detections.boxes_xyxy[0]
     with Image.open(EXAMPLES / name) as image:
         width, height = image.size
-    assert (x2 - x1) * (y2 - y1) > 0.4 * width * height  # they fill their pictures
+    assert (x2 - x1) * (y2 - y1) > 0.4 * width * height  # they fill their images
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

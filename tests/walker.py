@@ -1,4 +1,4 @@
-"""Stands in for a pipeline over films: it knows where its one person is in every frame."""
+"""Stands in for a pipeline over videos: it knows where its one person is in every frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A web camera on this machine: pictures without end over HTTP, or until it goes away or hangs."""
+"""A web camera on this machine: images without end over HTTP, or until it goes away or hangs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from film_files import numbered
 from PIL import Image
+from video_files import numbered
 
 
 def _jpeg(pixels) -> bytes:
@@ -23,7 +23,7 @@ PICTURES = [_jpeg(pixels) for pixels in numbered(20)]
 
 @contextmanager
 def web_camera(*, pictures: int | None = None, hangs: bool = False) -> Iterator[str]:
-    """The address of a camera that gives 50 pictures a second.
+    """The address of a camera that gives 50 images a second.
 
     Args:
         pictures: after so many it goes away; None for never.

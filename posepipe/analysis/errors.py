@@ -71,7 +71,7 @@ class Errors:
 def find_errors(comparison: PoseComparison) -> Errors:
     """Match poses with people, and judge each keypoint.
 
-    As in COCO's evaluation, the 20 best poses of a picture count, and poses that fit only
+    As in COCO's evaluation, the 20 best poses of an image count, and poses that fit only
     people who do not count (crowds, nobody labelled their keypoints) are neither right nor wrong.
     """
     matches = match(
@@ -98,9 +98,9 @@ def find_errors(comparison: PoseComparison) -> Errors:
 
 
 def mean_oks(comparison: PoseComparison, errors: Errors) -> dict[int, float]:
-    """By picture number the mean OKS of the people who count, 0 for those without a pose.
+    """By image number the mean OKS of the people who count, 0 for those without a pose.
 
-    Pictures in which nobody counts are not in it.
+    Images in which nobody counts are not in it.
     """
     pictures = comparison.labelled.pictures
     people = np.bincount(pictures[~comparison.labelled.ignored])
@@ -154,7 +154,7 @@ def _nearness(
 def _other_people(
     comparison: PoseComparison, found: IntArray, people: IntArray
 ) -> tuple[IntArray, IntArray]:
-    """Pairs with every other labelled person of their picture: (Q,) pair, (Q,) person."""
+    """Pairs with every other labelled person of their image: (Q,) pair, (Q,) person."""
     pair, other = pairs_within_pictures(
         comparison.found.pictures[found], comparison.labelled.pictures
     )
@@ -163,11 +163,11 @@ def _other_people(
 
 
 def pairs_within_pictures(first: IntArray, second: IntArray) -> tuple[IntArray, IntArray]:
-    """Every pair of things of the same picture, by index.
+    """Every pair of things of the same image, by index.
 
     Args:
-        first: (N,) pictures of some things.
-        second: (M,) pictures of others.
+        first: (N,) images of some things.
+        second: (M,) images of others.
 
     Returns:
         (Q,) and (Q,): the pairs, in the order of the first.

@@ -197,7 +197,7 @@ def _misranked(comparison: PoseComparison) -> int:
 def _pairs_of_people_who_count(
     comparison: PoseComparison,
 ) -> tuple[IntArray, IntArray, FloatArray]:
-    """(Q,) poses, (Q,) people of the same picture, (Q,) their OKS."""
+    """(Q,) poses, (Q,) people of the same image, (Q,) their OKS."""
     people = np.flatnonzero(~comparison.labelled.ignored)
     pose, place = pairs_within_pictures(
         comparison.found.pictures, comparison.labelled.pictures[people]
@@ -268,7 +268,7 @@ def _groups(comparison: PoseComparison, errors: Errors) -> tuple[Group, ...]:
 
 
 def _neighbours(comparison: PoseComparison) -> IntArray:
-    """(M,) how many other people of the picture have a box of IoU 0.1 or more with a person's."""
+    """(M,) how many other people of the image have a box of IoU 0.1 or more with a person's."""
     boxes = comparison.boxes_xyxy
     pictures = comparison.labelled.pictures
     one, other = pairs_within_pictures(pictures, pictures)

@@ -112,11 +112,11 @@ def change_overview(runs: Sequence[Sequence[Difference]], names: Sequence[str]) 
 def picture_table(
     changes: Sequence[PictureChange], file_names: Sequence[str], names: tuple[str, str]
 ) -> str:
-    """Plain text: mean OKS of the people in some pictures in both runs, in per cent.
+    """Plain text: mean OKS of the people in some images in both runs, in per cent.
 
     Args:
         changes: of two runs.
-        file_names: of the pictures, by number.
+        file_names: of the images, by number.
         names: the runs', to head their columns.
     """
     rows = [

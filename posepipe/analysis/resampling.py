@@ -1,8 +1,8 @@
-"""Is one run better than another, or is it chance? Bootstrap over pictures, paired.
+"""Is one run better than another, or is it chance? Bootstrap over images, paired.
 
-Pictures are drawn with replacement, the same ones for every run, and the numbers are worked out
+Images are drawn with replacement, the same ones for every run, and the numbers are worked out
 again (Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993). Whom a pose is matched with
-does not depend on which pictures are drawn, so that is done once.
+does not depend on which images are drawn, so that is done once.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class PictureChange:
-    """How much better the second run is on a picture.
+    """How much better the second run is on an image.
 
     Attributes:
-        picture: its number, from 0, in the order of the picture ids.
+        picture: its number, from 0, in the order of the image ids.
         first: mean OKS of the labelled people, 0 for those without a pose.
         second: the same for the second run.
     """
@@ -81,13 +81,13 @@ def differences(
     seed: int = 0,
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[Difference, ...]:
-    """COCO's ten numbers of two runs on the same pictures, then the AP of each keypoint.
+    """COCO's ten numbers of two runs on the same images, then the AP of each keypoint.
 
     Args:
         first: a run.
         second: another, compared with the same labels.
         pictures: how many there are, those without people too.
-        resamples: how often pictures are drawn; the ten numbers get their intervals from it.
+        resamples: how often images are drawn; the ten numbers get their intervals from it.
         seed: of the drawings.
         progress: called with 1 after every drawing.
 
@@ -127,7 +127,7 @@ def differences(
 
 
 def changes_of_pictures(first: PoseComparison, second: PoseComparison) -> tuple[PictureChange, ...]:
-    """Mean OKS of every picture with people who count in two runs, the largest change first."""
+    """Mean OKS of every image with people who count in two runs, the largest change first."""
     before, after = (mean_oks(run, find_errors(run)) for run in (first, second))
     order = sorted(before, key=lambda picture: -abs(after[picture] - before[picture]))
     return tuple(PictureChange(picture, before[picture], after[picture]) for picture in order)

@@ -100,7 +100,7 @@ def compare(
                 "first": str(first),
                 "second": str(path),
                 "numbers": changes,
-                "pictures": [
+                "images": [
                     {"file_name": one.file_names[p.picture], "first": p.first, "second": p.second}
                     for p in most
                 ],

@@ -1,4 +1,4 @@
-"""``posepipe detect``: pictures in, boxes.json out."""
+"""``posepipe detect``: images in, boxes.json out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from posepipe.cli.films import are_films, detect_film_command, film_options, report_frames
 from posepipe.cli.options import (
     PATH,
     check_output,
@@ -19,12 +18,13 @@ from posepipe.cli.options import (
 )
 from posepipe.cli.progress import check_some_done, progress_bar, report_left_out, report_people
 from posepipe.cli.stage_options import chosen_detection, detection_options, pipeline_of
+from posepipe.cli.videos import are_videos, detect_video_command, report_frames, video_options
 
 
 @click.command()
 @picture_options
 @click.option("-o", "--output", type=PATH, required=True, help="The boxes.json to write.")
-@film_options
+@video_options
 @detection_options
 @running_options
 @click.pass_obj
@@ -34,8 +34,8 @@ def detect(verbose: bool, /, output: Path, **options: Any) -> None:
     INPUT is a folder, an image, a pattern like 'photos/*.jpg', or a text file with one path per
     line; or a single video, animated GIF or WebP, or URL of a video.
     """
-    if are_films(options):
-        found = detect_film_command(options, output)
+    if are_videos(options):
+        found = detect_video_command(options, output)
         people = sum(map(len, found.detections))
         report_frames(len(found.images), people, output, verbose=verbose)
         return

@@ -14,15 +14,15 @@ from posepipe.cli.terminal import echo, visible
 
 
 @click.command()
-@click.argument("picture", type=PATH, required=False)
+@click.argument("image", type=PATH, required=False)
 @device_option
 @precision_option
 @log_options
 @click.pass_context
-def doctor(ctx: click.Context, picture: Path | None, device: str, precision: str) -> None:
+def doctor(ctx: click.Context, image: Path | None, device: str, precision: str) -> None:
     """Check the installation and time an image; the output belongs into bug reports.
 
-    Shows versions, device, models and cache. PICTURE is the image to time; the default is noise.
+    Shows versions, device, models and cache. IMAGE is the image to time; the default is noise.
     The exit status is 1 if something is broken. Paths in your home folder begin with ~, and
     passwords in URLs are left out.
     """
@@ -30,7 +30,7 @@ def doctor(ctx: click.Context, picture: Path | None, device: str, precision: str
 
     problems: list[str] = []
     known = set(variables_of(ctx.find_root().command))
-    for section in examine(device=device, precision=precision, picture=picture, variables=known):
+    for section in examine(device=device, precision=precision, picture=image, variables=known):
         echo(section.title)
         for fact in section.facts:
             mark = "!" if fact.problem else " "

@@ -1,4 +1,4 @@
-"""``posepipe draw``: kps.json or boxes.json in, pictures with skeletons or boxes out."""
+"""``posepipe draw``: kps.json or boxes.json in, images with skeletons or boxes out."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ def draw(
     --video, draws the poses of a video into a copy of it, with its sound.
     """
     if (output is None) == (options["video"] is None):
-        raise click.UsageError("name a folder for drawn pictures with -o, or a film with --video")
+        raise click.UsageError("name a folder for drawn images with -o, or a video with --video")
     from posepipe.core.poses import Poses
     from posepipe.drawing.draw import draw_detections, draw_poses
-    from posepipe.drawing.film_writer import CODECS
     from posepipe.drawing.save import save_image
+    from posepipe.drawing.video_writer import CODECS
     from posepipe.io.documents import Skipped
     from posepipe.runtime.streams import prefetch
 
@@ -96,12 +96,12 @@ def draw(
         ids=options["ids"] or options["trails"],
     )
     if output is not None and output.suffix.lower() in CODECS and not output.is_dir():
-        output, options["video"] = None, output  # a film is meant
+        output, options["video"] = None, output  # a video is meant
     if output is None:
         _draw_video(results, options, style, verbose=verbose)
         return
     if options["trails"]:
-        raise OptionError("--trails are drawn in films: name one with --video")
+        raise OptionError("--trails are drawn in videos: name one with --video")
     items, problems, others, findings = _items(results, options["images"], options["model"])
     report_findings(findings)
     if options["strict"] and problems:
@@ -138,27 +138,27 @@ def draw(
     count = len(items) - len(skipped)
     check_some_done(count, skipped, "nothing was drawn")
     if not items:
-        echo(f"posepipe: {results} names no picture: nothing was drawn", err=True)
+        echo(f"posepipe: {results} names no image: nothing was drawn", err=True)
     say(f"{count_of(count, 'picture')} drawn in {output}", verbose=verbose)
 
 
 def _draw_video(results: Path, options: dict[str, Any], style: DrawStyle, *, verbose: bool) -> None:
-    from posepipe.cli.films import film_progress
-    from posepipe.filming.drawing import draw_film, film_path
+    from posepipe.cli.videos import video_progress
     from posepipe.io.documents import read_keypoints
-    from posepipe.io.films import Film
+    from posepipe.io.videos import Video
+    from posepipe.videos.drawing import draw_video, video_path
 
     target: Path = options["video"]
     document = read_keypoints(
         results, images=options["images"], skeleton=_skeleton(options["model"])
     )
     report_findings(document.findings)
-    source = film_path(document)
+    source = video_path(document)
     if target.exists() and source.exists() and target.samefile(source):
-        raise OptionError(f"{target} is the film itself, which it would destroy: name another")
-    with Film(str(source)) as film, film_progress(film, "draw", target) as bar:
-        count = draw_film(
-            document, film, target, style=style, trails=options["trails"], progress=bar
+        raise OptionError(f"{target} is the video itself, which it would destroy: name another")
+    with Video(str(source)) as video, video_progress(video, "draw", target) as bar:
+        count = draw_video(
+            document, video, target, style=style, trails=options["trails"], progress=bar
         )
     echo(target)
     say(f"{count_of(count, 'frame')} drawn in {target}", verbose=verbose)
@@ -175,7 +175,7 @@ def _skeleton(model: str | None) -> Skeleton:
 def _items(
     results: Path, images: Path | None, model: str | None
 ) -> tuple[list[tuple[ImageFile, Detections | Poses]], tuple[str, ...], int, tuple[Finding, ...]]:
-    """The pictures with what was found in them; unsound boxes; how many of others; findings."""
+    """The images with what was found in them; unsound boxes; how many of others; findings."""
     from posepipe.io.documents import read_boxes, read_keypoints
     from posepipe.io.result_list import read_results
 
@@ -194,25 +194,25 @@ def _items(
 
 
 def _check_folder(output: Path, images: Sequence[ImageFile]) -> None:
-    """Check that pictures can be drawn into this folder without destroying the originals."""
+    """Check that images can be drawn into this folder without destroying the originals."""
     if output.exists() and not output.is_dir():
-        raise OptionError(f"{output} is not a folder: name one for the drawn pictures")
+        raise OptionError(f"{output} is not a folder: name one for the drawn images")
     for image in images:
         path = _drawn_path(output, image)
         if path.exists() and image.path.exists() and path.samefile(image.path):
             raise OptionError(
-                f"{output} is the folder of the pictures, drawing there would destroy {path.name}: "
+                f"{output} is the folder of the images, drawing there would destroy {path.name}: "
                 "name another one"
             )
 
 
 def _drawable(output: Path, image: ImageFile, drawn_by: dict[Path, ImageFile]) -> ImageFile:
-    """The picture, with a problem where its drawn copy cannot have its name.
+    """The image, with a problem where its drawn copy cannot have its name.
 
     Args:
         output: the folder.
-        image: the picture.
-        drawn_by: the pictures so far by their drawn copies; this one is added.
+        image: the image.
+        drawn_by: the images so far by their drawn copies; this one is added.
     """
     path = _drawn_path(output, image)
     other = drawn_by.setdefault(path, image)
@@ -226,7 +226,7 @@ def _drawable(output: Path, image: ImageFile, drawn_by: dict[Path, ImageFile]) -
 
 
 def _drawn_path(output: Path, image: ImageFile) -> Path:
-    """Where a picture is drawn: under its own name, inside the folder whatever that name is."""
+    """Where an image is drawn: under its own name, inside the folder whatever that name is."""
     parts = PurePosixPath(image.file_name.replace("\\", "/")).parts
     inside = [part for part in parts if part not in ("/", "//", "..")] or ["unnamed"]
     path = output.joinpath(*inside)

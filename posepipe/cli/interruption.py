@@ -15,7 +15,7 @@ INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 class _Interruption:
     """A signal handler: the first signal raises KeyboardInterrupt, a second one ends the process.
 
-    An interrupted command still waits for the pictures at work in its threads; whoever presses
+    An interrupted command still waits for the images at work in its threads; whoever presses
     Ctrl-C again does not want to. Nothing is lost by it: journals are written entry by entry.
     """
 

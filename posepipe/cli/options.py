@@ -206,10 +206,10 @@ def set_option(flag: str, name: str, example: str) -> Callable[[Any], Any]:
 
 
 def image_set(options: dict[str, Any]) -> ImageSet:
-    """The pictures that `picture_options` lead to.
+    """The images that `picture_options` lead to.
 
     Raises:
-        PosepipeError: neither inputs nor a split, both, or no picture there.
+        PosepipeError: neither inputs nor a split, both, or no image there.
     """
     from posepipe.io.coco import image_files, read_annotations
     from posepipe.io.find_images import find_images
@@ -218,10 +218,10 @@ def image_set(options: dict[str, Any]) -> ImageSet:
     inputs, split = options["inputs"], options["split"]
     if not inputs and not split:
         raise click.UsageError(
-            "name pictures (a folder, files, a pattern), or a COCO set with --split"
+            "name images (a folder, files, a pattern), or a COCO set with --split"
         )
     if inputs and split:
-        raise click.UsageError("name either pictures or a COCO set with --split, not both")
+        raise click.UsageError("name either images or a COCO set with --split, not both")
     if options["data"] and not split:
         raise click.UsageError("--data is the folder of a --split")
     if split:
@@ -236,7 +236,7 @@ def image_set(options: dict[str, Any]) -> ImageSet:
 
 
 def limited(images: ImageSet, options: dict[str, Any]) -> ImageSet:
-    """The pictures, with the limit of --max-pixels if it is given."""
+    """The images, with the limit of --max-pixels if it is given."""
     most = options["max_pixels"]
     return images if most is None else images.limited(most)
 

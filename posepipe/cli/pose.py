@@ -98,7 +98,7 @@ def _boxes(
         if options["annotations"] is not None:
             raise click.UsageError("give either --annotations or --ground-truth")
         if images is None:
-            raise click.UsageError("--ground-truth needs the pictures' folder: --images DIR")
+            raise click.UsageError("--ground-truth needs the images' folder: --images DIR")
         labels = read_coco(ground_truth).people(skeleton=skeleton)
         return labelled_document(labels, images, skeleton=skeleton), ground_truth
     if boxes is None:

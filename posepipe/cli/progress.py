@@ -28,7 +28,7 @@ class Bar:
     Where stderr is not a terminal a long run writes a line every minute instead.
 
     Args:
-        total: how many pictures; None where nobody knows.
+        total: how many images; None where nobody knows.
         what: a word in front.
         unit: what is counted.
     """
@@ -123,7 +123,7 @@ def report_left_out(
     """What was left out and why: the first few, one line each, and a count of each kind.
 
     Args:
-        skipped: pictures, or inputs that led nowhere.
+        skipped: images, or inputs that led nowhere.
         problems: boxes that are not valid.
         others: how many boxes of categories other than person there were.
     """
@@ -153,23 +153,23 @@ def report_findings(findings: Iterable[Finding]) -> None:
 
 
 def check_some_done(done: int, skipped: Sequence[Skipped], consequence: str) -> None:
-    """Raise if most pictures had to be skipped: then a script should not go on.
+    """Raise if most images had to be skipped: then a script should not go on.
 
     Raises:
-        ImageError: more pictures were skipped than were worked on.
+        ImageError: more images were skipped than were worked on.
     """
     if skipped and not done:
-        raise ImageError(f"no picture could be read: {consequence}")
+        raise ImageError(f"no image could be read: {consequence}")
     if mostly_lost(len(skipped), done + len(skipped)):
-        count = f"{len(skipped)} of {done + len(skipped)} pictures were skipped"
+        count = f"{len(skipped)} of {done + len(skipped)} images were skipped"
         raise ImageError(f"{count}: the results of the others are written all the same")
 
 
 def report_people(found: Sequence[Sized], output: Path, *, verbose: bool) -> None:
-    """How many people were found in how many pictures; if nobody at all, everyone is told.
+    """How many people were found in how many images; if nobody at all, everyone is told.
 
     Args:
-        found: the detections or poses of each picture.
+        found: the detections or poses of each image.
         output: where they were written.
         verbose: whether -v was given.
     """
@@ -178,13 +178,13 @@ def report_people(found: Sequence[Sized], output: Path, *, verbose: bool) -> Non
 
 def report_counts(pictures: int, people: int, output: Path, *, verbose: bool) -> None:
     """As `report_people`, of numbers."""
-    named = count_of(pictures, "picture")
+    named = count_of(pictures, "image")
     if pictures and not people:
         echo(f"posepipe: no people found in {named}", err=True)
     say(
         f"{named}, {count_of(people, 'person', 'people')}: {output}",
         verbose=verbose,
-        pictures=pictures,
+        images=pictures,
         people=people,
         output=output,
     )
@@ -193,8 +193,8 @@ def report_counts(pictures: int, people: int, output: Path, *, verbose: bool) ->
 def count_of(number: int, one: str, many: str = "") -> str:
     """A number with its noun.
 
-    >>> count_of(1, "picture"), count_of(2, "picture"), count_of(0, "box", "boxes")
-    ('1 picture', '2 pictures', '0 boxes')
+    >>> count_of(1, "image"), count_of(2, "image"), count_of(0, "box", "boxes")
+    ('1 image', '2 images', '0 boxes')
     """
     return f"{number} {one if number == 1 else many or one + 's'}"
 

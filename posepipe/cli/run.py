@@ -1,4 +1,4 @@
-"""``posepipe run``: pictures in, kps.json out."""
+"""``posepipe run``: images in, kps.json out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,6 @@ from typing import Any
 
 import click
 
-from posepipe.cli.films import (
-    are_films,
-    film_options,
-    following_options,
-    report_frames,
-    run_film_command,
-)
 from posepipe.cli.options import (
     PATH,
     check_output,
@@ -38,6 +31,13 @@ from posepipe.cli.stage_options import (
     pipeline_of,
     pose_options,
 )
+from posepipe.cli.videos import (
+    are_videos,
+    following_options,
+    report_frames,
+    run_video_command,
+    video_options,
+)
 
 
 @click.command()
@@ -49,7 +49,7 @@ from posepipe.cli.stage_options import (
     required=True,
     help="The kps.json to write; for a video also .jsonl, or - for stdout: one line per frame.",
 )
-@film_options
+@video_options
 @following_options
 @detection_options_of_run
 @pose_options
@@ -63,8 +63,8 @@ def run(verbose: bool, /, output: Path, **options: Any) -> None:
     line; or a single video, animated GIF or WebP, camera number like 0, or URL like
     rtsp://camera/1.
     """
-    if are_films(options):
-        done = run_film_command(options, output)
+    if are_videos(options):
+        done = run_video_command(options, output)
         report_frames(done.frames, done.people, output, verbose=verbose)
         return
     if options["engine"] == "ray":

@@ -55,7 +55,7 @@ def view(
         with progress_bar(len(site.routes()), "view", export, unit="files") as bar:
             write_site(site, export, progress=bar)
         echo(export / "index.html")
-        say(f"{len(content.images)} pictures in {export}", verbose=verbose)
+        say(f"{len(content.images)} images in {export}", verbose=verbose)
         return
     server = make_server(site, host=host, port=port)
     address = f"http://{host}:{server.server_port}/"

@@ -1,7 +1,7 @@
-"""Affine maps between two pictures, and the pixel convention of the whole project.
+"""Affine maps between two images, and the pixel convention of the whole project.
 
 **Points** are (x, y); integer coordinates are pixel *centres*: the top left pixel is (0, 0).
-**Box edges** are continuous: the box of the top left pixel is [0, 0, 1, 1], so a picture of
+**Box edges** are continuous: the box of the top left pixel is [0, 0, 1, 1], so an image of
 width W spans 0…W. The two differ by half a pixel: the centre of the top left pixel lies at
 (0.5, 0.5) in box coordinates. COCO's keypoints and boxes follow the same convention, and so do
 `cv2.warpAffine` (points) and `cv2.resize` (edges). Every other library's convention is converted
@@ -24,7 +24,7 @@ from posepipe.core.shapes import checked
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """An affine map from the points of a source picture to those of a target picture.
+    """An affine map from the points of a source image to those of a target image.
 
     Attributes:
         matrix: (2, 3) float64; target (x, y) = matrix[:, :2] @ source (x, y) + matrix[:, 2].
@@ -87,7 +87,7 @@ class Affine:
 
     @classmethod
     def mirror(cls, width: int) -> Affine:
-        """The map that exchanges left and right in a picture `width` pixels wide."""
+        """The map that exchanges left and right in an image `width` pixels wide."""
         return cls(np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]]))
 
     @cached_property
@@ -133,7 +133,7 @@ class Affine:
         fill: Sequence[int] = (0, 0, 0),
         antialias: bool = False,
     ) -> npt.NDArray[np.uint8]:
-        """The target picture: bilinear samples of `image`, `fill` outside of it.
+        """The target image: bilinear samples of `image`, `fill` outside of it.
 
         Args:
             image: (H, W, C) uint8 source, in any colour order.
@@ -195,7 +195,7 @@ class Affine:
     ) -> tuple[int, int, int, int] | None:
         """The part of the source that the target shows: left, top, right, bottom; None if nothing.
 
-        OpenCV cannot warp pictures of 32,768 pixels and more, and area averaging a whole photograph
+        OpenCV cannot warp images of 32,768 pixels and more, and area averaging a whole photograph
         for one small person would be a waste.
         """
         right, bottom = size_wh[0] - 0.5, size_wh[1] - 0.5

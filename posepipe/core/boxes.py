@@ -101,7 +101,7 @@ def iou(boxes_xyxy: npt.ArrayLike, others_xyxy: npt.ArrayLike) -> FloatArray:
 
 
 def clip(boxes_xyxy: npt.ArrayLike, size_wh: tuple[int, int]) -> FloatArray:
-    """(..., 4) boxes cut to a picture of that width and height; outside of it they become empty.
+    """(..., 4) boxes cut to an image of that width and height; outside of it they become empty.
 
     >>> clip([[-5, 10, 30, 500]], (100, 200)).tolist()
     [[0.0, 10.0, 30.0, 200.0]]

@@ -102,10 +102,10 @@ class Poses:
 
 @dataclass(frozen=True, eq=False)
 class PoseLabels:
-    """The labelled people of one picture: ground truth.
+    """The labelled people of one image: ground truth.
 
     Attributes:
-        image_id: which picture.
+        image_id: which image.
         keypoints_xy: (N, K, 2) float64 pixels; (0, 0) where not labelled.
         visibility: (N, K) int: 0 not labelled, 1 labelled but occluded, 2 visible.
         boxes_xyxy: (N, 4) float64 pixels.

@@ -1,4 +1,4 @@
-"""Which boxes of a picture are kept: hard NMS and Soft-NMS per class, then the best of all classes.
+"""Which boxes of an image are kept: hard NMS and Soft-NMS per class, then the best of all classes.
 
 The rule is CPN's, section 4.1: suppress within each class, take the top 100 boxes *of all
 classes*, and only then keep the person ones among them. So an object of another class that scores
@@ -26,7 +26,7 @@ Method = Literal["soft_gaussian", "soft_linear", "hard", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class Suppression:
-    """How overlapping boxes of one class are treated, and how many boxes of a picture are kept.
+    """How overlapping boxes of one class are treated, and how many boxes of an image are kept.
 
     The paper says "Soft-NMS" and no more. The default is the Gaussian one with sigma 0.5, dropping
     what falls below 0.001: the setting of Soft-NMS's authors, and the Soft-NMS option of CPN's own
@@ -89,7 +89,7 @@ def suppress(
     classes: npt.ArrayLike,
     settings: Suppression | None = None,
 ) -> Picks:
-    """The boxes of one picture that are kept, over all classes, best first.
+    """The boxes of one image that are kept, over all classes, best first.
 
     Within a class the scores of successive picks never grow, so picking the best of all classes
     again and again gives what suppressing each class to its end and sorting would give, and stops

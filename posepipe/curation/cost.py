@@ -16,7 +16,7 @@ from posepipe.pose.model import build_pose_network
 from posepipe.pose.networks.build import backend_of as pose_backend
 from posepipe.zoo.recipe import Recipe
 
-_PICTURE_WH = (640, 480)  # a picture for detectors
+_PICTURE_WH = (640, 480)  # an image for detectors
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Cost:
 
 
 def model_cost(recipe: Recipe) -> Cost | None:
-    """What a recipe's network costs: a crop's pass, or a 4:3 picture's.
+    """What a recipe's network costs: a crop's pass, or a 4:3 image's.
 
     None for networks that another library builds: detectron2's, and those in files.
 

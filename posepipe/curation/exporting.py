@@ -81,7 +81,7 @@ def export_model(
 ) -> Exported:
     """Write a model as one file that another runtime runs, and that is a model by itself.
 
-    It takes batches of any size, a detector's pictures of any size in whole strides. Before it
+    It takes batches of any size, a detector's images of any size in whole strides. Before it
     takes its place it is run and compared with torch.
 
     Args:

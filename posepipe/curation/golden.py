@@ -1,8 +1,8 @@
-"""A model's golden numbers: what it gave for a small picture on the day it was made.
+"""A model's golden numbers: what it gave for a small image on the day it was made.
 
 They lie beside a model's weights as ``golden.safetensors``, at most 100 kB. If a later version of
 this project, another library or another machine gives something else, `verify` shows it. For a pose
-model they are heatmaps, from the picture through the recipe's crop, colours, network and mirror
+model they are heatmaps, from the image through the recipe's crop, colours, network and mirror
 image; for a detector the best candidates before NMS.
 """
 
@@ -36,7 +36,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 # Relative to the heatmaps' range. In fp32, CPUs and thread counts differ by less than 1e-5.
 _HEATMAP_TOLERANCE = 1e-4
-# Of a score, or of the picture's longer side.
+# Of a score, or of the image's longer side.
 _CANDIDATE_TOLERANCE = 1e-3
 _CANDIDATES = 20
 _NAMES = {
@@ -45,7 +45,7 @@ _NAMES = {
 }
 _MOST_HEATMAP_BYTES = 60_000
 _PICTURE_WH = (96, 128)
-# Beyond the picture's left and lower edge, so that the colour outside matters.
+# Beyond the image's left and lower edge, so that the colour outside matters.
 _BOX_XYXY = (-10.3, 30.6, 60.2, 140.9)
 
 
@@ -72,7 +72,7 @@ class Verification:
 
 
 def verify(recipe: Recipe, *, device: str = "cpu", precision: str = "fp32") -> Verification:
-    """Run a model on its golden picture and compare.
+    """Run a model on its golden image and compare.
 
     Args:
         recipe: of a model with weights and golden numbers.
@@ -94,7 +94,7 @@ def verify(recipe: Recipe, *, device: str = "cpu", precision: str = "fp32") -> V
         [candidates] = model([model.prepare(golden["picture"])])
         longer_side = max(golden["picture"].shape)
         largest = _candidate_difference(candidates, expected, longer_side)
-        what = "boxes, relative to the picture's longer side, and scores"
+        what = "boxes, relative to the image's longer side, and scores"
         tolerance = _CANDIDATE_TOLERANCE
     return Verification(what, largest, tolerance, made_with != _digest(model))
 
@@ -112,7 +112,7 @@ def write_golden(recipe: Recipe) -> Path:
 
 
 def make_golden(model: PoseModel | Detector[Any]) -> bytes:
-    """The golden file of a model: a small picture, and what the model gives for it.
+    """The golden file of a model: a small image, and what the model gives for it.
 
     Args:
         model: in fp32; a detector should hand over candidates of any score.
@@ -135,7 +135,7 @@ def _load(recipe: Recipe, device: str, precision: str) -> PoseModel | Detector[A
     if recipe.model.stage == "pose":
         runtime = torch_if_possible(recipe.folder)
         return load_pose_model(recipe.folder, device=device, precision=precision, runtime=runtime)
-    # Nothing in the small picture needs to score as high as the recipe asks.
+    # Nothing in the small image needs to score as high as the recipe asks.
     candidates = {**recipe.tables.get("candidates", {}), "min_score": 0.0}
     recipe = dataclasses.replace(recipe, tables={**recipe.tables, "candidates": candidates})
     return load_detector(recipe, device=device, precision=precision, runtime=TORCH)
@@ -171,7 +171,7 @@ def _read(recipe: Recipe) -> tuple[Arrays, str]:
 def _sampled_heatmaps(
     model: PoseModel, picture: npt.NDArray[np.uint8], boxes_xyxy: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """(N, K, h, w) heatmaps of a picture's people, every n-th row and column: as many as fit."""
+    """(N, K, h, w) heatmaps of an image's people, every n-th row and column: as many as fit."""
     scores = np.ones(len(boxes_xyxy), dtype=np.float32)
     crops = cut_crops(picture, Detections(1, boxes_xyxy, scores), model.preprocessing)
     maps = model.heatmaps(torch.from_numpy(crops.pixels), flip=model.decoding.flip)
@@ -204,7 +204,7 @@ def _candidate_difference(found: Candidates, expected: Candidates, longer_side: 
 
 
 def _picture() -> npt.NDArray[np.uint8]:
-    """A picture of noise in coarse, middling and fine grains, the same on every machine."""
+    """An image of noise in coarse, middling and fine grains, the same on every machine."""
     width, height = _PICTURE_WH
     total = np.zeros((height, width, 3), dtype=np.int64)
     for seed, (grain, weight) in enumerate(((32, 2), (8, 1), (1, 1))):

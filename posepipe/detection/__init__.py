@@ -1,1 +1,1 @@
-"""Stage 1: pictures to detections."""
+"""Stage 1: images to detections."""

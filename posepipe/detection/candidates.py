@@ -1,4 +1,4 @@
-"""What every detector hands over: all boxes of all classes of a picture, before NMS.
+"""What every detector hands over: all boxes of all classes of an image, before NMS.
 
 NMS, the top 100 and the choice of the persons come later and are the same for every detector
 (`posepipe.detection.stage`). So an ensemble of detectors, sizes and mirror images means: put their
@@ -62,10 +62,10 @@ class CandidatesTable(Table, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """The boxes of all classes that a detector proposes for one picture; none is a legal answer.
+    """The boxes of all classes that a detector proposes for one image; none is a legal answer.
 
     Attributes:
-        boxes_xyxy: (N, 4) float32 pixels of the picture as it was given, continuous edges.
+        boxes_xyxy: (N, 4) float32 pixels of the image as it was given, continuous edges.
         scores: (N,) float32 in [0, 1].
         classes: (N,) int64, COCO's category ids.
 
@@ -96,7 +96,7 @@ class Candidates:
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
     def mirrored(self, width: int) -> Candidates:
-        """The candidates in the mirror image of a picture `width` pixels wide.
+        """The candidates in the mirror image of an image `width` pixels wide.
 
         >>> Candidates([[10, 0, 30, 5]], [0.5], [1]).mirrored(100).boxes_xyxy.tolist()
         [[70.0, 0.0, 90.0, 5.0]]
@@ -107,7 +107,7 @@ class Candidates:
 
 
 def pooled(parts: Sequence[Candidates]) -> Candidates:
-    """The candidates of several detectors, sizes or mirror images of one picture, together.
+    """The candidates of several detectors, sizes or mirror images of one image, together.
 
     They keep their order; no parts give no candidates.
     """
@@ -139,18 +139,18 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class DetectorInput:
-    """A picture at the size at which a network sees it.
+    """An image at the size at which a network sees it.
 
     Attributes:
         pixels: (h, w, 3) uint8, in the channel order that the network wants.
-        size_wh: width and height of the picture as it was given.
+        size_wh: width and height of the image as it was given.
     """
 
     pixels: npt.NDArray[np.uint8]
     size_wh: tuple[int, int]
 
     def in_given_pixels(self, boxes_xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Boxes (N, 4) in the network's pixels, converted to those of the picture as given."""
+        """Boxes (N, 4) in the network's pixels, converted to those of the image as given."""
         height, width = self.pixels.shape[:2]
         ratio = np.array(self.size_wh, np.float32) / np.array([width, height], np.float32)
         return boxes_xyxy * np.tile(ratio, 2)
@@ -169,21 +169,21 @@ class Detector(Protocol[Ready]):
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            scale: the network sees the picture `scale` times as large as the model's recipe says;
+            scale: the network sees the image `scale` times as large as the model's recipe says;
                 the boxes still come back in the pixels of `image`.
         """
         ...
 
     def __call__(self, batch: Sequence[Ready]) -> list[Candidates]:
-        """The candidates of each prepared picture: same length, same order."""
+        """The candidates of each prepared image: same length, same order."""
         ...
 
 
 def by_shape(shapes: Sequence[tuple[int, int]]) -> list[list[int]]:
     """The positions of equal shapes, grouped in order of first appearance.
 
-    Pictures of one batch are padded to its largest, and padding changes what a network sees near
-    the border. Batching equal (padded) shapes alone gives each picture the boxes that it would
+    Images of one batch are padded to its largest, and padding changes what a network sees near
+    the border. Batching equal (padded) shapes alone gives each image the boxes that it would
     have alone.
 
     >>> by_shape([(4, 4), (8, 4), (4, 4)])

@@ -89,19 +89,19 @@ class CascadeRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision has no typ
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """The boxes of every picture as torchvision gives them; training goes another way.
+        """The boxes of every image as torchvision gives them; training goes another way.
 
         Args:
             features: the pyramid.
-            proposals: (P, 4) RoIs of each picture in the network's pixels.
-            image_shapes: height and width of each picture.
+            proposals: (P, 4) RoIs of each image in the network's pixels.
+            image_shapes: height and width of each image.
             targets: none: torchvision's losses know only one stage.
 
         Raises:
             ValueError: there are targets.
 
         Returns:
-            For each picture "boxes" (N, 4), "scores" (N,) and "labels" (N,), N = 0 where there is
+            For each image "boxes" (N, 4), "scores" (N,) and "labels" (N,), N = 0 where there is
             nothing; and no losses.
         """
         if targets is not None:
@@ -131,13 +131,13 @@ def refined(
     """The boxes of a stage, which are the RoIs of the next.
 
     Args:
-        deltas: (R, 4 C) of all pictures' RoIs, the same for every class.
-        rois: (R_i, 4) of each picture, R in all; R_i = 0 gives no boxes for it.
-        image_shapes: height and width of each picture; boxes are cut to it.
+        deltas: (R, 4 C) of all images' RoIs, the same for every class.
+        rois: (R_i, 4) of each image, R in all; R_i = 0 gives no boxes for it.
+        image_shapes: height and width of each image; boxes are cut to it.
         coder: torchvision's box coder.
 
     Returns:
-        (R_i, 4) for each picture, in the order of its RoIs; some may have no area.
+        (R_i, 4) for each image, in the order of its RoIs; some may have no area.
     """
     boxes = coder.decode_single(deltas[:, :4], torch.cat(list(rois)))
     parts = boxes.split([len(of_picture) for of_picture in rois])

@@ -1,12 +1,12 @@
 """detectron2's Faster, Mask and Cascade R-CNN as detectors: the only file that imports detectron2.
 
 It is imported when a model asks for it, never before. All boxes of all classes before NMS are what
-detectron2 gives with its public settings at an NMS threshold of 1.0 and no limit per picture;
+detectron2 gives with its public settings at an NMS threshold of 1.0 and no limit per image;
 running NMS afterwards gives its own result. A Cascade R-CNN averages the scores of its three heads
 and takes the boxes of the last one, which are one box for all classes; the settings above reach
 it too.
 
-Conventions converted here: detectron2's pictures are BGR where its configuration says so; its box
+Conventions converted here: detectron2's images are BGR where its configuration says so; its box
 edges are continuous like ours; its classes are counted without gaps from 0.
 """
 
@@ -89,7 +89,7 @@ class DetectronDetector:
         run_in_precision(modules, dtype)
 
     def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> DetectorInput:
-        """The picture at the network's size, resized by detectron2's own code.
+        """The image at the network's size, resized by detectron2's own code.
 
         See `Detector.prepare`.
         """
@@ -107,7 +107,7 @@ class DetectronDetector:
         return DetectorInput(np.ascontiguousarray(pixels), (width, height))
 
     def __call__(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
-        """The candidates of each picture; pictures that pad to the same shape run together."""
+        """The candidates of each image; images that pad to the same shape run together."""
         found: list[Candidates] = [Candidates.none()] * len(batch)
         for group in by_shape([self._padded_shape(ready.pixels) for ready in batch]):
             inputs = [_as_input(batch[position]) for position in group]
@@ -313,7 +313,7 @@ def _where_to_fetch(config: str) -> str:
 
 
 def _as_input(ready: DetectorInput) -> dict[str, Any]:
-    """What detectron2's networks take for one picture, with the size its boxes are scaled to."""
+    """What detectron2's networks take for one image, with the size its boxes are scaled to."""
     width, height = ready.size_wh
     pixels = torch.from_numpy(ready.pixels.transpose(2, 0, 1).astype(np.float32))
     return {"image": pixels, "width": width, "height": height}

@@ -55,7 +55,7 @@ class NetworkTable(Table, frozen=True):
         classes: number of classes, background included; person is class 1. torchvision's COCO
             weights have 91 (COCO's category ids), a detector of people alone has 2.
         channels: channels of a compact detector's pyramid.
-        proposals: boxes per picture that a compact detector's head looks at.
+        proposals: boxes per image that a compact detector's head looks at.
         cascade: a compact detector's: a further stage of box heads for each number, in the order
             of the stages, which is the IoU from which its RoIs count as objects; see
             `posepipe.detection.cascade`.
@@ -105,7 +105,7 @@ def build_network(table: NetworkTable) -> GeneralizedRCNN:
 def fix_roi_scales(network: GeneralizedRCNN) -> None:
     """Tell RoIAlign the strides of the pyramid, in place.
 
-    torchvision's works them out from the first picture that it sees, and keeps them. From a small
+    torchvision's works them out from the first image that it sees, and keeps them. From a small
     one, whose sides padding changes a lot, they come out wrong, and so would all later boxes.
     """
     backbone: Any = network.backbone
@@ -135,7 +135,7 @@ def compact_detector(
     Args:
         backbone: trunk and pyramid.
         classes: number of classes, background included.
-        proposals: boxes per picture that reach the box head.
+        proposals: boxes per image that reach the box head.
         cascade: the IoU of each further stage of box heads, as in `NetworkTable`.
     """
     anchors = AnchorGenerator(

@@ -76,10 +76,10 @@ class RTMDetPreprocessing(Table, frozen=True):
     """The recipe's table ``[preprocessing]`` of a detector of the backend "rtmdet".
 
     Attributes:
-        long_side: what the picture's longer side becomes in the network, in pixels.
+        long_side: what the image's longer side becomes in the network, in pixels.
         mean: RGB, subtracted from pixels in [0, 1].
         std: RGB, divides them then.
-        fill: grey level in 0…255 with which pictures are padded at the right and at the bottom.
+        fill: grey level in 0…255 with which images are padded at the right and at the bottom.
     """
 
     long_side: Side = 512
@@ -223,7 +223,7 @@ class RTMDetDetector:
         self.network.to(memory_format=torch.channels_last)
 
     def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> DetectorInput:
-        """The picture at the network's size, not yet padded: see `Detector.prepare`."""
+        """The image at the network's size, not yet padded: see `Detector.prepare`."""
         height, width = image.shape[:2]
         factor = scale * self._preprocessing.long_side / max(height, width)
         size_wh = (max(1, round(width * factor)), max(1, round(height * factor)))
@@ -233,7 +233,7 @@ class RTMDetDetector:
         return DetectorInput(np.ascontiguousarray(image), (width, height))
 
     def __call__(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
-        """The candidates of each picture; pictures that pad to the same shape run together."""
+        """The candidates of each image; images that pad to the same shape run together."""
         found: list[Candidates] = [Candidates.none()] * len(batch)
         for group in by_shape([padded_shape(ready.pixels) for ready in batch]):
             members = [batch[position] for position in group]
@@ -242,7 +242,7 @@ class RTMDetDetector:
         return found
 
     def network_input(self, batch: Sequence[DetectorInput]) -> Tensor:
-        """The network's input (B, 3, H, W) of pictures that pad to the same shape."""
+        """The network's input (B, 3, H, W) of images that pad to the same shape."""
         height, width = padded_shape(batch[0].pixels)
         pixels = np.full((len(batch), height, width, 3), self._preprocessing.fill, np.uint8)
         for place, ready in zip(pixels, batch, strict=True):
@@ -271,7 +271,7 @@ class RTMDetDetector:
 
 
 def network_input(pixels: Tensor, table: RTMDetPreprocessing) -> Tensor:
-    """(B, 3, H, W) float32 normalised pictures, of (B, H, W, 3) uint8 RGB pixels."""
+    """(B, 3, H, W) float32 normalised images, of (B, H, W, 3) uint8 RGB pixels."""
     mean, std = ([255 * value for value in of] for of in (table.mean, table.std))
     return normalised(pixels, mean, std)
 

@@ -1,6 +1,6 @@
-"""The detection stage: pictures in, the boxes of their people out.
+"""The detection stage: images in, the boxes of their people out.
 
-Each picture is looked at by every detector, at every scale, and mirrored if asked; all boxes of
+Each image is looked at by every detector, at every scale, and mirrored if asked; all boxes of
 all classes that come of it are one pool, and from there on there is one rule (CPN, section 4.1,
 and the ensembles of its table 2): NMS per class, the top 100 of all classes, the persons of those.
 """
@@ -76,7 +76,7 @@ class PeopleTable(Table, frozen=True):
 
 
 class ViewsTable(Table, frozen=True):
-    """The table ``[views]`` of a detector's recipe: how it looks at each picture.
+    """The table ``[views]`` of a detector's recipe: how it looks at each image.
 
     Attributes:
         scales: the sizes, relative to what ``[preprocessing]`` says; the boxes of all of them are
@@ -92,10 +92,10 @@ class DetectionSettings:
 
     Attributes:
         suppression: NMS and how many boxes of all classes are kept.
-        scales: the sizes at which each picture is looked at; 1 is the recipe's.
+        scales: the sizes at which each image is looked at; 1 is the recipe's.
         flip: look at its mirror image, too.
         min_score: people with a lower score are left out, after everything else; in [0, 1].
-        batch_size: pictures that go through a network together.
+        batch_size: images that go through a network together.
         category: the name of the class that is found, where it is not people.
 
     Raises:
@@ -120,10 +120,10 @@ class DetectionSettings:
 
 @dataclass(frozen=True, eq=False)
 class ReadyImage:
-    """A picture read and made into network inputs.
+    """An image read and made into network inputs.
 
     Attributes:
-        image_id: which picture.
+        image_id: which image.
         size_wh: its width and height in pixels.
         views: the input of each of the stage's views, in their order.
     """
@@ -135,7 +135,7 @@ class ReadyImage:
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """One way to look at a picture: through which network, how large, mirrored or not."""
+    """One way to look at an image: through which network, how large, mirrored or not."""
 
     detector: Detector[Any]
     scale: float
@@ -172,11 +172,11 @@ class DetectionStage:
 
     @property
     def batch_size(self) -> int:
-        """How many pictures a batch holds."""
+        """How many images a batch holds."""
         return self.settings.batch_size
 
     def prepare(self, item: ImageFile) -> ReadyImage:
-        """Read a picture and make the input of every view of it.
+        """Read an image and make the input of every view of it.
 
         Raises:
             ImageError: it cannot be read.
@@ -190,18 +190,18 @@ class DetectionStage:
         return ReadyImage(item.id, (width, height), views)
 
     def weight(self, ready: ReadyImage) -> int:
-        """A picture fills one place of a batch."""
+        """An image fills one place of a batch."""
         return 1
 
     def __call__(self, batch: Sequence[ReadyImage]) -> list[Detections]:
-        """The people of each picture, best first; there may be none."""
+        """The people of each image, best first; there may be none."""
         return [
             choose_people(found, ready.image_id, ready.size_wh, self.settings)
             for found, ready in zip(self.candidates(batch), batch, strict=True)
         ]
 
     def candidates(self, batch: Sequence[ReadyImage]) -> list[Candidates]:
-        """All that the views of each picture give, before NMS: what `choose_people` takes."""
+        """All that the views of each image give, before NMS: what `choose_people` takes."""
         seen: list[list[Candidates]] = [[] for _ in batch]
         for number, view in enumerate(self._views):
             with self._lock:
@@ -217,14 +217,14 @@ def choose_people(
     size_wh: tuple[int, int],
     settings: DetectionSettings | None = None,
 ) -> Detections:
-    """The people among the candidates of one picture, best first.
+    """The people among the candidates of one image, best first.
 
     NMS per class, the top k of all classes, the persons of those, those with enough score; then
-    boxes are cut to the picture, and what has no area left is dropped.
+    boxes are cut to the image, and what has no area left is dropped.
 
     Args:
         candidates: of all classes, before NMS.
-        image_id: which picture.
+        image_id: which image.
         size_wh: its width and height in pixels.
         settings: of NMS and the lowest score.
     """
@@ -262,7 +262,7 @@ def recipe_min_score(recipe: Recipe) -> float:
 
 
 def recipe_scales(recipe: Recipe) -> tuple[float, ...]:
-    """The sizes at which a detector's recipe looks at each picture.
+    """The sizes at which a detector's recipe looks at each image.
 
     Raises:
         RecipeError: a field of ``[views]`` is wrong.

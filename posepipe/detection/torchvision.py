@@ -1,11 +1,11 @@
 """Faster and Mask R-CNN of torchvision, and our own networks built from its parts, as detectors.
 
 All boxes of all classes before NMS are what torchvision gives with its public settings at an NMS
-threshold of 1.0 and no limit per picture; running NMS afterwards gives its own result, to the last
+threshold of 1.0 and no limit per image; running NMS afterwards gives its own result, to the last
 bit for the same memory layout (channels_last here: 14 % less time for our compact network on a
 CPU, no difference for a ResNet-50).
 
-One thing differs from torchvision's own preprocessing: pictures are resized as bytes (OpenCV, in
+One thing differs from torchvision's own preprocessing: images are resized as bytes (OpenCV, in
 the preparing threads, same size rule, same bilinear weights, not antialiased), not as floats in
 the network's call. So a pixel is rounded to a whole grey level: the two differ by at most 1 of 255.
 """
@@ -58,7 +58,7 @@ class Preprocessing(Table, frozen=True):
     """The table ``[preprocessing]``: what the network expects; the defaults are torchvision's.
 
     Attributes:
-        short_side: the picture's shorter side in the network, in pixels, …
+        short_side: the image's shorter side in the network, in pixels, …
         long_side: … unless the longer one would exceed this.
         mean: RGB, subtracted from pixels in [0, 1].
         std: RGB, divides them then.
@@ -117,7 +117,7 @@ class TorchvisionDetector:
         self.network.to(memory_format=torch.channels_last)
 
     def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> DetectorInput:
-        """The picture at the network's size: see `Detector.prepare`."""
+        """The image at the network's size: see `Detector.prepare`."""
         height, width = image.shape[:2]
         size_wh = final_size_wh((width, height), self._preprocessing, scale)
         if size_wh != (width, height):
@@ -125,7 +125,7 @@ class TorchvisionDetector:
         return DetectorInput(np.ascontiguousarray(image), (width, height))
 
     def __call__(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
-        """The candidates of each picture; pictures that pad to the same shape run together."""
+        """The candidates of each image; images that pad to the same shape run together."""
         found: list[Candidates] = [Candidates.none()] * len(batch)
         for group in by_shape([_padded_shape(ready.pixels) for ready in batch]):
             members = [batch[position] for position in group]
@@ -211,7 +211,7 @@ def set_batch_norm_eps(network: nn.Module, eps: float | None) -> None:
 def final_size_wh(
     size_wh: tuple[int, int], preprocessing: Preprocessing, scale: float = 1.0
 ) -> tuple[int, int]:
-    """Width and height at which the network looks at a picture, by torchvision's rule.
+    """Width and height at which the network looks at an image, by torchvision's rule.
 
     The shorter side becomes `short_side`, or less where the longer one would exceed `long_side`;
     both times `scale`. Sizes are rounded down and at least 1.
@@ -242,14 +242,14 @@ class _AtFinalSize(nn.Module):
     def forward(
         self, images: Sequence[torch.Tensor], targets: None = None
     ) -> tuple[ImageList, None]:
-        """Pictures as one batch, padded with the mean colour at the right and at the bottom.
+        """Images as one batch, padded with the mean colour at the right and at the bottom.
 
         Args:
             images: (3, h, w) RGB each, in [0, 1].
             targets: none; there is no training here.
 
         Returns:
-            (B, 3, H, W) with each picture's own (h, w).
+            (B, 3, H, W) with each image's own (h, w).
         """
         sizes = [(image.shape[1], image.shape[2]) for image in images]
         height, width = padded(max(h for h, _ in sizes)), padded(max(w for _, w in sizes))

@@ -40,7 +40,7 @@ class Parts:
     """The folder ``kps.json.parts`` of one run, held by this process; a context manager.
 
     A part appears whole or not at all, so what is there is finished. Columns: `position` of the
-    picture in the run, `people` in it, `skipped` (why, "" if it was not), and `line`, a
+    image in the run, `people` in it, `skipped` (why, "" if it was not), and `line`, a
     `posepipe.io.shards.ShardEntry` with its checksum.
 
     Args:
@@ -98,7 +98,7 @@ class Parts:
         self._lock.release()
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write finished pictures as one more part.
+        """Write finished images as one more part.
 
         Raises:
             DocumentError: it cannot be written.
@@ -109,20 +109,20 @@ class Parts:
         self._number += 1
 
     def entries(self, kind: type[T]) -> Iterator[ShardEntry[T]]:
-        """Every picture in the order of the run; may be asked for again.
+        """Every image in the order of the run; may be asked for again.
 
         Args:
             kind: the type of the results.
 
         Raises:
-            DocumentError: a part is damaged, or a picture is in none.
+            DocumentError: a part is damaged, or an image is in none.
         """
         files = self._files
         positions = [_positions(file) for file in files]
         everywhere = np.concatenate([*positions, np.zeros(0, np.int64)])
         where, first = np.unique(everywhere, return_index=True)
         if not np.array_equal(where, np.arange(self.header.pictures)):
-            raise DocumentError(f"{self.folder} lacks pictures: go on with --resume")
+            raise DocumentError(f"{self.folder} lacks images: go on with --resume")
         starts = np.cumsum([0, *map(len, positions)])
         lines_of = lru_cache(_FILES_IN_MEMORY)(_lines)
         for place in first.tolist():

@@ -1,9 +1,9 @@
-"""Both stages over a set of pictures, by the workers of a Ray cluster.
+"""Both stages over a set of images, by the workers of a Ray cluster.
 
-Ray Data moves the pictures: tasks on CPUs read the files' bytes, workers (actors that load their
+Ray Data moves the images: tasks on CPUs read the files' bytes, workers (actors that load their
 models once) decode them and run both stages, with back-pressure between the two. Results come back
 as they are ready, and the driver writes them to Parquet parts (`posepipe.distributed.parts`), then
-the document. A worker that dies is replaced, and its pictures are done again.
+the document. A worker that dies is replaced, and its images are done again.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Cluster:
         workers: how many at most; None: as many as the cluster has GPUs or cores for.
         cpus: cores of a worker.
         gpus: GPUs of a worker; 0.5 lets two share one.
-        together: pictures that a worker gets at a time.
+        together: images that a worker gets at a time.
 
     Raises:
         OptionError: a value out of range.
@@ -74,29 +74,29 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if self.cpus <= 0 or self.gpus < 0 or self.together < 1 or (self.workers or 1) < 1:
-            raise OptionError(f"a worker needs some of a core and at least one picture: {self}")
+            raise OptionError(f"a worker needs some of a core and at least one image: {self}")
 
 
 def run_on_ray(
     make: Callable[[], Stages], images: ImageSet, options: RunOptions, cluster: Cluster
 ) -> Merged:
-    """Detect and estimate poses in all pictures and write kps.json.
+    """Detect and estimate poses in all images and write kps.json.
 
-    The pictures' paths must lead to the same files on every machine.
+    The images' paths must lead to the same files on every machine.
 
     Args:
         make: loads the stages, in each worker; it is pickled.
-        images: the pictures.
+        images: the images.
         options: see `RunOptions`; `made_by` is replaced by what the workers say, and `shard` has no
             meaning here.
         cluster: where.
 
     Returns:
-        What was written, and which pictures could not be read.
+        What was written, and which images could not be read.
 
     Raises:
         PosepipeError: a model cannot be loaded; the output cannot be written; in strict mode, the
-            first picture that cannot be read.
+            first image that cannot be read.
     """
     begun_here = not ray.is_initialized()
     if begun_here:
@@ -225,7 +225,7 @@ def _read(table: pa.Table) -> pa.Table:
 
 
 class _Worker:
-    """An actor: the stages, loaded once; then batches of pictures in, finished rows out."""
+    """An actor: the stages, loaded once; then batches of images in, finished rows out."""
 
     def __init__(self, make: Callable[[], Stages], workers: int) -> None:
         self._stages, self._workers = make(), workers

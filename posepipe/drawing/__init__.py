@@ -1,1 +1,1 @@
-"""Poses to pictures."""
+"""Poses to images."""

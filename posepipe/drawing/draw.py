@@ -1,4 +1,4 @@
-"""Poses and detections onto pictures: limbs, keypoints, boxes and scores."""
+"""Poses and detections onto images: limbs, keypoints, boxes and scores."""
 
 from __future__ import annotations
 
@@ -73,18 +73,18 @@ def draw_poses(
 def draw_detections(
     image: npt.NDArray[np.uint8], detections: Detections, *, style: DrawStyle | None = None
 ) -> npt.NDArray[np.uint8]:
-    """The picture with the boxes and scores of detections.
+    """The image with the boxes and scores of detections.
 
     Args:
         image: (H, W, 3) uint8 RGB; it stays as it is.
-        detections: of this picture; there may be none.
+        detections: of this image; there may be none.
         style: `min_score`, `boxes`, `scores` and `box` are used; None is the default style.
 
     Returns:
         (H, W, 3) uint8 RGB, a new array.
 
     Raises:
-        ImageError: the picture is not (H, W, 3) uint8.
+        ImageError: the image is not (H, W, 3) uint8.
     """
     style = style or DrawStyle()
     canvas = _copy(image)
@@ -104,7 +104,7 @@ def draw_detections(
 def _copy(image: npt.NDArray[np.uint8]) -> Canvas:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ImageError(
-            f"a picture to draw on must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}"
+            f"an image to draw on must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}"
         )
     return np.array(image, order="C")
 
@@ -162,13 +162,13 @@ def _colour(side: str, style: DrawStyle) -> Colour:
 
 
 def _limb_width(canvas: Canvas, person_size: float) -> float:
-    """In pixels: a share of the person, within limits that grow with the picture."""
+    """In pixels: a share of the person, within limits that grow with the image."""
     unit = _unit(canvas)
     return float(min(max(person_size * 0.014, 1.2 * unit), 5.0 * unit))
 
 
 def _unit(canvas: Canvas) -> float:
-    """How many pixels one pixel of a 640-pixel picture is here; at least 0.75."""
+    """How many pixels one pixel of a 640-pixel image is here; at least 0.75."""
     longer_side: int = max(canvas.shape[:2])
     return max(0.75, longer_side / 640)
 
@@ -226,9 +226,9 @@ def _place_of_label(
     size_wh: tuple[int, int],
     taken: list[Rectangle],
 ) -> Rectangle | None:
-    """Where a label goes: above, below or inside its box, within the picture.
+    """Where a label goes: above, below or inside its box, within the image.
 
-    None where the box lies outside the picture.
+    None where the box lies outside the image.
     """
     height, width = canvas.shape[:2]
     left, top, right, bottom = (round(float(edge)) for edge in np.clip(box_xyxy, -1e6, 1e6))

@@ -1,4 +1,4 @@
-"""Pictures to files, whole or not at all."""
+"""Images to files, whole or not at all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OPTIONS[".jpeg"] = _OPTIONS[".jpg"]
 
 
 def save_image(path: str | Path, rgb: npt.NDArray[np.uint8]) -> None:
-    """A picture into a JPEG or PNG file; missing folders are made.
+    """An image into a JPEG or PNG file; missing folders are made.
 
     The file appears whole or not at all: it is written beside its place and then moved there.
 
@@ -33,13 +33,13 @@ def save_image(path: str | Path, rgb: npt.NDArray[np.uint8]) -> None:
         rgb: (H, W, 3) uint8 RGB, at least one pixel.
 
     Raises:
-        ImageError: another ending, no such picture, or the file cannot be written.
+        ImageError: another ending, no such image, or the file cannot be written.
     """
     path = Path(path)
     encoded = encode_image(path, rgb)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Without the picture's name, which may be as long as names can be.
+        # Without the image's name, which may be as long as names can be.
         partial = path.with_name(f".{os.getpid()}.{threading.get_ident()}.partial")
         try:
             partial.write_bytes(encoded)
@@ -52,19 +52,19 @@ def save_image(path: str | Path, rgb: npt.NDArray[np.uint8]) -> None:
 
 
 def encode_image(name: str | Path, rgb: npt.NDArray[np.uint8]) -> bytes:
-    """A picture as the bytes of a JPEG or PNG file.
+    """An image as the bytes of a JPEG or PNG file.
 
     Args:
         name: the file's; its ending says the format: .jpg, .jpeg or .png.
         rgb: (H, W, 3) uint8 RGB, at least one pixel.
 
     Raises:
-        ImageError: another ending, no such picture, or larger than the format allows.
+        ImageError: another ending, no such image, or larger than the format allows.
     """
     suffix = Path(name).suffix
     options = _OPTIONS.get(suffix.lower())
     if options is None:
-        raise ImageError(f"{name}: pictures are written as .jpg or .png, not as {suffix!r}")
+        raise ImageError(f"{name}: images are written as .jpg or .png, not as {suffix!r}")
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
         raise ImageError(f"{name}: (H, W, 3) uint8 RGB is needed, got {rgb.shape} {rgb.dtype}")
     try:

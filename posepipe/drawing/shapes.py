@@ -76,7 +76,7 @@ def label_size_wh(text: str, height: int) -> tuple[int, int]:
 def draw_label(
     canvas: Canvas, text: str, left_top: tuple[int, int], height: int, ink: Colour, ground: Colour
 ) -> None:
-    """A line of text on a plain background; the part outside the picture is cut off."""
+    """A line of text on a plain background; the part outside the image is cut off."""
     mask = _text_mask(text, height)
     x, y = left_top
     top, bottom = max(y, 0), min(y + mask.shape[0], canvas.shape[0])
@@ -107,7 +107,7 @@ def _text_mask(text: str, height: int) -> npt.NDArray[np.float64]:
 def _cut(
     ends_xy: npt.NDArray[np.float64], canvas: Canvas, width: float
 ) -> npt.NDArray[np.float64] | None:
-    """(2, 2) the part of a segment near the picture, None if there is none.
+    """(2, 2) the part of a segment near the image, None if there is none.
 
     OpenCV's fixed-point coordinates overflow far outside. Each pair of parallel edges keeps the
     part of the segment between them (Liang and Barsky 1984).

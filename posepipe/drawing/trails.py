@@ -13,7 +13,7 @@ from posepipe.drawing.shapes import draw_segment
 from posepipe.drawing.style import DrawStyle, person_colour
 
 STEPS = 8  # of fading
-WIDTH = 1 / 160  # of the longer side of the picture
+WIDTH = 1 / 160  # of the longer side of the image
 
 
 class Trails:
@@ -35,7 +35,7 @@ class Trails:
         *,
         style: DrawStyle | None = None,
     ) -> npt.NDArray[np.uint8]:
-        """The picture with the trails, under everything that is drawn on it later.
+        """The image with the trails, under everything that is drawn on it later.
 
         Args:
             image: (H, W, 3) uint8 RGB; it stays as it is.

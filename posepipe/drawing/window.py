@@ -32,13 +32,13 @@ def check_window() -> None:
     if re.search(r"^ *GUI: *NONE", cv2.getBuildInformation(), re.MULTILINE):
         raise MissingDependencyError(
             "this OpenCV opens no windows: pip install --force-reinstall --no-deps opencv-python "
-            "puts one that does in its place; or draw a film with --draw"
+            "puts one that does in its place; or draw a video with --draw"
         )
 
 
 def _check_display(display: str) -> None:
     """Raise unless an X server answers: without, OpenCV's windows would end the process."""
-    instead = "draw a film with --draw instead"
+    instead = "draw a video with --draw instead"
     found = re.fullmatch(r"(.*):(\d+)(\.\d+)?", display)
     if found is None:
         raise OptionError(f"there is no display for a window here, DISPLAY is not set: {instead}")

@@ -1,1 +1,1 @@
-"""Files to nouns and nouns to files: pictures, COCO annotations, boxes.json and kps.json."""
+"""Files to nouns and nouns to files: images, COCO annotations, boxes.json and kps.json."""

@@ -17,7 +17,7 @@ class CheckedBoxes:
     """What was kept of a file's boxes, and what was not.
 
     Attributes:
-        detections: one per picture, in the order asked for.
+        detections: one per image, in the order asked for.
         problems: one line per box that was left out.
         other_categories: how many boxes were of other categories than person.
     """
@@ -34,17 +34,17 @@ def check_boxes(
     *,
     is_person: Callable[[ResultEntry], bool] = lambda _: True,
 ) -> CheckedBoxes:
-    """The valid boxes of people, by picture.
+    """The valid boxes of people, by image.
 
-    Left out, with a line each, is a box with NaN, without area or wholly outside its picture, a
+    Left out, with a line each, is a box with NaN, without area or wholly outside its image, a
     score outside [0, 1], and an image id that is not in `file_names`. A box that reaches outside
-    its picture in part is valid.
+    its image in part is valid.
 
     Args:
-        entries: the file's boxes, in any order; those of one picture keep theirs.
-        file_names: of the pictures, by id; one Detections for each, in this order.
-        sizes_wh: of the pictures, by id, where known; elsewhere a box that lies to the right of or
-            below its picture is not noticed.
+        entries: the file's boxes, in any order; those of one image keep theirs.
+        file_names: of the images, by id; one Detections for each, in this order.
+        sizes_wh: of the images, by id, where known; elsewhere a box that lies to the right of or
+            below its image is not noticed.
         is_person: of an entry; others are left out and counted.
     """
     sound: dict[int, tuple[list[tuple[float, ...]], list[float]]] = {}
@@ -98,5 +98,5 @@ def _unsound(corners: Sequence[float], score: float, size_wh: tuple[int, int] | 
     width, height = size_wh or (math.inf, math.inf)
     if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
         size = f" of {width} x {height} pixels" if size_wh else ""
-        return f"outside its picture{size}"
+        return f"outside its image{size}"
     return ""

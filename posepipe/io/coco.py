@@ -1,4 +1,4 @@
-"""COCO annotation files: pictures, their labelled people and things, as nouns.
+"""COCO annotation files: images, their labelled people and things, as nouns.
 
 A file is read once (`read_coco`); people, things and categories are views of it. All commands read
 annotations through here, so that they agree on what a label means.
@@ -68,14 +68,14 @@ class Annotations:
 
     Attributes:
         path: the file.
-        images: its pictures, in the file's order, those without people included.
-        labels_by_image: by image id, for every picture, the labelled people; people in the
+        images: its images, in the file's order, those without people included.
+        labels_by_image: by image id, for every image, the labelled people; people in the
             file's order, crowd regions and people without keypoints included.
         provenance: by annotation id, only for labels that say anything about it.
-        people: all of them as columns, picture by picture.
+        people: all of them as columns, image by image.
         person_categories: the file's categories of people; () where it lists none.
         other_category_ids: of everything else that it lists.
-        text_ids: the numbers that stand for picture ids that are text.
+        text_ids: the numbers that stand for image ids that are text.
         findings: what is odd about the file.
         sha256: of the file.
     """
@@ -104,10 +104,10 @@ class Annotations:
 
 @dataclass(frozen=True, eq=False)
 class BoxLabels:
-    """The labelled boxes of one picture, of all categories: a detector's ground truth.
+    """The labelled boxes of one image, of all categories: a detector's ground truth.
 
     Attributes:
-        image_id: which picture.
+        image_id: which image.
         boxes_xyxy: (N, 4) float64 pixels.
         category_ids: (N,) int64, the file's own; COCO's are 1 (person) to 90, with gaps.
         is_crowd: (N,) bool, a region with things that nobody counted.
@@ -141,8 +141,8 @@ class Instances:
 
     Attributes:
         path: the file.
-        images: its pictures, in the file's order, those without anything included.
-        labels_by_image: by image id, for every picture, its boxes in the file's order, crowd
+        images: its images, in the file's order, those without anything included.
+        labels_by_image: by image id, for every image, its boxes in the file's order, crowd
             regions included.
         findings: what is odd about the file.
     """
@@ -162,7 +162,7 @@ class CocoFile:
 
     Attributes:
         path: the file.
-        entries: its pictures, annotations and categories.
+        entries: its images, annotations and categories.
         sha256: of the file.
     """
 
@@ -171,7 +171,7 @@ class CocoFile:
     sha256: str
 
     def people(self, *, skeleton: Skeleton = COCO_PERSON, keypoints: bool = True) -> Annotations:
-        """The pictures and the people; other categories are left out.
+        """The images and the people; other categories are left out.
 
         An instances file has no keypoints: all are "not labelled". Nothing is refused here: what
         makes the file useless is a fatal finding.
@@ -204,7 +204,7 @@ class CocoFile:
         )
 
     def instances(self) -> Instances:
-        """The pictures and the boxes of all categories; invalid boxes are left out."""
+        """The images and the boxes of all categories; invalid boxes are left out."""
         images = {image.id: image for image in self.entries.images}
         entries, boxes, findings = with_boxes(self.entries.annotations, str(self.path))
         places: dict[int, list[int]] = {image_id: [] for image_id in images}
@@ -225,7 +225,7 @@ def read_coco(path: str | Path) -> CocoFile:
     """An annotation file; see `CocoFile`.
 
     Raises:
-        DocumentError: it cannot be read, is not JSON, or has no list of pictures.
+        DocumentError: it cannot be read, is not JSON, or has no list of images.
     """
     path = Path(path)
     data = read_bytes(path)
@@ -233,7 +233,7 @@ def read_coco(path: str | Path) -> CocoFile:
 
 
 def read_annotations(path: str | Path, *, skeleton: Skeleton = COCO_PERSON) -> Annotations:
-    """The pictures and the people of a COCO keypoint or instances file; see `CocoFile.people`.
+    """The images and the people of a COCO keypoint or instances file; see `CocoFile.people`.
 
     Raises:
         DocumentError: not such a file, or one with a fatal finding: most of its labels cannot be
@@ -245,7 +245,7 @@ def read_annotations(path: str | Path, *, skeleton: Skeleton = COCO_PERSON) -> A
 
 
 def read_instances(path: str | Path) -> Instances:
-    """The pictures and the boxes of all categories of a COCO instances or keypoint file.
+    """The images and the boxes of all categories of a COCO instances or keypoint file.
 
     Raises:
         DocumentError: as `read_annotations`.
@@ -256,7 +256,7 @@ def read_instances(path: str | Path) -> Instances:
 
 
 def labelled_boxes(annotations: Annotations, *, everybody: bool = False) -> list[Detections]:
-    """The labelled boxes of every picture as if a detector had found them, with score 1.
+    """The labelled boxes of every image as if a detector had found them, with score 1.
 
     Crowd regions and boxes without area are left out.
 
@@ -276,7 +276,7 @@ def labelled_boxes(annotations: Annotations, *, everybody: bool = False) -> list
 
 
 def _labels_by_image(people: People, images: Mapping[int, ImageEntry]) -> dict[int, PoseLabels]:
-    """The labels of every picture; `people` are in the pictures' order."""
+    """The labels of every image; `people` are in the images' order."""
     keypoints_xy, visibility = people.keypoints[..., :2], people.visibility
     boxes_xyxy = xywh_to_xyxy(people.boxes_xywh).astype(np.float64)
     is_crowd = people.is_crowd

@@ -55,11 +55,11 @@ def write_boxes(path: str | Path, document: BoxesDocument) -> None:
 
     Raises:
         DocumentError: the file cannot be written; an earlier one is untouched.
-        ValueError: the size of a picture is unknown.
+        ValueError: the size of an image is unknown.
     """
     unknown = [image.file_name for image in document.images if image.id not in document.sizes_wh]
     if unknown:
-        raise ValueError(f"boxes.json needs the size of every picture; unknown: {unknown[0]}")
+        raise ValueError(f"boxes.json needs the size of every image; unknown: {unknown[0]}")
     write_box_stream(
         path,
         root=document.images.root,
@@ -86,9 +86,9 @@ def write_box_stream(
     Args:
         path: the file to write.
         root: the folder that file names are relative to.
-        images: the pictures with their widths and heights in pixels.
+        images: the images with their widths and heights in pixels.
         detections: theirs, in the same order.
-        skipped: pictures that could not be read.
+        skipped: images that could not be read.
         made_by: what determined the boxes.
         category: what was looked for.
 
@@ -127,7 +127,7 @@ def write_keypoints(path: str | Path, document: KeypointsDocument) -> None:
     """Write kps.json, a COCO keypoint result list, whole or not at all.
 
     There is no ``bbox`` in it, since pycocotools would take a pose's area from it; boxes are under
-    ``box_xyxy``. Pictures with nobody in them leave no trace.
+    ``box_xyxy``. Images with nobody in them leave no trace.
 
     Raises:
         DocumentError: the file cannot be written; an earlier one is untouched.
@@ -144,7 +144,7 @@ def write_pose_stream(
     Args:
         path: the file to write.
         root: the folder that file names are relative to.
-        people: pictures with the poses in them, in the order in which they are written.
+        people: images with the poses in them, in the order in which they are written.
 
     Raises:
         DocumentError: the file cannot be written; an earlier one is untouched.
@@ -159,9 +159,9 @@ def write_pose_stream(
 def growing_keypoints(
     path: str | Path, *, root: Path
 ) -> Iterator[Callable[[ImageFile, Poses], None]]:
-    """Write kps.json as `write_keypoints` does, picture by picture.
+    """Write kps.json as `write_keypoints` does, image by image.
 
-    Gives a function that takes a picture and the poses in it. What it was given waits on the disk,
+    Gives a function that takes an image and the poses in it. What it was given waits on the disk,
     not in memory; the file appears as the ``with`` block ends, and where that ends with an error,
     there is none.
 

@@ -28,7 +28,7 @@ class Entries:
         images: in the file's order; their ids differ.
         annotations: in the file's order, each of one of the images; their ids differ.
         categories: in the file's order.
-        text_ids: the numbers that stand for picture ids that are text.
+        text_ids: the numbers that stand for image ids that are text.
         findings: what was noticed in reading.
     """
 
@@ -43,7 +43,7 @@ def read_entries(data: bytes, path: Path) -> Entries:
     """The entries of an annotation file's bytes.
 
     Raises:
-        DocumentError: not JSON, or without a list of pictures.
+        DocumentError: not JSON, or without a list of images.
     """
     file = as_kind(data, AnnotationFile)
     text_ids: Mapping[str, int] = {}
@@ -54,14 +54,14 @@ def read_entries(data: bytes, path: Path) -> Entries:
     known = {image.id for image in images}
     annotations = [entry for entry in file.annotations if entry.image_id in known]
     strangers = [
-        f"annotation {entry.id} of picture {entry.image_id}"
+        f"annotation {entry.id} of image {entry.image_id}"
         for entry in file.annotations
         if entry.image_id not in known
     ]
     findings += about_images
     findings += lost(
         str(path),
-        "annotations of pictures that are not listed",
+        "annotations of images that are not listed",
         strangers,
         len(file.annotations),
     )
@@ -74,7 +74,7 @@ def read_entries(data: bytes, path: Path) -> Entries:
 def distinct_images(
     images: Sequence[ImageEntry], where: str
 ) -> tuple[tuple[ImageEntry, ...], list[Finding]]:
-    """The pictures, those listed again left out."""
+    """The images, those listed again left out."""
     by_id: dict[int, ImageEntry] = {}
     again: list[str] = []
     clashing: list[str] = []
@@ -87,17 +87,17 @@ def distinct_images(
             )
     names = Counter(image.file_name for image in by_id.values() if image.file_name)
     shared = [name for name, times in names.items() if times > 1]
-    findings = noted(where, "pictures that are listed twice", again, len(images), "taken once")
+    findings = noted(where, "images that are listed twice", again, len(images), "taken once")
     if clashing:
         findings.append(
             Finding(
                 True,
                 where,
-                "picture ids that two pictures share",
+                "image ids that two images share",
                 len(clashing),
                 len(images),
                 tuple(clashing[:EXAMPLES]),
-                "give every picture an id of its own",
+                "give every image an id of its own",
             )
         )
     findings += noted(where, "file names under several ids", shared, len(images))

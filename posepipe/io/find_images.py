@@ -1,4 +1,4 @@
-"""Which pictures are meant: by folders, files, patterns and lists."""
+"""Which images are meant: by folders, files, patterns and lists."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ LIST_SUFFIX = ".txt"
 
 
 def find_images(inputs: Sequence[str | Path], *, recursive: bool = False) -> ImageSet:
-    """The pictures that folders, files, patterns and lists lead to, in natural order of names.
+    """The images that folders, files, patterns and lists lead to, in natural order of names.
 
     A folder gives the files in it that have a known suffix, hidden ones left out. A file that is
     named explicitly, by a pattern or by a list is taken whatever its suffix. A text file (.txt)
     lists one path per line, relative to itself; blank lines and lines that begin with # do not
-    count. A picture that several inputs lead to comes once.
+    count. An image that several inputs lead to comes once.
 
     Ids are the COCO ids where every name carries one (000000001490.jpg, or
     COCO_val2014_000000001490.jpg) and they differ, else 1…n in order.
@@ -40,7 +40,7 @@ def find_images(inputs: Sequence[str | Path], *, recursive: bool = False) -> Ima
         recursive: whether folders inside folders are searched as well.
 
     Raises:
-        ImageError: no input at all, or none that leads to a picture.
+        ImageError: no input at all, or none that leads to an image.
     """
     passed_over: Counter[str] = Counter()
     looked_up = (_look_up(str(text), recursive, passed_over) for text in inputs)
@@ -48,7 +48,7 @@ def find_images(inputs: Sequence[str | Path], *, recursive: bool = False) -> Ima
     found = [find for find in finds if find.exists]
     if not found:
         if not finds:
-            raise ImageError("no pictures were named: give folders, files, patterns or a list")
+            raise ImageError("no images were named: give folders, files, patterns or a list")
         more = f" (and {len(finds) - 1} more inputs lead nowhere)" if len(finds) > 1 else ""
         raise ImageError(_no_such(finds[0]) + more)
     root = _common_folder({find.base for find in found})
@@ -118,7 +118,7 @@ def _in_folder(folder: Path, recursive: bool, passed_over: Counter[str]) -> list
     has_folders = not recursive and any(entry.is_dir() for entry in folder.iterdir())
     where = "; there are folders in it: search them with --recursive" if has_folders else ""
     kinds = f"; files of other kinds: {_by_suffix(others)}" if others else ""
-    return [_dead_end(folder, f"a folder without pictures (.jpg, .png, …){kinds}{where}")]
+    return [_dead_end(folder, f"a folder without images (.jpg, .png, …){kinds}{where}")]
 
 
 def _files_of(
@@ -149,7 +149,7 @@ def _files_of(
 def _about(passed_over: Counter[str], root: Path) -> tuple[Finding, ...]:
     if not passed_over:
         return ()
-    what = f"files that are not pictures ({_by_suffix(passed_over)})"
+    what = f"files that are not images ({_by_suffix(passed_over)})"
     return (Finding(False, str(root), what, passed_over.total(), then="passed over"),)
 
 
@@ -182,7 +182,7 @@ def _in_list(path: Path) -> list[_Find]:
     named = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     paths = [_absolute(path.parent / name) for name in named]
     finds = [_listed(file) for file in paths]
-    return finds or [_dead_end(path, "a list that names no pictures")]
+    return finds or [_dead_end(path, "a list that names no images")]
 
 
 def _listed(file: Path) -> _Find:
@@ -223,7 +223,7 @@ def _no_such(find: _Find) -> str:
 
 
 def _absolute(path: Path) -> Path:
-    # Not resolve(): a picture keeps the name that the user knows, links included.
+    # Not resolve(): an image keeps the name that the user knows, links included.
     return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100
 
 
@@ -232,7 +232,7 @@ def _common_folder(folders: set[Path]) -> Path:
         return Path(os.path.commonpath(folders))
     except ValueError:  # Windows
         raise ImageError(
-            "the pictures lie on different drives: name those of one drive at a time"
+            "the images lie on different drives: name those of one drive at a time"
         ) from None
 
 

@@ -40,8 +40,8 @@ class Finding:
     def message(self) -> str:
         """All of it in one line, without its severity.
 
-        >>> Finding(True, "people.json", "missing pictures", 12, 345, ("1.jpg", "2.jpg")).message
-        'people.json: missing pictures: 12 of 345 (1.jpg, 2.jpg, …)'
+        >>> Finding(True, "people.json", "missing images", 12, 345, ("1.jpg", "2.jpg")).message
+        'people.json: missing images: 12 of 345 (1.jpg, 2.jpg, …)'
         """
         among = "" if self.of is None else f" of {self.of}"
         more = ", …" if self.count > len(self.examples) else ""

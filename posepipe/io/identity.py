@@ -1,6 +1,6 @@
-"""Which picture and which thing an entry of results means, given an annotation file.
+"""Which image and which thing an entry of results means, given an annotation file.
 
-Ids are a matter of convention: pictures without COCO's names are numbered as they are found, and
+Ids are a matter of convention: images without COCO's names are numbered as they are found, and
 every program numbers categories its own way. File names and categories say more.
 """
 
@@ -20,7 +20,7 @@ from posepipe.io.schema import ImageEntry
 
 @dataclass(frozen=True)
 class Identified:
-    """The pictures of results, as an annotation file numbers them.
+    """The images of results, as an annotation file numbers them.
 
     Attributes:
         ids: the annotation file's id for every (id, file name) of the results that it has.
@@ -36,10 +36,10 @@ class Identified:
 
 
 def identify(results: ResultFile, annotations: Annotations) -> Identified:
-    """Find the pictures of results among those of an annotation file.
+    """Find the images of results among those of an annotation file.
 
     An id counts where the names, as far as both have some, agree; otherwise the name does: the
-    whole of it, else its last parts where they fit a single picture.
+    whole of it, else its last parts where they fit a single image.
     """
     by_name = _Names(annotations.images)
     listed: dict[int | None, str] = {image.id: image.file_name for image in annotations.images}
@@ -70,7 +70,7 @@ def identify(results: ResultFile, annotations: Annotations) -> Identified:
             Finding(
                 False,
                 str(results.path),
-                f"pictures with other ids than in {annotations.path}",
+                f"images with other ids than in {annotations.path}",
                 len(renumbered),
                 len(ids) + len(elsewhere) + len(unknown),
                 tuple(renumbered[:EXAMPLES]),
@@ -99,7 +99,7 @@ def is_person(entry: ResultEntry, annotations: Annotations | None) -> bool:
 
 
 class _Names:
-    """Pictures by what their names end in."""
+    """Images by what their names end in."""
 
     def __init__(self, images: Iterable[ImageEntry]) -> None:
         self._by_stem: dict[str, list[tuple[tuple[str, ...], int]]] = {}
@@ -109,7 +109,7 @@ class _Names:
                 of_stem.append((_parts(image.file_name), image.id))
 
     def find(self, name: str, own: int | None) -> int | None:
-        """The picture that shares most of the name's last parts; None if there is not one.
+        """The image that shares most of the name's last parts; None if there is not one.
 
         Args:
             name: to find.

@@ -30,7 +30,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "DIB", "TIFF", "WEBP", "JPEG2000
 _FORMATS_IF_KNOWN = ("AVIF", "HEIF")
 MAX_PIXELS = 120_000_000
 MAX_PIXELS_LIMIT = 178_956_970  # where Pillow itself refuses
-# Larger pictures are decoded one at a time, so that the threads of a run do not add up.
+# Larger images are decoded one at a time, so that the threads of a run do not add up.
 _LARGE_PIXELS = 16_000_000
 _LARGE_ONE_BY_ONE = threading.Lock()
 
@@ -153,12 +153,12 @@ class ImageFile:
 
     @property
     def is_frame(self) -> bool:
-        """Whether this is a frame inside a film file, which is decoded when it is read."""
+        """Whether this is a frame inside a video file, which is decoded when it is read."""
         return self.frame is not None and "#" in self.path.name
 
     @property
     def is_turned(self) -> bool:
-        """Whether EXIF data exchange width and height: the file's rows are the picture's columns.
+        """Whether EXIF data exchange width and height: the file's rows are the image's columns.
 
         Raises:
             ImageError: as `size_wh`.
@@ -174,11 +174,11 @@ class ImageFile:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ImageSet:
-    """Pictures in the order in which they are worked on.
+    """Images in the order in which they are worked on.
 
     Attributes:
-        root: the folder that the pictures' file names are relative to.
-        images: the pictures; their ids differ.
+        root: the folder that the images' file names are relative to.
+        images: the images; their ids differ.
         findings: what was passed over in looking for them.
     """
 
@@ -193,13 +193,13 @@ class ImageSet:
         return iter(self.images)
 
     def limited(self, max_pixels: int) -> ImageSet:
-        """The same pictures; those with more pixels than this are refused."""
+        """The same images; those with more pixels than this are refused."""
         images = tuple(replace(image, max_pixels=max_pixels) for image in self.images)
         return replace(self, images=images)
 
 
 def rgb_pixels(picture: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB pixels of one of Pillow's pictures, as `ImageFile.read` gives them.
+    """(H, W, 3) uint8 RGB pixels of one of Pillow's images, as `ImageFile.read` gives them.
 
     Args:
         picture: in any of Pillow's modes, its pixels read or not; it may be closed.
@@ -228,18 +228,18 @@ def coco_id(file_name: str) -> int | None:
 
 
 def _frame(image: ImageFile) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB pixels of a frame, found in its film by its time.
+    """(H, W, 3) uint8 RGB pixels of a frame, found in its video by its time.
 
     Raises:
-        ImageError: there is no such film, or no such frame in it.
+        ImageError: there is no such video, or no such frame in it.
     """
-    from posepipe.io.films import read_frame
+    from posepipe.io.videos import read_frame
 
     return read_frame(image)
 
 
 def _opened(image: ImageFile) -> Image.Image:
-    """The picture with its header read, its pixels not yet."""
+    """The image with its header read, its pixels not yet."""
     path = image.path
     if image.problem:
         raise ImageError(f"{path}: {image.problem}")
@@ -248,7 +248,7 @@ def _opened(image: ImageFile) -> Image.Image:
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             kind = "a folder" if path.is_dir() else "a device or pipe"
-            raise ImageError(f"{path} is {kind}, not a picture: name a picture file")
+            raise ImageError(f"{path} is {kind}, not an image: name an image file")
         if path.suffix.lower() in HEIF_SUFFIXES:
             _register_heif()
         return Image.open(path, formats=_formats())
@@ -261,7 +261,7 @@ def _opened_data(data: bytes, path: Path) -> Image.Image:
     try:
         return Image.open(BytesIO(data), formats=_formats())
     except UnidentifiedImageError:
-        unknown = "is not a picture in a known format: convert it to JPEG or PNG"
+        unknown = "is not an image in a known format: convert it to JPEG or PNG"
         text = unknown if data else "is empty (0 bytes): fetch it again"
         raise ImageError(f"{path} {text}, or leave it out") from None
     except Exception as error:
@@ -269,7 +269,7 @@ def _opened_data(data: bytes, path: Path) -> Image.Image:
 
 
 def _check_pixels(picture: Image.Image, image: ImageFile) -> int:
-    """How many pixels a picture has, if that many are allowed."""
+    """How many pixels an image has, if that many are allowed."""
     pixels = picture.width * picture.height
     if pixels > image.max_pixels:
         raise ImageTooLargeError(
@@ -304,7 +304,7 @@ def _orientation(picture: Image.Image) -> int:
         value = picture.getexif().get(_ORIENTATION_TAG, 1)
     except OSError:  # Pillow looks for EXIF behind a PNG's pixels, too; they may be truncated
         raise
-    except Exception:  # damaged EXIF data are no reason to lose the picture
+    except Exception:  # damaged EXIF data are no reason to lose the image
         return 1
     return value if value in _TO_UPRIGHT else 1
 
@@ -335,9 +335,9 @@ def _as_rgb(picture: Image.Image, path: Path) -> Image.Image:
 
 
 def _pixels(picture: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB pixels of a picture of any mode, made strip by strip.
+    """(H, W, 3) uint8 RGB pixels of an image of any mode, made strip by strip.
 
-    In one go there would be several more arrays of the picture's size: gigabytes, for a large one
+    In one go there would be several more arrays of the image's size: gigabytes, for a large one
     with transparency; and even of the 5 ms for a 640x480 JPEG more than 1 went into the system's
     handing out of their memory, page by page.
     """
@@ -351,7 +351,7 @@ def _pixels(picture: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _explained(error: Exception, path: Path) -> ImageError:
-    """What went wrong with a picture, in one line.
+    """What went wrong with an image, in one line.
 
     Pillow's decoders raise almost anything on damaged files (OSError, SyntaxError, ValueError,
     struct.error, …), hence the broad `except` of the callers.
@@ -366,10 +366,10 @@ def _explained(error: Exception, path: Path) -> ImageError:
         case UnidentifiedImageError() if path.stat().st_size == 0:
             text = "is empty (0 bytes): fetch it again or leave it out"
         case UnidentifiedImageError() if _needs_heif(path):
-            text = "is a HEIC picture: install what reads them with pip install 'posepipe[heif]', "
+            text = "is a HEIC image: install what reads them with pip install 'posepipe[heif]', "
             text += "convert it to JPEG, or leave it out"
         case UnidentifiedImageError():
-            text = "is not a picture in a known format: convert it to JPEG or PNG, or leave it out"
+            text = "is not an image in a known format: convert it to JPEG or PNG, or leave it out"
         case Image.DecompressionBombError() | Image.DecompressionBombWarning() | MemoryError():
             return ImageTooLargeError(f"{path} is too large to be read safely: make it smaller")
         case _:

@@ -1,4 +1,4 @@
-"""What callers in Python give as pictures: paths, arrays, Pillow's pictures, frames of a camera."""
+"""What callers in Python give as images: paths, arrays, Pillow's images, frames of a camera."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from posepipe.io.find_images import find_images
 from posepipe.io.images import ImageFile, ImageSet, rgb_pixels
 
 Picture: TypeAlias = str | Path | npt.NDArray[np.uint8] | Image.Image | ImageFile
-"""One picture. An array is (H, W, 3), (H, W, 4) or (H, W), uint8."""
+"""One image. An array is (H, W, 3), (H, W, 4) or (H, W), uint8."""
 
 Pictures: TypeAlias = Picture | ImageSet | Iterable[Picture]
-"""Pictures: a folder, a pattern, a list or a lazy stream of pictures, a (B, H, W, 3) array."""
+"""Pictures: a folder, a pattern, a list or a lazy stream of images, a (B, H, W, 3) array."""
 
 Colour: TypeAlias = Literal["rgb", "bgr"]
 """The order of an array's channels; OpenCV's is "bgr"."""
 
 
 def one_picture(picture: Picture, *, colour: Colour = "rgb") -> ImageFile:
-    """A single picture as an item with the id 1 (an `ImageFile` keeps its own).
+    """A single image as an item with the id 1 (an `ImageFile` keeps its own).
 
-    What is not a picture becomes an item whose `read` raises.
+    What is not an image becomes an item whose `read` raises.
 
     Raises:
         OptionError: no such order of colours.
@@ -40,11 +40,11 @@ def one_picture(picture: Picture, *, colour: Colour = "rgb") -> ImageFile:
 def find_pictures(
     pictures: Pictures, *, colour: Colour = "rgb", recursive: bool = False
 ) -> ImageSet | Iterator[ImageFile]:
-    """Pictures as items, lazily where they are given lazily.
+    """Images as items, lazily where they are given lazily.
 
     Paths, alone or in a list, are looked up (`posepipe.io.find_images.find_images`): folders and
     patterns may be among them, and the order is that of their names. Everything else keeps its
-    order and gets the ids 1…n; something that is not a picture is an item whose `read` raises.
+    order and gets the ids 1…n; something that is not an image is an item whose `read` raises.
 
     Args:
         pictures: see `Pictures`.
@@ -72,7 +72,7 @@ def find_pictures(
 
 
 def is_live(pictures: Pictures) -> bool:
-    """Whether pictures come one by one from something of unknown length.
+    """Whether images come one by one from something of unknown length.
 
     >>> is_live(["a.jpg", "b.jpg"]), is_live(frame for frame in ())
     (False, True)
@@ -86,7 +86,7 @@ def _item(picture: object, number: int, colour: Colour) -> ImageFile:
     if isinstance(picture, str | Path):
         path = Path(picture).expanduser()
         return ImageFile(number, path, path.name)
-    name = Path(f"picture-{number}")
+    name = Path(f"image-{number}")
     try:
         if isinstance(picture, Image.Image):
             return ImageFile(number, name, name.name, rgb_pixels(picture.copy(), name))
@@ -115,10 +115,10 @@ def _rgb_of(array: object, colour: Colour, name: Path) -> npt.NDArray[np.uint8]:
 def _no_pixels(thing: object) -> str:
     """What to say of something that is not an array of bytes."""
     if thing is None:
-        return "None, not a picture: the camera or film gave nothing"
+        return "None, not an image: the camera or video gave nothing"
     if not isinstance(thing, np.ndarray):
         kind = type(thing).__name__
-        return f"a {kind}: give a path, a numpy array of uint8 or a Pillow picture"
+        return f"a {kind}: give a path, a numpy array of uint8 or a Pillow image"
     if thing.dtype.kind == "f":
         remedy = "where 1 is white, (255 * x).round().astype(np.uint8) makes it one"
     else:
@@ -129,7 +129,7 @@ def _no_pixels(thing: object) -> str:
 def _hint(array: npt.NDArray[np.uint8]) -> str:
     if array.ndim == 3 and array.shape[0] in (1, 3, 4):
         return ": channels come last, .transpose(1, 2, 0) brings them there"
-    return ": these are several pictures, use stream()" if array.ndim == 4 else ""
+    return ": these are several images, use stream()" if array.ndim == 4 else ""
 
 
 def _check_colour(colour: object) -> None:

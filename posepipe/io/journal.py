@@ -1,9 +1,9 @@
 """The journal of a run: what is finished so far, kept beside the output until that is written.
 
 A text file, ``boxes.json.journal`` beside ``boxes.json``: a header with the fingerprint of the run,
-then one line per finished picture, each a checksum and JSON. A run that ends early, however it
+then one line per finished image, each a checksum and JSON. A run that ends early, however it
 ends, leaves it behind, and a later one goes on from it: numbers are kept in full, so that the final
-file is the same to the last byte. A line that is not what was written is dropped, and its picture
+file is the same to the last byte. A line that is not what was written is dropped, and its image
 done again.
 
 Not SQLite: it finds no damage inside its pages, and would need a checksum a row as well.
@@ -38,12 +38,12 @@ T = TypeVar("T")
 
 
 class Entry(msgspec.Struct, Generic[T], frozen=True):
-    """A finished picture.
+    """A finished image.
 
     Attributes:
         image_id: which one.
         result: what came of it: a noun, or a msgspec Struct or dataclass with nouns in it; None
-            if the picture was skipped.
+            if the image was skipped.
         skipped: why it was skipped, "" if it was not.
     """
 
@@ -127,7 +127,7 @@ class Journal(Generic[T]):
         *,
         resume: bool,
         warn: Callable[[str], None],
-        items: str = "pictures",
+        items: str = "images",
     ) -> Journal[T]:
         """`resume` or `start`, as asked for.
 
@@ -191,7 +191,7 @@ class Journal(Generic[T]):
         return journal
 
     def append(self, entry: Entry[T]) -> None:
-        """Note down a finished picture.
+        """Note down a finished image.
 
         Raises:
             DocumentError: it cannot be written (the disk is full).
@@ -241,10 +241,10 @@ class Journal(Generic[T]):
 
 
 def inputs_digest(images: Iterable[ImageFile]) -> str:
-    """A SHA-256 of which pictures are worked on: ids, names and folders.
+    """A SHA-256 of which images are worked on: ids, names and folders.
 
-    A part of a fingerprint that stays short for 100,000 pictures. What is in the files does not
-    count: a run that stopped at a damaged picture goes on once that is mended.
+    A part of a fingerprint that stays short for 100,000 images. What is in the files does not
+    count: a run that stopped at a damaged image goes on once that is mended.
     """
     digest = hashlib.sha256()
     for image in images:

@@ -21,18 +21,18 @@ T = TypeVar("T")
 def read_leniently(
     document: object, path: Path
 ) -> tuple[AnnotationFile, Mapping[str, int], list[Finding]]:
-    """The entries of a JSON document, the numbers of picture ids that are text, what was noticed.
+    """The entries of a JSON document, the numbers of image ids that are text, what was noticed.
 
     Args:
         document: as Python's own types.
         path: the file, for messages.
 
     Raises:
-        DocumentError: it has no list of pictures.
+        DocumentError: it has no list of images.
     """
     if not isinstance(document, dict):
         raise DocumentError(
-            f"{path} is not {WHAT}: that has pictures, annotations and categories, this is "
+            f"{path} is not {WHAT}: that has images, annotations and categories, this is "
             f"{_kind(document)}"
         )
     where = str(path)
@@ -40,7 +40,7 @@ def read_leniently(
     annotations = _list_of(document, "annotations", path)
     categories = _list_of(document, "categories", path)
     if "images" not in document:
-        raise DocumentError(f"{path} is not {WHAT}: it has no list of pictures, `images`")
+        raise DocumentError(f"{path} is not {WHAT}: it has no list of images, `images`")
     category_numbers = _numbered(entry.get("id") for entry in _dicts(categories))
     named = {str(entry.get("name")): identifier(entry.get("id")) for entry in _dicts(categories)}
     kinds, bad_categories = entries_of(
@@ -121,7 +121,7 @@ def entries_of(
 def images_of(
     values: Sequence[Any], where: str
 ) -> tuple[list[ImageEntry], dict[int | str, int], list[Finding]]:
-    """The pictures of a list as JSON has it, the numbers of their ids, and what was noticed.
+    """The images of a list as JSON has it, the numbers of their ids, and what was noticed.
 
     Args:
         values: the list.
@@ -133,10 +133,10 @@ def images_of(
         images,
         ids,
         [
-            *lost(where, "pictures that cannot be read", bad, len(values)),
+            *lost(where, "images that cannot be read", bad, len(values)),
             *noted(
                 where,
-                "picture ids that are text, or too large",
+                "image ids that are text, or too large",
                 [key for key in ids if isinstance(key, str)],
                 len(values),
                 "numbered; results are matched by these ids or by file names",
@@ -209,7 +209,7 @@ def _annotation(
     if picture is None:
         raise UnreadableError(f".image_id is {shown(entry.get('image_id'))}")
     if isinstance(picture, str) and picture not in image_ids:
-        raise UnreadableError(f" is of picture {picture}, which is not listed")
+        raise UnreadableError(f" is of image {picture}, which is not listed")
     bbox = numbers(entry.get("bbox"), 4)
     if bbox is None:
         raise UnreadableError(

@@ -17,8 +17,8 @@ from posepipe.io.findings import Finding, lost, noted
 from posepipe.io.lenient import numbers
 from posepipe.io.schema import AnnotationEntry, ImageEntry
 
-FAR_OUTSIDE = 0.1  # of the picture's longer side for keypoints, of the box's side for boxes
-# No picture is as large; the square of its double still is an ordinary number.
+FAR_OUTSIDE = 0.1  # of the image's longer side for keypoints, of the box's side for boxes
+# No image is as large; the square of its double still is an ordinary number.
 LARGEST_COORDINATE = 1e7
 
 
@@ -121,7 +121,7 @@ def with_boxes(
     empty = ~endless & ~negative & (boxes[:, 2:] == 0).any(axis=1)
     count, kept = len(entries), np.flatnonzero(~endless & ~negative).tolist()
     findings = [
-        *lost(where, "boxes with NaN or numbers beyond any picture", _ids(entries, endless), count),
+        *lost(where, "boxes with NaN or numbers beyond any image", _ids(entries, endless), count),
         *lost(where, "boxes of negative size", _ids(entries, negative), count),
         *noted(where, "boxes without area, whose people are left out", _ids(entries, empty), count),
     ]
@@ -187,7 +187,7 @@ def _keypoints(
         ),
         *noted(
             where,
-            "people with labelled keypoints at NaN or beyond any picture",
+            "people with labelled keypoints at NaN or beyond any image",
             _ids(entries, nowhere),
             count,
             "those keypoints count as not labelled",
@@ -251,7 +251,7 @@ def _contradictions(people: People, skeleton: Skeleton, where: str) -> list[Find
         if min(entry.bbox[2:]) > 0
     )
     twice = [
-        f"box {', '.join(f'{side:g}' for side in box)} of picture {image_id}"
+        f"box {', '.join(f'{side:g}' for side in box)} of image {image_id}"
         for (image_id, box, _), times in looks.items()
         if times > 1
     ]
@@ -262,7 +262,7 @@ def _contradictions(people: People, skeleton: Skeleton, where: str) -> list[Find
 
 
 def _misplaced(people: People, images: Mapping[int, ImageEntry], where: str) -> list[Finding]:
-    """Boxes and keypoints against the sizes of their pictures as the file has them."""
+    """Boxes and keypoints against the sizes of their images as the file has them."""
     entries, boxes = people.entries, people.boxes_xywh
     sizes = np.array([images[entry.image_id].size_wh for entry in entries], np.float64)
     size = sizes.reshape(-1, 2)
@@ -277,9 +277,9 @@ def _misplaced(people: People, images: Mapping[int, ImageEntry], where: str) -> 
     outside = np.maximum(-points, points - size[:, None]).max(axis=-1)  # pixels
     astray = known & (labelled & (outside > FAR_OUTSIDE * size.max(axis=1)[:, None])).any(axis=1)
     kinds = (
-        ("boxes outside their pictures", gone),
-        ("boxes that reach outside their pictures by more than a tenth of their size", far),
-        ("people with keypoints outside the picture by more than a tenth of its size", astray),
+        ("boxes outside their images", gone),
+        ("boxes that reach outside their images by more than a tenth of their size", far),
+        ("people with keypoints outside the image by more than a tenth of its size", astray),
     )
     return [
         finding

@@ -1,4 +1,4 @@
-"""Where the pictures of an annotation file lie, however it names them."""
+"""Where the images of an annotation file lie, however it names them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _DRIVE = re.compile(r"[A-Za-z]:/")
 
 
 class Pictured(Protocol):
-    """What lists pictures."""
+    """What lists images."""
 
     @property
     def images(self) -> Sequence[ImageEntry]:
-        """The pictures."""
+        """The images."""
 
 
 def image_files(annotations: Pictured, folder: str | Path) -> ImageSet:
-    r"""The annotated pictures in a folder, with the annotations' ids and in their order.
+    r"""The annotated images in a folder, with the annotations' ids and in their order.
 
     Names with back-slashes are tried with slashes. Of URLs and absolute paths that are not here
     the last part is looked for in the folder, or the last parts where the last alone is shared. A
-    picture that is missing is found out when it is read.
+    image that is missing is found out when it is read.
 
     Args:
-        annotations: what lists the pictures.
+        annotations: what lists the images.
         folder: where they lie.
 
     Raises:
@@ -41,7 +41,7 @@ def image_files(annotations: Pictured, folder: str | Path) -> ImageSet:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise ImageError(f"{root}: no such folder of pictures: check the path")
+        raise ImageError(f"{root}: no such folder of images: check the path")
     found = paths_of([image.file_name for image in annotations.images], root)
     odd = [
         image.file_name
@@ -71,7 +71,7 @@ def paths_of(names: Sequence[str], root: Path) -> list[tuple[Path, str]]:
 
 
 def name_of(path: Path, root: Path, listed: str) -> str:
-    """How documents name a picture: as the file lists it, but for what no folder has."""
+    """How documents name an image: as the file lists it, but for what no folder has."""
     if path.is_relative_to(root):
         return path.relative_to(root).as_posix()
     return listed

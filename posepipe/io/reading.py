@@ -45,10 +45,10 @@ def read_boxes(
 
     Args:
         source: the JSON file, or what was read of it.
-        images: the folder of the pictures; needed for a list, and for a boxes.json whose pictures
+        images: the folder of the images; needed for a list, and for a boxes.json whose images
             have moved.
-        annotations: for a list: an annotation file that has the pictures' names and the ids of
-            categories. All of its pictures are taken. Without it, those in the list are, by their
+        annotations: for a list: an annotation file that has the images' names and the ids of
+            categories. All of its images are taken. Without it, those in the list are, by their
             COCO file names.
         skeleton: whose category is wanted; None takes people, or what a boxes.json is of.
 
@@ -56,7 +56,7 @@ def read_boxes(
         DocumentError: neither of the two, most of its boxes cannot be used, or none is of a person;
             a boxes.json of another category; says what is wrong and where.
         ImageError: no such folder.
-        OptionError: a list without `images`, or one whose pictures are not named as COCO's, without
+        OptionError: a list without `images`, or one whose images are not named as COCO's, without
             `annotations`; or a boxes.json with `annotations`.
     """
     results = source if isinstance(source, ResultFile) else read_results(source)
@@ -106,12 +106,12 @@ def labelled_document(
     """The labelled boxes of an annotation file in place of a detector's, with score 1.
 
     People without a labelled keypoint are left out, as COCO's evaluation does; but where nobody has
-    any, the labels are of boxes, and all of them are taken. Pictures of another size than their
+    any, the labels are of boxes, and all of them are taken. Images of another size than their
     labels are for have a `problem`.
 
     Args:
         annotations: the labels.
-        folder: where the pictures lie.
+        folder: where the images lie.
         skeleton: of the labels.
 
     Raises:
@@ -160,12 +160,12 @@ def read_keypoints(
 
     Args:
         source: the JSON file, or what was read of it.
-        images: the folder of the pictures, where the file does not name it or they have moved.
+        images: the folder of the images, where the file does not name it or they have moved.
         skeleton: what the keypoints are, where the file does not say so.
 
     Raises:
         DocumentError: not such a list, keypoints of another number than the skeleton's, poses of
-            several skeletons in a picture, a number that is not finite.
+            several skeletons in an image, a number that is not finite.
         ImageError: no such folder.
     """
     results = source if isinstance(source, ResultFile) else read_results(source)
@@ -209,7 +209,7 @@ def read_keypoints(
 
 
 def coco_file_name(image_id: int) -> str:
-    """The name of a picture of COCO 2017.
+    """The name of an image of COCO 2017.
 
     >>> coco_file_name(1490)
     '000000001490.jpg'
@@ -226,7 +226,7 @@ def _detection_list(
     path = results.path
     if images is None:
         raise OptionError(
-            f"{path} is a plain detection list: name the folder of its pictures with --images DIR"
+            f"{path} is a plain detection list: name the folder of its images with --images DIR"
         )
     if annotations is None:
         _refuse_nobody(results, None)
@@ -304,14 +304,14 @@ def _refuse_nobody(results: ResultFile, annotations: Annotations | None) -> None
 def _listed_images(
     ids: Iterable[int], names: Mapping[int, str], folder: str | Path, path: Path
 ) -> ImageSet:
-    """The pictures of a list by their COCO ids, or by names in place of ids."""
+    """The images of a list by their COCO ids, or by names in place of ids."""
     root = _existing_folder(folder)
     carried = {coco_id(file.name): file.name for file in sorted(root.iterdir())}
     found = {i: names.get(i) or carried.get(i) or coco_file_name(i) for i in sorted(set(ids))}
     missing = [i for i, name in found.items() if i not in carried and not (root / name).exists()]
     if mostly_lost(len(missing), len(found)):
         raise OptionError(
-            f"{path}: {len(missing)} of {len(found)} pictures are not in {root} by their ids' COCO "
+            f"{path}: {len(missing)} of {len(found)} images are not in {root} by their ids' COCO "
             f"names, such as {found[missing[0]]}: name the annotation file that has their names "
             "with --annotations"
         )
@@ -340,13 +340,13 @@ def _check_pose(entry: ResultEntry, skeleton: Skeleton, where: str) -> None:
     numbers = (*entry.keypoints, *(entry.box_xyxy or ()), entry.score, entry.box_score or 0)
     numbers += (entry.frame or 0, entry.seconds or 0, entry.track_id or 0)
     if not all(abs(number) < LARGEST_COORDINATE for number in numbers):  # nor is NaN
-        raise DocumentError(f"{where} has a number that is not finite, or beyond any picture")
+        raise DocumentError(f"{where} has a number that is not finite, or beyond any image")
 
 
 def _existing_folder(folder: str | Path) -> Path:
     root = Path(folder)
     if not root.is_dir():
-        raise ImageError(f"{root}: no such folder of pictures: check the path")
+        raise ImageError(f"{root}: no such folder of images: check the path")
     return root
 
 

@@ -67,13 +67,13 @@ class MadeBy(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, eq=False)
 class BoxesDocument:
-    """The people found in a set of pictures: what boxes.json and detection lists hold.
+    """The people found in a set of images: what boxes.json and detection lists hold.
 
     Attributes:
-        images: the pictures, those with nobody in them included.
-        detections: one per picture, in the same order.
+        images: the images, those with nobody in them included.
+        detections: one per image, in the same order.
         sizes_wh: by image id, width and height in pixels; unknown sizes are absent.
-        skipped: pictures that could not be read when the document was made.
+        skipped: images that could not be read when the document was made.
         made_by: None for documents that posepipe did not make.
         problems: what was left out on reading, one line each.
         other_categories: how many boxes of categories other than person were left out on reading.
@@ -81,7 +81,7 @@ class BoxesDocument:
         category: what was looked for.
 
     Raises:
-        ValueError: detections that do not belong to the pictures.
+        ValueError: detections that do not belong to the images.
     """
 
     images: ImageSet
@@ -100,16 +100,16 @@ class BoxesDocument:
 
 @dataclass(frozen=True, eq=False)
 class KeypointsDocument:
-    """The poses found in a set of pictures: what kps.json holds.
+    """The poses found in a set of images: what kps.json holds.
 
     Attributes:
-        images: the pictures; as read back, those with somebody in them.
-        poses: one per picture, in the same order.
+        images: the images; as read back, those with somebody in them.
+        poses: one per image, in the same order.
         other_categories: how many poses of categories other than person were left out on reading.
         findings: what was odd about the file that it was read from.
 
     Raises:
-        ValueError: poses that do not belong to the pictures.
+        ValueError: poses that do not belong to the images.
     """
 
     images: ImageSet
@@ -154,7 +154,7 @@ def as_written(detections: Detections) -> Detections:
 
 
 class ImageRecord(msgspec.Struct, frozen=True, gc=False):
-    """A picture of boxes.json, as it is written; `frame` and `seconds` as in `PoseRecord`."""
+    """An image of boxes.json, as it is written; `frame` and `seconds` as in `PoseRecord`."""
 
     id: int
     file_name: str
@@ -168,17 +168,17 @@ class PoseRecord(msgspec.Struct, frozen=True, gc=False):
     """An entry of kps.json, as it is written.
 
     Attributes:
-        image_id: which picture.
+        image_id: which image.
         category_id: 1, person or what the skeleton is of.
         keypoints: x px, y px, confidence of every keypoint in turn.
         score: the pose's score.
-        file_name: the picture's, relative to the image root.
+        file_name: the image's, relative to the image root.
         image_root: as in boxes.json.
         box_xyxy: the box the pose was looked for in, pixels.
         box_score: the detector's score of it.
         skeleton: what the keypoints are; left out where they are those of COCO's person.
-        frame: of a film, the number of the frame, from 0; left out for pictures.
-        seconds: of a film, the frame's time; left out for pictures.
+        frame: of a video, the number of the frame, from 0; left out for images.
+        seconds: of a video, the frame's time; left out for images.
         track_id: whose pose it is, where people are followed; -1 for people who are not.
     """
 
@@ -217,7 +217,7 @@ def box_records(found: Iterable[Detections]) -> Iterator[dict[str, object]]:
 
 
 def pose_records(poses: Poses, image: ImageFile, image_root: str) -> Iterator[PoseRecord]:
-    """The entries of kps.json of one picture, rounded to what is written."""
+    """The entries of kps.json of one image, rounded to what is written."""
     keypoints = rounded(poses.keypoints, COORDINATE_DECIMALS)
     keypoints[..., 2] = rounded(poses.keypoints[..., 2], SCORE_DECIMALS)
     boxes = rounded(poses.boxes_xyxy, COORDINATE_DECIMALS)
@@ -241,7 +241,7 @@ def pose_records(poses: Poses, image: ImageFile, image_root: str) -> Iterator[Po
 
 
 def rounded_seconds(seconds: float | None) -> float | msgspec.UnsetType:
-    """A frame's time as it is written; nothing for a picture."""
+    """A frame's time as it is written; nothing for an image."""
     return msgspec.UNSET if seconds is None else round(seconds, SECONDS_DECIMALS)
 
 
@@ -258,7 +258,7 @@ def rounded(values: npt.NDArray[np.floating[Any]], decimals: int) -> npt.NDArray
 def _check_same_images(images: ImageSet, results: Sequence[Detections] | Sequence[Poses]) -> None:
     ids = [image.id for image in images]
     if ids != [result.image_id for result in results]:
-        raise ValueError("one result per picture is needed, in the same order")
+        raise ValueError("one result per image is needed, in the same order")
     if len(set(ids)) != len(ids):
         raise ValueError("image ids must differ")
 

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Skipped(msgspec.Struct, frozen=True):
-    """A picture that could not be processed.
+    """An image that could not be processed.
 
     Attributes:
         file_name: as in `ImageFile`.
@@ -47,17 +47,17 @@ class ResultEntry(msgspec.Struct, frozen=True, gc=False):
     """A box or a pose.
 
     Attributes:
-        image_id: which picture; as text where a program gave no number.
+        image_id: which image; as text where a program gave no number.
         category_id: what it is; None where the list does not say.
         score: None in annotation files.
         keypoints: x px, y px, confidence of every keypoint in turn; None for a box.
         bbox: left, top, width, height in pixels; None for most poses.
-        file_name: the picture's, in kps.json.
+        file_name: the image's, in kps.json.
         image_root: the folder that it is relative to, in kps.json.
         box_xyxy: the box that a pose was looked for in, in kps.json.
         box_score: its score, in kps.json.
         skeleton: what the keypoints are, in kps.json; None for COCO's person.
-        frame: the frame's number in its film, in kps.json of films.
+        frame: the frame's number in its video, in kps.json of videos.
         seconds: the frame's time, likewise.
         track_id: whose pose it is, where people are followed.
     """
@@ -84,10 +84,10 @@ class ResultFile:
     Attributes:
         path: the file.
         entries: in the file's order.
-        is_list: whether it is a plain list; else a document like boxes.json, with pictures.
-        images: the pictures that a document lists.
+        is_list: whether it is a plain list; else a document like boxes.json, with images.
+        images: the images that a document lists.
         image_root: the folder that a document's file names are relative to.
-        skipped: the pictures that a document says were left out.
+        skipped: the images that a document says were left out.
         info: what a document says of its origin.
         findings: what was noticed in reading.
         category: what a document's boxes are of, where it names a single thing; else "".
@@ -119,7 +119,7 @@ class ResultFile:
         return bool(self.entries) and all(e.box_xyxy and e.file_name for e in self.entries)
 
     def file_name(self, entry: ResultEntry) -> str | None:
-        """The picture's name, as far as the file says it."""
+        """The image's name, as far as the file says it."""
         return entry.file_name or self._names.get(entry.image_id)
 
     @cached_property
@@ -149,7 +149,7 @@ def read_results(path: str | Path) -> ResultFile:
 
 
 def numbers_for(image_ids: Iterable[int | str]) -> dict[int | str, int]:
-    """A number for every picture: its id, the one that its name carries, or an unused one.
+    """A number for every image: its id, the one that its name carries, or an unused one.
 
     >>> numbers_for([5, "000000000007.jpg", "cam0", 5])
     {5: 5, '000000000007.jpg': 7, 'cam0': 1}

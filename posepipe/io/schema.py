@@ -15,15 +15,15 @@ Box = tuple[float, float, float, float]
 
 
 class ImageEntry(msgspec.Struct, frozen=True, gc=False):
-    """A picture as COCO-shaped files list it.
+    """An image as COCO-shaped files list it.
 
     Attributes:
         id: what annotations refer to.
         file_name: relative to the image root; "" where the file has none.
         width: pixels; 0 or less where the file does not say.
         height: pixels; likewise.
-        frame: of a film's frame, its number, from 0; None for a picture.
-        seconds: of a film's frame, its time; likewise.
+        frame: of a video's frame, its number, from 0; None for an image.
+        seconds: of a video's frame, its time; likewise.
     """
 
     id: Id

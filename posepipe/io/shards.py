@@ -1,8 +1,8 @@
 """Shards: the N parts of a run that several machines share, and the files that they write.
 
-Shard k of N has every N-th picture, beginning with the k-th: what is large or slow is spread evenly
+Shard k of N has every N-th image, beginning with the k-th: what is large or slow is spread evenly
 whatever the order, and no two machines need to speak to each other. Its file is a header, then a
-line for each of its pictures, whatever became of it (`posepipe.io.checked_lines`). With all N of
+line for each of its images, whatever became of it (`posepipe.io.checked_lines`). With all N of
 them the documents can be written that one run would have written.
 """
 
@@ -35,7 +35,7 @@ Kind = Literal["boxes", "poses"]
 
 @dataclass(frozen=True)
 class Shard:
-    """One of several parts of a set of pictures.
+    """One of several parts of a set of images.
 
     Attributes:
         number: which one, from 1.
@@ -68,7 +68,7 @@ class Shard:
         return cls(int(found[1]), int(found[2]))
 
     def part(self, images: ImageSet) -> ImageSet:
-        """This shard's pictures, in their order and with their ids; there may be none."""
+        """This shard's images, in their order and with their ids; there may be none."""
         return replace(images, images=images.images[self.number - 1 :: self.of])
 
     def path(self, output: Path) -> Path:
@@ -111,13 +111,13 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShardEntry(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """What became of one picture.
+    """What became of one image.
 
     Attributes:
-        position: its place among the pictures of all shards, from 0.
+        position: its place among the images of all shards, from 0.
         image_id: its id.
         file_name: relative to the root.
-        frame, seconds: of a frame of a film.
+        frame, seconds: of a frame of a video.
         result: None if it was skipped.
         skipped: why it was skipped, "" if it was not.
     """
@@ -131,7 +131,7 @@ class ShardEntry(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     skipped: str = ""
 
     def image(self, root: Path) -> ImageFile:
-        """The picture."""
+        """The image."""
         return ImageFile(
             self.image_id,
             root / self.file_name,
@@ -151,7 +151,7 @@ def write_shard(path: Path, header: Header, entries: Iterable[ShardEntry[Any]]) 
 
 
 class Shards:
-    """All shards of a run, found to belong together; their pictures are read when asked for.
+    """All shards of a run, found to belong together; their images are read when asked for.
 
     Attributes:
         header: the first shard's, which is that of all of them but for the number.
@@ -162,7 +162,7 @@ class Shards:
         self.header = header
 
     def entries(self, kind: type[T]) -> Iterator[ShardEntry[T]]:
-        """Every picture in the order of the whole run; may be asked for again.
+        """Every image in the order of the whole run; may be asked for again.
 
         Args:
             kind: the type of the results.
@@ -186,7 +186,7 @@ class Shards:
                     entry = decode_line(part[line], ShardEntry[kind])  # type: ignore[valid-type]  # a type known at run time only
                 if entry is None or entry.position != position:
                     raise DocumentError(
-                        f"{file.path} is damaged or ends too soon, at picture {position + 1}: run "
+                        f"{file.path} is damaged or ends too soon, at image {position + 1}: run "
                         "that shard again"
                     )
                 yield entry
@@ -258,7 +258,7 @@ def _check_together(first_path: Path, first: Header, path: Path, header: Header)
         return {
             "number of shards": one.of,
             "kind": one.kind,
-            "pictures": one.pictures,
+            "images": one.pictures,
             **one.fingerprint,
         }
 

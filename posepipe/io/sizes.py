@@ -1,4 +1,4 @@
-"""The sizes of pictures as their files have them, compared with those an annotation file gives."""
+"""The sizes of images as their files have them, compared with those an annotation file gives."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ THREADS = 16
 
 @dataclass(frozen=True, eq=False)
 class Sizes:
-    """Pictures, compared with what an annotation file says about them.
+    """Images, compared with what an annotation file says about them.
 
     Attributes:
-        images: the pictures; those of another size than their labels are for have a `problem`.
+        images: the images; those of another size than their labels are for have a `problem`.
         sizes_wh: by image id, as the files' headers have it; as the annotation file has it where
             they cannot be read.
         findings: what is odd, one line each.
@@ -37,17 +37,17 @@ def compare_sizes(
     where: str,
     true_sizes: Sequence[tuple[int, int] | None] | None = None,
 ) -> Sizes:
-    """Compare the sizes of pictures with those that their labels are for.
+    """Compare the sizes of images with those that their labels are for.
 
     Exchanged width and height are taken for a slip, since many programs make it, unless the
-    picture's EXIF data turn it on its side: then its labels are for the pixels as they lie in the
-    file, and mean nothing on the upright picture. Sizes of 0 or less mean "not known".
+    image's EXIF data turn it on its side: then its labels are for the pixels as they lie in the
+    file, and mean nothing on the upright image. Sizes of 0 or less mean "not known".
 
     Args:
-        images: the pictures.
+        images: the images.
         listed: what the annotation file says of each, in the same order.
         where: the file's name, for the findings.
-        true_sizes: of the pictures, None for those that cannot be read; read from the files'
+        true_sizes: of the images, None for those that cannot be read; read from the files'
             headers where they are not given.
     """
     if true_sizes is None:
@@ -72,12 +72,12 @@ def compare_sizes(
         *images.findings,
         *noted(
             where,
-            "pictures whose width and height are exchanged in the file",
+            "images whose width and height are exchanged in the file",
             exchanged,
             count,
-            "the pictures' own are taken",
+            "the images' own are taken",
         ),
-        *lost(where, "pictures of another size than their labels are for", wrong, count),
+        *lost(where, "images of another size than their labels are for", wrong, count),
     ]
     said = {entry.id: entry.size_wh for entry in listed if entry.has_size}
     found = {i.id: size for i, size in zip(images, true_sizes, strict=True) if size is not None}
@@ -85,7 +85,7 @@ def compare_sizes(
 
 
 def sizes_of(images: ImageSet) -> dict[int, tuple[int, int]]:
-    """The sizes that the pictures' headers tell; a bad picture is found out when it is read."""
+    """The sizes that the images' headers tell; a bad image is found out when it is read."""
     with ThreadPoolExecutor(THREADS) as pool:
         found = pool.map(_size_wh, images)
         return {image.id: size for image, size in zip(images, found, strict=True) if size}

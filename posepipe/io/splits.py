@@ -1,4 +1,4 @@
-"""The named parts of COCO: where their annotations and pictures lie under a data root."""
+"""The named parts of COCO: where their annotations and images lie under a data root."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from posepipe.errors import DocumentError, ImageError, OptionError
 DATA_VARIABLE = "POSEPIPE_DATA"
 DEFAULT_DATA = Path("datasets/coco")
 
-# "minival", the paper's name for the 5,000 pictures held out of trainval35k, has been COCO's
-# official val2017 since 2017: the same pictures and the same annotations.
+# "minival", the paper's name for the 5,000 images held out of trainval35k, has been COCO's
+# official val2017 since 2017: the same images and the same annotations.
 _FOLDERS = {"minival": "val2017", "train2017": "train2017", "val2017": "val2017"}
 SPLIT_NAMES = tuple(sorted(_FOLDERS))
 
@@ -24,7 +24,7 @@ class Split:
     Attributes:
         name: as it was asked for.
         annotations: the file with keypoints of people.
-        images: the folder of the pictures.
+        images: the folder of the images.
     """
 
     name: str
@@ -37,14 +37,14 @@ def find_split(name: str, data: str | Path | None = None, *, images_needed: bool
 
     Args:
         name: one of `SPLIT_NAMES`.
-        data: the data root, with `annotations/` and a folder of pictures; without it the
+        data: the data root, with `annotations/` and a folder of images; without it the
             environment variable POSEPIPE_DATA names it, else it is ``datasets/coco``.
-        images_needed: whether the folder of pictures must exist; scoring needs none.
+        images_needed: whether the folder of images must exist; scoring needs none.
 
     Raises:
         OptionError: an unknown name.
         DocumentError: the annotation file is missing.
-        ImageError: the folder of pictures is missing.
+        ImageError: the folder of images is missing.
     """
     if name not in _FOLDERS:
         raise OptionError(f"no split {name!r}; there are: {', '.join(SPLIT_NAMES)}")

@@ -84,7 +84,7 @@ class Block(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Weights channels by what is in the whole picture."""
+    """Weights channels by what is in the whole image."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

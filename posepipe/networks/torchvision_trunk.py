@@ -81,7 +81,7 @@ def mobilenet_trunk(imagenet_weights: Path | None) -> StagedTrunk:
 
 @torch.no_grad()
 def _measure_channels(stages: Sequence[nn.Module]) -> list[int]:
-    """The channels after each stage, found by running a tiny picture through them."""
+    """The channels after each stage, found by running a tiny image through them."""
     features, channels = torch.zeros(1, 3, 32, 32), []
     for stage in stages:
         was_training = stage.training

@@ -10,7 +10,7 @@ STRIDES = (4, 8, 16, 32)
 
 
 class Trunk(nn.Module, ABC):
-    """Pictures in, features of several strides out.
+    """Images in, features of several strides out.
 
     Attributes:
         channels: of the features of each stride, the smallest stride first.

@@ -1,1 +1,1 @@
-"""Stage 2: pictures and detections to poses."""
+"""Stage 2: images and detections to poses."""

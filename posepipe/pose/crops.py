@@ -1,4 +1,4 @@
-"""People cut out of a picture, each in a crop of one size, undistorted (CPN, section 4.1)."""
+"""People cut out of an image, each in a crop of one size, undistorted (CPN, section 4.1)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PreprocessingTable(Table, frozen=True):
         input_size_wh: width and height of a crop in pixels.
         margins_xy: what is added to each side of a box before it grows to the crop's shape, as a
             share of its width and height. Both public CPN code bases: 0.1 and 0.15.
-        fill: RGB outside the picture: the mean colour.
+        fill: RGB outside the image: the mean colour.
         colour_order: what the network was trained on.
         mean: per channel, 0...255, in the network's own order; subtracted.
         std: likewise; divided by.
@@ -59,11 +59,11 @@ class PreprocessingTable(Table, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """The people of one picture, cut out.
+    """The people of one image, cut out.
 
     Attributes:
         pixels: (N, h, w, 3) uint8 RGB; N = 0 is legal.
-        to_image: (N, 2, 3) float64, `Affine` matrices from crop pixels to the picture's pixels,
+        to_image: (N, 2, 3) float64, `Affine` matrices from crop pixels to the image's pixels,
             counted from where the recipe says.
     """
 
@@ -100,33 +100,33 @@ def whole_pixel_windows(
     """(N, 4) windows of whole pixels around (N, 4) boxes, by both public CPN code bases' rule.
 
     Margins are added and the short side grows, as for exact windows. Then a window shrinks about
-    its centre until it lies inside the picture widened by its longer side on all four sides, less
+    its centre until it lies inside the image widened by its longer side on all four sides, less
     one pixel; so an enormous box loses its outer parts. Corners are rounded down.
 
     Boxes are float32 numbers and the operations have the code bases' order, since a corner that
     comes out as a whole number depends on both. Where their rule leaves no pixel (a box without
-    area or far outside the picture) a window here is one pixel wide.
+    area or far outside the image) a window here is one pixel wide.
 
     Args:
-        boxes_xyxy: (N, 4) in the picture's pixels.
+        boxes_xyxy: (N, 4) in the image's pixels.
         margins_xy: see `PreprocessingTable`.
         crop_wh: width and height of the crop, whose shape the windows have but for the rounding.
-        picture_wh: width and height of the picture.
+        picture_wh: width and height of the image.
 
     Returns:
-        (N, 4) int64 x1, y1, x2, y2 in the picture's pixels; they may be negative or beyond it.
+        (N, 4) int64 x1, y1, x2, y2 in the image's pixels; they may be negative or beyond it.
 
     >>> whole_pixel_windows([[100.5, 60.25, 281.25, 380.65]], (0.1, 0.15), (192, 256), (640, 480))
     array([[ 34,  12, 347, 428]])
     """
     boxes = np.asarray(boxes_xyxy, dtype=np.float32).reshape(-1, 4)
     padding = max(picture_wh)
-    corner = (boxes[:, :2] + np.float32(padding)).astype(np.float64)  # in the widened picture
+    corner = (boxes[:, :2] + np.float32(padding)).astype(np.float64)  # in the widened image
     sides = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
     centre = corner + sides / 2
     with_margins = sides * (1 + 2 * np.array(margins_xy))
     crop = np.array(crop_wh, dtype=np.float64)
-    # The side that must not grow, in the picture and in the crop.
+    # The side that must not grow, in the image and in the crop.
     people, chosen = np.arange(len(boxes)), (with_margins / crop).argmax(axis=1)
     side, crop_side = with_margins[people, chosen], crop[chosen]
     room = np.minimum(centre, np.array(picture_wh) + 2 * padding - centre)
@@ -141,11 +141,11 @@ def whole_pixel_windows(
 def cut_crops(
     image: npt.NDArray[np.uint8], detections: Detections, table: PreprocessingTable
 ) -> Crops:
-    """Every detected person of a picture in a crop of the network's input size.
+    """Every detected person of an image in a crop of the network's input size.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        detections: boxes in the picture's pixels; they may reach outside, and there may be none.
+        detections: boxes in the image's pixels; they may reach outside, and there may be none.
         table: size, margins, colour outside, kind of window.
     """
     width, height = table.input_size_wh
@@ -172,10 +172,10 @@ def cut_crops(
 
 
 def crop_to_image(to_crop: Affine, table: PreprocessingTable) -> Affine:
-    """The map from a crop's pixels to the picture's, from the map that makes the crop.
+    """The map from a crop's pixels to the image's, from the map that makes the crop.
 
     Both public CPN code bases give the cell (x, y) the point (4x + 2, 4y + 2) of a crop and scale
-    that to the window; for them a picture's (0, 0) is its first pixel's corner.
+    that to the window; for them an image's (0, 0) is its first pixel's corner.
     """
     to_image = to_crop.inverse
     if table.keypoint_origin == "pixel_corner":
@@ -186,7 +186,7 @@ def crop_to_image(to_crop: Affine, table: PreprocessingTable) -> Affine:
 def _cut_out(
     image: npt.NDArray[np.uint8], window: npt.NDArray[np.int_], fill: tuple[int, int, int]
 ) -> npt.NDArray[np.uint8]:
-    """A window of whole pixels of a picture; `fill` where it reaches outside."""
+    """A window of whole pixels of an image; `fill` where it reaches outside."""
     x1, y1, x2, y2 = (int(edge) for edge in window)
     height, width = image.shape[:2]
     part = np.full((y2 - y1, x2 - x1, 3), fill, dtype=np.uint8)

@@ -1,7 +1,7 @@
 """Keypoint R-CNN (Mask R-CNN with a keypoint head; He et al. 2017) as a pose model.
 
-Its keypoint head looks at features of the whole picture inside given boxes, not at crops: the
-trunk runs once per picture. The boxes are the detection stage's, whatever detector found them; in
+Its keypoint head looks at features of the whole image inside given boxes, not at crops: the
+trunk runs once per image. The boxes are the detection stage's, whatever detector found them; in
 its own boxes the keypoints are torchvision's own, or detectron2's.
 """
 
@@ -29,7 +29,7 @@ from posepipe.pose.networks.keypoint_heads import KeypointNetwork
 from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNDecoding
 
 _NEAR = 2  # cells of 56
-_BOXES_AT_ONCE = 100  # as many as a picture has by itself: more would take gigabytes
+_BOXES_AT_ONCE = 100  # as many as an image has by itself: more would take gigabytes
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class KeypointRCNN:
 
 @dataclass(frozen=True, eq=False)
 class ReadyPicture:
-    """A picture and where its people are.
+    """An image and where its people are.
 
     Attributes:
         detections: the people.
@@ -79,7 +79,7 @@ class KeypointRCNNStage:
         models: the one model.
         skeleton: what its keypoints are.
         decoding: for the record.
-        batch_size: pictures that are gathered; they run one after the other.
+        batch_size: images that are gathered; they run one after the other.
     """
 
     batch_size = 4
@@ -104,10 +104,10 @@ class KeypointRCNNStage:
         self._lock = threading.Lock()
 
     def prepare(self, item: tuple[ImageFile, Detections]) -> ReadyPicture:
-        """Read the picture, unless nobody is in it.
+        """Read the image, unless nobody is in it.
 
         Raises:
-            ImageError: the picture cannot be read.
+            ImageError: the image cannot be read.
         """
         image_file, detections = item
         if not len(detections):
@@ -119,7 +119,7 @@ class KeypointRCNNStage:
         return min(len(ready.detections), 1)
 
     def __call__(self, batch: Sequence[ReadyPicture]) -> list[Poses]:
-        """The poses of each picture, in order; scores are the detector's, unchanged."""
+        """The poses of each image, in order; scores are the detector's, unchanged."""
         return [self._poses(ready) for ready in batch]
 
     def _poses(self, ready: ReadyPicture) -> Poses:
@@ -138,7 +138,7 @@ class KeypointRCNNStage:
         )
 
     def _keypoints(self, ready: ReadyPicture) -> Tensor:
-        """(N, K, 3): x, y in the picture's pixels, confidence."""
+        """(N, K, 3): x, y in the image's pixels, confidence."""
         [model] = self.models
         keypoints, given = model.keypoints, ready.pixels.shape[:2]
         seen = keypoints.see(ready.pixels, model.device)

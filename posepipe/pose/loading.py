@@ -56,7 +56,7 @@ class NamedModel(Protocol):
 
 
 class PoseEstimator(Protocol):
-    """A stage from pictures with detections to poses, with what the record says of it."""
+    """A stage from images with detections to poses, with what the record says of it."""
 
     @property
     def models(self) -> Sequence[NamedModel]:
@@ -141,7 +141,7 @@ def load_pose_stage(
         return PoseStage(loaded, batch_size=batch_size)
     if len(models) > 1:
         raise OptionError(
-            f"model {whole[0].name!r} looks at whole pictures, not at crops: it cannot be averaged"
+            f"model {whole[0].name!r} looks at whole images, not at crops: it cannot be averaged"
         )
     if head != "final":
         raise OptionError(f"the head {head!r} is a CPN's; model {whole[0].name!r} is not a CPN")

@@ -1,4 +1,4 @@
-"""Stage 2: pictures with detections in, poses out."""
+"""Stage 2: images with detections in, poses out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CROPS_ON_CPU, _CROPS_ON_GPU = 4, 64  # a pass, unless said otherwise
 
 @dataclass(frozen=True, eq=False)
 class ReadyPeople:
-    """One picture's people, cut out as every model wants them.
+    """One image's people, cut out as every model wants them.
 
     Attributes:
         detections: where the people are.
@@ -49,7 +49,7 @@ class PoseStage:
         models: their heatmaps are averaged (the paper's CPN+, tables 9 and 10), after each is
             scaled to the first one's amplitude and size. They may differ in everything but
             the keypoints, the codec, the crop's shape, its margins and kind of window.
-        batch_size: crops per pass of the network; formed across pictures. None: 4 on a CPU, for
+        batch_size: crops per pass of the network; formed across images. None: 4 on a CPU, for
             which more are no quicker and take memory, and 64 on a GPU.
 
     Raises:
@@ -77,10 +77,10 @@ class PoseStage:
         self.decoding = models[0].decoding
 
     def prepare(self, item: tuple[ImageFile, Detections]) -> ReadyPeople:
-        """Read the picture and cut its people out; a picture without people is not even read.
+        """Read the image and cut its people out; an image without people is not even read.
 
         Raises:
-            ImageError: the picture cannot be read.
+            ImageError: the image cannot be read.
         """
         image_file, detections = item
         tables = {_crop_kind(model): model.preprocessing for model in self.models}
@@ -95,7 +95,7 @@ class PoseStage:
         return len(ready.detections)
 
     def __call__(self, batch: Sequence[ReadyPeople]) -> list[Poses]:
-        """The poses of each picture, in order; scores are the detector's, unchanged.
+        """The poses of each image, in order; scores are the detector's, unchanged.
 
         Raises:
             WeightsError: the network gives numbers that are not finite.
@@ -131,7 +131,7 @@ class PoseStage:
         ]
 
     def _keypoints(self, batch: Sequence[ReadyPeople], count: int) -> CropKeypoints:
-        """All crops of a batch of pictures through the networks, in equal parts."""
+        """All crops of a batch of images through the networks, in equal parts."""
         pixels = {
             kind: torch.from_numpy(np.concatenate([ready.crops[kind].pixels for ready in batch]))
             for kind in {_crop_kind(model) for model in self.models}

@@ -1,4 +1,4 @@
-"""Both stages in one go: each picture is read once, its pixels go from the first to the second."""
+"""Both stages in one go: each image is read once, its pixels go from the first to the second."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from posepipe.runtime.local import Outcome, run
 from posepipe.runtime.stage import Stage
 
 MOST_PIXEL_BYTES = 256 * 2**20
-"""Pictures that wait between the stages hold no more than this, and a batch of the detector."""
+"""Images that wait between the stages hold no more than this, and a batch of the detector."""
 
 
 def run_through_both(
@@ -30,7 +30,7 @@ def run_through_both(
     workers: int = 2,
     most_bytes: int = MOST_PIXEL_BYTES,
 ) -> Iterator[Outcome[ImageFile, Poses]]:
-    """The poses in every picture, in order, as soon as their batch is done.
+    """The poses in every image, in order, as soon as their batch is done.
 
     The numbers are those of one stage after the other with a boxes.json between them: boxes are
     rounded to what would be written there.
@@ -39,8 +39,8 @@ def run_through_both(
         detection: the first stage.
         pose: the second one; its scores come out unchanged.
         images: a lazy stream is fine.
-        workers: threads that read pictures, and as many that cut crops; 0 for none.
-        most_bytes: while pictures that are read and not yet cut up hold more, no further one is
+        workers: threads that read images, and as many that cut crops; 0 for none.
+        most_bytes: while images that are read and not yet cut up hold more, no further one is
             read, beyond the batch that the detector waits for.
     """
     pixels = _Pixels(most_bytes)
@@ -68,7 +68,7 @@ class _Pixels:
 
 @dataclass(eq=False)
 class _Between:
-    """One picture on its way; its pixels leave it as soon as crops are cut."""
+    """One image on its way; its pixels leave it as soon as crops are cut."""
 
     image: ImageFile
     error: PosepipeError | None = None

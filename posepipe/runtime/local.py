@@ -13,7 +13,7 @@ from posepipe.runtime.streams import batched, prefetch
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-# Pictures without people fill no batch; this many are handed on together all the same.
+# Images without people fill no batch; this many are handed on together all the same.
 _MOST_ITEMS = 64
 
 
@@ -48,7 +48,7 @@ def run(
 ) -> Iterator[Outcome[In, Out]]:
     """The outcome of every item, in order, as soon as its batch is done.
 
-    An item whose preparation raises a `PosepipeError` (a picture that cannot be read) has that as
+    An item whose preparation raises a `PosepipeError` (an image that cannot be read) has that as
     its outcome and disturbs nobody else; any other exception ends the stream.
 
     Args:

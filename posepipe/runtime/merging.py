@@ -24,7 +24,7 @@ class Merged:
     Attributes:
         pictures: how many were processed.
         people: how many were found in them.
-        skipped: pictures that could not be processed.
+        skipped: images that could not be processed.
     """
 
     pictures: int
@@ -33,12 +33,12 @@ class Merged:
 
 
 class Finished(Protocol):
-    """All pictures of a run and what became of them."""
+    """All images of a run and what became of them."""
 
     header: Header
 
     def entries(self, kind: type[T]) -> Iterator[ShardEntry[T]]:
-        """Every picture in the order of the run; may be asked for again."""
+        """Every image in the order of the run; may be asked for again."""
         ...
 
 
@@ -50,12 +50,12 @@ def merge_shards(
 ) -> Merged:
     """Write the boxes.json or kps.json of the run that these are the shards of.
 
-    No more than a few thousand pictures are in memory at a time.
+    No more than a few thousand images are in memory at a time.
 
     Args:
         shards: all of them, as `posepipe.io.shards.read_shards` gives them.
         output: the document to write.
-        progress: called after every picture with the number of people in it.
+        progress: called after every image with the number of people in it.
 
     Raises:
         DocumentError: a shard is damaged, the output cannot be written, or another process is

@@ -1,6 +1,6 @@
-"""Runs over a set of pictures that end in a document, and survive an interruption.
+"""Runs over a set of images that end in a document, and survive an interruption.
 
-Every finished picture goes into a journal beside the output. The document is written when all are
+Every finished image goes into a journal beside the output. The document is written when all are
 done; an interrupted run leaves the journal behind, and a resumed one goes on from it.
 """
 
@@ -36,7 +36,7 @@ Out = TypeVar("Out", bound=Sized)
 DetectionStage = Stage[ImageFile, Any, Detections]
 PoseStage = Stage[tuple[ImageFile, Detections], Any, Poses]
 PeopleFound = Callable[[int], None]
-"""Called after every finished picture with how many people were found in it."""
+"""Called after every finished image with how many people were found in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +47,9 @@ class RunOptions:
         output: the file to write.
         made_by: what determines the result, for the journal's fingerprint and boxes.json.
         resume: go on from the journal that an interrupted run left.
-        strict: end at the first picture that cannot be processed, instead of listing it.
-        workers: threads that read and prepare pictures.
-        progress: called after every picture.
+        strict: end at the first image that cannot be processed, instead of listing it.
+        workers: threads that read and prepare images.
+        progress: called after every image.
         warn: called with one line for everything of an interrupted run that is lost.
         shard: of a run that several machines share, the part to do: then `output` is that shard's
             file (`posepipe.io.shards`).
@@ -78,7 +78,7 @@ class RunOptions:
         category: str = PERSON,
         boxes_digest: str = "",
     ) -> Header:
-        """What a file of results says of its run; of all pictures unless a shard is named."""
+        """What a file of results says of its run; of all images unless a shard is named."""
         return Header(
             number=shard.number,
             of=shard.of,
@@ -91,24 +91,24 @@ class RunOptions:
         )
 
     def part(self, images: ImageSet) -> ImageSet:
-        """The pictures to do: all, or those of the shard."""
+        """The images to do: all, or those of the shard."""
         return images if self.shard is None else self.shard.part(images)
 
 
 def run_detection(
     stage: DetectionStage, images: ImageSet, options: RunOptions, *, category: str = PERSON
 ) -> BoxesDocument:
-    """Detect in every picture and write boxes.json.
+    """Detect in every image and write boxes.json.
 
     Args:
         stage: the detection stage.
-        images: the pictures.
+        images: the images.
         options: see `RunOptions`.
         category: what the stage finds.
 
     Raises:
         PosepipeError: the output or its journal cannot be written; in strict mode, the first
-            picture that cannot be read.
+            image that cannot be read.
     """
     mine = options.part(images)
     with _journal(images, options, Detections) as journal:
@@ -139,7 +139,7 @@ def run_poses(
     finish: Callable[[Poses], Poses],
     boxes_digest: str,
 ) -> tuple[KeypointsDocument, tuple[Skipped, ...]]:
-    """Estimate the poses in every picture's boxes and write kps.json.
+    """Estimate the poses in every image's boxes and write kps.json.
 
     Args:
         stage: the pose stage.
@@ -149,11 +149,11 @@ def run_poses(
         boxes_digest: tells one boxes file from another, for `resume`.
 
     Returns:
-        What was written, and which pictures could not be read.
+        What was written, and which images could not be read.
 
     Raises:
         PosepipeError: the output or its journal cannot be written; in strict mode, the first
-            picture that cannot be read.
+            image that cannot be read.
     """
     detections = {found.image_id: found for found in boxes.detections}
 
@@ -181,12 +181,12 @@ def run_both(
     Args:
         detection: the detection stage.
         pose: the pose stage.
-        images: the pictures.
+        images: the images.
         options: see `RunOptions`.
         finish: scoring: from the stage's poses to those that are written.
 
     Returns:
-        What was written, and which pictures could not be read.
+        What was written, and which images could not be read.
 
     Raises:
         PosepipeError: as `run_poses`.
@@ -241,7 +241,7 @@ def _collect(
 
 
 def _done(images: ImageSet, entries: Mapping[int, Entry[Out]]) -> tuple[ImageSet, tuple[Out, ...]]:
-    """The pictures that were processed, and their results, in the pictures' order."""
+    """The images that were processed, and their results, in the images' order."""
     kept, results = [], []
     for image in images:
         result = entries[image.id].result

@@ -1,4 +1,4 @@
-"""The protocol of a stage: one item is one picture; one in, one out, order kept."""
+"""The protocol of a stage: one item is one image; one in, one out, order kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Out = TypeVar("Out", covariant=True)
 
 
 class Stage(Protocol[In, Ready, Out]):
-    """One step of the pipeline, from one noun of a picture to the next."""
+    """One step of the pipeline, from one noun of an image to the next."""
 
     @property
     def batch_size(self) -> int:
@@ -23,7 +23,7 @@ class Stage(Protocol[In, Ready, Out]):
         ...
 
     def weight(self, ready: Ready) -> int:
-        """How much of a batch a prepared item fills: 1 for a picture, N for N crops, 0 for none."""
+        """How much of a batch a prepared item fills: 1 for an image, N for N crops, 0 for none."""
         ...
 
     def __call__(self, batch: Sequence[Ready]) -> Sequence[Out]:

@@ -64,7 +64,7 @@ def batched(
     Args:
         items: any iterable.
         full: the weight at which a batch is handed on.
-        most_items: the number of items at which it is handed on all the same: pictures without
+        most_items: the number of items at which it is handed on all the same: images without
             people weigh nothing and would pile up for ever.
         weight: how much of a batch an item fills.
 

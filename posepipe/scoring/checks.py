@@ -29,8 +29,8 @@ class Counted:
     """What is left of results given an annotation file.
 
     Attributes:
-        entries: of people in pictures that count, with the annotation file's ids.
-        elsewhere: how many others there were in pictures that do not count.
+        entries: of people in images that count, with the annotation file's ids.
+        elsewhere: how many others there were in images that do not count.
         others: how many were of other categories.
         lines: what was noticed on the way.
     """
@@ -42,10 +42,10 @@ class Counted:
 
 
 def counted_results(results: ResultFile, truth: GroundTruth, kind: Kind) -> Counted:
-    """The results that are scored; pictures are matched by id and name, people by category.
+    """The results that are scored; images are matched by id and name, people by category.
 
     Raises:
-        EvaluationError: results on pictures that the annotation file does not have, or none of them
+        EvaluationError: results on images that the annotation file does not have, or none of them
             of a person.
     """
     found = identify(results, truth.annotations)
@@ -54,7 +54,7 @@ def counted_results(results: ResultFile, truth: GroundTruth, kind: Kind) -> Coun
     if found.unknown or (results.entries and not found.ids):
         share = f"only {len(found.ids)} are" if found.ids else "none is"
         raise EvaluationError(
-            f"of the results' {count} pictures {share} known to {truth.path}, which lacks for "
+            f"of the results' {count} images {share} known to {truth.path}, which lacks for "
             f"example {example}: the two belong to different image sets, or number them in "
             "different ways without naming files"
         )
@@ -249,5 +249,5 @@ def _check_numbers(results: Sequence[ResultEntry], values: npt.NDArray[np.float6
         index = int(np.flatnonzero(~sound.all(axis=1))[0])
         raise EvaluationError(
             f"{_place(index, results[index])} has a number that is not finite (NaN or infinity), "
-            "or beyond any picture"
+            "or beyond any image"
         )

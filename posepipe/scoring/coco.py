@@ -92,7 +92,7 @@ def _average_precision(found: Found, labelled: Labelled, similarity: Similarity)
 
 
 def box_stats(matches: Matches, found: Found) -> Stats:
-    """The numbers of `COCOeval.stats` for boxes that look at 100 boxes per picture: 6 AP, 4 AR."""
+    """The numbers of `COCOeval.stats` for boxes that look at 100 boxes per image: 6 AP, 4 AR."""
     curves = precision_recall(matches, found)
     return _numbers(curves.precision) + tuple(_mean(of_size) for of_size in curves.recall)
 

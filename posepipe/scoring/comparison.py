@@ -1,4 +1,4 @@
-"""Found and labelled poses of all pictures as arrays, ready to be matched and scored."""
+"""Found and labelled poses of all images as arrays, ready to be matched and scored."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class PoseComparison:
 
     Attributes:
         skeleton: of both; K keypoints.
-        found: the poses' pictures, scores and areas; an area is that of the keypoints' extent.
+        found: the poses' images, scores and areas; an area is that of the keypoints' extent.
         keypoints_xy: (N, K, 2) pixels.
-        labelled: the people's pictures, areas and which of them count.
+        labelled: the people's images, areas and which of them count.
         labels_xy: (M, K, 2) pixels.
         visible: (M, K) whether a keypoint is labelled.
         boxes_xyxy: (M, 4) pixels.
@@ -79,7 +79,7 @@ class PoseComparison:
     def of_pictures(
         cls, poses: Sequence[Poses], labels: Sequence[PoseLabels], *, skeleton: Skeleton
     ) -> PoseComparison:
-        """The comparison of the poses of pictures with the labels of the same pictures."""
+        """The comparison of the poses of images with the labels of the same images."""
         count = len(skeleton)
         points = _joined([of.keypoints for of in poses], (0, count, 3))
         extent = np.ptp(points[..., :2], axis=1)
@@ -139,7 +139,7 @@ class PoseComparison:
 def picture_numbers(
     entries: Sequence[ResultEntry] | Sequence[AnnotationEntry], number: Mapping[int | str, int]
 ) -> IntArray:
-    """(n,) the number of each entry's picture."""
+    """(n,) the number of each entry's image."""
     return np.array([number[entry.image_id] for entry in entries], np.intp)
 
 

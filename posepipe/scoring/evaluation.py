@@ -84,9 +84,9 @@ class Compared:
     """Poses and labels, checked and ready to be scored or explained.
 
     Attributes:
-        comparison: of the poses and people on the pictures that count, which are numbered in the
+        comparison: of the poses and people on the images that count, which are numbered in the
             order of their ids.
-        file_names: of these pictures, by number.
+        file_names: of these images, by number.
         people: those who count: with labelled keypoints, and no crowd.
         warnings: what may mislead in their numbers, one line each.
     """
@@ -167,8 +167,8 @@ def evaluate_boxes(
         results: a boxes.json, a plain COCO detection list (other categories are left out, with a
             warning), or detections.
         annotations: a COCO annotation file with the category person, or what was read of it.
-        split: how the card names the pictures.
-        image_ids: evaluate on these pictures alone; None takes all of the annotation file.
+        split: how the card names the images.
+        image_ids: evaluate on these images alone; None takes all of the annotation file.
         by_score: also say how many are right of those with a score.
         skeleton: its category is what counts as people.
 

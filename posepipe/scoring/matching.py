@@ -1,7 +1,7 @@
-"""COCO's assignment of found objects to labelled ones, for all pictures at once.
+"""COCO's assignment of found objects to labelled ones, for all images at once.
 
-In every picture, from the highest score downwards, each found object takes the most similar label
-that is still free, if it is similar enough. What pycocotools does in Python loops over pictures,
+In every image, from the highest score downwards, each found object takes the most similar label
+that is still free, if it is similar enough. What pycocotools does in Python loops over images,
 sizes, thresholds and labels is done here for all of them together, one rank of score after
 another; every match is the same.
 """
@@ -21,16 +21,16 @@ BoolArray = npt.NDArray[np.bool_]
 # Of P pairs of a found object (P,) and a label (P,), by index: (P,) how similar, in [0, 1].
 Similarity = Callable[[IntArray, IntArray], FloatArray]
 
-# Pictures are worked on in groups whose largest array has about this many elements.
+# Images are worked on in groups whose largest array has about this many elements.
 _GROUP_ELEMENTS = 2_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """The labelled objects of all pictures.
+    """The labelled objects of all images.
 
     Attributes:
-        pictures: (M,) number of the picture, from 0.
+        pictures: (M,) number of the image, from 0.
         areas: (M,) square pixels.
         ignored: (M,) whether finding it, or not finding it, counts neither way.
         crowd: (M,) whether it takes any number of found objects.
@@ -44,10 +44,10 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The found objects of all pictures.
+    """The found objects of all images.
 
     Attributes:
-        pictures: (N,) number of the picture, from 0.
+        pictures: (N,) number of the image, from 0.
         scores: (N,) any finite numbers; the best first.
         areas: (N,) square pixels.
     """
@@ -62,11 +62,11 @@ class Matches:
     """Who was matched with whom, for A ranges of area and T thresholds.
 
     Attributes:
-        found: (n,) the found objects that were looked at, by picture and then by falling score.
+        found: (n,) the found objects that were looked at, by image and then by falling score.
         labels: (A, T, n) the label that each of them took; -1 for none.
         ignored: (A, T, n) whether it counts neither way: its label is ignored or of another size,
             or it took none and is itself of another size.
-        positives: (A, pictures) how many labels of each picture count.
+        positives: (A, images) how many labels of each image count.
     """
 
     found: IntArray
@@ -89,10 +89,10 @@ def match(
     Args:
         found: N objects.
         labelled: M objects.
-        similarity: OKS or IoU of pairs in the same picture.
+        similarity: OKS or IoU of pairs in the same image.
         thresholds: (T,) least similarities.
         area_ranges: A ranges in square pixels, both ends included.
-        most: found objects that are looked at in a picture, the best first.
+        most: found objects that are looked at in an image, the best first.
 
     Returns:
         The matches; without found objects they are empty.
@@ -138,7 +138,7 @@ def _match_group(
     flags: tuple[BoolArray, BoolArray],
     taken_labels: IntArray,
 ) -> None:
-    """Match the found objects of some pictures with their labels; results go to `taken_labels`."""
+    """Match the found objects of some images with their labels; results go to `taken_labels`."""
     objects, places, rank = found
     similarity, least = rule
     rows, row_of_object = np.unique(pictures[0][objects], return_inverse=True)
@@ -176,9 +176,9 @@ def _match_group(
 def _groups(
     found_pictures: IntArray, label_pictures: IntArray, copies: int
 ) -> Iterator[tuple[IntArray, IntArray]]:
-    """Places of found objects and of labels, a group of pictures at a time; both inputs are sorted.
+    """Places of found objects and of labels, a group of images at a time; both inputs are sorted.
 
-    Pictures without found objects or without labels need no matching and are in no group. Those
+    Images without found objects or without labels need no matching and are in no group. Those
     with about as many labels go together, so that little is padded.
     """
     pictures, starts, counts = np.unique(label_pictures, return_index=True, return_counts=True)
@@ -223,7 +223,7 @@ def place_in_run(values: IntArray) -> IntArray:
 
 
 def _per_picture(flags: BoolArray, pictures: IntArray) -> IntArray:
-    """(A, pictures) how many of the flags (A, M) are set in each picture (M,)."""
+    """(A, images) how many of the flags (A, M) are set in each image (M,)."""
     number = int(pictures.max(initial=-1)) + 1
     counts = [np.bincount(pictures[row], minlength=number) for row in flags]
     return np.array(counts, np.intp).reshape(len(flags), number)

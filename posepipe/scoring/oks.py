@@ -26,7 +26,7 @@ def oks(
     *,
     sigmas: Sequence[float] = COCO_PERSON.sigmas,
 ) -> FloatArray:
-    """(N, M) OKS of N poses with the M labelled people of a picture, as pycocotools computes it.
+    """(N, M) OKS of N poses with the M labelled people of an image, as pycocotools computes it.
 
     Only labelled keypoints count (visibility 1 or 2). A person without any is compared by the
     distance of all keypoints to the person's box, made three times as wide and high about its
@@ -115,7 +115,7 @@ def similarity_of_keypoints(
 
 
 def oks_among(poses: Poses) -> FloatArray:
-    """(N, N) OKS of the poses of one picture with each other; 1 on the diagonal.
+    """(N, N) OKS of the poses of one image with each other; 1 on the diagonal.
 
     All K keypoints count. The scale of a pair is the mean area of the two boxes in which the poses
     were looked for: it makes the measure symmetric, and unlike the extent of the keypoints it does
@@ -138,7 +138,7 @@ def oks_nms(poses: Poses, *, threshold: float) -> npt.NDArray[np.intp]:
     with it is greater than the threshold (see `oks_among`).
 
     Args:
-        poses: of one picture.
+        poses: of one image.
         threshold: OKS in [0, 1]; at 1 all are kept.
 
     Returns:

@@ -28,12 +28,12 @@ class PrecisionRecall:
 def precision_recall(
     matches: Matches, found: Found, *, times: FloatArray | None = None
 ) -> PrecisionRecall:
-    """Go through the found objects of all pictures from the highest score downwards.
+    """Go through the found objects of all images from the highest score downwards.
 
     Args:
         matches: of these found objects.
         found: their scores.
-        times: (pictures,) how often each picture counts; None for once.
+        times: (images,) how often each image counts; None for once.
 
     Returns:
         Zeros where nothing was found.

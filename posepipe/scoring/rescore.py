@@ -16,7 +16,7 @@ def pose_scores(box_scores: npt.ArrayLike, confidences: npt.ArrayLike) -> npt.ND
     """(N,) box score times the mean confidence of all K keypoints (CPN, section 4.1).
 
     The mean is over every keypoint, also the unlikely ones: a person who is half out of the
-    picture ranks below one who is wholly in it.
+    image ranks below one who is wholly in it.
 
     Args:
         box_scores: (N,) the detector's scores; N = 0 is legal.
@@ -75,7 +75,7 @@ def rescored(poses: Poses, rule: Rule = "product") -> Poses:
     """The same poses with other scores, worked out from box scores and confidences alone.
 
     Args:
-        poses: of one picture.
+        poses: of one image.
         rule: "product" as the paper does, see `pose_scores`; "box", the box score alone;
             "confident", see `confident_scores`.
     """

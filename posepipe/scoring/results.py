@@ -22,13 +22,13 @@ IN_MEMORY = Path("the results")
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """The labelled people of the pictures that count.
+    """The labelled people of the images that count.
 
     Attributes:
         annotations: what the file says.
-        image_ids: pictures that count, with and without people.
-        other_image_ids: pictures of the file that were not asked for.
-        people: of the pictures that count; other categories are left out.
+        image_ids: images that count, with and without people.
+        other_image_ids: images of the file that were not asked for.
+        people: of the images that count; other categories are left out.
     """
 
     annotations: Annotations
@@ -38,7 +38,7 @@ class GroundTruth:
 
     @property
     def picture_numbers(self) -> dict[int | str, int]:
-        """The place of every picture that counts in the order of ids, which is pycocotools'."""
+        """The place of every image that counts in the order of ids, which is pycocotools'."""
         return {image_id: place for place, image_id in enumerate(sorted(self.image_ids))}
 
     @property
@@ -53,17 +53,17 @@ def ground_truth(
     *,
     skeleton: Skeleton = COCO_PERSON,
 ) -> GroundTruth:
-    """The people of an annotation file, of all its pictures or of those named.
+    """The people of an annotation file, of all its images or of those named.
 
     Args:
         annotations: the file, or what was read of it.
-        image_ids: of the pictures that count; None for all.
+        image_ids: of the images that count; None for all.
         skeleton: of its keypoints; its category is what counts as people.
 
     Raises:
         DocumentError: the file is missing, not a COCO annotation file, or one whose labels mostly
             cannot be used.
-        EvaluationError: it has no pictures, or lacks pictures asked for.
+        EvaluationError: it has no images, or lacks images asked for.
     """
     if not isinstance(annotations, Annotations):
         annotations = read_coco(annotations).people(skeleton=skeleton)

@@ -1,7 +1,7 @@
-"""The service as an ASGI app: a picture in, its poses or the drawn picture out.
+"""The service as an ASGI app: an image in, its poses or the drawn image out.
 
-A request gets a place, then room for its bytes as they come; the picture's size is known from its
-header before a pixel is decoded. Decoded pictures of all requests form batches. Whoever finds no
+A request gets a place, then room for its bytes as they come; the image's size is known from its
+header before a pixel is decoded. Decoded images of all requests form batches. Whoever finds no
 room is turned away at once (429), so that what is held stays bounded whatever clients do.
 """
 
@@ -38,15 +38,15 @@ T = TypeVar("T")
 
 _PICTURE: dict[str, Any] = {
     "requestBody": {
-        "description": "The picture: the bytes of a JPEG, PNG, WebP, … file.",
+        "description": "The image: the bytes of a JPEG, PNG, WebP, … file.",
         "required": True,
         "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
 _TROUBLE: dict[int | str, dict[str, Any]] = {
-    408: {"description": "The picture did not arrive in time."},
-    413: {"description": "The file has too many bytes, or the picture too many pixels."},
-    422: {"description": "Not a picture, or a damaged one."},
+    408: {"description": "The image did not arrive in time."},
+    413: {"description": "The file has too many bytes, or the image too many pixels."},
+    422: {"description": "Not an image, or a damaged one."},
     429: {"description": "No room now: come back after the seconds of Retry-After."},
     503: {"description": "No answer in time."},
 }
@@ -54,15 +54,15 @@ _RETRY_AFTER = {"Retry-After": "1"}
 _ROUTES = ("/poses", "/draw", "/health", "/metrics", "/docs", "/openapi.json")
 _POSE_LIST = "A list as in kps.json: COCO's keypoint results, with the box of each person."
 
-FileName = Annotated[str, Query(max_length=255, description="What the answer calls the picture.")]
-ImageId = Annotated[int, Query(ge=0, le=2**53, description="The picture's id in the answer.")]
+FileName = Annotated[str, Query(max_length=255, description="What the answer calls the image.")]
+ImageId = Annotated[int, Query(ge=0, le=2**53, description="The image's id in the answer.")]
 
 
 class People(Protocol):
     """What the service needs of a `posepipe.pipeline.Pipeline`."""
 
     def stream(self, images: Any, *, workers: int = 2) -> Iterator[tuple[ImageFile, Poses]]:
-        """The poses in pictures, in their order."""
+        """The poses in images, in their order."""
         ...
 
 
@@ -94,7 +94,7 @@ def create_app(
 
     app = FastAPI(
         title="posepipe",
-        description="Find the people in pictures and estimate their poses.",
+        description="Find the people in images and estimate their poses.",
         version=service.about.get("version", ""),
         lifespan=lifespan,
         redoc_url=None,
@@ -104,9 +104,9 @@ def create_app(
 
     @app.post("/poses", openapi_extra=_PICTURE, responses=_TROUBLE, response_description=_POSE_LIST)
     async def poses(
-        request: Request, file_name: FileName = "picture", image_id: ImageId = 1
+        request: Request, file_name: FileName = "image", image_id: ImageId = 1
     ) -> Response:
-        """The poses of the people in a picture."""
+        """The poses of the people in an image."""
         async with service.estimated(request, file_name, image_id) as (image, found):
             records = list(pose_records(found, image, ""))
             return Response(msgspec.json.encode(records), media_type="application/json")
@@ -118,9 +118,9 @@ def create_app(
         response_class=Response,
     )
     async def draw(
-        request: Request, file_name: FileName = "picture", format: Literal["jpg", "png"] = "jpg"
+        request: Request, file_name: FileName = "image", format: Literal["jpg", "png"] = "jpg"
     ) -> Response:
-        """The picture with the skeletons of the people in it."""
+        """The image with the skeletons of the people in it."""
         async with service.estimated(request, file_name, 1) as (image, found):
             drawn = await service.aside(
                 lambda: encode_image(f"drawn.{format}", draw_poses(image.read(), found))
@@ -180,7 +180,7 @@ class _Service:
     async def estimated(
         self, request: Request, file_name: str, image_id: int
     ) -> AsyncIterator[tuple[ImageFile, Poses]]:
-        """A request's picture and its poses; its place and its bytes are kept until the end."""
+        """A request's image and its poses; its place and its bytes are kept until the end."""
         with _turned_away(), self.admission.request() as held:
             data = await self._received(request, held)
             image = ImageFile(
@@ -216,7 +216,7 @@ class _Service:
                         raise too_long
         except TimeoutError:
             seconds = self.options.timeout
-            raise HTTPException(408, f"the picture did not arrive within {seconds:g} s") from None
+            raise HTTPException(408, f"the image did not arrive within {seconds:g} s") from None
         return b"".join(parts)
 
     async def _decoded(self, image: ImageFile, held: Held) -> ImageFile:

@@ -1,4 +1,4 @@
-"""Batches across requests: pictures that come at about the same time share a pass."""
+"""Batches across requests: images that come at about the same time share a pass."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Batcher(Generic[In, Out]):
 
     Args:
         work: the results of some items, in their order. Where it raises for several, each is tried
-            alone, so that one picture spoils no other's.
+            alone, so that one image spoils no other's.
         together: items of a batch at most.
         max_delay: seconds that an item waits for others at most.
         done: called after every batch with its items and its seconds.

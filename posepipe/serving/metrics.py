@@ -46,8 +46,8 @@ class Metrics:
             registry=registry,
         )
         self._batches = Histogram(
-            "posepipe_batch_pictures",
-            "Pictures that went through the networks together.",
+            "posepipe_batch_images",
+            "Images that went through the networks together.",
             buckets=_PICTURES,
             registry=registry,
         )

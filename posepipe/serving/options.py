@@ -12,15 +12,15 @@ class ServeOptions:
     """The limits of a service.
 
     Attributes:
-        max_bytes: a longer picture file is refused (413).
-        max_pixels: a picture with more pixels is refused by its header (413).
+        max_bytes: a longer image file is refused (413).
+        max_pixels: an image with more pixels is refused by its header (413).
         queue: so many requests at a time; more are refused (429).
         queue_bytes: so many bytes of files and pixels at a time; more are refused (429).
-        together: pictures that go through the networks together at most.
-        max_delay: seconds that a picture waits for others at most while the networks are idle.
-        timeout: seconds that a picture's upload may take (else 408), and as many that its answer
+        together: images that go through the networks together at most.
+        max_delay: seconds that an image waits for others at most while the networks are idle.
+        timeout: seconds that an image's upload may take (else 408), and as many that its answer
             may (else 503).
-        workers: threads that decode pictures, and as many that prepare them.
+        workers: threads that decode images, and as many that prepare them.
 
     Raises:
         OptionError: a value out of range.

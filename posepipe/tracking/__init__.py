@@ -1,1 +1,1 @@
-"""People in films: who is who from frame to frame, and keypoints that do not jitter."""
+"""People in videos: who is who from frame to frame, and keypoints that do not jitter."""

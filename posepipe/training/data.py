@@ -1,4 +1,4 @@
-"""The data sets of a run: every annotation file read once, unusable pictures left out."""
+"""The data sets of a run: every annotation file read once, unusable images left out."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class DataSets:
     Attributes:
         skeleton: of what is learnt; its category counts.
         keypoints: whether they are learnt, too; False for detectors.
-        left_out: by annotation file and folder, ids of pictures that cannot be used.
+        left_out: by annotation file and folder, ids of images that cannot be used.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class DataSets:
         return self._files[table.annotations]
 
     def all_people(self, table: DataTable) -> Annotations:
-        """The people of a set's file, whether or not their pictures can be used.
+        """The people of a set's file, whether or not their images can be used.
 
         Raises:
             DocumentError: the file is missing or not an annotation file.
@@ -90,7 +90,7 @@ class DataSets:
         return self._people[table.annotations]
 
     def people(self, table: DataTable) -> Annotations:
-        """The people in the pictures of a set that can be used.
+        """The people in the images of a set that can be used.
 
         Raises:
             DocumentError: the file is missing or not an annotation file.
@@ -103,7 +103,7 @@ class DataSets:
         return replace(annotations, images=kept)
 
     def instances(self, table: DataTable) -> Instances:
-        """The things of all categories in the pictures of a set that can be used.
+        """The things of all categories in the images of a set that can be used.
 
         Raises:
             DocumentError: the file is missing or not an annotation file.

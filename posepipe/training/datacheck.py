@@ -36,17 +36,17 @@ def check_data(
 ) -> list[Finding]:
     """What is wrong with data sets, or may be; [] where nothing is.
 
-    Labels: what reading found (`posepipe.io.coco`), and whether anybody is there. Pictures, all
+    Labels: what reading found (`posepipe.io.coco`), and whether anybody is there. Images, all
     of which are decoded: those that are missing, damaged or of another size than their labels are
     for are left out (`data.left_out`); where they are most of a set, that is fatal. So is a missing
-    folder, and a picture both in training and validation: the same file, or the same bytes. Ids
-    mean nothing there: two sets may use the same ones for different pictures. A warning: the same
-    file name in both with different bytes, as when a picture was saved again.
+    folder, and an image both in training and validation: the same file, or the same bytes. Ids
+    mean nothing there: two sets may use the same ones for different images. A warning: the same
+    file name in both with different bytes, as when an image was saved again.
 
     Args:
         train: the sets to learn from.
         validate: the sets to measure on.
-        data: reads them, and is told which pictures to leave out.
+        data: reads them, and is told which images to leave out.
         learnt: "keypoints" of people; or boxes, of "people" or of "things" of all categories.
     """
     findings: list[Finding] = []
@@ -101,7 +101,7 @@ class DataFingerprint:
 
 
 def data_fingerprint(tables: Sequence[DataTable], data: DataSets) -> list[DataFingerprint]:
-    """What data sets are now: enough to notice that a set has changed, without reading pictures.
+    """What data sets are now: enough to notice that a set has changed, without reading images.
 
     Raises:
         DocumentError: an annotation file is missing or wrong.
@@ -121,7 +121,7 @@ def data_fingerprint(tables: Sequence[DataTable], data: DataSets) -> list[DataFi
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Picture:
-    """A listed picture, as its file was found.
+    """A listed image, as its file was found.
 
     Attributes:
         file: where it should be.
@@ -164,7 +164,7 @@ def _about_labels(table: DataTable, data: DataSets, learnt: Learnt) -> list[Find
 def _look(
     table: DataTable, images: Sequence[ImageEntry], data: DataSets
 ) -> tuple[list[_Picture], list[Finding]]:
-    """The pictures of a set as they are found; those that cannot be used are left out."""
+    """The images of a set as they are found; those that cannot be used are left out."""
 
     def one(file: ImageFile) -> _Picture:
         try:
@@ -194,17 +194,17 @@ def _look(
         if picture.missing or picture.problem or sized.problem
     )
     return pictures, [
-        *lost(where, f"missing pictures in {table.images}", missing, count),
-        *lost(where, "unreadable pictures", unreadable, count),
+        *lost(where, f"missing images in {table.images}", missing, count),
+        *lost(where, "unreadable images", unreadable, count),
         *sizes.findings,
     ]
 
 
 def _nobody(table: DataTable, data: DataSets, learnt: Learnt) -> list[Finding]:
-    """A finding where there is nothing to learn from; empty pictures teach a detector, too."""
+    """A finding where there is nothing to learn from; empty images teach a detector, too."""
     count = len(data.file(table).entries.annotations)
     if not data.file(table).entries.images:
-        return [Finding(True, table.annotations, "pictures", 0)]
+        return [Finding(True, table.annotations, "images", 0)]
     if learnt == "things" or _anybody(data.people(table), keypoints=learnt == "keypoints"):
         return []
     fatal = learnt == "keypoints"
@@ -241,7 +241,7 @@ def _shared(
     other: tuple[str, str],
     validate: Sequence[_Picture],
 ) -> list[Finding]:
-    """Pictures of a training set that are in a validation set as well."""
+    """Images of a training set that are in a validation set as well."""
     files = {picture.identity for picture in validate if not picture.missing}
     by_length: dict[int, list[_Picture]] = defaultdict(list)
     for picture in validate:
@@ -266,7 +266,7 @@ def _shared(
     names = {picture.path.name for picture in validate if not picture.missing}
     again = {p.path for p in train if not p.missing and p.path.name in names} - same
     where, count = f"{one[0]} and {other[0]}", len(train)
-    both = lost(where, "pictures both in training and in validation", _names(same), count)
+    both = lost(where, "images both in training and in validation", _names(same), count)
     what = "file names both in training and in validation, with different bytes"
     return [replace(finding, fatal=True, then="") for finding in both] + noted(
         where, what, _names(again), count

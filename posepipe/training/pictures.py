@@ -1,4 +1,4 @@
-"""Pictures that networks learn from: read when they are needed, kept while there is room."""
+"""Images that networks learn from: read when they are needed, kept while there is room."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _UNKNOWN = 8 * 2**30  # bytes, where the system does not say what is free
 
 
 class PictureCache:
-    """Decoded pictures in memory, up to a limit; beyond it pictures are decoded each time.
+    """Decoded images in memory, up to a limit; beyond it images are decoded each time.
 
-    What came first stays: in shuffled epochs every picture is as likely to be needed next, so
+    What came first stays: in shuffled epochs every image is as likely to be needed next, so
     throwing some out for others would gain nothing.
 
     Attributes:
@@ -65,7 +65,7 @@ class PictureCache:
             elif not self._full:
                 self._full = True
                 logger.info(
-                    "%d pictures fill the %.1f GiB of memory meant for them; the others are "
+                    "%d images fill the %.1f GiB of memory meant for them; the others are "
                     "decoded each time",
                     len(self._kept),
                     self.limit_bytes / 2**30,
@@ -75,7 +75,7 @@ class PictureCache:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Picture:
-    """A picture that is read when it is needed.
+    """An image that is read when it is needed.
 
     Attributes:
         file: where it lies.
@@ -87,7 +87,7 @@ class Picture:
 
     @classmethod
     def in_memory(cls, pixels: Pixels) -> Picture:
-        """A picture of (H, W, 3) uint8 RGB pixels that are there already; they are not copied."""
+        """An image of (H, W, 3) uint8 RGB pixels that are there already; they are not copied."""
         return cls(ImageFile(0, Path("in-memory"), "in-memory", pixels))
 
     def read(self) -> Pixels:
@@ -103,7 +103,7 @@ def picture_cache(kind: CacheKind, *, processes: int | None = None) -> PictureCa
     """The cache that a recipe asks for (``training.cache``).
 
     Args:
-        kind: "memory" keeps decoded pictures in half of the memory that is free now; "none" keeps
+        kind: "memory" keeps decoded images in half of the memory that is free now; "none" keeps
             nothing.
         processes: how many on this machine share that half; None: as many as torchrun or
             accelerate started here.

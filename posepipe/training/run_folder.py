@@ -316,9 +316,9 @@ def sha256_by_name(paths: Iterable[str]) -> dict[str, str]:
 
 
 def check_same_data(before: Sequence[DataUsed], now: Sequence[DataUsed], run: Path) -> list[str]:
-    """Whether a run goes on with the labels that it began with; a line where pictures differ.
+    """Whether a run goes on with the labels that it began with; a line where images differ.
 
-    Pictures may have been mended or removed since, as a bad one requires.
+    Images may have been mended or removed since, as a bad one requires.
 
     Raises:
         TrainingError: an annotation file has changed.
@@ -331,7 +331,7 @@ def check_same_data(before: Sequence[DataUsed], now: Sequence[DataUsed], run: Pa
                 "restore it, or begin another run folder"
             )
         if was.picture_bytes != is_now.picture_bytes:
-            changes.append(f"pictures in {is_now.images} have changed since the run began")
+            changes.append(f"images in {is_now.images} have changed since the run began")
     return changes
 
 

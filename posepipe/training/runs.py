@@ -201,7 +201,7 @@ def prepared(
         table = found.table("training", DetectorTrainingTable)
     if not table.data:
         raise RecipeError(
-            f"{found.name}: no data to learn from: name annotation files and folders of pictures "
+            f"{found.name}: no data to learn from: name annotation files and folders of images "
             "with --data, or in the recipe's [[training.data]]"
         )
     check_batch(table.batch, table.accumulate, world)

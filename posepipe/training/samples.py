@@ -1,4 +1,4 @@
-"""What networks learn from: labelled people in pictures, and pictures with all their people."""
+"""What networks learn from: labelled people in images, and images with all their people."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class PoseSample:
     """One labelled person.
 
     Attributes:
-        picture: the whole picture, shared among its people.
+        picture: the whole image, shared among its people.
         box_xyxy: (4,) float64 pixels.
-        keypoints_xy: (K, 2) float64 pixels of the picture.
+        keypoints_xy: (K, 2) float64 pixels of the image.
         weights: (K,) float64: 0 where not labelled, 1 where labelled by a person, between for
             keypoints that another network labelled.
         visibility: (K,) int64, COCO's: 0 not labelled, 1 labelled but occluded, 2 visible.
@@ -58,21 +58,21 @@ class PoseSample:
             object.__setattr__(self, name, array)
 
     def read(self) -> Pixels:
-        """(H, W, 3) uint8 RGB, the whole picture; not to be written to.
+        """(H, W, 3) uint8 RGB, the whole image; not to be written to.
 
         Raises:
-            ImageError: the picture is missing or cannot be read.
+            ImageError: the image is missing or cannot be read.
         """
         return self.picture.read()
 
 
 @dataclass(frozen=True, eq=False)
 class DetectionSample:
-    """One picture with all its people.
+    """One image with all its people.
 
     Attributes:
         picture: read when it is needed; or (H, W, 3) uint8 RGB pixels that are there already.
-        boxes_xyxy: (N, 4) float64 pixels, people; N = 0 makes the picture a negative.
+        boxes_xyxy: (N, 4) float64 pixels, people; N = 0 makes the image a negative.
         ignored_xyxy: (M, 4) float64 pixels, regions that are neither person nor background.
     """
 
@@ -94,7 +94,7 @@ class DetectionSample:
         """(H, W, 3) uint8 RGB, read now unless they are kept; not to be written to.
 
         Raises:
-            ImageError: the picture is missing or cannot be read.
+            ImageError: the image is missing or cannot be read.
         """
         return self.picture.read() if isinstance(self.picture, Picture) else self.picture
 
@@ -107,15 +107,15 @@ def pose_samples(
     cache: PictureCache | None = None,
     unlabelled: bool = False,
 ) -> list[PoseSample]:
-    """Everybody with a labelled keypoint and a box with an area; no picture is read yet.
+    """Everybody with a labelled keypoint and a box with an area; no image is read yet.
 
     Crowd regions are left out.
 
     Args:
         annotations: the labels.
-        folder: where the pictures lie.
+        folder: where the images lie.
         pseudo_weight: weight of keypoints that another network placed, not a person.
-        cache: keeps pictures once they are read; None decodes them each time.
+        cache: keeps images once they are read; None decodes them each time.
         unlabelled: people without labelled keypoints, too.
 
     Raises:
@@ -149,14 +149,14 @@ def pose_samples(
 def detection_samples(
     annotations: Annotations, folder: Path, *, cache: PictureCache | None = None
 ) -> list[DetectionSample]:
-    """Every picture with all its people; what is marked ``iscrowd`` becomes an ignored region.
+    """Every image with all its people; what is marked ``iscrowd`` becomes an ignored region.
 
-    Boxes without area are left out. No picture is read yet.
+    Boxes without area are left out. No image is read yet.
 
     Args:
         annotations: the labels.
-        folder: where the pictures lie.
-        cache: keeps pictures once they are read; None decodes them each time.
+        folder: where the images lie.
+        cache: keeps images once they are read; None decodes them each time.
 
     Raises:
         ImageError: no such folder.
@@ -173,16 +173,16 @@ def detection_samples(
 def instance_samples(
     instances: Instances, folder: Path, *, classes: int, cache: PictureCache | None = None
 ) -> list[DetectionSample]:
-    """Every picture with all its things; the class of a thing is its category id.
+    """Every image with all its things; the class of a thing is its category id.
 
     What is marked ``iscrowd`` becomes an ignored region. Boxes without area are left out. No
-    picture is read yet.
+    image is read yet.
 
     Args:
         instances: the labels.
-        folder: where the pictures lie.
+        folder: where the images lie.
         classes: of the detector, background included: category ids lie below.
-        cache: keeps pictures once they are read; None decodes them each time.
+        cache: keeps images once they are read; None decodes them each time.
 
     Raises:
         DocumentError: a category id that is not a class of the detector.
@@ -224,13 +224,13 @@ def read_pose_sets(
     Args:
         tables: the sets.
         pseudo_weight: weight of keypoints that another network placed.
-        cache: keeps pictures once they are read.
+        cache: keeps images once they are read.
         data: what has read the sets' files; None reads them.
         unlabelled: people without labelled keypoints, too.
 
     Raises:
         DocumentError: an annotation file is missing or wrong.
-        ImageError: a folder of pictures is missing.
+        ImageError: a folder of images is missing.
     """
     data = data or DataSets()
     return [
@@ -252,18 +252,18 @@ def read_detection_sets(
     cache: PictureCache | None = None,
     data: DataSets | None = None,
 ) -> list[list[DetectionSample]]:
-    """The pictures of every set of a recipe; see `detection_samples` and `instance_samples`.
+    """The images of every set of a recipe; see `detection_samples` and `instance_samples`.
 
     Args:
         tables: the sets.
         classes: of the detector, background included; 2 learns people alone, whatever other
             categories the files have.
-        cache: keeps pictures once they are read; None decodes them each time.
+        cache: keeps images once they are read; None decodes them each time.
         data: what has read the sets' files; None reads them.
 
     Raises:
         DocumentError: an annotation file is missing or wrong, or has other classes.
-        ImageError: a folder of pictures is missing.
+        ImageError: a folder of images is missing.
     """
     data = data or DataSets()
     if classes == 2:

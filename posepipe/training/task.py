@@ -50,7 +50,7 @@ class Task(Protocol):
 
         Args:
             network: the one that is trained, or a copy of it with averaged weights.
-            folder: where pictures of results go, made if need be; None for no pictures.
+            folder: where images of results go, made if need be; None for no images.
 
         Returns:
             Metrics by name, the higher the better; the first one decides which weights are best.

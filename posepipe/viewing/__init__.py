@@ -1,1 +1,1 @@
-"""Results in a browser: a page of all pictures, served on this machine or written as a folder."""
+"""Results in a browser: a page of all images, served on this machine or written as a folder."""

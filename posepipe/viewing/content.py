@@ -1,4 +1,4 @@
-"""What the page shows: every picture in short, and its people one by one."""
+"""What the page shows: every image in short, and its people one by one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Shown = dict[str, Any]  # what becomes JSON
 
 @dataclass(frozen=True, eq=False)
 class _Judged:
-    """What is wrong with the poses of all pictures, by the number of the picture.
+    """What is wrong with the poses of all images, by the number of the image.
 
     Attributes:
         oks: mean OKS of the people who count, where there are any.
@@ -43,7 +43,7 @@ class _Judged:
 
     @classmethod
     def of(cls, comparison: PoseComparison, pictures: int) -> _Judged:
-        """The verdict on the poses of so many pictures."""
+        """The verdict on the poses of so many images."""
         errors, labelled = find_errors(comparison), comparison.labelled
         people = np.flatnonzero(~labelled.ignored)
         found = _split(labelled.pictures[errors.people], pictures)
@@ -61,17 +61,17 @@ class _Judged:
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """Pictures with the poses found in them, and with their labels where there are any.
+    """Images with the poses found in them, and with their labels where there are any.
 
     Attributes:
         title: of the page.
-        images: the pictures.
-        poses: one per picture.
-        labels: one per picture, or none at all.
+        images: the images.
+        poses: one per image.
+        labels: one per image, or none at all.
         skeleton: of poses and labels.
         least_score: people with a lower score are not shown until they are asked for.
         least_confidence: keypoints with a lower one are not drawn.
-        before: another run's poses, one per picture, to show what has changed since; or none.
+        before: another run's poses, one per image, to show what has changed since; or none.
         of_boxes: the poses are boxes alone, and are not judged by the labels' keypoints.
 
     Raises:
@@ -91,10 +91,10 @@ class Content:
     def __post_init__(self) -> None:
         number = len(self.images)
         if len(self.poses) != number or {len(self.labels), len(self.before)} - {0, number}:
-            raise ValueError("poses and labels go with the pictures, one each")
+            raise ValueError("poses and labels go with the images, one each")
 
     def index(self, sizes_wh: Sequence[tuple[int, int]]) -> Shown:
-        """Everything that the page needs before a picture is opened."""
+        """Everything that the page needs before an image is opened."""
         judged = self._judged(self.poses)
         before = self._judged(self.before) if self.before else None
         return {
@@ -122,7 +122,7 @@ class Content:
         }
 
     def people(self, number: int) -> Shown:
-        """The poses and labels of one picture."""
+        """The poses and labels of one image."""
         labels = self.labels[number] if self.labels else None
         return {
             "poses": self._poses(self.poses[number], labels),
@@ -209,13 +209,13 @@ class Content:
 
 
 def _split(pictures: IntArray, number: int) -> list[IntArray]:
-    """Of things in pictures, for each of so many pictures the things in it, by index."""
+    """Of things in images, for each of so many images the things in it, by index."""
     order = np.argsort(pictures, kind="stable")
     return np.split(order, np.searchsorted(pictures[order], np.arange(1, number)))
 
 
 def _numbers(pictures: IntArray, number: int) -> list[int]:
-    """Of things in pictures, for each of so many pictures how many are in it."""
+    """Of things in images, for each of so many images how many are in it."""
     counts: list[int] = np.bincount(pictures, minlength=number).tolist()
     return counts
 

@@ -27,17 +27,17 @@ def load_content(
 ) -> Content:
     """The poses of a kps.json, or the boxes of a boxes.json, as a page shows them.
 
-    Pictures are matched by their ids or, where the annotations know none of them, by their file
-    names. With annotations, all of their pictures are shown, even those in which nobody was found.
+    Images are matched by their ids or, where the annotations know none of them, by their file
+    names. With annotations, all of their images are shown, even those in which nobody was found.
 
     Args:
         results: a kps.json, a boxes.json, or another program's COCO results.
-        annotations: a COCO annotation file of the same pictures.
-        images: the pictures' folder, where they have moved.
-        before: other results on the same pictures: the page can sort by what has changed since.
+        annotations: a COCO annotation file of the same images.
+        images: the images' folder, where they have moved.
+        before: other results on the same images: the page can sort by what has changed since.
 
     Raises:
-        DocumentError: a file is missing, of another shape, or names no picture of the other.
+        DocumentError: a file is missing, of another shape, or names no image of the other.
         ImageError: no such folder.
         OptionError: `before` without annotations, which decide what is better.
     """
@@ -62,7 +62,7 @@ def load_content(
     of_boxes = given.holds_boxes
     if annotations is None:
         if not found:
-            raise DocumentError(f"{results} names no picture: there is nothing to look at")
+            raise DocumentError(f"{results} names no image: there is nothing to look at")
         poses = [poses for _, poses in found]
         pictures = [image for image, _ in found]
         return Content(results.name, pictures, poses, skeleton=skeleton, of_boxes=of_boxes)
@@ -70,7 +70,7 @@ def load_content(
     poses_by_id = _by_id_of(labels, found)
     if found and not poses_by_id:
         raise DocumentError(
-            f"{annotations} has none of the pictures of {results}: the two belong to different "
+            f"{annotations} has none of the images of {results}: the two belong to different "
             "image sets"
         )
     files = {image.file_name: image for image, _ in found}

@@ -16,7 +16,7 @@ LOOPBACK = "127.0.0.1"
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that no longer waits for a picture, as it scrolled on, is no error."""
+        """A browser that no longer waits for an image, as it scrolled on, is no error."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -26,7 +26,7 @@ def make_server(site: Site, *, host: str = LOOPBACK, port: int = 0) -> Threading
 
     Args:
         site: the page.
-        host: the address to listen on. Anything but the loopback address shows the pictures to
+        host: the address to listen on. Anything but the loopback address shows the images to
             whoever reaches this machine.
         port: 0 takes a free one.
 
@@ -35,14 +35,14 @@ def make_server(site: Site, *, host: str = LOOPBACK, port: int = 0) -> Threading
     """
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"  # a connection is kept for the next picture
+        protocol_version = "HTTP/1.1"  # a connection is kept for the next image
         timeout = 30  # a client that says nothing more is dropped
 
         def do_GET(self) -> None:
             """Answer with one of the site's files."""
             route = self.path.split("?", 1)[0].lstrip("/") or "index.html"
             local = self.headers.get("Host", "").rsplit(":", 1)[0]
-            # A page elsewhere that makes its own name point here must not read the pictures.
+            # A page elsewhere that makes its own name point here must not read the images.
             foreign = host == LOOPBACK and local not in (LOOPBACK, "localhost")
             content = None if foreign else site.file(route)
             if content is None:

@@ -29,7 +29,7 @@ _NUMBERED = re.compile(r"(people|thumbnails|images)/([0-9]{1,9})\.(js|jpg)")
 class Site:
     """The page of some content.
 
-    Pictures are named by number, never by path: whoever asks gets nothing but what the content
+    Images are named by number, never by path: whoever asks gets nothing but what the content
     holds.
     """
 
@@ -54,7 +54,7 @@ class Site:
     def file(self, route: str) -> bytes | None:
         """The content of a file, such as "index.html" or "thumbnails/12.jpg"; None if none.
 
-        A picture that cannot be read is a grey one.
+        An image that cannot be read is a grey one.
         """
         if route == "index.js":
             return self._index

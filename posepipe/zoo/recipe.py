@@ -107,7 +107,7 @@ class ReportedTable(Table, frozen=True):
         box_ap: COCO's AP of boxes over all classes.
         person_ap: the same for the class person alone.
         keypoint_ap: COCO's OKS AP.
-        source: who states it, and for which pictures.
+        source: who states it, and for which images.
     """
 
     box_ap: PerCent | None = None

@@ -16,7 +16,7 @@ K = len(COCO_PERSON)
 
 
 def run(noise, seed=0):
-    """A pose for each of two people in every picture, off by noise (px) of its own."""
+    """A pose for each of two people in every image, off by noise (px) of its own."""
     people = np.random.default_rng(1).uniform(0, 200, (2 * PICTURES, K, 2))
     pictures = np.repeat(np.arange(PICTURES), 2)
     random = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Small pictures run through the shipped models once, for all tests of the commands."""
+"""Small images run through the shipped models once, for all tests of the commands."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def _no_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="package")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of what all tests may read: pictures/, boxes.json, kps.json, annotations.json.
+    """The folder of what all tests may read: images/, boxes.json, kps.json, annotations.json.
 
     `pictures` has two photographs of a person, ids 1 and 2, and one with nobody in it, id 3. The
-    labels are the best pose in each, without what of it lies outside the picture.
+    labels are the best pose in each, without what of it lies outside the image.
     """
     folder = tmp_path_factory.mktemp("work")
     photo(folder / "pictures" / "a.jpg")
@@ -56,12 +56,12 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped detector, but looking at pictures a fifth as large: quick, and worse."""
+    """The shipped detector, but looking at images a fifth as large: quick, and worse."""
     return smaller_detector(tmp_path_factory.mktemp("models") / "quick-detector", 96)
 
 
 @pytest.fixture
 def person(tmp_path: Path) -> Path:
-    """A boxes.json of one box made by hand, with its picture: poses without a detector."""
+    """A boxes.json of one box made by hand, with its image: poses without a detector."""
     photo(tmp_path / "pictures" / "a.jpg")
     return boxes_file(tmp_path / "boxes.json")

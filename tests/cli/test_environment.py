@@ -173,12 +173,12 @@ def test_json_says_what_was_done_and_left_out(tmp_path: Path) -> None:
     assert skipped["message"].startswith(f"skipped: {bad} is damaged or truncated")
     assert (count["message"], nobody["message"]) == (
         "1 input skipped",
-        "no people found in 2 pictures",
+        "no people found in 2 images",
     )
     assert summary == {
         "level": "info",
-        "message": f"2 pictures, 0 people: {output}",
-        "pictures": 2,
+        "message": f"2 images, 0 people: {output}",
+        "images": 2,
         "people": 0,
         "output": str(output),
     }

@@ -32,7 +32,7 @@ def test_a_picture_with_escapes_in_its_name_is_listed_without_them(
     name: str, detector: Path, tmp_path: Path
 ) -> None:
     blank(tmp_path / "in" / "good.png")
-    (tmp_path / "in" / name).write_bytes(b"no picture")
+    (tmp_path / "in" / name).write_bytes(b"no image")
     output = tmp_path / "boxes.json"
     result = posepipe("detect", tmp_path / "in", "--model", detector, "-o", output)
     assert result.exit_code == 0

@@ -24,7 +24,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector quick enough for many pictures, slow enough to be interrupted among them."""
+    """A detector quick enough for many images, slow enough to be interrupted among them."""
     return smaller_detector(tmp_path_factory.mktemp("models") / "detector", 384)
 
 
@@ -52,7 +52,7 @@ def wait_for_line(process: subprocess.Popen[str], line: str) -> None:
 
 
 def interrupt_midway(process: subprocess.Popen[str], number: int, output: Path) -> Path:
-    """The journal that a run leaves which gets a signal once two pictures are finished."""
+    """The journal that a run leaves which gets a signal once two images are finished."""
     journal = output.with_name(f"{output.name}.journal")
     deadline = time.monotonic() + 60
     while not (journal.exists() and journal.read_bytes().count(b"\n") >= 3):  # a header, 2 entries

@@ -22,7 +22,7 @@ def test_a_summary_is_said_when_asked_for(place: str, person: Path, tmp_path: Pa
     arguments = ["-v", *command] if place == "before" else [*command, "-v"]
     result = posepipe(*arguments)
     assert (result.exit_code, result.stdout) == (0, "")
-    assert lines(result)[-1] == f"1 picture, 1 person: {output}"
+    assert lines(result)[-1] == f"1 image, 1 person: {output}"
 
 
 def test_nothing_is_said_where_nobody_looks(person: Path, tmp_path: Path) -> None:
@@ -40,10 +40,10 @@ def test_a_terminal_shows_a_progress_bar_and_a_summary(
         with progress.progress_bar(2, "pose", tmp_path / "kps.json") as bar:
             bar(3)
             bar(1)
-        progress.say("2 pictures", verbose=False)
+        progress.say("2 images", verbose=False)
         terminal.flush()
         shown = b""
-        while b"2 pictures" not in shown:  # the last that is written
+        while b"2 images" not in shown:  # the last that is written
             shown += os.read(theirs, 65536)
     os.close(theirs)
     shown = shown.decode()

@@ -20,7 +20,7 @@ from posepipe.core.skeleton import DEFAULT_SIGMA
 from posepipe.zoo.recipe import load_recipe
 from posepipe.zoo.skeleton import recipe_skeleton
 
-# A dog from its left side, in a picture of 64 x 48 pixels.
+# A dog from its left side, in an image of 64 x 48 pixels.
 STANDING = {
     "nose": (8, 18),
     "left_ear": (18, 10),

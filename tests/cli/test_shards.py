@@ -24,11 +24,11 @@ def test_shards_are_done_and_merged(
     assert posepipe("run", *common, "-o", output, "--shard", "1/2").exit_code == 0
     monkeypatch.setenv("POSEPIPE_RUN_SHARD", "2/2")  # as a batch system would have it
     result = posepipe("run", *common, "-o", output)
-    assert (result.exit_code, lines(result)) == (0, ["posepipe: no people found in 1 picture"])
+    assert (result.exit_code, lines(result)) == (0, ["posepipe: no people found in 1 image"])
     assert not output.exists()
     shards = [tmp_path / f"kps.json.{number}-of-2" for number in (2, 1)]
     result = posepipe("merge", *shards, "-o", output, "-v")
-    assert (result.exit_code, lines(result)) == (0, [f"3 pictures, 2 people: {output}"])
+    assert (result.exit_code, lines(result)) == (0, [f"3 images, 2 people: {output}"])
     assert output.read_bytes() == whole.read_bytes()
 
 
@@ -52,7 +52,7 @@ def test_what_most_shards_could_not_read_fails_the_merge(tmp_path: Path) -> None
     result = posepipe("merge", *tmp_path.glob("boxes.json.*"), "-o", output)
     assert result.exit_code == 1
     assert "2 inputs skipped" in result.stderr
-    assert "2 of 3 pictures were skipped" in lines(result)[-1]
+    assert "2 of 3 images were skipped" in lines(result)[-1]
     assert output.exists()
 
 
@@ -62,7 +62,7 @@ def test_no_such_shard(shard: str, pictures: Path, tmp_path: Path) -> None:
     assert "write k/N" in error_of(result)
 
 
-def test_a_film_has_no_shards(tmp_path: Path, pictures: Path) -> None:
-    for film in ([tmp_path / "film.mp4"], [pictures, "--as-video"]):
-        result = posepipe("run", *film, "-o", tmp_path / "kps.json", "--shard", "1/2")
-        assert "--shard is for pictures" in error_of(result)
+def test_a_video_has_no_shards(tmp_path: Path, pictures: Path) -> None:
+    for video in ([tmp_path / "video.mp4"], [pictures, "--as-video"]):
+        result = posepipe("run", *video, "-o", tmp_path / "kps.json", "--shard", "1/2")
+        assert "--shard is for images" in error_of(result)

@@ -40,7 +40,7 @@ def recipe(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """An annotation file of one person in a picture beside it."""
+    """An annotation file of one person in an image beside it."""
     photo(tmp_path / "a.jpg")
     keypoints = [v for k in range(17) for v in (60.0 + 5 * k, 20.0 + 9 * k, 2)]
     images = [image_entry(1, file_name="a.jpg", width=200, height=200)]
@@ -89,7 +89,7 @@ def test_only_a_check_writes_nothing(recipe: Path, data: Path, tmp_path: Path) -
     (tmp_path / "a.jpg").unlink()
     result = posepipe(*command, data.parent)
     assert result.exit_code == 1
-    assert any("missing pictures" in line for line in lines(result))
+    assert any("missing images" in line for line in lines(result))
 
 
 def test_a_wrong_field_is_one_line(recipe: Path, data: Path, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_compare_says_by_how_much_and_where(work, worse, tmp_path):
     assert changes["AP"]["second"] < changes["AP"]["first"]
     assert changes["left_shoulder"]["second"] < changes["left_shoulder"]["first"]
     assert changes["right_shoulder"]["second"] == changes["right_shoulder"]["first"]
-    assert {picture["file_name"] for picture in both["pictures"]} == {"a.jpg", "b.png"}
+    assert {picture["file_name"] for picture in both["images"]} == {"a.jpg", "b.png"}
     assert "left_shoulder" in result.stdout
     assert f"posepipe view {worse} --before {work / 'kps.json'}" in result.stdout
 

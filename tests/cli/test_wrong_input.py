@@ -35,10 +35,10 @@ def pose_entry(**changes: object) -> dict[str, object]:
     [
         (["{tmp}/absent"], "absent: no such file or folder: check the path"),
         (["{tmp}/absent.jpg"], "absent.jpg: no such file: check the path"),
-        (["{tmp}/empty"], "empty: a folder without pictures"),
+        (["{tmp}/empty"], "empty: a folder without images"),
         (["{tmp}/nest"], "search them with --recursive"),
         (["{tmp}/*.jpeg"], "no file matches this pattern"),
-        (["{tmp}/nothing.txt"], "a list that names no pictures"),
+        (["{tmp}/nothing.txt"], "a list that names no images"),
         (["--split", "minival", "--data", "{tmp}"], "--data DIR or $POSEPIPE_DATA"),
         (["--split", "val2014"], "no split 'val2014'; there are: minival"),
     ],
@@ -63,7 +63,7 @@ def test_pictures_that_cannot_be_read_are_listed_and_the_others_done(
     folder = tmp_path / "in"
     photo(folder / "good.jpg")
     truncated(folder / "half.jpg")
-    (folder / "text.png").write_text("no picture", encoding="utf-8")
+    (folder / "text.png").write_text("no image", encoding="utf-8")
     (folder / "zero.jpg").touch()
     output = tmp_path / "boxes.json"
     result = posepipe(
@@ -73,13 +73,13 @@ def test_pictures_that_cannot_be_read_are_listed_and_the_others_done(
     assert result.stdout == ""
     *skipped, count, lost = lines(result)
     assert count == "posepipe: 4 inputs skipped"
-    assert lost.startswith("posepipe: 4 of 5 pictures were skipped: the results of the others")
+    assert lost.startswith("posepipe: 4 of 5 images were skipped: the results of the others")
     for line, (name, why) in zip(
         skipped,
         [
             ("gone.jpg", "no such file"),
             ("half.jpg", "is damaged or truncated"),
-            ("text.png", "is not a picture in a known format"),
+            ("text.png", "is not an image in a known format"),
             ("zero.jpg", "is empty (0 bytes)"),
         ],
         strict=True,
@@ -129,7 +129,7 @@ def test_that_no_picture_at_all_could_be_read_is_an_error(
     option = "--model" if command == "detect" else "--detector"
     result = posepipe(command, tmp_path / "in", "-o", output, option, detector)
     assert result.exit_code == 1
-    assert lines(result)[-1] == f"posepipe: no picture could be read: {output} has nobody in it"
+    assert lines(result)[-1] == f"posepipe: no image could be read: {output} has nobody in it"
     document = content(output)  # it is written all the same: it says why
     assert document == [] if command == "run" else len(document["skipped"]) == 1
 
@@ -171,7 +171,7 @@ def test_unsound_boxes_are_left_out_and_listed(tmp_path: Path) -> None:
         [30, 5, 130, 190],
         [50, 50, 0, 20],
         [300, 300, 20, 20],
-        [150, 150, 100, 100],  # reaches out of its picture: sound
+        [150, 150, 100, 100],  # reaches out of its image: sound
     )
     result = posepipe("pose", boxes, "-o", tmp_path / "kps.json")
     assert result.exit_code == 0
@@ -179,7 +179,7 @@ def test_unsound_boxes_are_left_out_and_listed(tmp_path: Path) -> None:
     no_area, outside, count = lines(result)
     assert "left out: image 1 (a.jpg): box [50, 50, 0, 20]" in no_area
     assert "no area" in no_area
-    assert "outside its picture of 200 x 200 pixels" in outside
+    assert "outside its image of 200 x 200 pixels" in outside
     assert count == "posepipe: 2 boxes left out"
 
 
@@ -221,7 +221,7 @@ def test_boxes_of_other_categories_alone_are_an_error(tmp_path: Path) -> None:
 def test_that_there_are_no_people_anywhere_is_said(detector: Path, tmp_path: Path) -> None:
     blank(tmp_path / "in" / "a.jpg")
     boxes, keypoints = tmp_path / "boxes.json", tmp_path / "kps.json"
-    nobody = "posepipe: no people found in 1 picture"
+    nobody = "posepipe: no people found in 1 image"
     options = ("--min-score", "0.99")
     found = posepipe("detect", tmp_path / "in", "-o", boxes, "--model", detector, *options)
     assert (found.exit_code, lines(found)) == (0, [nobody])
@@ -234,7 +234,7 @@ def test_that_there_are_no_people_anywhere_is_said(detector: Path, tmp_path: Pat
     assert content(keypoints) == content(tmp_path / "run.json") == []
     drawn = posepipe("draw", keypoints, "-o", tmp_path / "drawn")
     assert (drawn.exit_code, drawn.stdout) == (0, "")
-    assert lines(drawn) == [f"posepipe: {keypoints} names no picture: nothing was drawn"]
+    assert lines(drawn) == [f"posepipe: {keypoints} names no image: nothing was drawn"]
     labels = annotation_file(tmp_path / "labels.json", [annotation()])
     scored = posepipe("eval", keypoints, "--annotations", labels)
     assert scored.exit_code == 0

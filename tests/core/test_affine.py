@@ -1,6 +1,6 @@
-"""Affine maps: laws that hold for all of them, and pictures that move with their points.
+"""Affine maps: laws that hold for all of them, and images that move with their points.
 
-The test that matters most is the one with a lit pixel: whatever a map does, the picture and the
+The test that matters most is the one with a lit pixel: whatever a map does, the image and the
 points drawn in it must go to the same place. A wrong sign, a swapped order or half a pixel too much
 shows there at once.
 """
@@ -17,12 +17,12 @@ from hypothesis.extra import numpy as hnp
 from posepipe.core.affine import Affine
 
 WIDTH, HEIGHT = 40, 30
-WINDOW = [15, 5, 35, 25]  # 20 x 20 pixels of the picture
+WINDOW = [15, 5, 35, 25]  # 20 x 20 pixels of the image
 GREY = (123, 116, 103)
 
 MAPS = {
     "identity": Affine.identity(),
-    "the picture four times as big": Affine.from_box([0, 0, WIDTH, HEIGHT], (160, 120)),
+    "the image four times as big": Affine.from_box([0, 0, WIDTH, HEIGHT], (160, 120)),
     "a window stretched unevenly": Affine.from_box(WINDOW, (50, 90)),
     "a window with broken edges": Affine.from_box([15.3, 5.2, 35.7, 25.9], (83, 81)),
     "a window that reaches outside": Affine.from_box([10, -20, 60, 40], (100, 120)),
@@ -63,14 +63,14 @@ points = hnp.arrays(np.float64, st.tuples(st.integers(0, 5), st.just(2)), elemen
 
 
 def lit_picture(x, y):
-    """A black picture with one white pixel."""
+    """A black image with one white pixel."""
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     image[y, x] = 255
     return image
 
 
 def brightness_centre(image):
-    """(x, y), the mean of a picture's pixel centres, weighted by their brightness."""
+    """(x, y), the mean of an image's pixel centres, weighted by their brightness."""
     weights = image[..., 0].astype(float)
     rows, columns = np.indices(weights.shape)
     return np.array([(weights * columns).sum(), (weights * rows).sum()]) / weights.sum()
@@ -263,7 +263,7 @@ def test_antialiasing_loses_no_light():
     assert np.abs(smooth[1:-1, 1:-1] - blocks[1:-1, 1:-1]).max() <= 1
 
 
-# OpenCV warps no pictures of 32,768 pixels and more.
+# OpenCV warps no images of 32,768 pixels and more.
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("lit", [(3, 2), (32_767, 1), (39_990, 2)])
 def test_a_window_is_cut_from_a_picture_of_any_width(lit, antialias):

@@ -91,7 +91,7 @@ def test_a_detector_sees_pictures_of_any_size(file, random_picture) -> None:
 
 @pytest.fixture
 def random_picture(monkeypatch: pytest.MonkeyPatch):
-    """Makes pictures of noise; every cell that scores a millionth is a box."""
+    """Makes images of noise; every cell that scores a millionth is a box."""
     tables = load_recipe(DETECTOR).tables
     monkeypatch.setitem(tables["candidates"], "min_score", 1e-6)
 

@@ -33,7 +33,7 @@ long_side = 160
 
 @pytest.fixture
 def small() -> Preprocessing:
-    """Preprocessing for pictures of a hundred pixels."""
+    """Preprocessing for images of a hundred pixels."""
     return SMALL
 
 
@@ -55,7 +55,7 @@ def random_network() -> Callable[[], torch.nn.Module]:
 
 @pytest.fixture
 def picture() -> Callable[..., np.ndarray]:
-    """Makes a colourful picture of a given width and height."""
+    """Makes a colourful image of a given width and height."""
 
     def make(width: int, height: int, seed: int = 0) -> np.ndarray:
         random = np.random.default_rng(seed)

@@ -38,7 +38,7 @@ def network():
 
 @pytest.fixture
 def seen():
-    """A pyramid, RoIs of two pictures, one of them without any, and the pictures' sizes."""
+    """A pyramid, RoIs of two images, one of them without any, and the images' sizes."""
     generator = torch.Generator().manual_seed(1)
     features = {
         name: torch.randn(2, 16, 96 // stride, 128 // stride, generator=generator)

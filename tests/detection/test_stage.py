@@ -25,7 +25,7 @@ NO_NMS = Suppression(method="none", min_score=0.0)
 
 
 class BrightSpotDetector:
-    """Finds the one bright rectangle of a picture and calls it a person."""
+    """Finds the one bright rectangle of an image and calls it a person."""
 
     origin = Origin("bright spots", "a test", "")
 

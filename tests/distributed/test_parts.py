@@ -59,7 +59,7 @@ def test_a_run_is_resumed_and_no_other_takes_it_up(tmp_path: Path) -> None:
     with Parts(output, header(5, flip=True), resume=True) as parts:
         assert parts.done.tolist() == []
         parts.append([row(4), row(1)])
-        with pytest.raises(DocumentError, match="lacks pictures: go on with --resume"):
+        with pytest.raises(DocumentError, match="lacks images: go on with --resume"):
             list(parts.entries(Poses))
         with pytest.raises(DocumentError, match="another run is writing"):
             Parts(output, header(5, flip=True), resume=True)

@@ -1,4 +1,4 @@
-"""Drawings: the picture given stays as it is, and each pixel says what it should."""
+"""Drawings: the image given stays as it is, and each pixel says what it should."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from posepipe.errors import ImageError, OptionError
 INDEX = {name: index for index, name in enumerate(COCO_PERSON.keypoints)}
 BARE = DrawStyle(boxes=False, scores=False, opacity=1.0)
 
-# A person who faces us, 200 x 400 pixels: the person's left is on the picture's right.
+# A person who faces us, 200 x 400 pixels: the person's left is on the image's right.
 FACING = {
     "nose": (100, 40),
     "left_eye": (110, 30),
@@ -290,7 +290,7 @@ def test_detections_are_boxes_with_scores():
 
 
 def label_pixels(image, *boxes):
-    """(H, W) where labels changed the picture."""
+    """(H, W) where labels changed the image."""
     found = Detections(1, boxes, [0.87] * len(boxes))
     return (draw_detections(image, found, style=DrawStyle(boxes=False)) != image).any(axis=2)
 

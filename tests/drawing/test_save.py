@@ -1,4 +1,4 @@
-"""Pictures on the disk: whole, in the right colours, or an error of one line."""
+"""Images on the disk: whole, in the right colours, or an error of one line."""
 
 from __future__ import annotations
 

@@ -39,24 +39,24 @@ def screen(monkeypatch):
 
 
 def test_frames_are_shown_in_their_colours_in_a_window_that_fits(screen):
-    with Window("film") as window:
+    with Window("video") as window:
         for _ in range(2):
             window.show(FRAME)
     assert screen.sizes == [(1280, 30)]
     assert len(screen.shown) == 2
     assert screen.shown[0][0, 0].tolist() == [30, 20, 10]  # OpenCV wants BGR
-    assert screen.closed == ["film"]
+    assert screen.closed == ["video"]
 
 
 @pytest.mark.parametrize("key", [27, ord("q")])
 def test_a_key_ends_it(screen, key):
     screen.key = key
-    with Window("film") as window, pytest.raises(KeyboardInterrupt):
+    with Window("video") as window, pytest.raises(KeyboardInterrupt):
         window.show(FRAME)
 
 
 def test_closing_the_window_ends_it(screen):
-    with Window("film") as window:
+    with Window("video") as window:
         window.show(FRAME)
         screen.visible = 0.0
         with pytest.raises(KeyboardInterrupt):

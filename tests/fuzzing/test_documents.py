@@ -62,7 +62,7 @@ class Found:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> ImageSet:
-    """Three pictures, as files."""
+    """Three images, as files."""
     for name in NAMES:
         save_picture(tmp_path / "pictures" / name, 100, 80)
     return find_images([tmp_path / "pictures"])
@@ -86,7 +86,7 @@ def kps_json(pictures: ImageSet, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def labels(pictures: ImageSet, tmp_path: Path) -> Path:
-    """People in three pictures, one of them a crowd, with the fields of COCO's own files."""
+    """People in three images, one of them a crowd, with the fields of COCO's own files."""
     entries = [
         annotation(1, 1),
         annotation(2, 1, bbox=[5.5, 6.5, 40, 50], area=700.5, num_keypoints=17),
@@ -207,7 +207,7 @@ def test_run_folders(tmp_path: Path) -> None:
 
 def test_lists_of_pictures(pictures: ImageSet, tmp_path: Path) -> None:
     lists = tmp_path / "pictures.txt"
-    sample = b"# a list\npictures/000000000001.jpg\n\npictures/*.jpg\n./pictures\n"
+    sample = b"# a list\npictures/000000000001.jpg\n\npictures/*.jpg\n./images\n"
     check_reader(lambda path: find_images([path]), [sample], lists)
 
 

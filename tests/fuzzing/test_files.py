@@ -1,4 +1,4 @@
-"""Pictures, weights, checkpoints and recipes: wrong ones by the hundred; see `test_documents`."""
+"""Images, weights, checkpoints and recipes: wrong ones by the hundred; see `test_documents`."""
 
 from __future__ import annotations
 

@@ -6,11 +6,11 @@ import threading
 import time
 
 import pytest
-from film_files import number_of
+from video_files import number_of
 from web_camera import web_camera
 
-from posepipe.io import film_sources
-from posepipe.io.films import Film, FilmOptions
+from posepipe.io import video_sources
+from posepipe.io.videos import Video, VideoOptions
 
 pytest.importorskip("av")
 pytestmark = pytest.mark.timeout(60)
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(60)
 
 @pytest.fixture(autouse=True)
 def _short_patience(monkeypatch):
-    monkeypatch.setattr(film_sources, "READ_SECONDS", 1.0)
+    monkeypatch.setattr(video_sources, "READ_SECONDS", 1.0)
 
 
 def readers():
@@ -26,14 +26,14 @@ def readers():
 
 
 def test_a_web_camera_is_live_and_its_newest_frame_is_taken():
-    with web_camera() as address, Film(address) as film:
-        assert film.is_live
-        frames = iter(film)
+    with web_camera() as address, Video(address) as video:
+        assert video.is_live
+        frames = iter(video)
         first = next(frames)
         time.sleep(0.5)
         later = next(frames)
         assert [first.number, later.number] == [0, 1]
-        assert film.dropped > 5
+        assert video.dropped > 5
         # FFmpeg makes up a clock for it, of 25 frames a second; it gives up to 50.
         assert 0.3 < later.seconds - first.seconds < 5
         assert 0 <= number_of(later.pixels) < 20
@@ -44,45 +44,45 @@ def test_a_web_camera_is_live_and_its_newest_frame_is_taken():
 def test_a_camera_is_closed_while_it_gives_frames(taken):
     with web_camera() as address:
         for _ in range(3):
-            with Film(address, FilmOptions(every=2)) as film:
-                frames = iter(film)
+            with Video(address, VideoOptions(every=2)) as video:
+                frames = iter(video)
                 for _ in range(taken):
                     next(frames)
             assert not readers()
 
 
-def test_a_film_that_nobody_goes_on_with_lets_go_of_its_camera():
+def test_a_video_that_nobody_goes_on_with_lets_go_of_its_camera():
     with web_camera() as address:
-        film = Film(address)
-        frames = iter(film)
+        video = Video(address)
+        frames = iter(video)
         next(frames)
         frames.close()
         assert not readers()
 
 
 def test_a_camera_that_goes_away_is_said_and_what_came_before_is_kept():
-    with web_camera(pictures=40) as address, Film(address) as film:
-        frames = list(film)
+    with web_camera(pictures=40) as address, Video(address) as video:
+        frames = list(video)
     assert len(frames) > 2
-    [problem] = film.problems
+    [problem] = video.problems
     assert problem.startswith(f"{address}: breaks off after ")
     assert not readers()
 
 
 def test_a_camera_that_hangs_is_said():
-    with web_camera(pictures=40, hangs=True) as address, Film(address) as film:
-        frames = list(film)
+    with web_camera(pictures=40, hangs=True) as address, Video(address) as video:
+        frames = list(video)
         assert len(frames) > 2
-    [problem] = film.problems
+    [problem] = video.problems
     assert "no answer for too long" in problem
 
 
 def test_a_camera_that_hangs_is_closed_all_the_same(monkeypatch):
-    monkeypatch.setattr(film_sources, "READ_SECONDS", 20.0)
+    monkeypatch.setattr(video_sources, "READ_SECONDS", 20.0)
     monkeypatch.setattr("posepipe.io.newest.CLOSE_SECONDS", 0.2)
     with web_camera(pictures=40, hangs=True) as address:
-        with Film(address) as film:
-            next(iter(film))
+        with Video(address) as video:
+            next(iter(video))
             time.sleep(1)  # by now it hangs
             began = time.monotonic()
         assert time.monotonic() - began < 10

@@ -24,4 +24,4 @@ def test_where_the_size_is_not_known_only_left_and_top_can_be_outside() -> None:
     checked = check_boxes(records, {1: "a.jpg"}, {})
     assert len(checked.detections[0]) == 1
     (problem,) = checked.problems
-    assert problem.endswith("outside its picture")
+    assert problem.endswith("outside its image")

@@ -148,9 +148,9 @@ def test_pictures_keep_the_annotations_ids_and_order(tmp_path: Path) -> None:
         ),
         (
             {"images": [image_entry(1), image_entry(1, file_name="b.jpg")]},
-            "ids that two pictures share: 1 of 2 \\(1: 000000000001.jpg and b.jpg\\): give every",
+            "ids that two images share: 1 of 2 \\(1: 000000000001.jpg and b.jpg\\): give every",
         ),
-        ({"images": [image_entry(2)]}, "that are not listed: 1 of 1 .annotation 1 of picture 1.:"),
+        ({"images": [image_entry(2)]}, "that are not listed: 1 of 1 .annotation 1 of image 1.:"),
         (
             {"annotations": [annotation(bbox=[1, 2, 3])]},
             r"annotations\[0\].bbox is \[1, 2, 3\]: left, top, width, height are needed",
@@ -264,7 +264,7 @@ def test_an_empty_instances_file_is_legal(tmp_path: Path) -> None:
     ("things", "message"),
     [
         ([annotation(1, bbox=[0, 0, -1, 5])], "negative size"),
-        ([annotation(1, image_id=9)], "of pictures that are not listed: 1 of 1"),
+        ([annotation(1, image_id=9)], "of images that are not listed: 1 of 1"),
     ],
 )
 def test_instances_that_cannot_be_are_refused(

@@ -48,7 +48,7 @@ def image_set(root: Path, count: int) -> ImageSet:
 
 
 def boxes_document(root: Path, *found: Detections, **changes: Any) -> BoxesDocument:
-    """A document of pictures of 100 x 80 pixels, whose ids are 1…n."""
+    """A document of images of 100 x 80 pixels, whose ids are 1…n."""
     sizes = dict.fromkeys(range(1, len(found) + 1), (100, 80))
     return BoxesDocument(image_set(root, len(found)), found, sizes, **changes)
 
@@ -190,10 +190,10 @@ UNSOUND = [
     ([10, 10, 5, 5], float("nan"), "score"),
     ([10, 10, 5, 5], 1.5, "score"),
     ([10, 10, 5, 5], -0.1, "score"),
-    ([100, 10, 5, 5], 0.9, "outside its picture of 100 x 80"),
-    ([10, 80, 5, 5], 0.9, "outside its picture"),
-    ([-5, 10, 5, 5], 0.9, "outside its picture"),
-    ([10, -9, 5, 5], 0.9, "outside its picture"),
+    ([100, 10, 5, 5], 0.9, "outside its image of 100 x 80"),
+    ([10, 80, 5, 5], 0.9, "outside its image"),
+    ([-5, 10, 5, 5], 0.9, "outside its image"),
+    ([10, -9, 5, 5], 0.9, "outside its image"),
 ]
 
 
@@ -275,7 +275,7 @@ POSE = {"image_id": 1, "category_id": 1, "keypoints": [1.0] * 51, "score": 0.5}
         ({"images": [image_entry()], "annotations": [annotation()]}, "--ground-truth"),
         (
             {"images": [image_entry(), image_entry(1, file_name="b.jpg")], "annotations": []},
-            "picture ids that two pictures share: 1 of 2",
+            "image ids that two images share: 1 of 2",
         ),
         (
             [BOX | {"category_id": 0}] * 3,
@@ -443,7 +443,7 @@ def test_another_programs_results_are_read_as_far_as_they_go(tmp_path: Path) -> 
         ([POSE | {"keypoints": ["a"] * 51}], r"\[0\].keypoints is .*: x, y, confidence of every"),
         ([{"image_id": 1}], r"\[0\] has no keypoints"),
         ([POSE, POSE | {"score": None}], r"\[1\] has no score"),
-        ([POSE | {"keypoints": [1e300] * 51}], "beyond any picture"),
+        ([POSE | {"keypoints": [1e300] * 51}], "beyond any image"),
     ],
 )
 def test_a_file_that_holds_no_poses_says_what_is_wrong(
@@ -457,7 +457,7 @@ def test_a_file_that_holds_no_poses_says_what_is_wrong(
 
 
 def test_results_must_be_those_of_the_pictures(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="one result per picture"):
+    with pytest.raises(ValueError, match="one result per image"):
         boxes_document(tmp_path, detections(2))
     with pytest.raises(ValueError, match=r"unknown: 1\.png"):
         write_boxes(

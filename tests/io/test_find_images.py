@@ -1,4 +1,4 @@
-"""Pictures that cannot be had are told at the start and skipped; the others are done."""
+"""Images that cannot be had are told at the start and skipped; the others are done."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from posepipe.io.images import ImageFile
 
 def test_other_files_in_a_folder_are_counted_by_kind(tmp_path: Path) -> None:
     save_picture(tmp_path / "a.jpg")
-    for name in ("a.json", "b.json", "film.mp4", "README", ".hidden.json"):
+    for name in ("a.json", "b.json", "video.mp4", "README", ".hidden.json"):
         (tmp_path / name).touch()
     found = find_images([tmp_path])
     assert [image.file_name for image in found] == ["a.jpg"]
     (finding,) = found.findings
-    assert f"{tmp_path}: files that are not pictures (2 .json, " in finding.line
+    assert f"{tmp_path}: files that are not images (2 .json, " in finding.line
     assert {"1 .mp4", "1 without a suffix"} <= set(re.split(r"[,()] ?", finding.line))
     assert finding.line.endswith("): 4: passed over")
     assert find_images([tmp_path / "a.jpg"]).findings == ()
     (tmp_path / "a.jpg").unlink()
-    with pytest.raises(ImageError, match=r"without pictures .*; files of other kinds: 2 \.json"):
+    with pytest.raises(ImageError, match=r"without images .*; files of other kinds: 2 \.json"):
         find_images([tmp_path])
 
 
@@ -61,7 +61,7 @@ def test_without_the_extra_heic_names_it(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     (image,) = find_images([tmp_path])
-    with pytest.raises(ImageError, match=r"is a HEIC picture: .* pip install 'posepipe\[heif\]'"):
+    with pytest.raises(ImageError, match=r"is a HEIC image: .* pip install 'posepipe\[heif\]'"):
         image.read()
 
 

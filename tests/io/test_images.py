@@ -110,11 +110,11 @@ def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one file for every way in which a picture can be unreadable."""
+    """A folder with one file for every way in which an image can be unreadable."""
     folder = tmp_path_factory.mktemp("broken")
     whole = save_picture(folder / "whole.jpg", 64, 64).read_bytes()
     (folder / "empty.jpg").touch()
-    (folder / "text.jpg").write_text("no picture at all")
+    (folder / "text.jpg").write_text("no image at all")
     (folder / "header.jpg").write_bytes(whole[:20])
     (folder / "truncated.jpg").write_bytes(whole[: len(whole) * 2 // 3])
     png = save_picture(folder / "whole.png", 64, 64).read_bytes()
@@ -133,8 +133,8 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("missing.jpg", "no such file"),
         ("link.jpg", "no such file"),
         ("empty.jpg", r"empty \(0 bytes\)"),
-        ("text.jpg", "not a picture"),
-        ("header.jpg", "not a picture|truncated"),
+        ("text.jpg", "not an image"),
+        ("header.jpg", "not an image|truncated"),
         ("truncated.jpg", "truncated"),
         ("truncated.png", "truncated"),
         ("folder.jpg", "a folder"),
@@ -293,21 +293,21 @@ def test_an_input_that_leads_nowhere_fails_when_its_turn_comes(tmp_path: Path) -
             _ = image.size_wh
     assert "no such file: check" in reasons["000000000010.jpg"]
     assert "no such file: check" in reasons["000000000011.jpg"]
-    assert "a folder without pictures" in reasons["empty"]
+    assert "a folder without images" in reasons["empty"]
     assert "no file matches this pattern" in reasons["*.gif"]
     assert "no such file or folder" in reasons["no-folder"]
-    assert "names no pictures" in reasons["nothing.txt"]
+    assert "names no images" in reasons["nothing.txt"]
     assert "UTF-8" in reasons["binary.txt"]
 
 
 @pytest.mark.parametrize(
     ("inputs", "reason"),
     [
-        ([], "no pictures were named"),
+        ([], "no images were named"),
         (["gone.jpg"], "gone.jpg: no such file"),
         (["gone"], "gone: no such file or folder"),
         (["*.jpg"], "no file matches this pattern"),
-        (["."], "a folder without pictures .*search them with --recursive"),
+        (["."], "a folder without images .*search them with --recursive"),
         (["gone", "*.jpg"], r"and 1 more inputs lead nowhere"),
         (["a" * 300], "cannot be looked up"),
     ],
@@ -344,7 +344,7 @@ def test_a_page_of_postscript_is_no_picture_whatever_its_name(tmp_path: Path) ->
     Image.fromarray(picture(64, 48)).save(path, format="EPS")
     with Image.open(path) as found:
         assert found.format == "EPS"  # Pillow would read it, by starting Ghostscript
-    with pytest.raises(ImageError, match=r"photo\.jpg is not a picture in a known format"):
+    with pytest.raises(ImageError, match=r"photo\.jpg is not an image in a known format"):
         file_at(path).read()
 
 
@@ -352,7 +352,7 @@ def test_a_page_of_postscript_is_no_picture_whatever_its_name(tmp_path: Path) ->
 def test_formats_that_nobody_sends_are_not_read(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     Image.fromarray(picture(64, 48)).save(path, format=kind)
-    with pytest.raises(ImageError, match="is not a picture in a known format"):
+    with pytest.raises(ImageError, match="is not an image in a known format"):
         file_at(path).read()
 
 
@@ -451,7 +451,7 @@ def test_bytes_that_are_no_picture_are_named(tmp_path):
     whole = save_picture(tmp_path / "a.png", 40, 30).read_bytes()
     for data, words in (
         (b"", "is empty"),
-        (b"hello", "is not a picture in a known format"),
+        (b"hello", "is not an image in a known format"),
         (whole[:60], "is damaged or truncated"),
     ):
         with pytest.raises(ImageError, match=f"^a.png {words}"):

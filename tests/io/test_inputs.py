@@ -1,4 +1,4 @@
-"""Pictures as callers in Python have them: paths, arrays of all kinds, Pillow's, nothing at all."""
+"""Images as callers in Python have them: paths, arrays of all kinds, Pillow's, nothing at all."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_an_rgb_array_is_taken_as_it_is() -> None:
         (RGBA, "rgb"),
         (RGBA[:, :, [2, 1, 0, 3]], "bgr"),
         (Image.fromarray(picture()), "rgb"),
-        (Image.fromarray(picture()), "bgr"),  # the colours of Pillow's pictures are known
+        (Image.fromarray(picture()), "bgr"),  # the colours of Pillow's images are known
         (Image.fromarray(RGBA), "rgb"),
     ],
 )
@@ -83,13 +83,13 @@ def test_an_item_keeps_its_id() -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        (None, "None, not a picture: the camera or film gave nothing"),
-        (3, "a int: give a path, a numpy array of uint8 or a Pillow picture"),
+        (None, "None, not an image: the camera or video gave nothing"),
+        (3, "a int: give a path, a numpy array of uint8 or a Pillow image"),
         (np.zeros((0, 0, 3), np.uint8), r"shape \(0, 0, 3\), \(H, W, 3\) is needed$"),
         (np.zeros(5, np.uint8), r"shape \(5,\)"),
         (np.zeros((4, 4, 2), np.uint8), r"shape \(4, 4, 2\)"),
         (np.zeros((3, 9, 9), np.uint8), r"channels come last, \.transpose\(1, 2, 0\)"),
-        (np.zeros((2, 4, 4, 3), np.uint8), r"several pictures, use stream\(\)"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"several images, use stream\(\)"),
         (np.zeros((4, 4, 3), np.float32), r"float32, uint8 is needed.*\(255 \* x\)\.round\(\)"),
         (np.zeros((4, 4, 3), np.uint16), r"uint16, uint8 is needed.*scale it to 0…255"),
         (np.zeros((4, 4, 3), bool), "bool, uint8 is needed"),
@@ -98,7 +98,7 @@ def test_an_item_keeps_its_id() -> None:
 )
 def test_what_is_no_picture_says_so_in_one_line_when_it_is_read(given, reason: str) -> None:
     for image in (one_picture(given), *find_pictures([given])):
-        with pytest.raises(ImageError, match=f"^picture-1:? .*{reason}") as caught:
+        with pytest.raises(ImageError, match=f"^image-1:? .*{reason}") as caught:
             image.read()
         assert "\n" not in str(caught.value)
 

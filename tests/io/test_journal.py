@@ -31,7 +31,7 @@ PRINT: dict[str, Any] = {"models": ["abc"], "settings": {"nms": 0.5, "flip": Tru
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a detection run notes down for a picture."""
+    """What a detection run notes down for an image."""
 
     size_wh: tuple[int, int]
     detections: Detections

@@ -27,7 +27,7 @@ def read(path: Path) -> tuple[Annotations, list[str]]:
 
 
 def two(**changes: Any) -> list[dict[str, Any]]:
-    """Two people in two pictures, the first with changes."""
+    """Two people in two images, the first with changes."""
     return [annotation(1, 1) | changes, annotation(2, 2, bbox=[1, 2, 3, 4])]
 
 
@@ -123,7 +123,7 @@ def test_ids_that_are_text_or_too_large_are_numbered(tmp_path: Path) -> None:
     found = {i: labels.boxes_xyxy[0, 0] for i, labels in annotations.labels_by_image.items()}
     assert found == {1: 1, 5: 2, 3: 3, 2: 4}
     (line,) = findings
-    assert line.startswith("picture ids that are text, or too large: 2 of 4 (cam0, 92233720368547")
+    assert line.startswith("image ids that are text, or too large: 2 of 4 (cam0, 92233720368547")
 
 
 def test_nan_counts_only_where_something_is_labelled(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_nan_counts_only_where_something_is_labelled(tmp_path: Path) -> None:
     ]
     assert annotations.labels_by_image[1].areas.tolist() == [1200], "the box's"
     assert findings == [
-        "people with labelled keypoints at NaN or beyond any picture: 1 of 2 (annotation 1): those "
+        "people with labelled keypoints at NaN or beyond any image: 1 of 2 (annotation 1): those "
         "keypoints count as not labelled",
         "people with labelled keypoints whose area is 0 or missing: 1 of 2 (annotation 1): the "
         "areas of their boxes are used instead",
@@ -154,7 +154,7 @@ def test_a_box_without_end_is_left_out(tmp_path: Path, number: float) -> None:
     assert [len(annotations.labels_by_image[n]) for n in (1, 2)] == [0, 1]
     assert len(read_coco(path).instances().labels_by_image[1]) == 0
     assert findings == [
-        "boxes with NaN or numbers beyond any picture: 1 of 2 (annotation 1): left out"
+        "boxes with NaN or numbers beyond any image: 1 of 2 (annotation 1): left out"
     ]
 
 
@@ -277,7 +277,7 @@ def test_most_being_unusable_is_fatal_and_some_is_not(tmp_path: Path) -> None:
     [
         ([], "this is a list"),
         (7, "this is 7"),
-        ({"annotations": []}, "it has no list of pictures, `images`"),
+        ({"annotations": []}, "it has no list of images, `images`"),
         ({"images": {}}, "`images` is {}, not a list"),
         ({"images": [], "annotations": "none"}, '`annotations` is "none", not a list'),
     ],

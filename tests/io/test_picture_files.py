@@ -1,4 +1,4 @@
-"""Pictures are found however an annotation file names them."""
+"""Images are found however an annotation file names them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_url_that_is_not_here_is_not_fetched_and_named(tmp_path: Path) -> None
 
 
 def labelled(tmp_path: Path, *sizes: tuple[int | None, int | None]) -> Path:
-    """A file of a person in each picture, with the sizes that it says."""
+    """A file of a person in each image, with the sizes that it says."""
     images = [
         image_entry(n, file_name=f"{n}.jpg", width=width, height=height)
         for n, (width, height) in enumerate(sizes, start=1)

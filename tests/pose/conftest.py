@@ -30,7 +30,7 @@ class ColourNetwork(nn.Module):
 
 @pytest.fixture(scope="session")
 def random_cpn() -> CPN:
-    """A small CPN with random weights whose answers depend on the picture, in evaluation mode.
+    """A small CPN with random weights whose answers depend on the image, in evaluation mode.
 
     Made once: nothing that a test may do with a model changes its network's numbers.
     """

@@ -87,7 +87,7 @@ def test_whole_pixel_windows_of_nobody():
         ([-30, -40, 0, 0], [-30, -40, 0, 0]),
         ([-0.5, -0.5, 29.5, 39.5], [-1, -1, 29, 39]),
         ([20, 10, 20, 10], [20, 10, 21, 11]),
-        ([900, 900, 930, 940], [915, 920, 916, 921]),  # beyond the widened picture
+        ([900, 900, 930, 940], [915, 920, 916, 921]),  # beyond the widened image
     ],
 )
 def test_whole_pixel_windows_by_hand(box, expected):
@@ -101,7 +101,7 @@ def test_an_enormous_box_has_a_window_inside_the_widened_picture():
 
 
 def code_base_picture(number, height, width):
-    """(height, width, 3) uint8 BGR: the golden crops' pictures, as their README defines them."""
+    """(height, width, 3) uint8 BGR: the golden crops' images, as their README defines them."""
     y, x = np.mgrid[:height, :width]
     planes = []
     for c in range(3):
@@ -230,7 +230,7 @@ def test_people_are_not_distorted():
 def test_a_box_outside_the_picture_shows_the_mean_colour(box):
     [pixels] = cut_crops(smooth_picture(), detections(boxes_xyxy=[box]), PLAIN).pixels
     share = (pixels == PLAIN.fill).all(axis=-1).mean()
-    assert share > 0.6  # the window of a lying box reaches into the picture again
+    assert share > 0.6  # the window of a lying box reaches into the image again
 
 
 @pytest.mark.parametrize("box", [[7, 7, 7, 7], [0, 0, 0, 40], [299.9, 10, 300, 10]])

@@ -42,7 +42,7 @@ OF_DETECTRON2 = "detectron2-keypoint-rcnn-r-50-fpn-3x-pose"
 
 @pytest.fixture(scope="module")
 def network() -> torch.nn.Module:
-    """torchvision's, with random weights, for pictures of 200 pixels."""
+    """torchvision's, with random weights, for images of 200 pixels."""
     torch.manual_seed(1)
     made = build_torchvision(KeypointRCNNTable(backend="torchvision"), 17).network.eval()
     made.transform.min_size, made.transform.max_size = (160,), 256
@@ -119,7 +119,7 @@ def test_its_detector_is_no_pose_model_but_names_the_one_that_is() -> None:
 
 
 def test_what_it_cannot_do_is_refused() -> None:
-    with pytest.raises(OptionError, match="looks at whole pictures"):
+    with pytest.raises(OptionError, match="looks at whole images"):
         load_pose_stage([NAME, "cpn-litehrnet-256x192"], device="cpu")
     with pytest.raises(OptionError, match="the head 'global' is a CPN's"):
         load_pose_stage([NAME], device="cpu", head="global")
@@ -144,7 +144,7 @@ def test_the_recipe_says_what_torchvision_says() -> None:
 
 def test_boxes_that_leave_the_picture_count_as_far_as_it_reaches(network) -> None:
     stage = stage_of(TorchvisionKeypoints(network))
-    # The second one would ask for a heatmap of terabytes; the third lies beside the picture.
+    # The second one would ask for a heatmap of terabytes; the third lies beside the image.
     given = [[0, 0, 211, 150], [-1e6, -1e6, 1e6, 1e6], [500, 20, 600, 90]]
     boxes = Detections(7, np.array(given, np.float32), np.ones(3, np.float32))
     [poses] = stage([stage.prepare((item(noise(150, 211)), boxes))])

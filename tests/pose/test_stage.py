@@ -1,4 +1,4 @@
-"""Stage 2 as a whole: pictures and boxes in, poses out."""
+"""Stage 2 as a whole: images and boxes in, poses out."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_picture_weighs_as_much_as_it_has_people(stage):
 
 def test_a_picture_that_cannot_be_read_fails_when_it_is_prepared(stage, tmp_path):
     path = tmp_path / "broken.jpg"
-    path.write_bytes(b"\xff\xd8\xff no picture")
+    path.write_bytes(b"\xff\xd8\xff no image")
     with pytest.raises(ImageError, match=r"broken\.jpg"):
         stage.prepare((ImageFile(1, path, "broken.jpg"), detections()))
 

@@ -1,4 +1,4 @@
-"""Both stages in one go: each picture read once, its pixels kept no longer than they are needed."""
+"""Both stages in one go: each image read once, its pixels kept no longer than they are needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PICTURES = 12
 
 
 class Finds:
-    """As many people in a picture as its id says modulo `people`, each a third of it large."""
+    """As many people in an image as its id says modulo `people`, each a third of it large."""
 
     def __init__(self, people=3, batch_size=2):
         self.people, self.batch_size = people, batch_size
@@ -46,7 +46,7 @@ class Finds:
 
 
 class Colours:
-    """Poses that say what colour the picture has at the people's corners: they need its pixels."""
+    """Poses that say what colour the image has at the people's corners: they need its pixels."""
 
     batch_size = 3
 
@@ -128,7 +128,7 @@ def test_a_picture_that_cannot_be_read_fails_at_its_turn_and_disturbs_no_other(
     images, bad, workers
 ) -> None:
     for n in bad:
-        (images.root / f"{n}.png").write_bytes(b"no picture")
+        (images.root / f"{n}.png").write_bytes(b"no image")
     outcomes = list(run_through_both(Finds(), Colours(), images, workers=workers))
     assert [outcome.item.id for outcome in outcomes] == list(range(1, PICTURES + 1))
     for outcome in outcomes:
@@ -136,7 +136,7 @@ def test_a_picture_that_cannot_be_read_fails_at_its_turn_and_disturbs_no_other(
         assert (outcome.result is None) == (outcome.item.id in bad)
 
 
-@pytest.mark.parametrize("people", [1, 3])  # nobody anywhere; up to two in a picture
+@pytest.mark.parametrize("people", [1, 3])  # nobody anywhere; up to two in an image
 def test_pixels_are_let_go_as_soon_as_crops_are_cut(tmp_path, people) -> None:
     side, count = 64, 60
     lock, alive, most = threading.Lock(), 0, 0
@@ -157,7 +157,7 @@ def test_pixels_are_let_go_as_soon_as_crops_are_cut(tmp_path, people) -> None:
             return pixels
 
     images = [Counted(n, tmp_path, "a") for n in range(1, count + 1)]
-    bound = 3  # pictures
+    bound = 3  # images
     stream = run_through_both(
         Finds(people), Colours(), images, workers=2, most_bytes=bound * 3 * side**2
     )

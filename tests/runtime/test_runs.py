@@ -20,10 +20,10 @@ PICTURES = 7
 
 @pytest.fixture
 def images(tmp_path):
-    """Seven pictures, the fourth of which is broken."""
+    """Seven images, the fourth of which is broken."""
     for n in range(1, PICTURES + 1):
         save_picture(tmp_path / f"pictures/{n}.png", 20 + n, 30)
-    (tmp_path / "pictures/4.png").write_bytes(b"no picture")
+    (tmp_path / "pictures/4.png").write_bytes(b"no image")
     return find_images([tmp_path / "pictures"])
 
 
@@ -69,7 +69,7 @@ def test_every_picture_is_in_the_document_or_listed_as_skipped(images, options, 
     assert document.sizes_wh[7] == (27, 30)
     [skipped] = document.skipped
     assert skipped.file_name == "4.png"
-    assert "4.png is not a picture" in skipped.why
+    assert "4.png is not an image" in skipped.why
 
 
 def test_what_is_written_is_what_is_returned(images, options):
@@ -91,7 +91,7 @@ def test_poses_of_the_readable_pictures_are_written_and_the_others_listed(images
     document, skipped = estimate(boxes, settings)
     assert [len(poses) for poses in document.poses] == [1, 0, 2, 0, 1]
     assert [entry.file_name for entry in skipped] == ["2.png"]
-    # A picture with nobody leaves no trace in a list of poses.
+    # An image with nobody leaves no trace in a list of poses.
     assert [poses.image_id for poses in read_keypoints(settings.output).poses] == [1, 5, 7]
     assert not journal_of(settings).exists()
 
@@ -129,7 +129,7 @@ def test_both_in_one_go_are_one_after_the_other(images, options):
 def test_pictures_none_of_which_can_be_read_end_in_an_empty_document(tmp_path, options):
     (tmp_path / "broken").mkdir()
     for n in (1, 2, 3):
-        (tmp_path / f"broken/{n}.jpg").write_bytes(b"no picture")
+        (tmp_path / f"broken/{n}.jpg").write_bytes(b"no image")
     images = find_images([tmp_path / "broken"])
     assert len(detect(images, options("boxes.json")).skipped) == 3
     document, skipped = both(images, options("both.json"))
@@ -142,7 +142,7 @@ def test_pictures_none_of_which_can_be_read_end_in_an_empty_document(tmp_path, o
 @pytest.mark.parametrize("command", [detect, both])
 def test_strict_ends_at_the_first_picture_that_cannot_be_read(command, images, options):
     settings = options("out.json", strict=True, workers=0)
-    with pytest.raises(ImageError, match=r"4\.png is not a picture"):
+    with pytest.raises(ImageError, match=r"4\.png is not an image"):
         command(images, settings)
     assert not settings.output.exists()
     assert journal_of(settings).exists()
@@ -208,7 +208,7 @@ def test_a_resumed_run_does_not_work_twice(images, options):
     settings = options("boxes.json", workers=0)
     with pytest.raises(KeyboardInterrupt):
         detect(images, settings, SomePeople(interrupted_after=4))
-    # Batches of two: four pictures are finished, the broken one between them too.
+    # Batches of two: four images are finished, the broken one between them too.
     stage = SomePeople(interrupted_after=2)
     detect(images, dataclasses.replace(settings, resume=True), stage)
     assert stage.left == 0

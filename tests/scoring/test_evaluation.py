@@ -373,7 +373,7 @@ def every(**values):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (every(image_id=7), r"pictures none is known to .*, which lacks for example 7"),
+        (every(image_id=7), r"images none is known to .*, which lacks for example 7"),
         (changed(2, image_id=7), r"only \d+ are known to .*, which lacks for example 7"),
         (changed(1, keypoints=[1.0] * 50), r"result 1 \(image \d+\) has 50 numbers as keypoints"),
         (changed(1, keypoints=None), r"result 1 \(image \d+\) has no keypoints"),
@@ -435,7 +435,7 @@ def test_a_missing_file_is_named(tmp_path, annotations):
     ("change", "message"),
     [
         (lambda truth: truth.update(images=[], annotations=[]), "has no images"),
-        (lambda truth: truth.update(images=[]), "of pictures that are not listed: 23 of 23"),
+        (lambda truth: truth.update(images=[]), "of images that are not listed: 23 of 23"),
         (lambda truth: truth.update(categories=[{"id": 1, "name": "cat"}]), "0 of 1 .cat."),
         (lambda truth: [a.pop("keypoints") for a in truth["annotations"]], "no keypoints"),
         (lambda truth: [a.update(keypoints=[1, 2, 2]) for a in truth["annotations"]], "3 numbers"),

@@ -17,12 +17,12 @@ OWN = {"box_xyxy": [10, 20, 40, 60], "box_score": 0.9, "image_root": "in"}
 
 
 def person(place: int) -> list[float]:
-    """17 keypoints that lie elsewhere for every picture."""
+    """17 keypoints that lie elsewhere for every image."""
     return [n + 30 * place * (k % 3 < 2) for k, n in enumerate(keypoints_xyv())]
 
 
 def labels(path: Path, names: list[str], **changes: Any) -> Path:
-    """One person in each picture, whose ids are 1…n; the pose tells which picture it is."""
+    """One person in each image, whose ids are 1…n; the pose tells which image it is."""
     images = [
         image_entry(n, file_name=name, width=999, height=999)
         for n, name in enumerate(names, start=1)

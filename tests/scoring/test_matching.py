@@ -1,4 +1,4 @@
-"""Matching all pictures at once gives what COCO's loops give; laws of precision and recall."""
+"""Matching all images at once gives what COCO's loops give; laws of precision and recall."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def problem(seed, pictures=6, most_found=7, most_labels=5):
 
 
 def as_in_a_loop(found, labelled, similar, threshold, area_range, most):
-    """COCO's rule, one picture and one found object at a time: {found object: label or None}."""
+    """COCO's rule, one image and one found object at a time: {found object: label or None}."""
     low, high = area_range
     taken = {}
     for picture in np.unique(found.pictures):

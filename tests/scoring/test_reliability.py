@@ -16,7 +16,7 @@ PERSON = {"category_id": 1, "iscrowd": 0, "area": 400.0}
 
 @pytest.fixture
 def labels(tmp_path: Path) -> Path:
-    """Two pictures with a person each, and a crowd in the second one."""
+    """Two images with a person each, and a crowd in the second one."""
     path = tmp_path / "labels.json"
     content = {
         "images": [{"id": 1}, {"id": 2}],

@@ -1,4 +1,4 @@
-"""IDF1 and changes of number, on films small enough to count by hand."""
+"""IDF1 and changes of number, on videos small enough to count by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A set that is scaled down keeps its people where they are in the pictures."""
+"""A set that is scaled down keeps its people where they are in the images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_people_are_scaled_with_their_pictures(tmp_path: Path) -> None:
         check=True,
         timeout=60,
     )
-    assert done.stdout.endswith("small.json: 2 pictures, 2 annotations\n")
+    assert done.stdout.endswith("small.json: 2 images, 2 annotations\n")
     small = json.loads((tmp_path / "small.json").read_text())
     assert [(i["width"], i["height"]) for i in small["images"]] == [(100, 50), (60, 100)]
     assert small["annotations"] == [

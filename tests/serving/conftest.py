@@ -27,11 +27,11 @@ SECONDS = 60  # after which a test that waits for something has failed
 
 @dataclass
 class Someone:
-    """Finds one person in each picture, whose score says which picture it is (see `png`).
+    """Finds one person in each image, whose score says which image it is (see `png`).
 
     Attributes:
         go: while it is not set, nobody is found.
-        batches: how many pictures came together, each time.
+        batches: how many images came together, each time.
     """
 
     go: threading.Event = field(default_factory=threading.Event)
@@ -45,7 +45,7 @@ class Someone:
         for image in images:
             number = int.from_bytes(image.read()[0, 0].tobytes(), "big")
             if number == self.fails_on:
-                raise RuntimeError("this picture alone")
+                raise RuntimeError("this image alone")
             found = poses(image.id, 1)
             score = np.array([number / 1e6])
             yield image, Poses(image.id, found.keypoints, score, found.boxes_xyxy, score)
@@ -123,7 +123,7 @@ def serve() -> Iterator[Callable[..., Running]]:
 
 
 def png(number: int = 0, width: int = 8, height: int = 6) -> bytes:
-    """A small picture whose first pixel says its number."""
+    """A small image whose first pixel says its number."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[0, 0] = list(number.to_bytes(3, "big"))
     file = io.BytesIO()

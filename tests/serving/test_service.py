@@ -68,7 +68,7 @@ def test_the_service_says_what_it_is_and_counts(serve: Serve) -> None:
     assert service.metric("posepipe_requests_total", path="/poses", status="200") == 1
     assert service.metric("posepipe_requests_total", path="other", status="404") == 1
     assert service.metric("posepipe_people_total") == 2
-    assert service.metric("posepipe_batch_pictures_sum") == 2
+    assert service.metric("posepipe_batch_images_sum") == 2
     described = service.client.get("/openapi.json").json()["paths"]
     assert set(described) == {"/poses", "/draw", "/health", "/metrics"}
     assert "image/*" in described["/poses"]["post"]["requestBody"]["content"]
@@ -138,7 +138,7 @@ def test_bytes_have_an_end_as_well(serve: Serve) -> None:
     assert service.is_idle()
 
 
-# --- bad pictures
+# --- bad images
 
 
 def bomb() -> bytes:
@@ -153,7 +153,7 @@ def bomb() -> bytes:
 
 
 def large(kind: str) -> bytes:
-    """A small file of a large picture: 64 million pixels of one colour."""
+    """A small file of a large image: 64 million pixels of one colour."""
     file = io.BytesIO()
     compression = {"compression": "group4"} if kind == "TIFF" else {}
     Image.new("1", (8_000, 8_000)).save(file, kind, **compression)
@@ -165,7 +165,7 @@ def large(kind: str) -> bytes:
     ("data", "status", "words"),
     [
         (b"", 422, "is empty (0 bytes)"),
-        (b"hello", 422, "is not a picture in a known format"),
+        (b"hello", 422, "is not an image in a known format"),
         ((EXAMPLES / "astronaut.jpg").read_bytes()[:20_000], 422, "is damaged or truncated"),
         (bomb(), 413, "is too large to be read safely"),
         (large("PNG"), 413, "64,000,000 pixels, more than 50,000,000"),
@@ -196,7 +196,7 @@ def test_a_picture_that_breaks_the_networks_spoils_no_other(serve: Serve) -> Non
         service.people.go.set()
         assert [call.result().status_code for call in calls] == [200, 500, 200, 200]
     assert service.metric("posepipe_requests_total", path="/poses", status="500") == 1
-    assert service.lines == ["Exception in ASGI application: RuntimeError: this picture alone"]
+    assert service.lines == ["Exception in ASGI application: RuntimeError: this image alone"]
     assert service.is_idle()
 
 

@@ -16,7 +16,7 @@ from posepipe.training.samples import PoseSample
 
 @pytest.fixture
 def painted_person() -> Callable[..., PoseSample]:
-    """Makes a person of 17 coloured spots in a dark picture, a sixth of them not annotated."""
+    """Makes a person of 17 coloured spots in a dark image, a sixth of them not annotated."""
 
     def make(seed: int = 0, size_wh: tuple[int, int] = (96, 128)) -> PoseSample:
         random = np.random.default_rng(seed)
@@ -44,7 +44,7 @@ def painted_person() -> Callable[..., PoseSample]:
 
 @pytest.fixture
 def painted_set(painted_person: Callable[..., PoseSample], tmp_path: Path) -> Callable[..., Path]:
-    """Writes an annotation file `NAME.json` of painted people, its pictures beside it.
+    """Writes an annotation file `NAME.json` of painted people, its images beside it.
 
     The people are the same whatever the name; the files differ with the level of compression.
     """

@@ -20,7 +20,7 @@ from posepipe.training.samples import pose_samples, read_pose_sets
 
 @pytest.fixture
 def make_set(tmp_path):
-    """Makes a data set of two pictures and two people; what is given replaces its parts."""
+    """Makes a data set of two images and two people; what is given replaces its parts."""
 
     def make(name, annotations=None, images=None, **changes):
         folder = tmp_path / name
@@ -37,7 +37,7 @@ def make_set(tmp_path):
 
 
 def size_wh(name, number):
-    """Of another width for every set and another height for every picture."""
+    """Of another width for every set and another height for every image."""
     return 100 + ord(name[0]) - ord("a"), 79 + number
 
 
@@ -63,7 +63,7 @@ def test_no_data_has_no_problems():
 
 
 def test_sound_data_have_no_problems(make_set):
-    # The same ids in both, for different pictures: that is no problem.
+    # The same ids in both, for different images: that is no problem.
     assert lines([make_set("a"), make_set("bcd")], [make_set("val")]) == []
 
 
@@ -82,14 +82,13 @@ PROBLEMS = {
     ),
     "a person twice": (
         [annotation(1), annotation(2)],
-        (False, "people who are labelled twice: 1 of 2 (box 10, 20, 30, 40 of picture 1)"),
+        (False, "people who are labelled twice: 1 of 2 (box 10, 20, 30, 40 of image 1)"),
     ),
-    "a picture that is not listed": (
+    "an image that is not listed": (
         [annotation(1), annotation(2, image_id=9)],
         (
             False,
-            "annotations of pictures that are not listed: 1 of 2 (annotation 2 of picture 9): "
-            "left out",
+            "annotations of images that are not listed: 1 of 2 (annotation 2 of image 9): left out",
         ),
     ),
     "a wrong number of keypoints": (
@@ -126,13 +125,13 @@ PROBLEMS = {
     ),
     "a box outside": (
         [annotation(1, bbox=[101, 20, 30, 40]), annotation(2)],
-        (False, "boxes outside their pictures: 1 of 2 (annotation 1)"),
+        (False, "boxes outside their images: 1 of 2 (annotation 1)"),
     ),
     "a box that reaches out": (
         [annotation(1, bbox=[80, 20, 30, 40]), annotation(2, bbox=[73, 20, 30, 40])],
         (
             False,
-            "boxes that reach outside their pictures by more than a tenth of their size: 1 of 2 "
+            "boxes that reach outside their images by more than a tenth of their size: 1 of 2 "
             "(annotation 1)",
         ),
     ),
@@ -140,7 +139,7 @@ PROBLEMS = {
         [annotation(1, keypoints=[120, 20, 2] + [0] * 48), annotation(2)],
         (
             False,
-            "people with keypoints outside the picture by more than a tenth of its size: 1 of 2 "
+            "people with keypoints outside the image by more than a tenth of its size: 1 of 2 "
             "(annotation 1)",
         ),
     ),
@@ -195,7 +194,7 @@ def test_other_categories_are_not_checked(make_set):
 def test_ids_and_names_that_are_listed_twice_are_told(make_set):
     images = [entry("a", 1), entry("a", 2), entry("a", 2)]
     assert lines([make_set("a", images=images)]) == [
-        (False, "pictures that are listed twice: 1 of 3 (2): taken once"),
+        (False, "images that are listed twice: 1 of 3 (2): taken once"),
     ]
     images = [entry("a", 1), entry("a", 2), entry("a", 1) | {"id": 3}]
     assert lines([make_set("a", images=images)]) == [
@@ -205,8 +204,8 @@ def test_ids_and_names_that_are_listed_twice_are_told(make_set):
     assert lines([make_set("a", images=images)]) == [
         (
             True,
-            "picture ids that two pictures share: 1 of 3 (2: a-2.png and a-1.png): give every "
-            "picture an id of its own",
+            "image ids that two images share: 1 of 3 (2: a-2.png and a-1.png): give every "
+            "image an id of its own",
         ),
     ]
 
@@ -223,7 +222,7 @@ def test_a_file_or_folder_of_no_use_is_a_line_too(make_set, tmp_path):
     assert "is not a COCO annotation file" in told[0][1]
     assert "no such file" in told[1][1]
     assert told[2][1] == expected_lost
-    assert told[3][1] == "pictures: 0"
+    assert told[3][1] == "images: 0"
 
 
 def test_pictures_that_cannot_be_used_are_told_and_left_out(make_set, tmp_path):
@@ -233,20 +232,20 @@ def test_pictures_that_cannot_be_used_are_told_and_left_out(make_set, tmp_path):
     folder = tmp_path / "a"
     for number in range(6, 12):
         save_picture(folder / f"a-{number}.png", *size_wh("a", number))
-    (folder / "a-3.png").write_bytes(b"no picture")
-    # A photograph taken upright: labels for the picture as it lies would be wrong.
+    (folder / "a-3.png").write_bytes(b"no image")
+    # A photograph taken upright: labels for the image as it lies would be wrong.
     save_picture(folder / "turned.jpg", 100, 83, orientation=6)
     (folder / "turned.jpg").rename(folder / "a-4.png")
     whole = (folder / "a-6.png").read_bytes()
     (folder / "a-6.png").write_bytes(whole[: len(whole) // 2])  # its header is sound
     data = DataSets(COCO_PERSON)
     missing, unreadable, size = check_data([table], [], data=data)
-    assert missing.line.endswith(f"missing pictures in {folder}: 1 of 11 (a-5.png): left out")
-    assert "unreadable pictures: 2 of 11 (" in unreadable.line
-    assert "a-3.png is not a picture" in unreadable.line
+    assert missing.line.endswith(f"missing images in {folder}: 1 of 11 (a-5.png): left out")
+    assert "unreadable images: 2 of 11 (" in unreadable.line
+    assert "a-3.png is not an image" in unreadable.line
     assert "a-6.png is damaged or truncated" in unreadable.line
     assert size.line.endswith(
-        "pictures of another size than their labels are for: 2 of 11 (a-2.png is 100 x 81 pixels, "
+        "images of another size than their labels are for: 2 of 11 (a-2.png is 100 x 81 pixels, "
         "its labels are for 99 x 81, a-4.png is 83 x 100 pixels, its labels are for 100 x 83 (they "
         "leave out its EXIF orientation)): left out"
     )
@@ -271,7 +270,7 @@ def test_where_most_pictures_cannot_be_used_that_is_fatal(make_set, tmp_path):
     (told,) = lines([make_set("a", images=images)])
     assert told == (
         True,
-        f"missing pictures in {tmp_path / 'a'}: 3 of 5 (a-3.png, a-4.png, a-5.png): left out",
+        f"missing images in {tmp_path / 'a'}: 3 of 5 (a-3.png, a-4.png, a-5.png): left out",
     )
 
 
@@ -282,8 +281,8 @@ def test_exchanged_sizes_of_pictures_that_no_exif_turns_are_a_slip(make_set, tmp
     table = make_set("a", [annotation(1), annotation(2, 2)], images)
     (told,) = check_data([table], [], data=data)
     assert told.line.endswith(
-        "pictures whose width and height are exchanged in the file: 1 of 2 (a-1.png): the "
-        "pictures' own are taken"
+        "images whose width and height are exchanged in the file: 1 of 2 (a-1.png): the "
+        "images' own are taken"
     )
     assert not any(data.left_out.values())
 
@@ -296,13 +295,13 @@ def test_a_picture_that_is_both_learnt_and_measured_is_fatal_whatever_its_name(m
         annotations=str(annotation_file(tmp_path / "v.json", [annotation(1)], images)),
         images=validate.images,
     )
-    expected = (True, "pictures both in training and in validation: 1 of 2 (a-1.png)")
+    expected = (True, "images both in training and in validation: 1 of 2 (a-1.png)")
     assert lines([train], [validate]) == [expected]
     (tmp_path / "val" / "val-1.png").unlink()
     os.link(tmp_path / "a" / "a-1.png", tmp_path / "val" / "val-1.png")  # the same file
     assert lines([train], [validate]) == [expected]
     assert lines([train, make_set("b")], [make_set("other"), train]) == [
-        (True, "pictures both in training and in validation: 2 of 2 (a-1.png, a-2.png)")
+        (True, "images both in training and in validation: 2 of 2 (a-1.png, a-2.png)")
     ]
 
 

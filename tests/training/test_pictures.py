@@ -1,4 +1,4 @@
-"""Pictures are read when they are needed and kept while there is room."""
+"""Images are read when they are needed and kept while there is room."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from posepipe.training.pictures import (
     picture_cache,
 )
 
-BYTES = 8 * 6 * 3  # of a picture
+BYTES = 8 * 6 * 3  # of an image
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_no_more_is_kept_than_the_limit_allows_and_that_is_said_once(files, capl
     assert np.array_equal(first[2], again[2])
     assert (len(cache), cache.used_bytes) == (2, 2 * BYTES)
     [record] = caplog.records
-    assert "2 pictures fill" in record.message
+    assert "2 images fill" in record.message
 
 
 def test_pixels_in_memory_are_neither_kept_nor_changed():

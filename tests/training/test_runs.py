@@ -233,7 +233,7 @@ def test_data_that_is_not_fit_is_found_before_anything_is_written(
     options = TrainOptions(data=data, device="cpu")
     (finding,) = check_run(tiny_recipe, options)
     assert finding.fatal
-    with pytest.raises(TrainingError, match=r"missing pictures in .*: 3 of 4"):
+    with pytest.raises(TrainingError, match=r"missing images in .*: 3 of 4"):
         train(tiny_recipe, tmp_path / "run", options=options)
     assert not (tmp_path / "run").exists()
 
@@ -249,7 +249,7 @@ def test_a_truncated_picture_is_left_out_and_once_it_is_mended_the_run_goes_on(
     first = train(tiny_recipe, tmp_path / "run", options=options, warn=warnings.append)
     assert not first.finished
     (line,) = warnings
-    assert "unreadable pictures: 1 of 4" in line
+    assert "unreadable images: 1 of 4" in line
     assert "people-2.png is damaged or truncated" in line
     picture.write_bytes(whole)
     warnings.clear()
@@ -257,7 +257,7 @@ def test_a_truncated_picture_is_left_out_and_once_it_is_mended_the_run_goes_on(
     second = train(tiny_recipe, tmp_path / "run", options=going_on, warn=warnings.append)
     assert second.finished
     (line,) = warnings
-    assert line.startswith("pictures in ")
+    assert line.startswith("images in ")
     assert line.endswith("have changed since the run began")
 
 

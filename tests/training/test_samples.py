@@ -46,7 +46,7 @@ def test_a_sample_that_does_not_fit_together_is_refused(change, message):
 
 @pytest.fixture
 def annotations(tmp_path):
-    """Two people, a crowd and a person without keypoints in one picture, nobody in another."""
+    """Two people, a crowd and a person without keypoints in one image, nobody in another."""
     for number in (1, 2):
         save_picture(tmp_path / f"{number:012d}.jpg", 100, 80)
     people = [

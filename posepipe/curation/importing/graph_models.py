@@ -35,7 +35,7 @@ class Known:
         title: what it is called.
         marks: beginning of an operation's name that no other network has.
         model: of the zoo, which describes it.
-        bgr_input: the module that takes the picture, where it takes BGR; "" for none. Ours take
+        bgr_input: the module that takes the image, where it takes BGR; "" for none. Ours take
             RGB: the channels of its weights change places.
     """
 

@@ -214,7 +214,7 @@ def card_text(
             f"{', '.join(map(str, network.refine_bottlenecks))}; upsampling {network.upsampling}; "
             f"batch normalisation with epsilon {network.batch_norm_eps:g} |",
             f"| input | crops of {height}×{width}, {given.colour_order.upper()}, less "
-            f"{list(given.mean)}, over {given.std[0]:g}; outside the picture RGB "
+            f"{list(given.mean)}, over {given.std[0]:g}; outside the image RGB "
             f"{list(given.fill)}; boxes extended by {given.margins_xy[0]:.0%} and "
             f"{given.margins_xy[1]:.0%} of their width and height on each side, windows of whole "
             "pixels |",

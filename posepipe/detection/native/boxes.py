@@ -1,7 +1,7 @@
 """Anchors and coded boxes by detectron2's rules.
 
 torchvision's own anchors are rounded to whole pixels, have another order and take their strides
-from the sizes of padded pictures.
+from the sizes of padded images.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def decode_boxes(
 
 
 def clip_boxes(boxes_xyxy: Tensor, shape_hw: Sequence[int]) -> Tensor:
-    """(…, 4) boxes without what lies outside a picture."""
+    """(…, 4) boxes without what lies outside an image."""
     height, width = shape_hw
     limits = boxes_xyxy.new_tensor([width, height, width, height])
     return torch.minimum(boxes_xyxy.clamp(min=0), limits)

@@ -75,12 +75,12 @@ class NativeDetector:
         self.network = network.eval().requires_grad_(False).to(self._device)
 
     def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> DetectorInput:
-        """The picture at the network's size: see `Detector.prepare`."""
+        """The image at the network's size: see `Detector.prepare`."""
         height, width = image.shape[:2]
         return DetectorInput(resized(image, self._preprocessing, scale), (width, height))
 
     def __call__(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
-        """The candidates of each picture; pictures that pad to the same shape run together."""
+        """The candidates of each image; images that pad to the same shape run together."""
         found: list[Candidates] = [Candidates.none()] * len(batch)
         multiple = self.network.multiple
         for group in by_shape([padded_shape(ready.pixels.shape, multiple) for ready in batch]):
@@ -98,7 +98,7 @@ class NativeDetector:
         return found
 
     def _candidates(self, found: Found, ready: DetectorInput) -> Candidates:
-        """The network's boxes in the given picture's pixels; those without area are dropped."""
+        """The network's boxes in the given image's pixels; those without area are dropped."""
         boxes = ready.in_given_pixels(found.boxes_xyxy.cpu().numpy())
         if self.network.clips:
             boxes = clip(boxes, ready.size_wh)

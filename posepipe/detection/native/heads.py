@@ -26,7 +26,7 @@ _CASCADE_WEIGHTS: tuple[Weights, ...] = (
 
 
 class Scored(NamedTuple):
-    """All boxes of one picture, before anything is left out.
+    """All boxes of one image, before anything is left out.
 
     Attributes:
         boxes_xyxy: (N, k, 4) in pixels of the network's input, not clipped; k is 1 where one box
@@ -74,12 +74,12 @@ class RoIHeads(nn.Module, ABC):
         rois: Sequence[Tensor],
         shapes_hw: Sequence[tuple[int, int]],
     ) -> list[Scored]:
-        """All boxes of each picture.
+        """All boxes of each image.
 
         Args:
             levels: (B, C, h, w) features, the finest first; more than are pooled from is legal.
-            rois: (N, 4) proposals of each picture.
-            shapes_hw: height and width of each picture without its padding.
+            rois: (N, 4) proposals of each image.
+            shapes_hw: height and width of each image without its padding.
         """
 
     @abstractmethod
@@ -190,7 +190,7 @@ def _scored(
     rois: Sequence[Tensor],
     weights: Weights = _WEIGHTS,
 ) -> list[Scored]:
-    """The boxes of each picture from the deltas of all pictures' RoIs."""
+    """The boxes of each image from the deltas of all images' RoIs."""
     counts = [len(boxes) for boxes in rois]
     scores = torch.split(logits.softmax(dim=-1)[:, :-1], counts)
     decoded = torch.split(decode_boxes(deltas, torch.cat(list(rois)), weights), counts)

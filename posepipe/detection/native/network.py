@@ -1,4 +1,4 @@
-"""Whole networks: pictures in, all boxes of all classes out, before NMS."""
+"""Whole networks: images in, all boxes of all classes out, before NMS."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _RETINA_CONVOLUTIONS = 4
 
 
 class Found(NamedTuple):
-    """The boxes of one picture that score high enough.
+    """The boxes of one image that score high enough.
 
     Attributes:
         boxes_xyxy: (N, 4) pixels of the network's input.
@@ -49,7 +49,7 @@ class NativeNetwork(nn.Module, ABC):
 
     Attributes:
         multiple: of pixels, to which batches are padded.
-        clips: whether boxes end at the picture's edges before NMS sees them.
+        clips: whether boxes end at the image's edges before NMS sees them.
     """
 
     multiple: int = 32
@@ -59,11 +59,11 @@ class NativeNetwork(nn.Module, ABC):
     def forward(
         self, images: Tensor, shapes_hw: Sequence[tuple[int, int]], min_score: float
     ) -> list[Found]:
-        """All boxes of all classes of each picture, before NMS.
+        """All boxes of all classes of each image, before NMS.
 
         Args:
             images: (B, 3, H, W) normalised, in the recipe's colour order, padded with zeros.
-            shapes_hw: height and width of each picture without its padding.
+            shapes_hw: height and width of each image without its padding.
             min_score: boxes that do not score higher are left out.
         """
 
@@ -110,7 +110,7 @@ class RCNN(NativeNetwork):
 
 
 def _found(scored: Scored, shape_hw: tuple[int, int], min_score: float) -> Found:
-    """Those of a picture's boxes that score high enough; rows that are not finite are left out."""
+    """Those of an image's boxes that score high enough; rows that are not finite are left out."""
     boxes, scores = scored
     finite = boxes.isfinite().flatten(1).all(dim=1) & scores.isfinite().all(dim=1)
     boxes, scores = clip_boxes(boxes[finite], shape_hw), scores[finite]
@@ -173,7 +173,7 @@ class RetinaNet(NativeNetwork):
     def _of_level(
         self, logits: Tensor, deltas: Tensor, cell: Tensor, stride: int, min_score: float
     ) -> list[Found]:
-        """The best 1,000 boxes of one level of each picture."""
+        """The best 1,000 boxes of one level of each image."""
         anchors = level_anchors(cell.to(logits.device), logits.shape[-2:], stride)
         by_anchor = [
             torch.unflatten(part, 1, (len(cell), -1)).permute(0, 3, 4, 1, 2).flatten(1, 3)

@@ -18,7 +18,7 @@ _WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 
 
 class Proposals(NamedTuple):
-    """Where something might be in one picture, the likeliest first.
+    """Where something might be in one image, the likeliest first.
 
     Attributes:
         boxes_xyxy: (N, 4) pixels of the network's input.
@@ -72,11 +72,11 @@ class ProposalNetwork(nn.Module):
     def forward(
         self, levels: Sequence[Tensor], shapes_hw: Sequence[tuple[int, int]]
     ) -> list[Proposals]:
-        """The best 1,000 proposals of each picture.
+        """The best 1,000 proposals of each image.
 
         Args:
             levels: (B, C, h, w) features.
-            shapes_hw: height and width of each picture without its padding.
+            shapes_hw: height and width of each image without its padding.
         """
         logits, deltas = self.rpn_head(levels)
         flat = [level.permute(0, 2, 3, 1).flatten(1) for level in logits]
@@ -105,7 +105,7 @@ class ProposalNetwork(nn.Module):
         anchors: Sequence[Tensor],
         shape_hw: tuple[int, int],
     ) -> Proposals:
-        """One picture's, ordered by logits: probabilities are equal where they saturate."""
+        """One image's, ordered by logits: probabilities are equal where they saturate."""
         best = [level.topk(min(self._considered, len(level))) for level in logits]
         boxes = torch.cat(
             [

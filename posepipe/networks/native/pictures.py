@@ -1,4 +1,4 @@
-"""From pictures to the input of detectron2's networks."""
+"""From images to the input of detectron2's networks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from posepipe.networks.native.tables import PreprocessingTable
 def final_size_wh(
     size_wh: tuple[int, int], preprocessing: PreprocessingTable, scale: float = 1.0
 ) -> tuple[int, int]:
-    """Width and height at which the network looks at a picture, by detectron2's rule.
+    """Width and height at which the network looks at an image, by detectron2's rule.
 
     The shorter side becomes `short_side`, or less where the longer one would exceed `long_side`;
     both times `scale`. Sizes are rounded to the nearest pixel and at least 1.
@@ -39,9 +39,9 @@ def final_size_wh(
 def resized(
     image: npt.NDArray[np.uint8], preprocessing: PreprocessingTable, scale: float = 1.0
 ) -> npt.NDArray[np.uint8]:
-    """(h, w, 3): an (H, W, 3) picture at the network's size.
+    """(h, w, 3): an (H, W, 3) image at the network's size.
 
-    Pillow's bilinear filter, which averages where a picture shrinks, as in detectron2.
+    Pillow's bilinear filter, which averages where an image shrinks, as in detectron2.
     """
     height, width = image.shape[:2]
     size_wh = final_size_wh((width, height), preprocessing, scale)

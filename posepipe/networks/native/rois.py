@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-# FPN, section 4.2: a RoI of 224 pixels, as pictures of ImageNet have, looks at level 4.
+# FPN, section 4.2: a RoI of 224 pixels, as images of ImageNet have, looks at level 4.
 _CANONICAL_SIDE, _CANONICAL_LEVEL = 224, 4
 
 
@@ -24,7 +24,7 @@ def pool_rois(
 
     Args:
         levels: (B, C, h, w) features, the finest first.
-        rois: (N, 4) boxes of each of the B pictures, in pixels of the network's input.
+        rois: (N, 4) boxes of each of the B images, in pixels of the network's input.
         strides: of the levels: 4, 8, 16 and 32, or the one of a single level.
         side: cells of the output.
     """

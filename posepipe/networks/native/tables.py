@@ -76,7 +76,7 @@ class PreprocessingTable(Table, frozen=True):
     """The table ``[preprocessing]`` of the backend "detectron2_native"; detectron2's own defaults.
 
     Attributes:
-        short_side: the picture's shorter side in the network, in pixels, …
+        short_side: the image's shorter side in the network, in pixels, …
         long_side: … unless the longer one would exceed this.
         colour_order: of the channels that the network sees.
         mean: in that order, subtracted from bytes 0…255.

@@ -50,7 +50,7 @@ class ConvNorm(nn.Conv2d):
 
 
 class Stem(nn.Module):
-    """From a picture to stride 4."""
+    """From an image to stride 4."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -70,7 +70,7 @@ class RuntimeNetwork(nn.Module, ABC):
         outputs: the names of what it gives.
 
     Raises:
-        WeightsError: the file is not a network from one picture (B, 3, H, W), or lacks an output.
+        WeightsError: the file is not a network from one image (B, 3, H, W), or lacks an output.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class RuntimeNetwork(nn.Module, ABC):
         if len(inputs) != 1 or len(inputs[0].shape) != 4:
             taken = [(port.name, list(port.shape)) for port in inputs]
             raise WeightsError(
-                f"{place} is not a network from a picture (B, 3, H, W): its inputs are {taken}"
+                f"{place} is not a network from an image (B, 3, H, W): its inputs are {taken}"
             )
         missing = [name for name in wanted if name not in outputs]
         if missing:
@@ -99,7 +99,7 @@ class RuntimeNetwork(nn.Module, ABC):
         self._dtype = dtype
 
     def check_takes(self, size_wh: tuple[int, int] | None) -> None:
-        """Check that it takes pictures of a size, or of any size.
+        """Check that it takes images of a size, or of any size.
 
         Raises:
             WeightsError: it does not.
@@ -110,7 +110,7 @@ class RuntimeNetwork(nn.Module, ABC):
             needed = "any height and width are needed"
             if size_wh is not None:
                 needed = f"the recipe's preprocessing.input_size_wh makes {[3, *sides]}"
-            raise WeightsError(f"{self._place} takes pictures {fixed} (C, H, W), {needed}")
+            raise WeightsError(f"{self._place} takes images {fixed} (C, H, W), {needed}")
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """The outputs for (B, 3, H, W) images, on their device; B is at least 1.
@@ -172,7 +172,7 @@ class Runtime(Protocol):
             cache: a folder for what the library compiles, so that the next time is quicker.
 
         Raises:
-            WeightsError: it is damaged, or not a network from one picture.
+            WeightsError: it is damaged, or not a network from one image.
         """
         ...
 

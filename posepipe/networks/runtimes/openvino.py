@@ -51,7 +51,7 @@ def open(  # the protocol's name
         "INFERENCE_PRECISION_HINT": _HINTS[placement.dtype],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
-        "ENABLE_CPU_PINNING": False,  # cores are shared with the threads that read pictures
+        "ENABLE_CPU_PINNING": False,  # cores are shared with the threads that read images
         **({} if cache is None else {"CACHE_DIR": str(cache)}),
     }
     core = openvino.Core()

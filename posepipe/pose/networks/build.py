@@ -32,7 +32,7 @@ WHOLE_PICTURES: dict[str, type[Table]] = {
     "torchvision": KeypointRCNNTable,
     "detectron2_native": NativeKeypointRCNNTable,
 }
-"""Backends whose networks look at whole pictures, and not at crops."""
+"""Backends whose networks look at whole images, and not at crops."""
 
 BACKENDS: dict[str, type[Table]] = {"onnx": OnnxTable, **WHOLE_PICTURES}
 """Whose networks a recipe's ``[network] backend`` can name, besides those of this package."""

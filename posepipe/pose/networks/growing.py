@@ -84,7 +84,7 @@ def grow(network: CPN, seed: PlainHeatmaps) -> None:
 
 
 def _scales(seed: PlainHeatmaps) -> list[float]:
-    """The root mean square of the trunk's features of each stride, of a picture of noise.
+    """The root mean square of the trunk's features of each stride, of an image of noise.
 
     They differ by orders of magnitude; the pyramid's are all brought near 1.
     """

@@ -1,4 +1,4 @@
-"""Keypoint R-CNNs from a picture and boxes to heatmaps: torchvision's, and detectron2's."""
+"""Keypoint R-CNNs from an image and boxes to heatmaps: torchvision's, and detectron2's."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _MULTIPLE = 32
 
 
 class Seen(NamedTuple):
-    """What the trunk makes of a picture.
+    """What the trunk makes of an image.
 
     Attributes:
         levels: features, whatever the network's own head takes.
-        shape_hw: height and width of the picture in the network, without padding.
+        shape_hw: height and width of the image in the network, without padding.
     """
 
     levels: Any
@@ -56,7 +56,7 @@ class KeypointNetwork(ABC):
 
     @abstractmethod
     def see(self, pixels: npt.NDArray[np.uint8], device: torch.device) -> Seen:
-        """The features of an (H, W, 3) RGB picture."""
+        """The features of an (H, W, 3) RGB image."""
 
     @abstractmethod
     def logits(self, seen: Seen, rois: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Batches of pictures with boxes, made ahead by threads; what they hold depends on numbers alone.
+"""Batches of images with boxes, made ahead by threads; what they hold depends on numbers alone.
 
-Sample `number` of a run begins with the picture that `posepipe.training.order` gives it; everything
+Sample `number` of a run begins with the image that `posepipe.training.order` gives it; everything
 random about it, the choice of anchors and RoIs in the losses included, comes from (seed, number).
 """
 
@@ -23,10 +23,10 @@ from posepipe.training.samples import DetectionSample
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What a detector should find in a picture.
+    """What a detector should find in an image.
 
     Attributes:
-        boxes_xyxy: (N, 4) float32 pixels of the picture in the batch; N = 0 is a negative.
+        boxes_xyxy: (N, 4) float32 pixels of the image in the batch; N = 0 is a negative.
         classes: (N,) int64 from 1 on.
         ignored_xyxy: (M, 4) float32 pixels, neither to be found nor background.
     """
@@ -38,13 +38,13 @@ class Target:
 
 @dataclass(frozen=True, eq=False)
 class DetectionBatch:
-    """B pictures with what is in them, on the device.
+    """B images with what is in them, on the device.
 
     Attributes:
-        pixels: (B, H, W, 3) uint8 RGB, zeros right of and below each picture.
-        sizes_hw: each picture's own height and width.
-        targets: of each picture.
-        seeds: of what is drawn at random for each picture in the losses.
+        pixels: (B, H, W, 3) uint8 RGB, zeros right of and below each image.
+        sizes_hw: each image's own height and width.
+        targets: of each image.
+        seeds: of what is drawn at random for each image in the losses.
     """
 
     pixels: Tensor
@@ -73,10 +73,10 @@ class DetectionBatches:
         """Make nothing yet.
 
         Args:
-            sets: data sets of pictures.
+            sets: data sets of images.
             shares: how often each is drawn, relative to the others.
             table: the recipe's ``[training]``.
-            preprocessing: sizes of whole pictures.
+            preprocessing: sizes of whole images.
             device: where batches are wanted.
             rank: which of the processes this is.
             world: how many processes share every batch.
@@ -97,7 +97,7 @@ class DetectionBatches:
             start: the global sample number that the first batch of all processes begins with.
 
         Raises:
-            ImageError: (at its batch's turn) a picture is missing or cannot be read.
+            ImageError: (at its batch's turn) an image is missing or cannot be read.
         """
         table = self._table
         numbers = part_numbers(start, table.batch, table.accumulate, self._rank, self._world)
@@ -108,7 +108,7 @@ class DetectionBatches:
         """Sample `number` of the run as the network sees it, and the seed of its losses.
 
         Raises:
-            ImageError: a picture is missing or cannot be read.
+            ImageError: an image is missing or cannot be read.
         """
         table, generator = self._table, sample_generator(self._table.seed, number)
         which, item = self._order(number)

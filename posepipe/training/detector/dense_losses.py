@@ -110,7 +110,7 @@ class DenseLosses(nn.Module):
 
 
 def box_counts(batch: DetectionBatch) -> dict[str, Tensor]:
-    """What each loss of a batch is divided by: its boxes, and one for each picture."""
+    """What each loss of a batch is divided by: its boxes, and one for each image."""
     boxes = sum(len(target.boxes_xyxy) for target in batch.targets)
     count = torch.tensor(float(boxes + len(batch)), device=batch.pixels.device)
     return dict.fromkeys(NAMES, count)
@@ -118,7 +118,7 @@ def box_counts(batch: DetectionBatch) -> dict[str, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What is in the pictures of a batch, padded to the same number of boxes.
+    """What is in the images of a batch, padded to the same number of boxes.
 
     Attributes:
         boxes_xyxy: (B, G, 4); G >= 1. Padding has no area, so no cell lies within it.

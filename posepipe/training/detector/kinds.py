@@ -33,7 +33,7 @@ class Kind:
             format of convolutions.
         counts: what each loss of a batch will be divided by, which the labels alone determine.
         classes: of the network, background included.
-        sizes: of whole pictures.
+        sizes: of whole images.
         stages: the trunk's four, as lists of modules.
         load_trunk: takes the trunk's weights from a file.
         unused: key prefixes that weights may have and the network does not use.

@@ -5,9 +5,9 @@ regions that are to be ignored, online hard example mining (OHEM; Shrivastava, G
 2016) in place of random RoIs, a generalised IoU loss (Rezatofighi et al. 2019), and cascades of box
 heads (`posepipe.detection.cascade`): the RoIs chosen for the first stage go through all of them.
 
-Every picture's loss is the mean over its own anchors or RoIs, and a batch's the mean over its
-pictures. So the sums of parts of a batch, on other processes or one after the other, add up to what
-the whole batch gives. Where all pictures have the full number of anchors and RoIs it is
+Every image's loss is the mean over its own anchors or RoIs, and a batch's the mean over its
+images. So the sums of parts of a batch, on other processes or one after the other, add up to what
+the whole batch gives. Where all images have the full number of anchors and RoIs it is
 torchvision's own loss.
 """
 
@@ -88,7 +88,7 @@ class DetectorLosses(nn.Module):
         return losses, None
 
     def _images(self, batch: DetectionBatch) -> ImageList:
-        """Normalised pictures, padded with the mean colour as the running detector pads them."""
+        """Normalised images, padded with the mean colour as the running detector pads them."""
         pixels = batch.pixels.permute(0, 3, 1, 2)  # a view: channels last
         tensors = (pixels.float() / 255 - self.mean) / self.std
         for picture, (height, width) in zip(tensors, batch.sizes_hw, strict=True):
@@ -105,7 +105,7 @@ class DetectorLosses(nn.Module):
     def _proposals(
         self, images: ImageList, features: dict[str, Tensor], batch: DetectionBatch
     ) -> tuple[list[Tensor], Losses]:
-        """The RPN's boxes (P, 4) of each picture, without gradient, and its losses."""
+        """The RPN's boxes (P, 4) of each image, without gradient, and its losses."""
         rpn: Any = self.network.rpn
         levels = list(features.values())
         objectness, deltas = self._lower(rpn.head, levels)
@@ -152,7 +152,7 @@ class DetectorLosses(nn.Module):
         proposals: Sequence[Tensor],
         batch: DetectionBatch,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """The RoIs (R, 4) of each picture that are learnt from, their classes, their true boxes."""
+        """The RoIs (R, 4) of each image that are learnt from, their classes, their true boxes."""
         heads: Any = self.network.roi_heads
         with_truth = [
             torch.cat([of_picture, target.boxes_xyxy])
@@ -184,7 +184,7 @@ class DetectorLosses(nn.Module):
     def _assigned(
         self, rois: Sequence[Tensor], batch: DetectionBatch, stage: Any
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Those RoIs of each picture that are people or background, their classes, true boxes."""
+        """Those RoIs of each image that are people or background, their classes, true boxes."""
         kept, labels, matched = [], [], []
         for boxes, target in zip(rois, batch.targets, strict=True):
             classes, truths = assign(
@@ -214,7 +214,7 @@ class DetectorLosses(nn.Module):
         labels: list[Tensor],
         matched: list[Tensor],
     ) -> tuple[Tensor, ...]:
-        """The present loss (R,) of every candidate RoI of each picture (OHEM, section 4.2).
+        """The present loss (R,) of every candidate RoI of each image (OHEM, section 4.2).
 
         The head runs as it does when it is used, so that its batch normalisations, if there are
         any, learn from chosen RoIs alone.
@@ -247,11 +247,11 @@ class DetectorLosses(nn.Module):
 def assign(
     boxes_xyxy: Tensor, target: Target, matcher: Callable[[Tensor], Tensor], ignore_overlap: float
 ) -> tuple[Tensor, Tensor]:
-    """What each anchor or proposal of a picture should be.
+    """What each anchor or proposal of an image should be.
 
     Args:
         boxes_xyxy: (N, 4).
-        target: what is in the picture.
+        target: what is in the image.
         matcher: torchvision's: (people, N) IoUs to (N,) indices, -1 background, -2 neither.
         ignore_overlap: background of which an ignored region covers at least this share is neither.
 
@@ -305,7 +305,7 @@ def sample_some(
 
 
 def hardest(boxes_xyxy: Tensor, losses: Tensor, number: int, overlap: float) -> Tensor:
-    """Online hard example mining: indices of a picture's RoIs with the largest losses.
+    """Online hard example mining: indices of an image's RoIs with the largest losses.
 
     RoIs that overlap each other share most of their loss; of these only the hardest counts
     (Shrivastava et al. 2016, section 4.2: NMS by loss at an IoU of 0.7). There is no share of
@@ -343,7 +343,7 @@ def regression_losses(
 
 
 def picture_counts(batch: DetectionBatch) -> dict[str, Tensor]:
-    """What each loss of a batch is divided by: the number of its pictures."""
+    """What each loss of a batch is divided by: the number of its images."""
     count = torch.tensor(float(len(batch)), device=batch.pixels.device)
     return dict.fromkeys(NAMES, count)
 
@@ -354,11 +354,11 @@ def _mean_of_stages(parts: Sequence[Part]) -> Part:
 
 
 def _mean_by_picture(losses: Tensor, numbers: Sequence[int]) -> Part:
-    """The sum over pictures of the mean over each one's losses, and the number of pictures.
+    """The sum over images of the mean over each one's losses, and the number of images.
 
     Args:
-        losses: (N,) of all pictures, one after the other.
-        numbers: how many are each picture's; 0 adds nothing.
+        losses: (N,) of all images, one after the other.
+        numbers: how many are each image's; 0 adds nothing.
     """
     shares = [1 / max(number, 1) for number in numbers]
     weights = torch.repeat_interleave(

@@ -1,4 +1,4 @@
-"""Pictures that a detector trains on: whole ones at random sizes, or mosaics of them.
+"""Images that a detector trains on: whole ones at random sizes, or mosaics of them.
 
 What is neither a person nor background (crowds, doubtful boxes, people cut off or too small to
 learn) is either handed on as ignored regions, which matching leaves out, or blotted out.
@@ -35,8 +35,8 @@ class MosaicTable(Table, frozen=True):
 
     Attributes:
         side: width and height of a mosaic in pixels.
-        four: probability of four pictures in one, else one.
-        zoom: smallest and largest size of a picture relative to filling its tile.
+        four: probability of four images in one, else one.
+        zoom: smallest and largest size of an image relative to filling its tile.
     """
 
     side: Annotated[int, Meta(ge=-8192, le=8192)] = 384
@@ -58,12 +58,12 @@ class DetectorAugmentTable(Table, frozen=True):
         flip: probability of the mirror image.
         brightness: largest relative change of brightness; a third of it for each channel.
         saturation: largest relative change of saturation; 1 reaches from grey to double.
-        grey: probability of a picture without colour.
+        grey: probability of an image without colour.
         smallest: boxes with a shorter side below this many pixels, as the network sees them, are
             not learnt, but ignored.
         ignored: what happens to ignored regions: anchors and RoIs in them are left out of the
             losses ("match"), or they are painted over with the fill colour ("blot").
-        fill: RGB outside pictures and of blots.
+        fill: RGB outside images and of blots.
     """
 
     flip: Number = 0.5
@@ -94,10 +94,10 @@ def draw_whole(
     table: DetectorAugmentTable,
     generator: np.random.Generator,
 ) -> DetectionSample:
-    """A whole picture at a random size, sometimes mirrored, its brightness changed.
+    """A whole image at a random size, sometimes mirrored, its brightness changed.
 
     Args:
-        sample: the picture and what is in it.
+        sample: the image and what is in it.
         short_sides: what its shorter side may become, in pixels, …
         long_side: … unless the longer one would exceed this; see `final_size_wh`.
         table: how much of everything.
@@ -124,14 +124,14 @@ def draw_mosaic(
     table: DetectorAugmentTable,
     generator: np.random.Generator,
 ) -> DetectionSample:
-    """One picture or four in a square, each zoomed, shifted and sometimes mirrored at random.
+    """One image or four in a square, each zoomed, shifted and sometimes mirrored at random.
 
     People cut to less than a third by a tile's edge, and people too small to learn, are ignored.
 
     Args:
-        first: a picture that is in the mosaic.
+        first: an image that is in the mosaic.
         draw_other: draws the three others where there are four.
-        mosaic: size, how many pictures, how large.
+        mosaic: size, how many images, how large.
         table: what else happens to each.
         generator: the only source of randomness.
     """
@@ -170,7 +170,7 @@ def _tile(
     size = np.array(source.shape[1::-1], dtype=np.float64)
     fit = float((np.array(size_wh) / size).min())
     zoom = fit * math.exp(generator.uniform(*np.log(mosaic.zoom)))
-    window = np.array(size_wh) / zoom  # in pixels of the picture
+    window = np.array(size_wh) / zoom  # in pixels of the image
     low = generator.uniform(np.minimum(0, size - window), np.maximum(0, size - window))
     to_tile = Affine.from_box([*low, *(low + window)], size_wh)
     if generator.random() < table.flip:
@@ -191,7 +191,7 @@ def _labelled(
     Args:
         pixels: of the view.
         sample: what it is a view of.
-        to_view: the upright map from the sample's picture to the view.
+        to_view: the upright map from the sample's image to the view.
         table: how colours change, which boxes are learnt, and what happens to the others.
         generator: draws the colours.
     """
@@ -235,7 +235,7 @@ def _moved(boxes_xyxy: Boxes, to_view: Affine) -> Boxes:
 def _blotted(
     pixels: Pixels, blots_xyxy: Boxes, spared_xyxy: Boxes, fill: tuple[int, int, int]
 ) -> Pixels:
-    """The picture with some boxes painted over, others left intact where the two overlap."""
+    """The image with some boxes painted over, others left intact where the two overlap."""
     painted = pixels.copy()
     for boxes, source in ((blots_xyxy, None), (spared_xyxy, pixels)):
         for x1, y1, x2, y2 in np.round(boxes).astype(int):

@@ -15,14 +15,14 @@ BoxLoss = Literal["smooth_l1", "giou"]
 
 
 class DetectorTrainingTable(TrainingTable, frozen=True):
-    """``[training]`` of a detector; a sample is a picture, or a mosaic of pictures.
+    """``[training]`` of a detector; a sample is an image, or a mosaic of images.
 
     Of the common fields, `frozen_norm` is about the trunk's batch normalisations here: a new box
     head's have no statistics to keep.
 
     Attributes:
-        pictures: whole pictures, or mosaics; see `posepipe.training.detector.mosaic`.
-        sizes: short sides in pixels of whole pictures, one drawn for each (multi-scale training);
+        pictures: whole images, or mosaics; see `posepipe.training.detector.mosaic`.
+        sizes: short sides in pixels of whole images, one drawn for each (multi-scale training);
             () for the recipe's own. The recipe's `long_side` limits them.
         mosaic: see `MosaicTable`.
         augment: see `DetectorAugmentTable`.
@@ -33,7 +33,7 @@ class DetectorTrainingTable(TrainingTable, frozen=True):
         ohem: the RoIs with the largest losses learn, instead of random ones of which a quarter are
             people at most (Shrivastava et al. 2016; in CPN's table 2).
         ohem_nms: IoU above which two such RoIs count as one; 1 for never.
-        cache: whether decoded pictures stay in memory.
+        cache: whether decoded images stay in memory.
     """
 
     pictures: Literal["whole", "mosaic"] = "whole"
@@ -50,7 +50,7 @@ class DetectorTrainingTable(TrainingTable, frozen=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.sizes and self.pictures == "mosaic":
-            raise ValueError("sizes are of whole pictures: those of a mosaic vary by mosaic.zoom")
+            raise ValueError("sizes are of whole images: those of a mosaic vary by mosaic.zoom")
         if not all(32 <= side <= 8192 for side in self.sizes):
             raise ValueError(f"sizes must lie between 32 and 8192, got {list(self.sizes)}")
         for name in ("ignore_overlap", "ohem_nms"):

@@ -27,7 +27,7 @@ __all__ = ["DetectorTask", "DetectorTrainingTable"]
 
 
 class DetectorTask:
-    """A detector with its losses, its pictures and its measure: a `Task` of the training loop.
+    """A detector with its losses, its images and its measure: a `Task` of the training loop.
 
     With ``[network] classes = 2`` it learns people alone, whatever else the annotation files have;
     otherwise all their categories.
@@ -102,7 +102,7 @@ class DetectorTask:
 
         Raises:
             DocumentError: an annotation file is missing or wrong.
-            ImageError: a folder of pictures is missing; at its turn, a picture cannot be read.
+            ImageError: a folder of images is missing; at its turn, an image cannot be read.
             OptionError: no data, or a batch that cannot be divided.
         """
         tables = self._table.data
@@ -130,7 +130,7 @@ class DetectorTask:
         """Person-box AP; see `person_box_metrics`.
 
         Raises:
-            PosepipeError: an annotation file or a picture is missing or wrong.
+            PosepipeError: an annotation file or an image is missing or wrong.
         """
         return person_box_metrics(
             network,

@@ -1,4 +1,4 @@
-"""How good a detector is while it learns: COCO's person-box AP, and pictures of what it finds."""
+"""How good a detector is while it learns: COCO's person-box AP, and images of what it finds."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ def person_box_metrics(
         tables: annotation files and folders.
         data: what has read them.
         device: where it runs.
-        folder: for every set a picture goes there, ``boxes_<set>.jpg``: true boxes green, those
-            found with a score of at least 0.3 yellow; None for no pictures.
+        folder: for every set an image goes there, ``boxes_<set>.jpg``: true boxes green, those
+            found with a score of at least 0.3 yellow; None for no images.
 
     Returns:
         "SET/AP", "SET/AP50" and "SET/AR" of person boxes; 0 where nobody is labelled. {} without
         sets.
 
     Raises:
-        PosepipeError: an annotation file or a picture is missing or wrong.
+        PosepipeError: an annotation file or an image is missing or wrong.
     """
     if not tables:
         return {}
@@ -114,7 +114,7 @@ def _detected(stage: DetectionStage, images: Sequence[ImageFile]) -> list[Detect
 def _sheet(
     images: Sequence[ImageFile], truth: Sequence[Detections], found: Sequence[Detections]
 ) -> npt.NDArray[np.uint8]:
-    """Some pictures side by side, evenly taken from all, with true boxes and those found."""
+    """Some images side by side, evenly taken from all, with true boxes and those found."""
     tiles = _SHEET_COLUMNS * _SHEET_ROWS
     chosen = np.unique(np.linspace(0, len(images) - 1, tiles).round().astype(int)).tolist()
     columns = min(_SHEET_COLUMNS, len(chosen))

@@ -85,10 +85,10 @@ NO_AUGMENTATION = AugmentTable(
 
 @dataclass(frozen=True, eq=False)
 class Augmentation:
-    """What is done to one person's picture to make a crop of it; every engine does the same.
+    """What is done to one person's image to make a crop of it; every engine does the same.
 
     Attributes:
-        to_crop: from the picture's pixels to the crop's, the mirror image included.
+        to_crop: from the image's pixels to the crop's, the mirror image included.
         mirrored: whether left and right have changed places.
         gains: (3,) float64, factor of each channel.
         offset: what is then added to every channel.
@@ -153,7 +153,7 @@ def draw_augmentation(
     The same amount of random numbers is drawn for every person.
 
     Args:
-        sample: the person; the picture is not read.
+        sample: the person; the image is not read.
         table: how much of everything.
         size_wh: the crop's size in pixels.
         margins_xy: what is added to each side of the box, as a share of it.
@@ -182,7 +182,7 @@ def crop_labels(
 
     Args:
         sample: the person.
-        augmentation: what is done to the picture.
+        augmentation: what is done to the image.
         size_wh: the crop's size in pixels.
         skeleton: tells which keypoints change places in a mirror image.
     """
@@ -202,13 +202,13 @@ def crop_pixels(
     size_wh: tuple[int, int],
     fill: tuple[int, int, int],
 ) -> npt.NDArray[np.uint8]:
-    """(h, w, 3) uint8 RGB: the crop that an augmentation makes of a picture, on the CPU.
+    """(h, w, 3) uint8 RGB: the crop that an augmentation makes of an image, on the CPU.
 
     Args:
-        pixels: (H, W, 3) uint8 RGB, the whole picture; left as it is.
+        pixels: (H, W, 3) uint8 RGB, the whole image; left as it is.
         augmentation: what is done to it.
         size_wh: the crop's size in pixels.
-        fill: RGB outside the picture, which is coloured like the picture, and of what is covered.
+        fill: RGB outside the image, which is coloured like the image, and of what is covered.
     """
     crop = augmentation.to_crop.warp(pixels, size_wh, fill=fill, antialias=True)
     if not ((augmentation.gains == 1).all() and augmentation.offset == 0):
@@ -235,12 +235,12 @@ def augmented_crop(
         table: how much of everything.
         size_wh: the crop's size in pixels.
         margins_xy: what is added to each side of the box, as a share of it.
-        fill: RGB outside the picture, and of what is covered.
+        fill: RGB outside the image, and of what is covered.
         skeleton: tells which keypoints change places in a mirror image.
         generator: the only source of randomness.
 
     Raises:
-        ImageError: the picture is missing or cannot be read.
+        ImageError: the image is missing or cannot be read.
     """
     augmentation = draw_augmentation(
         sample,

@@ -129,7 +129,7 @@ class PoseBatches:
             start: the global sample number that the first batch of all processes begins with.
 
         Raises:
-            ImageError: (at its batch's turn) a picture is missing or cannot be read.
+            ImageError: (at its batch's turn) an image is missing or cannot be read.
         """
         table = self._table
         numbers = part_numbers(start, table.batch, table.accumulate, self._rank, self._world)

@@ -1,4 +1,4 @@
-"""Crops made on the device: pictures stay there as uint8, one batched warp cuts the people out.
+"""Crops made on the device: images stay there as uint8, one batched warp cuts the people out.
 
 The same steps as `posepipe.training.pose.augment.crop_pixels` (cut a window, average it down,
 bilinear samples, colours, cut-outs), and the same result within the interpolation's error: OpenCV
@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 
 
 class DeviceCrops:
-    """Makes batches of crops on a device, which keeps the pictures up to a limit.
+    """Makes batches of crops on a device, which keeps the images up to a limit.
 
-    The crops of pictures for which there is no room are made by the CPU, and copied.
+    The crops of images for which there is no room are made by the CPU, and copied.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class DeviceCrops:
         """Keep nothing yet.
 
         Args:
-            device: where pictures are kept and crops are wanted.
+            device: where images are kept and crops are wanted.
             size_wh: the crops' size in pixels.
-            fill: RGB outside pictures and of what is covered.
+            fill: RGB outside images and of what is covered.
             limit_bytes: most bytes of pixels to keep; None: half of what is free now.
         """
         self._device, self._size_wh, self._fill = device, size_wh, fill
@@ -65,7 +65,7 @@ class DeviceCrops:
             augmentations: what is done to each.
 
         Raises:
-            ImageError: a picture is missing or cannot be read.
+            ImageError: an image is missing or cannot be read.
         """
         width, height = self._size_wh
         crops = self._colour(torch.uint8).expand(len(samples), height, width, 3).clone()
@@ -82,7 +82,7 @@ class DeviceCrops:
                 continue
             source_wh = (picture.shape[1], picture.shape[0])
             plan = augmentation.to_crop.plan(source_wh, self._size_wh, antialias=True)
-            # A crop wholly outside its picture: any pixel will do as a window; none of it is seen.
+            # A crop wholly outside its image: any pixel will do as a window; none of it is seen.
             plans.append(plan or WarpPlan((0, 0, 1, 1), (1, 1), augmentation.to_crop))
             windows.append(_reduced(picture, plans[-1]))
             places.append(place)
@@ -133,7 +133,7 @@ class DeviceCrops:
         return torch.where(covered[..., None], self._colour(torch.uint8), crops)
 
     def _picture(self, sample: PoseSample) -> Tensor | None:
-        """The whole picture on the device, (H, W, 3) uint8; None if there is no room for it."""
+        """The whole image on the device, (H, W, 3) uint8; None if there is no room for it."""
         file = sample.picture.file
         kept = self._kept.get(file)
         if kept is not None or self._full:
@@ -144,7 +144,7 @@ class DeviceCrops:
                 if self.used_bytes + pixels.nbytes > self.limit_bytes:
                     self._full = True
                     logger.info(
-                        "%d pictures fill the %.1f GiB of %s meant for them; the crops of the "
+                        "%d images fill the %.1f GiB of %s meant for them; the crops of the "
                         "others are made by the CPU",
                         len(self._kept),
                         self.limit_bytes / 2**30,
@@ -160,7 +160,7 @@ class DeviceCrops:
 
 
 def _reduced(picture: Tensor, plan: WarpPlan) -> Tensor:
-    """A plan's window of a picture, averaged down: (h, w, 3) float32, whole numbers."""
+    """A plan's window of an image, averaged down: (h, w, 3) float32, whole numbers."""
     left, top, right, bottom = plan.window
     window = picture[top:bottom, left:right].float()
     width, height = plan.reduced_wh

@@ -59,7 +59,7 @@ class PoseTask:
         RecipeError: a wrong field, or losses that the network has no predictions for.
         WeightsError: weights of another network.
         DocumentError: an annotation file is missing or wrong.
-        ImageError: a folder of pictures is missing.
+        ImageError: a folder of images is missing.
     """
 
     name = "pose"
@@ -146,11 +146,11 @@ class PoseTask:
         return counts
 
     def validate(self, network: nn.Module, folder: Path | None) -> dict[str, float]:
-        """OKS AP with labelled boxes of every set to measure on, and a picture of the first one's.
+        """OKS AP with labelled boxes of every set to measure on, and an image of the first one's.
 
         Args:
             network: of this task's kind.
-            folder: for the picture; None for none.
+            folder: for the image; None for none.
         """
         model = PoseModel(
             name=self._recipe.name,

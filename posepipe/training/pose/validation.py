@@ -1,4 +1,4 @@
-"""How good a pose network is while it learns: OKS AP with labelled boxes, and a picture."""
+"""How good a pose network is while it learns: OKS AP with labelled boxes, and an image."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ValidationSet:
     Attributes:
         name: see `set_names`.
         annotations: the labels.
-        folder: where the pictures lie.
+        folder: where the images lie.
     """
 
     name: str
@@ -70,7 +70,7 @@ def pose_metrics(
     Args:
         model: the network, with its recipe's tables.
         sets: the first one's AP comes first.
-        workers: threads that read pictures and cut crops.
+        workers: threads that read images and cut crops.
 
     Returns:
         Shares in [0, 1] by ``set/metric``; {} without sets.
@@ -88,15 +88,15 @@ def pose_metrics(
 
 
 def draw_crops(model: PoseModel, samples: Sequence[PoseSample], path: Path) -> None:
-    """A picture of people from all over a set: the predicted skeleton above, the true one below.
+    """An image of people from all over a set: the predicted skeleton above, the true one below.
 
     Args:
         model: the network.
-        samples: labelled people; without any, no picture is written.
+        samples: labelled people; without any, no image is written.
         path: the JPEG or PNG to write.
 
     Raises:
-        ImageError: a picture cannot be read, or the drawing cannot be written.
+        ImageError: an image cannot be read, or the drawing cannot be written.
     """
     if not samples:
         return
@@ -129,7 +129,7 @@ def draw_crops(model: PoseModel, samples: Sequence[PoseSample], path: Path) -> N
 
 
 def _poses(stage: PoseStage, one: ValidationSet, workers: int) -> Iterator[Poses]:
-    """The poses of every picture, crops gathered across pictures."""
+    """The poses of every image, crops gathered across images."""
     items = zip(
         image_files(one.annotations, one.folder), labelled_boxes(one.annotations), strict=True
     )

@@ -73,7 +73,7 @@ def narrowed(network: CPN, divisor: int) -> CPN:
 
 
 def heatmaps(network: CPN, given, seed: int, count: int = 2):
-    """What a network says about the golden pictures, which are in its own colour order."""
+    """What a network says about the golden images, which are in its own colour order."""
     pixels = torch.from_numpy(pictures(seed)[:count]).permute(0, 2, 3, 1)
     if given.colour_order == "bgr":
         pixels = pixels.flip(-1)

@@ -164,7 +164,7 @@ def test_two_of_a_kind_are_averaged_and_others_are_not(model) -> None:
         ("simcc", None, 'outputs = ["heat"]', "no output 'heat'; it has simcc_x, simcc_y"),
         ("simcc", None, 'outputs = ["simcc_x"]', "vectors .* for x and y are expected"),
         ("heatmaps", graph("simcc"), "", "heatmaps .* are expected"),
-        ("simcc", graph("simcc", "b", (64, 64)), "", r"takes pictures \[3, 64, 64\]"),
+        ("simcc", graph("simcc", "b", (64, 64)), "", r"takes images \[3, 64, 64\]"),
     ],
 )
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -206,5 +206,5 @@ def test_a_network_of_something_else_is_refused(runtime, model) -> None:
     made = helper.make_graph([helper.make_node("Relu", ["a"], ["b"])], "g", ends[:1], ends[1:])
     content = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     folder = model("simcc", content.SerializeToString())
-    with pytest.raises(WeightsError, match="is not a network from a picture"):
+    with pytest.raises(WeightsError, match="is not a network from an image"):
         load_pose_stage([folder], device="cpu", runtime=runtime)

@@ -1,4 +1,4 @@
-"""Batches of pictures: what they hold depends on the sample's number and the seed alone."""
+"""Batches of images: what they hold depends on the sample's number and the seed alone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def taken(count, start=0, rank=0, world=1, sets=SETS, shares=(0.8, 0.2), **field
 
 
 def contents(batches):
-    """Of every picture of some batches, in order: its own pixels, boxes and seed."""
+    """Of every image of some batches, in order: its own pixels, boxes and seed."""
     return [
         (batch.pixels[i, :h, :w].numpy().tobytes(), batch.targets[i].boxes_xyxy.tolist(), seed)
         for batch in batches

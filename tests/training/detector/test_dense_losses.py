@@ -58,7 +58,7 @@ def assigned(boxes, logits, *targets):
 
 
 def perfect(box):
-    """All cells of one picture say this box, and nothing of its score."""
+    """All cells of one image say this box, and nothing of its score."""
     number = len(cell_corners(SIZE))
     boxes = torch.tensor(box).float().expand(1, number, 4)
     return boxes, torch.zeros(1, number, 1)

@@ -1,4 +1,4 @@
-"""Pictures for detectors: boxes stay on their people, and nobody is taken for background."""
+"""Images for detectors: boxes stay on their people, and nobody is taken for background."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = ("whole", "one", "four")
 
 
 def painted(people=(), ignored=(), size_wh=(160, 120), classes=()):
-    """A green picture in which people are red and ignored regions blue."""
+    """A green image in which people are red and ignored regions blue."""
     pixels = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
     pixels[..., 1] = 90
     for boxes, channel in ((ignored, BLUE), (people, RED)):

@@ -61,7 +61,7 @@ def recipe(tmp_path):
 
 @pytest.fixture
 def people(tmp_path) -> DataTable:
-    """Two pictures with red people before noise, a third with nobody."""
+    """Two images with red people before noise, a third with nobody."""
     random = np.random.default_rng(3)
     boxes = [(1, 20, 10, 30, 70), (1, 80, 30, 25, 60), (2, 50, 20, 32, 64)]
     for number in (1, 2, 3):
@@ -276,7 +276,7 @@ def test_recipes_that_cannot_be_trained_are_refused(recipe, more, message):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"pictures": "mosaic", "sizes": (480,)}, "sizes are of whole pictures"),
+        ({"pictures": "mosaic", "sizes": (480,)}, "sizes are of whole images"),
         ({"sizes": (8,)}, "sizes must lie between 32 and 8192"),
         ({"ohem_nms": 0.0}, r"ohem_nms must lie in \(0, 1\]"),
         ({"ignore_overlap": 1.5}, r"ignore_overlap must lie in \(0, 1\]"),

@@ -1,4 +1,4 @@
-"""Augmentation: whatever happens to a crop, its keypoints stay where the picture shows them."""
+"""Augmentation: whatever happens to a crop, its keypoints stay where the image shows them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ ENGINES = {"cpu": crop_of, "device": device_crop_of}
 
 
 def one_spot(keypoint):
-    """A person whose keypoints are spread over a picture in which one of them is lit."""
+    """A person whose keypoints are spread over an image in which one of them is lit."""
     random = np.random.default_rng(5)
     points = np.round(random.uniform([60, 60], [120, 160], (17, 2)))
     pixels = np.zeros((220, 180, 3), np.uint8)

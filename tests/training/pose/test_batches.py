@@ -147,7 +147,7 @@ def test_a_picture_that_vanished_is_an_error_at_its_turn_and_stops_the_threads(s
 
 
 class Counting:
-    """A picture that counts how often it is read."""
+    """An image that counts how often it is read."""
 
     def __init__(self, picture):
         self.picture, self.reads, self.file = picture, 0, picture.file

@@ -42,7 +42,7 @@ def photo(seed=0, size_wh=(300, 400)):
 
 
 def person(seed=0, size_wh=(300, 400), share=0.5):
-    """Somebody who takes up a share of a picture's sides."""
+    """Somebody who takes up a share of an image's sides."""
     size = np.array(size_wh)
     box = np.concatenate([size * (1 - share) / 2, size * (1 + share) / 2])
     points = np.random.default_rng(seed).uniform(box[:2], box[2:], (17, 2))
@@ -88,7 +88,7 @@ def by_device(samples, augmentations, device=CPU, **options):
     ids=["plain", "turned", "everything"],
 )
 def test_both_engines_make_the_same_crops(table, device):
-    # Pictures of different sizes; persons enlarged, reduced by 2 and more, and partly outside.
+    # Images of different sizes; persons enlarged, reduced by 2 and more, and partly outside.
     samples = [
         person(0),
         person(1, (90, 70)),

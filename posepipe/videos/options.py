@@ -1,4 +1,4 @@
-"""How a run over a film behaves."""
+"""How a run over a video behaves."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from posepipe.drawing.film_writer import check_film_path
 from posepipe.drawing.style import DrawStyle
+from posepipe.drawing.video_writer import check_video_path
 from posepipe.drawing.window import check_window
 from posepipe.errors import OptionError
-from posepipe.filming.follow import check_following
-from posepipe.io.films import Film
 from posepipe.io.jsonfiles import check_output
+from posepipe.io.videos import Video
 from posepipe.tracking.smoothing import SmoothingOptions
 from posepipe.tracking.tracker import TrackingOptions
+from posepipe.videos.follow import check_following
 
 LINES_SUFFIX = ".jsonl"
 STDOUT = Path("-")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilmRunOptions:
-    """How a run over a film behaves.
+class VideoRunOptions:
+    """How a run over a video behaves.
 
     Attributes:
         output: kps.json; or .jsonl, or "-" for stdout: a line a frame, as soon as it is there.
-        tracking, smoothing, detect_every: see `posepipe.filming.follow.follow`.
+        tracking, smoothing, detect_every: see `posepipe.videos.follow.follow`.
         mot: a file for the tracks in the form of the MOT challenge, or None.
-        draw: a film to draw, or None.
+        draw: a video to draw, or None.
         style: of what is drawn.
         show: whether a window shows the drawn frames as they come.
         trails: whether people who are followed leave trails where they are drawn.
@@ -69,24 +69,24 @@ class FilmRunOptions:
         """Whether every frame's poses go out at once."""
         return self.output == STDOUT or self.output.suffix.lower() == LINES_SUFFIX
 
-    def keeps_journal(self, film: Film) -> bool:
-        """Whether a run over this film can be interrupted and resumed."""
-        return film.is_file and not self.gives_lines
+    def keeps_journal(self, video: Video) -> bool:
+        """Whether a run over this video can be interrupted and resumed."""
+        return video.is_file and not self.gives_lines
 
-    def check(self, film: Film) -> None:
-        """Check that the film's run makes sense and can be written, before any work.
+    def check(self, video: Video) -> None:
+        """Check that the video's run makes sense and can be written, before any work.
 
         Raises:
             OptionError: following people without numbers; resuming a live source; no display.
-            PosepipeError: an output is a folder or in none, or a film of an unknown kind.
+            PosepipeError: an output is a folder or in none, or a video of an unknown kind.
         """
         check_following(self.tracking, self.smoothing, self.detect_every)
-        if self.resume and not self.keeps_journal(film):
-            raise OptionError(f"{film.source} cannot be read again: only films in files resume")
+        if self.resume and not self.keeps_journal(video):
+            raise OptionError(f"{video.source} cannot be read again: only videos in files resume")
         for path in (None if self.output == STDOUT else self.output, self.mot):
             if path is not None:
                 check_output(path)
         if self.draw is not None:
-            check_film_path(self.draw)
+            check_video_path(self.draw)
         if self.show:
             check_window()

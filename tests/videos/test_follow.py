@@ -1,33 +1,33 @@
-"""Films through the pipeline: order, times, numbers, smoothing, and a detector that rests."""
+"""Videos through the pipeline: order, times, numbers, smoothing, and a detector that rests."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from film_files import numbered, write_film
+from video_files import numbered, write_video
 from walker import Walker
 
 from posepipe.errors import OptionError
-from posepipe.filming.follow import follow
-from posepipe.io.films import Film, FilmOptions
+from posepipe.io.videos import Video, VideoOptions
 from posepipe.tracking.smoothing import SmoothingOptions
 from posepipe.tracking.tracker import TrackingOptions
+from posepipe.videos.follow import follow
 
 pytest.importorskip("av")
 
 
 @pytest.fixture
 def path(tmp_path):
-    return str(write_film(tmp_path / "a.mp4", numbered(20, (144, 128))))
+    return str(write_video(tmp_path / "a.mp4", numbered(20, (144, 128))))
 
 
 def followed(path, walker, options=None, **how):
-    with Film(path, options or FilmOptions()) as film:
-        return list(follow(walker, film, **how))
+    with Video(path, options or VideoOptions()) as video:
+        return list(follow(walker, video, **how))
 
 
 def test_frames_come_in_order_with_their_times(path):
-    frames = followed(path, Walker(), FilmOptions(start=0.5, every=2))
+    frames = followed(path, Walker(), VideoOptions(start=0.5, every=2))
     assert [frame.frame for frame in frames] == [5, 7, 9, 11, 13, 15, 17, 19]
     assert [frame.seconds for frame in frames] == pytest.approx(
         [n / 10 for n in range(5, 20, 2)], abs=0.002

@@ -1,4 +1,4 @@
-"""What commands have in common that take films: which frames, and how people are followed."""
+"""What commands have in common that take videos: which frames, and how people are followed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from posepipe.cli.terminal import echo
 from posepipe.errors import OptionError
 
 if TYPE_CHECKING:
-    from posepipe.filming.runs import FilmSummary
     from posepipe.io.documents import BoxesDocument
-    from posepipe.io.films import Film, FilmOptions
+    from posepipe.io.videos import Video, VideoOptions
+    from posepipe.videos.runs import VideoSummary
 
-# Of `--every` and the rest: the parameters that pictures have no use for, by their flags.
+# Of `--every` and the rest: the parameters that images have no use for, by their flags.
 _FRAMES = {
     "every": "--every",
     "fps": "--fps",
@@ -56,7 +56,7 @@ frame_options: Callable[[Any], Any] = together(
     click.option("--start", type=float, help="Video: start at this time, in seconds."),
     click.option("--end", type=float, help="Video: stop at this time, in seconds."),
 )
-film_options: Callable[[Any], Any] = together(
+video_options: Callable[[Any], Any] = together(
     frame_options,
     click.option(
         "--as-video",
@@ -89,68 +89,68 @@ following_options: Callable[[Any], Any] = together(
 )
 
 
-def are_films(options: dict[str, Any]) -> bool:
-    """Whether a command's inputs are a film, rather than pictures.
+def are_videos(options: dict[str, Any]) -> bool:
+    """Whether a command's inputs are a video, rather than images.
 
     Raises:
-        OptionError: films and pictures together, several films, or options of films for pictures.
+        OptionError: videos and images together, several videos, or options of videos for images.
     """
-    from posepipe.io.film_sources import is_film
+    from posepipe.io.video_sources import is_video
 
     inputs = options["inputs"]
-    films = [text for text in inputs if is_film(text)]
-    if options["shard"] is not None and (films or options["as_video"]):
-        raise OptionError("--shard is for pictures: a film is worked on frame after frame")
+    videos = [text for text in inputs if is_video(text)]
+    if options["shard"] is not None and (videos or options["as_video"]):
+        raise OptionError("--shard is for images: a video is worked on frame after frame")
     if options["as_video"]:
-        if films:
-            raise OptionError(f"{films[0]} is a film already: leave out --as-video")
+        if videos:
+            raise OptionError(f"{videos[0]} is a video already: leave out --as-video")
         return True
-    if films and len(inputs) > 1:
-        other = next((text for text in inputs if text not in films), None)
+    if videos and len(inputs) > 1:
+        other = next((text for text in inputs if text not in videos), None)
         if other is None:
-            raise OptionError(f"{len(films)} films were named: give one at a time")
-        raise OptionError(f"{films[0]} is a film, {other} is not: give one film, or pictures alone")
-    if films:
+            raise OptionError(f"{len(videos)} videos were named: give one at a time")
+        raise OptionError(f"{videos[0]} is a video, {other} is not: give one video or images alone")
+    if videos:
         return True
     for name, flag in (_FRAMES | _FOLLOWING).items():
         if options.get(name):
-            raise OptionError(f"{flag} is for films; frames in a folder are one with --as-video")
+            raise OptionError(f"{flag} is for videos; frames in a folder are one with --as-video")
     return False
 
 
-def open_film(options: dict[str, Any]) -> Film:
-    """The film that a command's options name.
+def open_video(options: dict[str, Any]) -> Video:
+    """The video that a command's options name.
 
     Raises:
-        PosepipeError: it cannot be opened, or there is no picture in it.
+        PosepipeError: it cannot be opened, or there is no image in it.
     """
-    from posepipe.io.films import Film
-    from posepipe.io.frame_films import FilmOfPictures
+    from posepipe.io.frame_videos import VideoOfImages
+    from posepipe.io.videos import Video
 
     if not options["as_video"]:
-        return Film(options["inputs"][0], _frames(options, options["fps"]))
+        return Video(options["inputs"][0], _frames(options, options["fps"]))
     rate = options["fps"]
     if rate is not None and not 0 < rate <= 1000:
         raise OptionError(f"--fps is the rate of --as-video: above 0, up to 1000, got {rate}")
     images = image_set(options)
-    return FilmOfPictures(images, rate=rate or 25.0, options=_frames(options, None))
+    return VideoOfImages(images, rate=rate or 25.0, options=_frames(options, None))
 
 
-def _frames(options: dict[str, Any], fps: float | None) -> FilmOptions:
-    from posepipe.io.films import FilmOptions
+def _frames(options: dict[str, Any], fps: float | None) -> VideoOptions:
+    from posepipe.io.videos import VideoOptions
 
-    return FilmOptions(
+    return VideoOptions(
         every=options["every"] or 1, fps=fps, start=options["start"] or 0.0, end=options["end"]
     )
 
 
 @contextmanager
-def film_progress(film: Film, what: str, output: Path) -> Iterator[Callable[[int], None]]:
-    """A bar over a film's frames, then what went wrong in reading it, line by line."""
-    chosen, total = film.options, film.count
+def video_progress(video: Video, what: str, output: Path) -> Iterator[Callable[[int], None]]:
+    """A bar over a video's frames, then what went wrong in reading it, line by line."""
+    chosen, total = video.options, video.count
     if total is not None:
-        end = total if chosen.end is None else min(total, round(chosen.end * film.fps))
-        total = max(0, end - round(chosen.start * film.fps)) // chosen.every
+        end = total if chosen.end is None else min(total, round(chosen.end * video.fps))
+        total = max(0, end - round(chosen.start * video.fps)) // chosen.every
     frames = 0
     with progress_bar(total, what, output) as bar:
 
@@ -160,28 +160,28 @@ def film_progress(film: Film, what: str, output: Path) -> Iterator[Callable[[int
             bar(people)
 
         yield count
-    for problem in film.problems if frames else ():  # without a frame they are the error
+    for problem in video.problems if frames else ():  # without a frame they are the error
         echo(f"posepipe: {problem}", err=True)
-    if film.dropped:
-        echo(f"posepipe: {count_of(film.dropped, 'frame')} came too fast and left out", err=True)
+    if video.dropped:
+        echo(f"posepipe: {count_of(video.dropped, 'frame')} came too fast and left out", err=True)
 
 
-def run_film_command(options: dict[str, Any], output: Path) -> FilmSummary:
-    """`posepipe run` over a film.
+def run_video_command(options: dict[str, Any], output: Path) -> VideoSummary:
+    """`posepipe run` over a video.
 
     Raises:
-        PosepipeError: see `posepipe.filming.runs.run_film`; no frame could be read.
+        PosepipeError: see `posepipe.videos.runs.run_video`; no frame could be read.
     """
-    from posepipe.drawing.film_writer import CODECS
     from posepipe.drawing.style import DrawStyle
-    from posepipe.filming.options import FilmRunOptions
-    from posepipe.filming.runs import run_film
+    from posepipe.drawing.video_writer import CODECS
     from posepipe.tracking.smoothing import SmoothingOptions
     from posepipe.tracking.tracker import TrackingOptions
+    from posepipe.videos.options import VideoRunOptions
+    from posepipe.videos.runs import run_video
 
     draw, mot = options["draw"], options["mot"]
     if draw is None and not options["show"] and (options["ids"] or options["trails"]):
-        raise OptionError("--ids and --trails draw: name a film with --draw, or --show it")
+        raise OptionError("--ids and --trails draw: name a video with --draw, or --show it")
     written = [path for path in (output, draw, mot) if path is not None and str(path) != "-"]
     for place, path in enumerate(written):
         if path.absolute() in (earlier.absolute() for earlier in written[:place]):
@@ -193,8 +193,8 @@ def run_film_command(options: dict[str, Any], output: Path) -> FilmSummary:
         raise OptionError(
             f"{output}: poses are written as .json, .jsonl or to -; name this one with {flag}"
         )
-    with open_film(options) as film:
-        chosen = FilmRunOptions(
+    with open_video(options) as video:
+        chosen = VideoRunOptions(
             output=output,
             tracking=TrackingOptions() if options["track"] else None,
             smoothing=SmoothingOptions() if options["smooth"] else None,
@@ -208,45 +208,45 @@ def run_film_command(options: dict[str, Any], output: Path) -> FilmSummary:
             workers=options["workers"],
             warn=lambda line: echo(f"posepipe: warning: {line}", err=True),
         )
-        chosen.check(film)
+        chosen.check(video)
         pipeline = pipeline_of(
             options, detection=chosen_detection(options), pose=chosen_pose(options)
         )
-        with film_progress(film, "run", output) as bar:
-            summary = run_film(pipeline, film, replace(chosen, progress=bar))
+        with video_progress(video, "run", output) as bar:
+            summary = run_video(pipeline, video, replace(chosen, progress=bar))
         if summary.interrupted:
             raise KeyboardInterrupt
-        check_frames(film, summary.frames, output, strict=options["strict"])
+        check_frames(video, summary.frames, output, strict=options["strict"])
     return summary
 
 
-def detect_film_command(options: dict[str, Any], output: Path) -> BoxesDocument:
-    """`posepipe detect` over a film.
+def detect_video_command(options: dict[str, Any], output: Path) -> BoxesDocument:
+    """`posepipe detect` over a video.
 
     Raises:
-        PosepipeError: see `posepipe.filming.runs.detect_film`; no frame could be read.
+        PosepipeError: see `posepipe.videos.runs.detect_video`; no frame could be read.
     """
-    from posepipe.filming.runs import detect_film
+    from posepipe.videos.runs import detect_video
 
     check_output(output, options["inputs"])
-    with open_film(options) as film:
+    with open_video(options) as video:
         pipeline = pipeline_of(options, detection=chosen_detection(options))
-        with film_progress(film, "detect", output) as bar:
-            document = detect_film(
+        with video_progress(video, "detect", output) as bar:
+            document = detect_video(
                 pipeline,
-                film,
+                video,
                 output=output,
                 resume=options["resume"],
                 workers=options["workers"],
                 progress=bar,
                 warn=lambda line: echo(f"posepipe: warning: {line}", err=True),
             )
-        check_frames(film, len(document.images), output, strict=options["strict"])
+        check_frames(video, len(document.images), output, strict=options["strict"])
     return document
 
 
-def check_frames(film: Film, frames: int, output: Path, *, strict: bool) -> None:
-    """Raise if a film gave nothing, or, in strict mode, anything went wrong in reading it.
+def check_frames(video: Video, frames: int, output: Path, *, strict: bool) -> None:
+    """Raise if a video gave nothing, or, in strict mode, anything went wrong in reading it.
 
     Raises:
         ImageError: so it was.
@@ -255,11 +255,11 @@ def check_frames(film: Film, frames: int, output: Path, *, strict: bool) -> None
 
     if not frames:
         reason = (
-            film.problems[0] if film.problems else f"{film.source}: no frame of it was worked on"
+            video.problems[0] if video.problems else f"{video.source}: no frame of it was worked on"
         )
         raise ImageError(f"{reason}: {output} has nobody in it")
-    if strict and film.problems:
-        raise ImageError(f"{film.source}: what could not be read counts, as --strict says")
+    if strict and video.problems:
+        raise ImageError(f"{video.source}: what could not be read counts, as --strict says")
 
 
 def report_frames(frames: int, people: int, output: Path, *, verbose: bool) -> None:

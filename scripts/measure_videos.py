@@ -1,9 +1,9 @@
-"""Frames a second of a film beside the same frames as pictures, in turn within one run.
+"""Frames a second of a video beside the same frames as images, in turn within one run.
 
-    python scripts/measure_films.py [FILM] [--rounds 3]
+    python scripts/measure_videos.py [VIDEO] [--rounds 3]
 
-Every round does the pictures and each way of doing the film once; given are the medians over the
-rounds of how many times as quick as the pictures it was, by the clock and by processor time.
+Every round does the images and each way of doing the video once; given are the medians over the
+rounds of how many times as quick as the images it was, by the clock and by processor time.
 Absolute numbers depend on the machine; processor time tells less of what else it is doing.
 """
 
@@ -18,14 +18,14 @@ from pathlib import Path
 import click
 from PIL import Image
 
-from posepipe.filming.options import FilmRunOptions
-from posepipe.filming.runs import run_film
-from posepipe.io.films import Film
 from posepipe.io.find_images import find_images
+from posepipe.io.videos import Video
 from posepipe.pipeline import Pipeline
 from posepipe.runtime.runs import RunOptions, run_both
 from posepipe.tracking.smoothing import SmoothingOptions
 from posepipe.tracking.tracker import TrackingOptions
+from posepipe.videos.options import VideoRunOptions
+from posepipe.videos.runs import run_video
 
 PAN = Path(__file__).parents[1] / "examples" / "pan.mp4"
 
@@ -38,10 +38,10 @@ def pictures(pipeline: Pipeline, frames: Path, output: Path) -> int:
     return sum(len(poses) for poses in document.poses)
 
 
-def film(pipeline: Pipeline, path: Path, output: Path, **how: object) -> int:
-    """`posepipe run FILM`; how many people were found."""
-    with Film(str(path)) as opened:
-        return run_film(pipeline, opened, FilmRunOptions(output=output, **how)).people  # type: ignore[arg-type]
+def video(pipeline: Pipeline, path: Path, output: Path, **how: object) -> int:
+    """`posepipe run VIDEO`; how many people were found."""
+    with Video(str(path)) as opened:
+        return run_video(pipeline, opened, VideoRunOptions(output=output, **how)).people  # type: ignore[arg-type]
 
 
 @click.command(help=(__doc__ or "").splitlines()[0])
@@ -52,22 +52,24 @@ def main(path: Path, rounds: int, detector: str | None) -> None:
     """Measure and print."""
     pipeline = Pipeline(detector).load()
     followed = {"tracking": TrackingOptions(), "smoothing": SmoothingOptions()}
-    with tempfile.TemporaryDirectory(prefix="measure-films-") as name:
+    with tempfile.TemporaryDirectory(prefix="measure-videos-") as name:
         folder = Path(name)
         frames = folder / "frames"
         frames.mkdir()
-        with Film(str(path)) as opened:
+        with Video(str(path)) as opened:
             count = 0
             for frame in opened:
                 Image.fromarray(frame.pixels).save(frames / f"{count:06}.jpg", quality=95)
                 count += 1
         output, drawn = folder / "kps.json", folder / "drawn.mp4"
         ways: dict[str, Callable[[], int]] = {
-            "the frames as pictures (JPEG)": lambda: pictures(pipeline, frames, output),
-            "the film": lambda: film(pipeline, path, output),
-            "--track --smooth": lambda: film(pipeline, path, output, **followed),
-            "--track --smooth --draw": lambda: film(pipeline, path, output, draw=drawn, **followed),
-            "--track --smooth --detect-every 5": lambda: film(
+            "the frames as images (JPEG)": lambda: pictures(pipeline, frames, output),
+            "the video": lambda: video(pipeline, path, output),
+            "--track --smooth": lambda: video(pipeline, path, output, **followed),
+            "--track --smooth --draw": lambda: video(
+                pipeline, path, output, draw=drawn, **followed
+            ),
+            "--track --smooth --detect-every 5": lambda: video(
                 pipeline, path, output, detect_every=5, **followed
             ),
         }

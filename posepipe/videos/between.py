@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from posepipe.core.boxes import Detections, area, clip
 from posepipe.core.poses import Poses
-from posepipe.io.films import Film, as_image
 from posepipe.io.images import ImageFile
+from posepipe.io.videos import Video, as_image
 from posepipe.pipeline import Pipeline
 from posepipe.tracking.tracker import Track, Tracker
 
@@ -27,7 +27,7 @@ _LOST = 0.6
 # A box grows by as much as its keypoints say if they are spread over more of it than this share.
 _STIFFNESS = 0.2
 _MOST_GROWTH = 2.0
-# Of people who leave the picture so little of the box is left inside that they are gone.
+# Of people who leave the image so little of the box is left inside that they are gone.
 _GONE = 0.1
 
 
@@ -71,21 +71,21 @@ class Anchor:
 
 def between_detections(
     pipeline: Pipeline,
-    film: Film,
+    video: Video,
     tracker: Tracker,
     detect_every: int,
     known: Mapping[int, Poses],
     noted: Callable[[Poses], None],
 ) -> Iterator[tuple[ImageFile, Poses]]:
-    """Frames with the numbered people in them; see `posepipe.filming.follow.follow`.
+    """Frames with the numbered people in them; see `posepipe.videos.follow.follow`.
 
     The detector looks at every n-th frame; and where nobody is followed, or somebody got lost in
     the frame before.
     """
     since = detect_every
     anchors: dict[int, Anchor] = {}
-    for frame in film:
-        image = as_image(film, frame)
+    for frame in video:
+        image = as_image(video, frame)
         tracks = tracker.predicted(frame.seconds)
         detects = since >= detect_every or not tracks
         found = known.get(image.id)

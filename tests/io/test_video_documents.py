@@ -1,4 +1,4 @@
-"""kps.json of films: frames, times and people's numbers."""
+"""kps.json of videos: frames, times and people's numbers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def poses(image_id: int, track_ids: list[int] | None) -> Poses:
     )
 
 
-def film_document(folder: Path) -> KeypointsDocument:
+def video_document(folder: Path) -> KeypointsDocument:
     images = tuple(
         ImageFile(n + 1, folder / f"a.mp4#{n}", f"a.mp4#{n}", frame=n, seconds=n / 30)
         for n in (0, 7)
@@ -35,7 +35,7 @@ def film_document(folder: Path) -> KeypointsDocument:
 
 
 def test_frames_times_and_numbers_come_back(tmp_path: Path) -> None:
-    write_keypoints(tmp_path / "kps.json", film_document(tmp_path))
+    write_keypoints(tmp_path / "kps.json", video_document(tmp_path))
     read = read_keypoints(tmp_path / "kps.json")
     assert [(i.frame, i.seconds, i.file_name) for i in read.images] == [
         (0, 0.0, "a.mp4#0"),
@@ -65,7 +65,7 @@ def test_pictures_have_none_of_it(tmp_path: Path) -> None:
 def test_what_other_programs_mean_by_these_words_loses_no_pose(
     tmp_path: Path, changes: dict[str, object]
 ) -> None:
-    write_keypoints(tmp_path / "kps.json", film_document(tmp_path))
+    write_keypoints(tmp_path / "kps.json", video_document(tmp_path))
     entries = json.loads((tmp_path / "kps.json").read_text())
     entries[0] |= changes
     (tmp_path / "kps.json").write_text(json.dumps(entries))

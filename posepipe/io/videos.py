@@ -1,7 +1,7 @@
-"""Films, animated pictures, cameras and streams as frames with their times.
+"""Videos, animated images, cameras and streams as frames with their times.
 
 PyAV reads them, whose wheels bring FFmpeg. Frames are decoded when they are asked for, and never
-all held: a film of any length takes the memory of a few frames.
+all held: a video of any length takes the memory of a few frames.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from posepipe.errors import ImageError, OptionError
-from posepipe.io import film_sources
-from posepipe.io.film_sources import ADDRESSES, has_no_end, is_live_source, open_source, reason_of
+from posepipe.io import video_sources
 from posepipe.io.images import ImageFile
 from posepipe.io.newest import Newest
+from posepipe.io.video_sources import ADDRESSES, has_no_end, is_live_source, open_source, reason_of
 
 if TYPE_CHECKING:
     import av
@@ -33,7 +33,7 @@ _WITHOUT_A_CLOCK = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "image2pipe"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilmOptions:
+class VideoOptions:
     """Which frames of a video are used.
 
     Attributes:
@@ -78,7 +78,7 @@ class Frame:
 
 
 @dataclass(eq=False)
-class Film:
+class Video:
     """An open video; iterating over it yields its frames, once.
 
     Attributes:
@@ -93,7 +93,7 @@ class Film:
     """
 
     source: str
-    options: FilmOptions = field(default_factory=FilmOptions)
+    options: VideoOptions = field(default_factory=VideoOptions)
     size_wh: tuple[int, int] = (0, 0)
     fps: float = 25.0
     count: int | None = None
@@ -101,12 +101,12 @@ class Film:
     problems: list[str] = field(default_factory=list)
     dropped: int = 0
 
-    def __new__(cls, source: Any = "", *_: object, **__: object) -> Film:
-        """Animated WebP, which FFmpeg does not read, is a film of a kind of its own."""
-        if cls is Film and str(source).lower().endswith(".webp"):
-            from posepipe.io.frame_films import AnimatedPicture
+    def __new__(cls, source: Any = "", *_: object, **__: object) -> Video:
+        """Animated WebP, which FFmpeg does not read, is a video of a kind of its own."""
+        if cls is Video and str(source).lower().endswith(".webp"):
+            from posepipe.io.frame_videos import AnimatedImage
 
-            return super().__new__(AnimatedPicture)
+            return super().__new__(AnimatedImage)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
@@ -123,7 +123,7 @@ class Film:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file, or pictures, rather than a camera or an address."""
+        """Whether it is a file, or images, rather than a camera or an address."""
         return not self.is_live and not ADDRESSES.match(self.source)
 
     @property
@@ -133,7 +133,7 @@ class Film:
 
     @property
     def folder(self) -> Path:
-        """Where the film lies; of a camera or an address, the working folder."""
+        """Where the video lies; of a camera or an address, the working folder."""
         return Path(self.source).absolute().parent if self.is_file else Path.cwd()
 
     def frame_name(self, number: int) -> str:
@@ -147,7 +147,7 @@ class Film:
         else:
             self._newest.close()
 
-    def __enter__(self) -> Film:
+    def __enter__(self) -> Video:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -156,7 +156,7 @@ class Film:
     def __iter__(self) -> Iterator[Frame]:
         """The frames that the options choose, in order.
 
-        A frame that is broken is left out and named in `problems`; a film that ends too early
+        A frame that is broken is left out and named in `problems`; a video that ends too early
         gives what it has. Of a live source always the newest frame is given; what came in between
         is counted in `dropped`.
         """
@@ -165,7 +165,7 @@ class Film:
 
     def _live_frames(self) -> Iterator[Frame]:
         """The newest frame whenever one is asked for."""
-        patience = film_sources.READ_SECONDS + 1  # a read's own time-out says more
+        patience = video_sources.READ_SECONDS + 1  # a read's own time-out says more
         newest = self._newest = Newest(
             self._decoded(), release=self._container.close, patience=patience
         )
@@ -207,7 +207,7 @@ class Film:
             self._say("has no frame that can be read")
 
     def _packets(self, clock: _Clock) -> Iterator[av.Packet[Any] | None]:
-        """What the film is stored in; after what breaks off None, for what the decoder holds."""
+        """What the video is stored in; after what breaks off None, for what the decoder holds."""
         import av.error
 
         packets = self._container.demux(self._stream)
@@ -242,7 +242,7 @@ class Film:
         self.problems.append(f"{self.source}: {what}")
 
 
-def _chosen(frames: Iterator[Frame], options: FilmOptions) -> Iterator[Frame]:
+def _chosen(frames: Iterator[Frame], options: VideoOptions) -> Iterator[Frame]:
     """Those frames that the options ask for."""
     due = options.start
     place = 0
@@ -262,26 +262,26 @@ def _chosen(frames: Iterator[Frame], options: FilmOptions) -> Iterator[Frame]:
 
 
 class _Clock:
-    """Seconds of a film's frames since its beginning, which never go back.
+    """Seconds of a video's frames since its beginning, which never go back.
 
-    They are the film's own, less the time of its first frame. Where its clock begins anew (films
+    They are the video's own, less the time of its first frame. Where its clock begins anew (videos
     put together, a camera that restarts) time goes on. Live sources that have no clock, for which
     FFmpeg makes one up, go by ours.
     """
 
-    def __init__(self, film: Film) -> None:
+    def __init__(self, video: Video) -> None:
         self.seconds = 0.0
         self.has_begun = False
-        self._fps = film.fps
-        self._is_made_up = film.is_live and film._container.format.name in _WITHOUT_A_CLOCK
-        start, base = film._stream.start_time, film._stream.time_base
+        self._fps = video.fps
+        self._is_made_up = video.is_live and video._container.format.name in _WITHOUT_A_CLOCK
+        start, base = video._stream.start_time, video._stream.time_base
         self._base = base
         self._first: float | None = None
-        if not film.is_live:
+        if not video.is_live:
             self._first = float(start * base) if start is not None and base is not None else 0.0
 
     def __call__(self, picture: av.VideoFrame, number: int) -> float:
-        """Seconds of a frame; its number, -1 if unknown, tells where the film does not."""
+        """Seconds of a frame; its number, -1 if unknown, tells where the video does not."""
         if self._is_made_up:
             time = monotonic()
         elif picture.pts is None or self._base is None:
@@ -298,28 +298,28 @@ class _Clock:
 
 
 def _upright(picture: av.VideoFrame) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) RGB pixels, turned as the film asks: phones film as they are held."""
+    """(H, W, 3) RGB pixels, turned as the video asks: phones are held in every way."""
     pixels = picture.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
     turns = round(picture.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
-def as_image(film: Film, frame: Frame) -> ImageFile:
+def as_image(video: Video, frame: Frame) -> ImageFile:
     """A frame as the item of a stage: its number from 1 is the id."""
     return ImageFile(
         frame.number + 1,
-        film.folder / film.frame_name(frame.number),
-        film.frame_name(frame.number),
+        video.folder / video.frame_name(frame.number),
+        video.frame_name(frame.number),
         pixels=frame.pixels,
         frame=frame.number,
         seconds=frame.seconds,
     )
 
 
-def film_of(file_name: str) -> str:
-    """The film that a frame's name is of.
+def video_of(file_name: str) -> str:
+    """The video that a frame's name is of.
 
-    >>> film_of("takes/clip.mp4#41")
+    >>> video_of("takes/clip.mp4#41")
     'takes/clip.mp4'
     """
     return file_name.rpartition("#")[0] or file_name
@@ -329,13 +329,13 @@ def read_frame(image: ImageFile) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB pixels of a frame that a document names, found by its time.
 
     Raises:
-        ImageError: there is no such film, or it has no such frame.
+        ImageError: there is no such video, or it has no such frame.
     """
-    path = image.path.with_name(film_of(image.path.name))
-    # A little earlier: documents round times, and films begin at whole frames.
+    path = image.path.with_name(video_of(image.path.name))
+    # A little earlier: documents round times, and videos begin at whole frames.
     start = max(0.0, (image.seconds or 0.0) - 0.002)
-    with Film(str(path), FilmOptions(start=start)) as film:
-        for frame in film:
+    with Video(str(path), VideoOptions(start=start)) as video:
+        for frame in video:
             if frame.number >= (image.frame or 0):
                 return frame.pixels
-    raise ImageError(f"{path} has no frame {image.frame}: it is another film, or a shorter one")
+    raise ImageError(f"{path} has no frame {image.frame}: it is another video, or a shorter one")

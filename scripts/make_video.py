@@ -1,8 +1,8 @@
-"""Makes examples/pan.mp4: a camera that pans and zooms over two of the pictures in examples/.
+"""Makes examples/pan.mp4: a camera that pans and zooms over two of the images in examples/.
 
-    python scripts/make_film.py
+    python scripts/make_video.py
 
-Every frame is an affine view of one still picture, so that where anything in it should be from
+Every frame is an affine view of one still image, so that where anything in it should be from
 frame to frame is known to the last digit (`view_of`): truth for tests of tracking and smoothing.
 """
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 SIZE_WH = (384, 288)
 RATE = 15
 SECONDS = 3.0
-HEIGHT = 512  # of the still picture
+HEIGHT = 512  # of the still image
 
 
 def still() -> npt.NDArray[np.uint8]:
@@ -35,7 +35,7 @@ def still() -> npt.NDArray[np.uint8]:
 
 
 def view_of(seconds: float, still_width: int) -> npt.NDArray[np.float64]:
-    """(2, 3) affine map from the still picture to the frame at a time: pan, and zoom out and in."""
+    """(2, 3) affine map from the still image to the frame at a time: pan, and zoom out and in."""
     share = seconds / SECONDS
     eased = share * share * (3 - 2 * share)
     scale = SIZE_WH[1] / HEIGHT * (1.15 - 0.15 * np.sin(np.pi * share))
@@ -47,7 +47,7 @@ def view_of(seconds: float, still_width: int) -> npt.NDArray[np.float64]:
 
 
 def main() -> None:
-    """Write the film."""
+    """Write the video."""
     picture = still()
     target = ROOT / "examples" / "pan.mp4"
     with av.open(str(target), "w") as container:

@@ -1,4 +1,4 @@
-"""Small films for tests: frames whose brightness says which one they are."""
+"""Small videos for tests: frames whose brightness says which one they are."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def number_of(pixels: npt.NDArray[np.uint8]) -> int:
     return round((float(middle.mean()) - 16) / 10)
 
 
-def write_film(
+def write_video(
     path: Path,
     frames: Iterable[npt.NDArray[np.uint8]],
     *,
@@ -38,7 +38,7 @@ def write_film(
     codec: str | None = None,
     pixel_format: str = "yuv420p",
 ) -> Path:
-    """A film in H.264 (or what the suffix asks for), frames at a rate or at given times (s).
+    """A video in H.264 (or what the suffix asks for), frames at a rate or at given times (s).
 
     Its sound, a second of it, is AAC or of the codec named.
     """
@@ -68,7 +68,7 @@ def write_film(
 
 
 def write_empty(path: Path) -> Path:
-    """A film that ended before its first frame."""
+    """A video that ended before its first frame."""
     import av
 
     with av.open(str(path), "w") as container:

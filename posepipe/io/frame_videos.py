@@ -1,4 +1,4 @@
-"""Films that FFmpeg does not read: pictures one after the other, and animated WebP."""
+"""Videos that FFmpeg does not read: images one after the other, and animated WebP."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from PIL import Image, ImageSequence
 
 from posepipe.errors import ImageError
-from posepipe.io.films import Film, FilmOptions, Frame
 from posepipe.io.images import ImageSet, rgb_pixels
+from posepipe.io.videos import Frame, Video, VideoOptions
 
 
-class FilmOfPictures(Film):
-    """A film whose frames are pictures, in the order in which they are given.
+class VideoOfImages(Video):
+    """A video whose frames are images, in the order in which they are given.
 
-    A picture that cannot be read is left out and named in `problems`; its number and its time stay
+    An image that cannot be read is left out and named in `problems`; its number and its time stay
     free.
 
     Args:
@@ -24,15 +24,15 @@ class FilmOfPictures(Film):
         options: which frames are taken.
 
     Raises:
-        ImageError: the first picture that can be read has no size, or there is none.
+        ImageError: the first image that can be read has no size, or there is none.
     """
 
     def __init__(
-        self, images: ImageSet, *, rate: float = 25.0, options: FilmOptions | None = None
+        self, images: ImageSet, *, rate: float = 25.0, options: VideoOptions | None = None
     ) -> None:
         self._images = images
         self._rate = rate
-        super().__init__(str(images.root), options or FilmOptions())
+        super().__init__(str(images.root), options or VideoOptions())
 
     def __post_init__(self) -> None:
         self.fps, self.count = self._rate, len(self._images)
@@ -42,24 +42,24 @@ class FilmOfPictures(Film):
             except ImageError:
                 continue
             return
-        raise ImageError(f"{self.source}: no picture in it can be read")
+        raise ImageError(f"{self.source}: no image in it can be read")
 
     @property
     def is_file(self) -> bool:
-        """Pictures are files."""
+        """Images are files."""
         return True
 
     @property
     def sound(self) -> None:
-        """Pictures are silent."""
+        """Images are silent."""
 
     @property
     def folder(self) -> Path:
-        """Where the pictures lie."""
+        """Where the images lie."""
         return self._images.root
 
     def frame_name(self, number: int) -> str:
-        """The picture's own name."""
+        """The image's own name."""
         return self._images.images[number].file_name
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class FilmOfPictures(Film):
             yield Frame(number, seconds, pixels)
 
 
-class AnimatedPicture(Film):
+class AnimatedImage(Video):
     """An animated WebP, which Pillow reads.
 
     Raises:
@@ -98,7 +98,7 @@ class AnimatedPicture(Film):
 
     @property
     def sound(self) -> None:
-        """Pictures are silent."""
+        """Images are silent."""
 
     def close(self) -> None:
         """Nothing is open."""

@@ -1,4 +1,4 @@
-"""The film of a kps.json, drawn: its frames, its times, its sound."""
+"""The video of a kps.json, drawn: its frames, its times, its sound."""
 
 from __future__ import annotations
 
@@ -6,55 +6,55 @@ from collections.abc import Callable
 from pathlib import Path
 
 from posepipe.drawing.draw import draw_poses
-from posepipe.drawing.film_writer import FilmWriter, check_film_path
 from posepipe.drawing.style import DrawStyle
 from posepipe.drawing.trails import Trails
+from posepipe.drawing.video_writer import VideoWriter, check_video_path
 from posepipe.errors import OptionError
 from posepipe.io.documents import KeypointsDocument
-from posepipe.io.films import Film, film_of
+from posepipe.io.videos import Video, video_of
 
 
-def film_path(document: KeypointsDocument) -> Path:
-    """The film that a document's poses are of.
+def video_path(document: KeypointsDocument) -> Path:
+    """The video that a document's poses are of.
 
     Raises:
-        OptionError: they are of pictures, or of nothing.
+        OptionError: they are of images, or of nothing.
     """
-    films = {
-        image.path.with_name(film_of(image.path.name))
+    videos = {
+        image.path.with_name(video_of(image.path.name))
         for image in document.images
         if image.frame is not None and "#" in image.path.name
     }
-    if len(films) != 1:
-        raise OptionError("these are not the poses of one film: draw pictures into a folder, -o")
-    return films.pop()
+    if len(videos) != 1:
+        raise OptionError("these are not the poses of one video: draw images into a folder, -o")
+    return videos.pop()
 
 
-def draw_film(
+def draw_video(
     document: KeypointsDocument,
-    film: Film,
+    video: Video,
     target: Path,
     *,
     style: DrawStyle | None = None,
     trails: bool = False,
     progress: Callable[[int], None] = lambda people: None,
 ) -> int:
-    """Draw poses into a copy of their film; how many frames it has.
+    """Draw poses into a copy of their video; how many frames it has.
 
     Where not every frame was looked at (`--every`), people stay drawn until the next one that was.
 
     Args:
         document: poses of frames.
-        film: theirs, open.
+        video: theirs, open.
         target: ends with .mp4, .mov, .mkv or .webm.
         style: of the drawing; None is the default style.
         trails: whether people who are followed leave trails.
         progress: told after every frame how many people are in it.
 
     Raises:
-        ImageError: the film cannot be written.
+        ImageError: the video cannot be written.
     """
-    check_film_path(target)
+    check_video_path(target)
     found = {
         image.frame: poses for image, poses in zip(document.images, document.poses, strict=True)
     }
@@ -62,8 +62,8 @@ def draw_film(
     step = min((b - a for a, b in zip(numbers, numbers[1:], strict=False)), default=1)
     trail = Trails() if trails else None
     count, last, since = 0, None, 0
-    with FilmWriter(target, fps=film.fps, sound_of=film.sound) as writer:
-        for frame in film:
+    with VideoWriter(target, fps=video.fps, sound_of=video.sound) as writer:
+        for frame in video:
             if frame.number in found:
                 last, since = found[frame.number], 0
             poses = last if last is not None and since < step else None

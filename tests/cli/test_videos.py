@@ -1,4 +1,4 @@
-"""Films on the command line; the networks are stood in for by somebody who knows the answer."""
+"""Videos on the command line; the networks are stood in for by somebody who knows the answer."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from commands import error_of, lines, posepipe
 from fileserver import file_server
-from film_files import numbered, write_empty, write_film, write_sound
 from PIL import Image
+from video_files import numbered, write_empty, write_sound, write_video
 from walker import Walker
 from web_camera import web_camera
 
-from posepipe.io import film_sources
-from posepipe.io.films import Film
+from posepipe.io import video_sources
+from posepipe.io.videos import Video
 
 pytest.importorskip("av")
 
@@ -32,16 +32,16 @@ class SlowWalker(Walker):
 @pytest.fixture(autouse=True)
 def walker(monkeypatch: pytest.MonkeyPatch) -> Walker:
     walker = Walker()
-    monkeypatch.setattr("posepipe.cli.films.pipeline_of", lambda *_, **__: walker)
+    monkeypatch.setattr("posepipe.cli.videos.pipeline_of", lambda *_, **__: walker)
     return walker
 
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    return write_film(tmp_path / "clip.mp4", numbered(12), sound=True)
+    return write_video(tmp_path / "clip.mp4", numbered(12), sound=True)
 
 
-def test_a_film_in_one_go(clip: Path, tmp_path: Path) -> None:
+def test_a_video_in_one_go(clip: Path, tmp_path: Path) -> None:
     out = {name: tmp_path / name for name in ("kps.json", "out.mp4", "mot.csv")}
     result = posepipe(
         *("run", clip, "-o", out["kps.json"], "--track", "--smooth", "--draw", out["out.mp4"]),
@@ -51,28 +51,28 @@ def test_a_film_in_one_go(clip: Path, tmp_path: Path) -> None:
     frames = [entry["frame"] for entry in json.loads(out["kps.json"].read_text())]
     assert frames == [2, 4, 6, 8, 10]
     assert len(out["mot.csv"].read_text().splitlines()) == 5
-    with Film(str(out["out.mp4"])) as film:
-        assert len(list(film)) == 5
+    with Video(str(out["out.mp4"])) as video:
+        assert len(list(video)) == 5
 
 
-def test_the_poses_of_a_film_are_drawn_into_it_with_its_sound(clip: Path, tmp_path: Path) -> None:
+def test_the_poses_of_a_video_are_drawn_into_it_with_its_sound(clip: Path, tmp_path: Path) -> None:
     import av
 
     assert posepipe("run", clip, "-o", tmp_path / "kps.json", "--track").exit_code == 0
     drawn = tmp_path / "drawn.mp4"
     result = posepipe("draw", tmp_path / "kps.json", "--video", drawn, "--ids", "--trails")
     assert (result.exit_code, result.stdout) == (0, f"{drawn}\n")
-    with av.open(str(drawn)) as film:
-        assert len(film.streams.audio) == 1
-        assert len(list(film.decode(video=0))) == 12
+    with av.open(str(drawn)) as video:
+        assert len(video.streams.audio) == 1
+        assert len(list(video.decode(video=0))) == 12
     result = posepipe("draw", tmp_path / "kps.json", "--video", clip)
     assert "destroy" in error_of(result)
     meant = tmp_path / "meant.mp4"
     assert posepipe("draw", tmp_path / "kps.json", "-o", meant, "--ids", "--trails").exit_code == 0
-    with Film(str(meant)) as film:
-        assert len(list(film)) == 12
+    with Video(str(meant)) as video:
+        assert len(list(video)) == 12
     result = posepipe("draw", tmp_path / "kps.json", "-o", tmp_path / "pictures")
-    assert result.exit_code == 0  # frame by frame, as pictures
+    assert result.exit_code == 0  # frame by frame, as images
     assert len(list((tmp_path / "pictures").iterdir())) == 12
     page = tmp_path / "page"
     assert posepipe("view", tmp_path / "kps.json", "--export", page).exit_code == 0
@@ -85,7 +85,7 @@ def test_lines_to_stdout(clip: Path) -> None:
     assert [json.loads(line)["frame"] for line in result.stdout.splitlines()] == [0, 1, 2, 3]
 
 
-def test_boxes_of_a_film(clip: Path, tmp_path: Path) -> None:
+def test_boxes_of_a_video(clip: Path, tmp_path: Path) -> None:
     result = posepipe("detect", clip, "-o", tmp_path / "boxes.json", "--fps", 5)
     assert (result.exit_code, lines(result)) == (0, [])
     document = json.loads((tmp_path / "boxes.json").read_text())
@@ -115,18 +115,18 @@ def test_a_window_shows_what_is_drawn_until_somebody_closes_it(
                 raise KeyboardInterrupt
             shown.append(pixels.shape)  # type: ignore[attr-defined]
 
-    monkeypatch.setattr("posepipe.filming.outputs.Window", Window)
-    monkeypatch.setattr("posepipe.filming.options.check_window", lambda: None)
+    monkeypatch.setattr("posepipe.videos.outputs.Window", Window)
+    monkeypatch.setattr("posepipe.videos.options.check_window", lambda: None)
     output, drawn = tmp_path / "poses.jsonl", tmp_path / "out.mp4"
     result = posepipe("run", clip, "-o", output, "--show", "--track", "--ids", "--draw", drawn)
     assert result.exit_code == 130
     assert shown == [(48, 64, 3)] * 3 + ["closed"]
     assert len(output.read_text().splitlines()) == 4
-    with Film(str(drawn)) as film:
-        assert len(list(film)) == 4
+    with Video(str(drawn)) as video:
+        assert len(list(video)) == 4
 
 
-def test_poses_from_the_boxes_of_a_film(clip: Path, tmp_path: Path) -> None:
+def test_poses_from_the_boxes_of_a_video(clip: Path, tmp_path: Path) -> None:
     """Here with a real network: what it reads are the frames."""
     boxes, output = tmp_path / "boxes.json", tmp_path / "kps.json"
     assert posepipe("detect", clip, "-o", boxes, "--every", 6).exit_code == 0
@@ -138,7 +138,7 @@ def test_poses_from_the_boxes_of_a_film(clip: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
-def test_an_animated_picture_is_a_film(suffix: str, tmp_path: Path) -> None:
+def test_an_animated_picture_is_a_video(suffix: str, tmp_path: Path) -> None:
     first, *others = [Image.fromarray(pixels) for pixels in numbered(6)]
     path = tmp_path / f"a{suffix}"
     first.save(path, save_all=True, append_images=others, duration=100)
@@ -150,14 +150,14 @@ def test_an_animated_picture_is_a_film(suffix: str, tmp_path: Path) -> None:
     drawn = tmp_path / "drawn.mp4"
     result = posepipe("draw", tmp_path / "kps.json", "--video", drawn)
     assert result.exit_code == 0, result.stderr
-    with Film(str(drawn)) as film:
-        assert len(list(film)) == 6
+    with Video(str(drawn)) as video:
+        assert len(list(video)) == 6
     result = posepipe("draw", tmp_path / "kps.json", "-o", tmp_path / "pictures")
     assert result.exit_code == 0, result.stderr
     assert len(list((tmp_path / "pictures").iterdir())) == 6
 
 
-def test_frames_in_a_folder_are_a_film_if_one_says_so(tmp_path: Path) -> None:
+def test_frames_in_a_folder_are_a_video_if_one_says_so(tmp_path: Path) -> None:
     for number, pixels in enumerate(numbered(4)):
         (tmp_path / "in").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / "in" / f"{number}.png")
@@ -178,11 +178,11 @@ def test_ctrl_c_leaves_a_journal_and_resume_goes_on(
 ) -> None:
     output, whole = tmp_path / "kps.json", tmp_path / "whole.json"
     assert posepipe("run", clip, "-o", whole, "--track").exit_code == 0
-    monkeypatch.setattr("posepipe.cli.films.pipeline_of", lambda *_, **__: Walker(stop_at=5))
+    monkeypatch.setattr("posepipe.cli.videos.pipeline_of", lambda *_, **__: Walker(stop_at=5))
     result = posepipe("run", clip, "-o", output, "--track")
     assert result.exit_code == 130
     assert "--resume" in result.stderr
-    monkeypatch.setattr("posepipe.cli.films.pipeline_of", lambda *_, **__: Walker())
+    monkeypatch.setattr("posepipe.cli.videos.pipeline_of", lambda *_, **__: Walker())
     assert posepipe("run", clip, "-o", output, "--track", "--resume").exit_code == 0
     assert output.read_bytes() == whole.read_bytes()
 
@@ -190,26 +190,29 @@ def test_ctrl_c_leaves_a_journal_and_resume_goes_on(
 def test_ctrl_c_while_lines_are_written_ends_well(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("posepipe.cli.films.pipeline_of", lambda *_, **__: Walker(stop_at=5))
+    monkeypatch.setattr("posepipe.cli.videos.pipeline_of", lambda *_, **__: Walker(stop_at=5))
     output, drawn = tmp_path / "poses.jsonl", tmp_path / "out.mp4"
     result = posepipe("run", clip, "-o", output, "--draw", drawn)
     assert result.exit_code == 130
     assert len(output.read_text().splitlines()) == 5
-    with Film(str(drawn)) as film:
-        assert len(list(film)) == 5
+    with Video(str(drawn)) as video:
+        assert len(list(video)) == 5
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: path.write_bytes(b"nothing of the kind" * 9), "not a film that FFmpeg reads"),
-        (lambda path: path.write_bytes(b""), "not a film that FFmpeg reads"),
-        (write_sound, "no pictures in it"),
-        (write_empty, "no pictures in it"),
+        (
+            lambda path: path.write_bytes(b"nothing of the kind" * 9),
+            "not a video that FFmpeg reads",
+        ),
+        (lambda path: path.write_bytes(b""), "not a video that FFmpeg reads"),
+        (write_sound, "no images in it"),
+        (write_empty, "no images in it"),
         (lambda path: None, "no such file"),
     ],
 )
-def test_what_is_no_film_is_one_line(make, message, walker: Walker, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_no_video_is_one_line(make, message, walker: Walker, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     make(tmp_path / "bad.mp4")
     result = posepipe("run", tmp_path / "bad.mp4", "-o", tmp_path / "kps.json")
     assert message in error_of(result)
@@ -217,8 +220,8 @@ def test_what_is_no_film_is_one_line(make, message, walker: Walker, tmp_path: Pa
     assert not (tmp_path / "kps.json").exists()
 
 
-def test_a_film_cut_short_keeps_what_was_there(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mkv", numbered(40, (128, 96)))
+def test_a_video_cut_short_keeps_what_was_there(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", numbered(40, (128, 96)))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     result = posepipe("run", path, "-o", tmp_path / "kps.json")
     assert result.exit_code == 0
@@ -235,13 +238,13 @@ def test_a_camera_that_goes_away_is_one_line_and_all_is_kept(tmp_path: Path) -> 
     assert said[0].startswith(f"posepipe: {address}: breaks off after")
     count = len(output.read_text().splitlines())
     assert count > 2
-    with Film(str(drawn)) as film:
-        assert len(list(film)) == count
+    with Video(str(drawn)) as video:
+        assert len(list(video)) == count
 
 
 def test_ctrl_c_ends_a_camera_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "kps.json"
-    monkeypatch.setattr("posepipe.cli.films.pipeline_of", lambda *_, **__: SlowWalker(stop_at=3))
+    monkeypatch.setattr("posepipe.cli.videos.pipeline_of", lambda *_, **__: SlowWalker(stop_at=3))
     with web_camera() as address:
         result = posepipe("run", address, "-o", output, "--track")
     assert result.exit_code == 130
@@ -252,9 +255,9 @@ def test_ctrl_c_ends_a_camera_well(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_server_that_stalls_midway_is_one_line_and_all_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(film_sources, "READ_SECONDS", 1.0)
+    monkeypatch.setattr(video_sources, "READ_SECONDS", 1.0)
     with file_server() as server:
-        path = write_film(tmp_path / "a.mkv", numbered(200, (128, 96)))
+        path = write_video(tmp_path / "a.mkv", numbered(200, (128, 96)))
         server.files["/a.mkv"], server.faults = path.read_bytes(), ["stall"]
         result = posepipe("run", f"{server.url}/a.mkv", "-o", tmp_path / "kps.json")
         assert result.exit_code == 0
@@ -272,8 +275,8 @@ def test_a_server_that_stalls_midway_is_one_line_and_all_is_kept(
 
 
 def test_a_server_that_stalls_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(film_sources, "OPEN_SECONDS", 0.5)
-    monkeypatch.setattr(film_sources, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(video_sources, "OPEN_SECONDS", 0.5)
+    monkeypatch.setattr(video_sources, "READ_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}/clip.mp4"
         result = posepipe("run", address, "-o", tmp_path / "kps.json")
@@ -289,7 +292,7 @@ def test_a_server_that_stalls_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
         (["run", "clip.mp4", "-o", "kps.json", "--smooth"], "choose tracking"),
         (["run", "clip.mp4", "-o", "kps.json", "--ids"], "--draw"),
         (["run", "clip.mp4", "-o", "kps.json", "--mot", "mot.csv"], "choose tracking"),
-        (["run", "clip.mp4", "-o", "kps.json", "--draw", "out.xyz"], "films are written as"),
+        (["run", "clip.mp4", "-o", "kps.json", "--draw", "out.xyz"], "videos are written as"),
         (["run", "clip.mp4", "-o", "kps.json", "--draw", "no/out.mp4"], "no folder"),
         (["run", "clip.mp4", "-o", "no/kps.json"], "no folder"),
         (["run", "clip.mp4", "-o", "clip.mp4"], "destroy"),

@@ -1,4 +1,4 @@
-"""Runs over films: what they write, and what becomes of an interruption."""
+"""Runs over videos: what they write, and what becomes of an interruption."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import json
 
 import numpy as np
 import pytest
-from film_files import numbered, write_film
 from PIL import Image
+from video_files import numbered, write_video
 from walker import Walker
 
 from posepipe.errors import DocumentError, ImageError, OptionError
-from posepipe.filming.options import FilmRunOptions
-from posepipe.filming.runs import detect_film, run_film
 from posepipe.io.documents import read_keypoints
-from posepipe.io.films import Film, FilmOptions
 from posepipe.io.find_images import find_images
-from posepipe.io.frame_films import FilmOfPictures
+from posepipe.io.frame_videos import VideoOfImages
+from posepipe.io.videos import Video, VideoOptions
 from posepipe.tracking.smoothing import SmoothingOptions
 from posepipe.tracking.tracker import TrackingOptions
+from posepipe.videos.options import VideoRunOptions
+from posepipe.videos.runs import detect_video, run_video
 
 pytest.importorskip("av")
 FOLLOWED = {"tracking": TrackingOptions(), "smoothing": SmoothingOptions()}
@@ -26,12 +26,12 @@ FOLLOWED = {"tracking": TrackingOptions(), "smoothing": SmoothingOptions()}
 
 @pytest.fixture
 def path(tmp_path):
-    return str(write_film(tmp_path / "a.mp4", numbered(20, (144, 128))))
+    return str(write_video(tmp_path / "a.mp4", numbered(20, (144, 128))))
 
 
 def run(path, output, walker=None, frames=None, **how):
-    with Film(path, frames or FilmOptions()) as film:
-        return run_film(walker or Walker(noise=1.0), film, FilmRunOptions(output=output, **how))
+    with Video(path, frames or VideoOptions()) as video:
+        return run_video(walker or Walker(noise=1.0), video, VideoRunOptions(output=output, **how))
 
 
 def test_every_frame_is_written_with_its_time_and_the_persons_number(path, tmp_path):
@@ -67,7 +67,7 @@ def test_a_run_is_not_resumed_with_other_frames(path, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(path, tmp_path / "kps.json", Walker(stop_at=4))
     with pytest.raises(DocumentError, match="every was 1, is 2"):
-        run(path, tmp_path / "kps.json", frames=FilmOptions(every=2), resume=True)
+        run(path, tmp_path / "kps.json", frames=VideoOptions(every=2), resume=True)
 
 
 def test_lines_come_as_soon_as_their_frame_is_there_and_outlast_an_interruption(path, tmp_path):
@@ -88,22 +88,22 @@ def test_rows_of_the_mot_challenge(path, tmp_path):
     assert len(rows) == 20
 
 
-def test_the_drawn_film_has_all_frames_at_their_times(path, tmp_path):
+def test_the_drawn_video_has_all_frames_at_their_times(path, tmp_path):
     run(path, tmp_path / "kps.json", draw=tmp_path / "out.mp4", trails=True, **FOLLOWED)
-    with Film(path) as before, Film(str(tmp_path / "out.mp4")) as after:
+    with Video(path) as before, Video(str(tmp_path / "out.mp4")) as after:
         pairs = list(zip(before, after, strict=True))
     assert [b.seconds for b, _ in pairs] == pytest.approx([a.seconds for _, a in pairs], abs=2e-3)
     assert any(np.abs(b.pixels.astype(int) - a.pixels).max() > 60 for b, a in pairs)
 
 
-def test_boxes_of_a_film_resume_too(path, tmp_path):
-    with Film(path) as film:
-        detect_film(Walker(), film, output=tmp_path / "whole.json")
+def test_boxes_of_a_video_resume_too(path, tmp_path):
+    with Video(path) as video:
+        detect_video(Walker(), video, output=tmp_path / "whole.json")
     output = tmp_path / "boxes.json"
-    with Film(path) as film, pytest.raises(KeyboardInterrupt):
-        detect_film(Walker(stop_at=6), film, output=output)
-    with Film(path) as film:
-        detect_film(Walker(), film, output=output, resume=True)
+    with Video(path) as video, pytest.raises(KeyboardInterrupt):
+        detect_video(Walker(stop_at=6), video, output=output)
+    with Video(path) as video:
+        detect_video(Walker(), video, output=output, resume=True)
     assert output.read_bytes() == (tmp_path / "whole.json").read_bytes()
     images = json.loads(output.read_text())["images"]
     assert [image["frame"] for image in images] == list(range(20))
@@ -115,10 +115,10 @@ def test_pictures_are_frames_and_a_bad_one_is_passed_over(tmp_path):
     folder.mkdir()
     for number, pixels in enumerate(numbered(12)):
         Image.fromarray(pixels).save(folder / f"{number}.png")
-    (folder / "4.png").write_bytes(b"no picture")
-    with FilmOfPictures(find_images([folder]), rate=5.0) as film:
-        run_film(Walker(), film, FilmRunOptions(output=tmp_path / "kps.json", **FOLLOWED))
-    assert len(film.problems) == 1
+    (folder / "4.png").write_bytes(b"no image")
+    with VideoOfImages(find_images([folder]), rate=5.0) as video:
+        run_video(Walker(), video, VideoRunOptions(output=tmp_path / "kps.json", **FOLLOWED))
+    assert len(video.problems) == 1
     images = read_keypoints(tmp_path / "kps.json").images
     assert [image.frame for image in images] == [n for n in range(12) if n != 4]
     assert [image.file_name for image in images][-1] == "11.png"
@@ -131,7 +131,7 @@ def test_pictures_are_frames_and_a_bad_one_is_passed_over(tmp_path):
     [
         ({"smoothing": SmoothingOptions()}, "choose tracking"),
         ({"detect_every": 3}, "choose tracking"),
-        ({"draw": "out.xyz"}, "films are written as"),
+        ({"draw": "out.xyz"}, "videos are written as"),
         ({"draw": "nowhere/out.mp4"}, "no folder"),
     ],
 )
@@ -147,6 +147,6 @@ def test_options_that_cannot_be_met_are_told_before_any_work(path, tmp_path, opt
 
 def test_tracks_need_tracking_and_lines_are_not_resumed(tmp_path):
     with pytest.raises(OptionError, match="choose tracking"):
-        FilmRunOptions(output=tmp_path / "kps.json", mot=tmp_path / "mot.csv")
+        VideoRunOptions(output=tmp_path / "kps.json", mot=tmp_path / "mot.csv")
     with pytest.raises(OptionError, match="resume"):
-        FilmRunOptions(output=tmp_path / "poses.jsonl", resume=True)
+        VideoRunOptions(output=tmp_path / "poses.jsonl", resume=True)

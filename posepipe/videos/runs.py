@@ -1,7 +1,7 @@
-"""Runs over a film that end in files: kps.json or lines as they come, tracks, a drawn film.
+"""Runs over a video that end in files: kps.json or lines as they come, tracks, a drawn video.
 
-Of a film that is a file every frame's poses go into a journal, as pictures' do. A resumed run
-decodes the film from its beginning, takes from the journal what the networks found, and lets
+Of a video that is a file every frame's poses go into a journal, as images' do. A resumed run
+decodes the video from its beginning, takes from the journal what the networks found, and lets
 everything after them (numbers, smoothing, drawing) go over it again, so that it gives the same
 bytes as a run that never stopped.
 """
@@ -20,25 +20,25 @@ import msgspec
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.errors import OptionError
-from posepipe.filming.follow import FRAMES_TOGETHER, follow
-from posepipe.filming.options import FilmRunOptions
-from posepipe.filming.outputs import open_outputs
 from posepipe.io.documents import (
     BoxesDocument,
     MadeBy,
     write_boxes,
 )
-from posepipe.io.films import Film, as_image
 from posepipe.io.images import ImageFile, ImageSet
 from posepipe.io.journal import Entry, Journal
 from posepipe.io.jsonfiles import check_output
+from posepipe.io.videos import Video, as_image
 from posepipe.pipeline import Pipeline
+from posepipe.videos.follow import FRAMES_TOGETHER, follow
+from posepipe.videos.options import VideoRunOptions
+from posepipe.videos.outputs import open_outputs
 
 Found = TypeVar("Found", Poses, Detections)
 
 
 @dataclass(eq=False)
-class FilmSummary:
+class VideoSummary:
     """What came of a run.
 
     Attributes:
@@ -61,33 +61,33 @@ class FilmSummary:
             self.tracks.update(poses.track_ids[poses.track_ids > 0].tolist())
 
 
-def run_film(pipeline: Pipeline, film: Film, options: FilmRunOptions) -> FilmSummary:
-    """The poses in every frame of a film that its options choose, into files.
+def run_video(pipeline: Pipeline, video: Video, options: VideoRunOptions) -> VideoSummary:
+    """The poses in every frame of a video that its options choose, into files.
 
     Ctrl-C ends a live source, and a run that gives lines, well: everything is written, and the
     summary says `interrupted`. Elsewhere the journal stays, and the interruption goes on.
 
     Args:
         pipeline: finds the people and their poses.
-        film: open; its `problems` say afterwards what went wrong in reading it.
-        options: see `FilmRunOptions`.
+        video: open; its `problems` say afterwards what went wrong in reading it.
+        options: see `VideoRunOptions`.
 
     Raises:
         OptionError: resuming a live source.
         PosepipeError: a model cannot be loaded, an output cannot be written.
     """
-    options.check(film)
-    keeps_journal = options.keeps_journal(film)
+    options.check(video)
+    keeps_journal = options.keeps_journal(video)
     pipeline.load()
-    summary = FilmSummary()
+    summary = VideoSummary()
     with ExitStack() as stack:
         journal = None
         if keeps_journal:
-            print_of_run = _fingerprint(pipeline.made_by("run"), film, options)
+            print_of_run = _fingerprint(pipeline.made_by("run"), video, options)
             journal = stack.enter_context(_journal(options, print_of_run, Poses))
         frames = follow(
             pipeline,
-            film,
+            video,
             tracking=options.tracking,
             smoothing=options.smoothing,
             detect_every=options.detect_every,
@@ -96,7 +96,7 @@ def run_film(pipeline: Pipeline, film: Film, options: FilmRunOptions) -> FilmSum
             noted=lambda poses: _note(journal, poses.image_id, poses),
         )
         with ExitStack() as outputs:  # written as it closes; an error leaves no half of a file
-            takers = open_outputs(outputs, film, options)
+            takers = open_outputs(outputs, video, options)
             try:
                 for frame in frames:
                     for take in takers:
@@ -112,9 +112,9 @@ def run_film(pipeline: Pipeline, film: Film, options: FilmRunOptions) -> FilmSum
     return summary
 
 
-def detect_film(
+def detect_video(
     pipeline: Pipeline,
-    film: Film,
+    video: Video,
     *,
     output: Path,
     resume: bool = False,
@@ -122,23 +122,23 @@ def detect_film(
     progress: Callable[[int], None] = lambda people: None,
     warn: Callable[[str], None] = lambda line: None,
 ) -> BoxesDocument:
-    """The people's boxes in every frame of a film into boxes.json, with a journal.
+    """The people's boxes in every frame of a video into boxes.json, with a journal.
 
     Raises:
         OptionError: a live source, which has no end.
-        PosepipeError: as `run_film`.
+        PosepipeError: as `run_video`.
     """
-    if film.is_live:
-        raise OptionError(f"{film.source} has no end: `posepipe run` gives its poses as lines")
+    if video.is_live:
+        raise OptionError(f"{video.source} has no end: `posepipe run` gives its poses as lines")
     check_output(output)
     made = pipeline.made_by("detect")
-    made = msgspec.structs.replace(made, settings={**made.settings, "film": _choice(film)})
+    made = msgspec.structs.replace(made, settings={**made.settings, "video": _choice(video)})
     images: list[ImageFile] = []
     found: list[Detections] = []
-    options = FilmRunOptions(output=output, resume=resume, warn=warn)
-    with _journal(options, _print(made, film), Detections) as journal:
+    options = VideoRunOptions(output=output, resume=resume, warn=warn)
+    with _journal(options, _print(made, video), Detections) as journal:
         known = _known(journal)
-        frames = (as_image(film, frame) for frame in film)
+        frames = (as_image(video, frame) for frame in video)
         for are_known, part in groupby(frames, key=lambda image: image.id in known):
             for image, people in _seen(pipeline, part, known if are_known else None, workers):
                 if not are_known:
@@ -147,9 +147,9 @@ def detect_film(
                 found.append(people)
                 progress(len(people))
         document = BoxesDocument(
-            images=ImageSet(film.folder, tuple(images)),
+            images=ImageSet(video.folder, tuple(images)),
             detections=tuple(found),
-            sizes_wh={image.id: film.size_wh for image in images},
+            sizes_wh={image.id: video.size_wh for image in images},
             made_by=made,
             category=pipeline.detection_stage.settings.category,
         )
@@ -169,29 +169,31 @@ def _seen(
     return pipeline.stream_detections(images, workers=workers, together=FRAMES_TOGETHER)
 
 
-def _choice(film: Film) -> dict[str, Any]:
-    """Which frames of a film are taken, as a run's settings have it."""
-    return {"source": Path(film.source).name, "fps": film.fps, **asdict(film.options)}
+def _choice(video: Video) -> dict[str, Any]:
+    """Which frames of a video are taken, as a run's settings have it."""
+    return {"source": Path(video.source).name, "fps": video.fps, **asdict(video.options)}
 
 
-def _fingerprint(made: MadeBy, film: Film, options: FilmRunOptions) -> dict[str, Any]:
+def _fingerprint(made: MadeBy, video: Video, options: VideoRunOptions) -> dict[str, Any]:
     settings = {
         **made.settings,
-        "film": _choice(film),
+        "video": _choice(video),
         "detect_every": options.detect_every,
         # They have a say in what the networks are asked where the detector rests.
         "tracking": asdict(options.tracking) if options.tracking else None,
     }
-    return _print(msgspec.structs.replace(made, settings=settings), film)
+    return _print(msgspec.structs.replace(made, settings=settings), video)
 
 
-def _print(made: MadeBy, film: Film) -> dict[str, Any]:
-    file = Path(film.source)
-    size = file.stat().st_size if file.is_file() else film.count
+def _print(made: MadeBy, video: Video) -> dict[str, Any]:
+    file = Path(video.source)
+    size = file.stat().st_size if file.is_file() else video.count
     return {**msgspec.to_builtins(made), "inputs": f"{file.absolute()}, {size}", "boxes": ""}
 
 
-def _journal(options: FilmRunOptions, fingerprint: dict[str, Any], kind: type[Any]) -> Journal[Any]:
+def _journal(
+    options: VideoRunOptions, fingerprint: dict[str, Any], kind: type[Any]
+) -> Journal[Any]:
     return Journal.begin(
         options.output,
         fingerprint,

@@ -1,4 +1,4 @@
-"""What becomes of every frame's poses: kps.json or lines, tracks, a drawn film, a window."""
+"""What becomes of every frame's poses: kps.json or lines, tracks, a drawn video, a window."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from typing import BinaryIO
 import msgspec
 
 from posepipe.drawing.draw import draw_poses
-from posepipe.drawing.film_writer import FilmWriter
 from posepipe.drawing.trails import Trails
+from posepipe.drawing.video_writer import VideoWriter
 from posepipe.drawing.window import Window
 from posepipe.errors import DocumentError
-from posepipe.filming.follow import FramePoses
-from posepipe.filming.options import STDOUT, FilmRunOptions
 from posepipe.io.documents import growing_keypoints
-from posepipe.io.films import Film
 from posepipe.io.jsonfiles import cannot_write, write_whole
 from posepipe.io.records import pose_records, rounded, rounded_seconds
+from posepipe.io.videos import Video
+from posepipe.videos.follow import FramePoses
+from posepipe.videos.options import STDOUT, VideoRunOptions
 
 Output = Callable[[FramePoses], None]
 
 
-def open_outputs(stack: ExitStack, film: Film, options: FilmRunOptions) -> list[Output]:
+def open_outputs(stack: ExitStack, video: Video, options: VideoRunOptions) -> list[Output]:
     """Everything that is done with a frame; what they write is whole once the stack closes."""
     outputs: list[Output] = []
     if options.gives_lines:
         outputs.append(stack.enter_context(_lines(options.output)))
     else:
-        outputs.append(stack.enter_context(_document(options.output, film)))
+        outputs.append(stack.enter_context(_document(options.output, video)))
     if options.mot is not None:
         outputs.append(stack.enter_context(_mot(options.mot)))
     if options.draw is not None or options.show:
-        outputs.append(stack.enter_context(_drawing(film, options)))
+        outputs.append(stack.enter_context(_drawing(video, options)))
     return outputs
 
 
 @contextmanager
-def _document(path: Path, film: Film) -> Iterator[Output]:
-    with growing_keypoints(path, root=film.folder) as write:
+def _document(path: Path, video: Video) -> Iterator[Output]:
+    with growing_keypoints(path, root=video.folder) as write:
         yield lambda frame: write(frame.image, frame.poses)
 
 
@@ -83,7 +83,7 @@ def _mot(path: Path) -> Iterator[Output]:
 
     def take(frame: FramePoses) -> None:
         poses = frame.poses
-        assert poses.track_ids is not None  # noqa: S101  # FilmRunOptions checks it
+        assert poses.track_ids is not None  # noqa: S101  # VideoRunOptions checks it
         boxes = rounded(poses.boxes_xyxy, 3)
         for number, (left, top, right, bottom), score in zip(
             poses.track_ids.tolist(), boxes.tolist(), poses.box_scores.tolist(), strict=True
@@ -97,22 +97,22 @@ def _mot(path: Path) -> Iterator[Output]:
 
 
 @contextmanager
-def _drawing(film: Film, options: FilmRunOptions) -> Iterator[Output]:
-    """Each frame is drawn once, for the film and for the window."""
+def _drawing(video: Video, options: VideoRunOptions) -> Iterator[Output]:
+    """Each frame is drawn once, for the video and for the window."""
     trails = Trails() if options.trails else None
     with ExitStack() as stack:
         writer = window = None
         if options.draw is not None:
             writer = stack.enter_context(
-                FilmWriter(
+                VideoWriter(
                     options.draw,
-                    fps=_rate(film),
-                    sound_of=film.sound,
-                    start=film.options.start,
+                    fps=_rate(video),
+                    sound_of=video.sound,
+                    start=video.options.start,
                 )
             )
         if options.show:
-            window = stack.enter_context(Window(film.source))
+            window = stack.enter_context(Window(video.source))
 
         def take(frame: FramePoses) -> None:
             pixels = frame.image.read()
@@ -127,7 +127,7 @@ def _drawing(film: Film, options: FilmRunOptions) -> Iterator[Output]:
         yield take
 
 
-def _rate(film: Film) -> float:
+def _rate(video: Video) -> float:
     """Frames a second of the frames that are taken."""
-    rate = film.fps / film.options.every
-    return rate if film.options.fps is None else min(rate, film.options.fps)
+    rate = video.fps / video.options.every
+    return rate if video.options.fps is None else min(rate, video.options.fps)

@@ -1,7 +1,7 @@
-"""Poses in films: people keep their numbers, keypoints do not jitter, detectors may rest.
+"""Poses in videos: people keep their numbers, keypoints do not jitter, detectors may rest.
 
-with Film("clip.mp4") as film:
-    for frame in follow(pipeline, film):
+with Video("clip.mp4") as video:
+    for frame in follow(pipeline, video):
         print(frame.seconds, frame.poses.track_ids)
 """
 
@@ -13,12 +13,12 @@ from itertools import groupby
 
 from posepipe.core.poses import Poses
 from posepipe.errors import OptionError
-from posepipe.filming.between import between_detections
-from posepipe.io.films import Film, as_image
 from posepipe.io.images import ImageFile
+from posepipe.io.videos import Video, as_image
 from posepipe.pipeline import Pipeline
 from posepipe.tracking.smoothing import Smoother, SmoothingOptions
 from posepipe.tracking.tracker import Tracker, TrackingOptions
+from posepipe.videos.between import between_detections
 
 FRAMES_TOGETHER = 8
 
@@ -42,7 +42,7 @@ class FramePoses:
 
 def follow(
     pipeline: Pipeline,
-    film: Film,
+    video: Video,
     *,
     tracking: TrackingOptions | None = None,
     smoothing: SmoothingOptions | None = None,
@@ -55,7 +55,7 @@ def follow(
 
     Args:
         pipeline: the pipeline to use.
-        film: the open video, whose options say which frames are used. From a live source, each
+        video: the open video, whose options say which frames are used. From a live source, each
             frame's poses are ready before the next frame is taken.
         tracking: how people are tracked; None: no tracking.
         smoothing: how keypoints are smoothed, which needs tracking; None: no smoothing.
@@ -74,9 +74,9 @@ def follow(
     tracker = Tracker(tracking) if tracking is not None else None
     smoother = Smoother(smoothing) if smoothing is not None else None
     if tracker is not None and detect_every > 1:
-        found = between_detections(pipeline, film, tracker, detect_every, known or {}, noted)
+        found = between_detections(pipeline, video, tracker, detect_every, known or {}, noted)
     else:
-        found = _in_every_frame(pipeline, film, workers, known or {}, noted)
+        found = _in_every_frame(pipeline, video, workers, known or {}, noted)
     for image, poses in found:
         seconds = image.seconds or 0.0
         if tracker is not None and poses.track_ids is None:
@@ -105,14 +105,14 @@ def check_following(
 
 def _in_every_frame(
     pipeline: Pipeline,
-    film: Film,
+    video: Video,
     workers: int,
     known: Mapping[int, Poses],
     noted: Callable[[Poses], None],
 ) -> Iterator[tuple[ImageFile, Poses]]:
-    """Frames go through the stages together, as pictures do; of a live source one by one."""
-    together = 1 if film.is_live else FRAMES_TOGETHER
-    images = (as_image(film, frame) for frame in film)
+    """Frames go through the stages together, as images do; of a live source one by one."""
+    together = 1 if video.is_live else FRAMES_TOGETHER
+    images = (as_image(video, frame) for frame in video)
     for are_known, part in groupby(images, key=lambda image: image.id in known):
         if are_known:
             for image in part:

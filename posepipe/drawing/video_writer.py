@@ -1,4 +1,4 @@
-"""Drawn frames as a film: H.264 at the frames' own times, with the sound of the source."""
+"""Drawn frames as a video: H.264 at the frames' own times, with the sound of the source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from posepipe.drawing.film_sound import FilmSound
+from posepipe.drawing.video_sound import VideoSound
 from posepipe.errors import DocumentError, ImageError, MissingDependencyError
 from posepipe.io.jsonfiles import temporary_of
 from posepipe.io.locks import output_held
@@ -25,15 +25,15 @@ _FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 _CLOCK = Fraction(1, 90_000)
 
 
-def check_film_path(path: Path) -> None:
-    """Check that a film of this name can be written.
+def check_video_path(path: Path) -> None:
+    """Check that a video of this name can be written.
 
     Raises:
         ImageError: another ending, or no folder to write in.
     """
     if path.suffix.lower() not in CODECS:
         raise ImageError(
-            f"{path}: films are written as {', '.join(CODECS)}, not as {path.suffix or 'nothing'}"
+            f"{path}: videos are written as {', '.join(CODECS)}, not as {path.suffix or 'nothing'}"
         )
     if path.is_dir():
         raise ImageError(f"{path} is a folder: name a file")
@@ -41,20 +41,20 @@ def check_film_path(path: Path) -> None:
         raise ImageError(f"{path} cannot be written: there is no folder {path.parent}: make it")
 
 
-class FilmWriter:
-    """Writes frames into a film, which appears whole or not at all.
+class VideoWriter:
+    """Writes frames into a video, which appears whole or not at all.
 
     Use it in a ``with`` block: where that ends with an error, no file is left.
 
     Args:
         path: ends with .mp4, .mov, .mkv or .webm.
         fps: frames a second, as players are told; each frame has its own time nevertheless.
-        sound_of: a film whose sound is kept; None for none. Sound of a kind that does not go into
+        sound_of: a video whose sound is kept; None for none. Sound of a kind that does not go into
             such a file is encoded anew.
         start: seconds of `sound_of` at which the first frame is.
 
     Raises:
-        ImageError: see `check_film_path`; the file cannot be made.
+        ImageError: see `check_video_path`; the file cannot be made.
         MissingDependencyError: PyAV is not installed.
     """
 
@@ -62,13 +62,13 @@ class FilmWriter:
         self, path: str | Path, *, fps: float, sound_of: str | None = None, start: float = 0.0
     ) -> None:
         self.path = Path(path)
-        check_film_path(self.path)
+        check_video_path(self.path)
         try:
             import av
             import av.error
         except ImportError as error:
             raise MissingDependencyError(
-                f"{path} is a film, which needs PyAV: pip install av"
+                f"{path} is a video, which needs PyAV: pip install av"
             ) from error
         self._fps = fps
         self._partial = temporary_of(self.path)
@@ -90,7 +90,7 @@ class FilmWriter:
         self._size_wh = (0, 0)
         self._last = -1
         self._start = start
-        self._sound = FilmSound(sound_of, start) if sound_of is not None else None
+        self._sound = VideoSound(sound_of, start) if sound_of is not None else None
 
     def write(self, pixels: npt.NDArray[np.uint8], seconds: float) -> None:
         """The next frame.
@@ -119,7 +119,7 @@ class FilmWriter:
         except (av.error.FFmpegError, OSError) as error:
             raise self._cannot_write(error) from None
 
-    def __enter__(self) -> FilmWriter:
+    def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(
@@ -172,7 +172,7 @@ class FilmWriter:
 
 
 def _fitted(pixels: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
-    """The frame at the film's size: the last row and column doubled, or everything scaled."""
+    """The frame at the video's size: the last row and column doubled, or everything scaled."""
     import cv2
 
     have_height, have_width = pixels.shape[:2]

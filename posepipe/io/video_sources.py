@@ -1,4 +1,4 @@
-"""What films are read from: files, cameras, addresses; FFmpeg opens them, which PyAV brings."""
+"""What videos are read from: files, cameras, addresses; FFmpeg opens them, which PyAV brings."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ OPEN_SECONDS = 15.0
 READ_SECONDS = 15.0
 
 
-def is_film(source: str | Path) -> bool:
-    """Whether a source is a film, a camera or an address, rather than pictures.
+def is_video(source: str | Path) -> bool:
+    """Whether a source is a video, a camera or an address, rather than images.
 
-    >>> is_film("clip.mp4"), is_film("0"), is_film("rtsp://camera/1"), is_film("a.jpg")
+    >>> is_video("clip.mp4"), is_video("0"), is_video("rtsp://camera/1"), is_video("a.jpg")
     (True, True, True, False)
     """
     text = str(source)
@@ -73,10 +73,10 @@ def _is_animated(path: Path) -> bool:
 
 
 def open_source(source: str) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
-    """The container of a source, and its first stream of pictures.
+    """The container of a source, and its first stream of images.
 
     Raises:
-        ImageError: it is not there, cannot be reached, or has no pictures that FFmpeg decodes.
+        ImageError: it is not there, cannot be reached, or has no images that FFmpeg decodes.
         MissingDependencyError: PyAV is not installed.
     """
     try:
@@ -84,7 +84,7 @@ def open_source(source: str) -> tuple[av.container.InputContainer, av.video.stre
         import av.error
     except ImportError as error:
         raise MissingDependencyError(
-            f"{source} is a film, which needs PyAV: pip install av"
+            f"{source} is a video, which needs PyAV: pip install av"
         ) from error
     name, form, options = _address(source)
     if form is None and not ADDRESSES.match(name) and not Path(name).is_file():
@@ -97,12 +97,12 @@ def open_source(source: str) -> tuple[av.container.InputContainer, av.video.stre
     streams = container.streams.video
     if not streams:
         container.close()
-        raise ImageError(f"{source}: there are no pictures in it, only sound or data")
+        raise ImageError(f"{source}: there are no images in it, only sound or data")
     stream = streams[0]
     stream.thread_type = "AUTO"
     if not stream.codec_context or not stream.width:
         container.close()
-        raise ImageError(f"{source}: FFmpeg cannot decode its kind of pictures")
+        raise ImageError(f"{source}: FFmpeg cannot decode its kind of images")
     return container, stream
 
 
@@ -127,8 +127,8 @@ def _address(source: str) -> tuple[str, str | None, dict[str, str]]:
 def _cannot_open(source: str, error: Exception) -> str:
     reason = reason_of(error)
     if ADDRESSES.match(source):
-        return f"cannot be reached or is not a film: {reason}"
-    return f"is not a film that FFmpeg reads, or is damaged: {reason}"
+        return f"cannot be reached or is not a video: {reason}"
+    return f"is not a video that FFmpeg reads, or is damaged: {reason}"
 
 
 def reason_of(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The sound of a film, taken along into another one: copied, or encoded anew where it must be."""
+"""The sound of a video, taken along into another one: copied, or encoded anew where it must be."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _COPIED = {
 _OPUS_RATE = 48_000
 
 
-class FilmSound:
-    """The sound of a film from a time on.
+class VideoSound:
+    """The sound of a video from a time on.
 
-    Where it cannot be read to its end, or not at all, there is less of it: no film fails for its
+    Where it cannot be read to its end, or not at all, there is less of it: no video fails for its
     sound.
 
     Args:
-        source: the film.
+        source: the video.
         start: seconds in it at which the sound begins.
     """
 
@@ -49,10 +49,10 @@ class FilmSound:
         self._from = next(iter(self._input.streams.audio), None)
 
     def join(self, container: av.container.OutputContainer, suffix: str) -> None:
-        """Become a stream of a new film, whose frames are not written yet.
+        """Become a stream of a new video, whose frames are not written yet.
 
         Args:
-            container: the film.
+            container: the video.
             suffix: of its name: ".mp4", ".mov", ".mkv" or ".webm".
         """
         import av.error
@@ -78,7 +78,7 @@ class FilmSound:
         self._next = self._one_more()
 
     def until(self, seconds: float) -> Iterator[Any]:
-        """The new film's packets up to a time after the start."""
+        """The new video's packets up to a time after the start."""
         while self._next is not None:
             part = self._next
             if part.pts is None or part.time_base is None:
@@ -103,7 +103,7 @@ class FilmSound:
             yield from self._to.encode(None)
 
     def close(self) -> None:
-        """Close the film that it comes from."""
+        """Close the video that it comes from."""
         if self._input is not None:
             self._input.close()
 
