@@ -54,7 +54,7 @@ merged = run_on_ray(make, images, options("ray.json", progress=counted.append), 
 run_both(SomePeople(), StickFigures(), images, options("one.json"), finish=rescored)
 told = {
     "died": (folder / "died").exists(),
-    "images": merged.images,
+    "images": merged.pictures,
     "skipped": [skip.file_name for skip in merged.skipped],
     "counted": len(counted),
     "people": [merged.people, sum(counted)],
@@ -75,8 +75,8 @@ print(json.dumps(told))
 @needs_ray
 def test_a_cluster_gives_the_bytes_of_one_process_though_a_worker_dies(tmp_path: Path) -> None:
     for n in range(1, 61):
-        save_picture(tmp_path / f"pictures/{n}.png", 20 + n, 30)
-    (tmp_path / "pictures/7.png").write_bytes(b"no image")
+        save_picture(tmp_path / f"images/{n}.png", 20 + n, 30)
+    (tmp_path / "images/7.png").write_bytes(b"no image")
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "RAY_USAGE_STATS_ENABLED": "0"}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path)],
@@ -88,10 +88,10 @@ def test_a_cluster_gives_the_bytes_of_one_process_though_a_worker_dies(tmp_path:
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
-    assert told.pop("strict").startswith(f"{tmp_path / 'pictures' / '7.png'} is not an image")
+    assert told.pop("strict").startswith(f"{tmp_path / 'images' / '7.png'} is not an image")
     assert told == {
         "died": True,
-        "pictures": 59,
+        "images": 59,
         "skipped": ["7.png"],
         "counted": 60,
         "people": [59, 59],
@@ -106,10 +106,10 @@ def test_a_cluster_gives_the_bytes_of_one_process_though_a_worker_dies(tmp_path:
 
 @needs_ray
 def test_the_command_does_what_it_does_without_a_cluster(tmp_path: Path) -> None:
-    photo(tmp_path / "pictures" / "a.jpg")
-    (tmp_path / "pictures" / "b.jpg").write_bytes(b"no image")
-    photo(tmp_path / "pictures" / "c.jpg", source="grace_hopper.jpg")
-    common = ("run", tmp_path / "pictures", "--device", "cpu", "--precision", "fp32")
+    photo(tmp_path / "images" / "a.jpg")
+    (tmp_path / "images" / "b.jpg").write_bytes(b"no image")
+    photo(tmp_path / "images" / "c.jpg", source="grace_hopper.jpg")
+    common = ("run", tmp_path / "images", "--device", "cpu", "--precision", "fp32")
     one = posepipe(*common, "-o", tmp_path / "one.json")
     process = start(*common, "-o", tmp_path / "ray.json", "--engine", "ray", "--ray-workers", 1)
     _, said = process.communicate(timeout=200)
