@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -26,22 +27,23 @@ from evaluation_speed import evaluation_line
 from machine import machine_line
 from PIL import Image
 from runtime_speed import peer_lines, runtime_lines
+from safetensors.torch import save_file
 
 from posepipe.core.boxes import Detections
 from posepipe.detection.stage import DetectionStage, load_detector
 from posepipe.io.find_images import find_images
 from posepipe.io.images import ImageFile
 from posepipe.networks.devices import resolve_device, resolve_precision
-from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.threads import use_threads
 from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL
 from posepipe.pipeline import Pipeline
 from posepipe.pose.crops import network_input
-from posepipe.pose.model import build_pose_network, load_pose_model, pose_model
+from posepipe.pose.loading import load_pose_stage
+from posepipe.pose.model import build_pose_network
 from posepipe.pose.stage import PoseStage
 from posepipe.runtime.local import run
 from posepipe.training.data import DataTable
-from posepipe.zoo.recipe import load_recipe
+from posepipe.zoo.recipe import Recipe, load_recipe
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 People = Sequence[tuple[ImageFile, Detections]]
@@ -91,19 +93,29 @@ def timed(work: Callable[[], int]) -> Callable[[], float]:
     return lambda: speed_of(work)
 
 
+@contextmanager
+def weights_of(recipe: Recipe) -> Iterator[Path | None]:
+    """Random weights for a model that has none: speed does not depend on them."""
+    if recipe.has_weights:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "weights.safetensors"
+        save_file(build_pose_network(recipe).state_dict(), file)
+        yield file
+
+
 def pose_row(
     name: str, people: People, *, flip: bool, rounds: int, precision: str, device: str
 ) -> tuple[str, str, float, float, float]:
     """The pose stage, from image files to poses, over its network on crops already normalised."""
     changes = [f"decoding.flip={str(flip).lower()}"]
-    recipe = load_recipe(name).with_changes(changes)
-    if recipe.has_weights:
-        model = load_pose_model(name, changes=changes, device=device, precision=precision)
-    else:  # speed does not depend on the weights
-        network = build_pose_network(recipe)
-        model = pose_model(recipe, network, device=device, precision=precision)
-    fold_batch_norms(model.network)  # as in `posepipe pose`
-    stage = PoseStage([model])
+    with weights_of(load_recipe(name)) as weights:
+        stage = load_pose_stage(
+            [name], weights=weights, changes=changes, device=device, precision=precision
+        )
+    assert isinstance(stage, PoseStage)  # noqa: S101  # both are crop networks
+    [model] = stage.models
     count = sum(len(found) for _, found in people)
     ready = [stage.prepare(item) for item in people]
     crops = [cut for picture in ready for cut in picture.crops.values()]  # one model, one kind

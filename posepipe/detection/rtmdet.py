@@ -32,6 +32,7 @@ from posepipe.detection.candidates import (
 )
 from posepipe.networks.cspnext import PAFPN, CSPNeXt, SeparableUnit
 from posepipe.networks.devices import precision_name
+from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.normalising import normalised
 from posepipe.networks.precision import run_in_precision
 from posepipe.networks.runtimes.base import Placement
@@ -218,6 +219,7 @@ class RTMDetDetector:
         self._min_score = min_score
         self._device = device or torch.device("cpu")
         if isinstance(network, RTMDet):
+            fold_batch_norms(network.eval())
             run_in_precision([network], dtype)
         self.network = network.eval().requires_grad_(False).to(self._device)
         self.network.to(memory_format=torch.channels_last)

@@ -39,6 +39,7 @@ from posepipe.detection.candidates import (
 from posepipe.detection.cascade import box_stages
 from posepipe.detection.networks import NetworkTable, build_network
 from posepipe.networks.devices import precision_name
+from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.precision import run_in_precision
 from posepipe.networks.runtimes.base import Placement
 from posepipe.zoo.bounds import Deviation, Number
@@ -108,12 +109,13 @@ class TorchvisionDetector:
         heads.mask_roi_pool = heads.mask_head = heads.mask_predictor = None
         heads.keypoint_roi_pool = heads.keypoint_head = heads.keypoint_predictor = None
         network.transform = _AtFinalSize(self._preprocessing)
+        fold_batch_norms(network.eval())
         rpn: Any = network.rpn
         of_boxes = [
             part for stage in box_stages(heads) for part in (stage.box_head, stage.box_predictor)
         ]
         run_in_precision([network.backbone, rpn.head, *of_boxes], dtype)
-        self.network = network.eval().requires_grad_(False).to(self._device)
+        self.network = network.requires_grad_(False).to(self._device)
         self.network.to(memory_format=torch.channels_last)
 
     def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> DetectorInput:

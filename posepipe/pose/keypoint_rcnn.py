@@ -24,6 +24,7 @@ from posepipe.core.boxes import Detections, clip
 from posepipe.core.poses import Poses
 from posepipe.core.skeleton import Skeleton
 from posepipe.io.images import ImageFile
+from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.precision import run_in_precision
 from posepipe.pose.networks.keypoint_heads import KeypointNetwork
 from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNDecoding
@@ -96,8 +97,9 @@ class KeypointRCNNStage:
             model: with its weights; changed in place.
             decoding: the recipe's.
         """
+        fold_batch_norms(model.keypoints.network.eval())
         run_in_precision(model.keypoints.lower_precision_parts(), model.dtype)
-        model.keypoints.network.eval().requires_grad_(False).to(model.device)
+        model.keypoints.network.requires_grad_(False).to(model.device)
         self.models = (model,)
         self.decoding = decoding or KeypointRCNNDecoding()
         self.skeleton = model.skeleton

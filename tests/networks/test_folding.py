@@ -7,8 +7,10 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from posepipe.networks.folding import fold_batch_norms
+from posepipe.networks.native.trunk import ConvNorm
 from posepipe.pose.model import build_pose_network
 from posepipe.zoo.recipe import Recipe
 
@@ -21,6 +23,9 @@ NETWORKS = {
     "plain": {"architecture": "plain", "backbone": "mobilenet_v2"},
     "hourglass": {"architecture": "hourglass"},
 }
+
+
+_NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
 
 
 def count(network: nn.Module) -> int:
@@ -50,6 +55,23 @@ def test_the_numbers_stay_the_same(name: str, tmp_path_factory: pytest.TempPathF
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
     if name not in ("cpn, timm", "hourglass"):  # a stem in parts; normalises before convolutions
         assert count(network) == 0
+
+
+def test_frozen_ones_and_a_convolutions_own_are_folded() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), FrozenBatchNorm2d(4, eps=0.0), ConvNorm(4, 5, 3)
+    ).eval()
+    for norm in (network[1], network[2].norm):
+        norm.running_var.uniform_(0.1, 2)
+        norm.running_mean.normal_()
+        norm.bias.data.normal_()
+    image = torch.randn(1, 3, 7, 7)
+    with torch.inference_mode():
+        wanted = network(image)
+        assert fold_batch_norms(network) == 2
+        torch.testing.assert_close(network(image), wanted)
+    left = [module for module in network.modules() if isinstance(module, _NORMS)]
+    assert not left
 
 
 def test_what_does_not_follow_a_convolution_stays() -> None:

@@ -28,6 +28,7 @@ from posepipe.detection.categories import category_ids_of
 from posepipe.detection.native.network import Found, NativeNetwork, build_network
 from posepipe.errors import WeightsError
 from posepipe.networks.devices import precision_name
+from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.native.pictures import as_batch, normalised, padded_shape, resized
 from posepipe.networks.native.tables import NOT_WEIGHTS, NetworkTable, PreprocessingTable
 from posepipe.networks.precision import run_in_precision
@@ -71,8 +72,9 @@ class NativeDetector:
         self._category_ids = np.array(category_ids, np.int64)
         self._min_score = min_score
         self._device = device or torch.device("cpu")
+        fold_batch_norms(network.eval())
         run_in_precision(network.lower_precision_parts(), dtype)
-        self.network = network.eval().requires_grad_(False).to(self._device)
+        self.network = network.requires_grad_(False).to(self._device)
 
     def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> DetectorInput:
         """The image at the network's size: see `Detector.prepare`."""
