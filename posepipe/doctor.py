@@ -120,7 +120,7 @@ def _versions() -> Iterator[Fact]:
         found = _REQUIREMENT.match(text)
         name, extra = found.groups() if found else (text, "")
         if not extra:
-            yield _package(name)
+            yield _package(name, everywhere="platform_machine" not in text)
         elif extra not in _DEVELOPERS:
             extras.setdefault(extra, []).append(name)
     for extra, names in extras.items():
@@ -135,9 +135,11 @@ def _versions() -> Iterator[Fact]:
         )
 
 
-def _package(name: str) -> Fact:
-    """A package that posepipe needs, imported."""
+def _package(name: str, *, everywhere: bool) -> Fact:
+    """A package that posepipe needs, imported; not `everywhere`: on some kinds of machines only."""
     version = _version(name)
+    if not version and not everywhere:
+        return Fact(name, "not installed")
     if not version:
         return Fact(name, "not installed", f"{name} is missing: pip install {name}")
     try:

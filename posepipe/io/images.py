@@ -18,6 +18,8 @@ from PIL import Image, UnidentifiedImageError
 
 from posepipe.errors import ImageError, ImageTooLargeError
 from posepipe.io.findings import Finding
+from posepipe.io.jpeg import jpeg_pixels
+from posepipe.io.orientation import orientation, upright, upright_pixels
 
 HEIF_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
 PICTURE_SUFFIXES = HEIF_SUFFIXES | frozenset(
@@ -34,17 +36,6 @@ MAX_PIXELS_LIMIT = 178_956_970  # where Pillow itself refuses
 _LARGE_PIXELS = 16_000_000
 _LARGE_ONE_BY_ONE = threading.Lock()
 
-# What undoes each value of the EXIF tag "Orientation" (CIPA DC-008, table 6); 1 is upright.
-_ORIENTATION_TAG = 0x0112
-_TO_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _COCO_STEM = re.compile(r"(?:COCO_(?:train|val|test)[0-9]{4}_)?([0-9]{1,18})")
 
 
@@ -90,12 +81,11 @@ class ImageFile:
         if self.is_frame:
             return _frame(self)
         # Pillow rather than OpenCV: it raises on truncated files (OpenCV fills them up with grey),
-        # reads CMYK, and leaves it to us what becomes of transparency. Both decode JPEG with
-        # libjpeg-turbo.
+        # reads CMYK, and leaves it to us what becomes of transparency.
         with _opened(self) as picture:
             pixels = _check_pixels(picture, self)
             with _LARGE_ONE_BY_ONE if pixels > _LARGE_PIXELS else nullcontext():
-                return rgb_pixels(picture, self.path)
+                return _decoded(picture, self.path)
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -115,7 +105,7 @@ class ImageFile:
                 if picture.format == "TIFF":  # Pillow turns these upright itself as it loads them
                     picture.load()
                 width, height = picture.size
-                return (height, width) if _orientation(picture) >= 5 else (width, height)
+                return (height, width) if orientation(picture) >= 5 else (width, height)
             except Exception as error:
                 raise _explained(error, self.path) from None
 
@@ -167,7 +157,7 @@ class ImageFile:
             return False
         with _opened(self) as picture:
             try:
-                return _orientation(picture) >= 5
+                return orientation(picture) >= 5
             except Exception as error:
                 raise _explained(error, self.path) from None
 
@@ -210,9 +200,20 @@ def rgb_pixels(picture: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
     """
     try:
         picture.load()
-        return _pixels(_upright(picture), path)
+        return _pixels(upright(picture), path)
     except Exception as error:
         raise _explained(error, path) from None
+
+
+def _decoded(picture: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
+    """`rgb_pixels` of an image just opened, decoded by what does it fastest."""
+    try:
+        stored = jpeg_pixels(picture)
+        if stored is not None:
+            return upright_pixels(stored, orientation(picture))
+    except Exception as error:
+        raise _explained(error, path) from None
+    return rgb_pixels(picture, path)
 
 
 def coco_id(file_name: str) -> int | None:
@@ -297,25 +298,6 @@ def _formats() -> tuple[str, ...]:
     has_avif = find_spec("PIL.AvifImagePlugin") is not None  # which Pillow then loads if need be
     known = {*Image.OPEN, *(["AVIF"] if has_avif else [])}
     return (*_FORMATS, *(name for name in _FORMATS_IF_KNOWN if name in known))
-
-
-def _orientation(picture: Image.Image) -> int:
-    try:
-        value = picture.getexif().get(_ORIENTATION_TAG, 1)
-    except OSError:  # Pillow looks for EXIF behind a PNG's pixels, too; they may be truncated
-        raise
-    except Exception:  # damaged EXIF data are no reason to lose the image
-        return 1
-    return value if value in _TO_UPRIGHT else 1
-
-
-def _upright(picture: Image.Image) -> Image.Image:
-    turn = _TO_UPRIGHT.get(_orientation(picture))
-    if turn is None:
-        return picture
-    turned = picture.transpose(turn)
-    picture.close()  # its memory
-    return turned
 
 
 def _as_rgb(picture: Image.Image, path: Path) -> Image.Image:
