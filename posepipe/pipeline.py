@@ -246,6 +246,8 @@ class Pipeline:
 
     def finish(self, poses: Poses) -> Poses:
         """The poses of one image, rescored and without duplicates, as the options say."""
+        if not len(poses):
+            return poses
         scored = rescored(poses) if self.pose.rescore else poses
         if self.pose.oks_nms is None:
             return scored

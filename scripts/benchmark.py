@@ -176,8 +176,10 @@ def call_lines(*, rounds: int, precision: str, device: str) -> Iterator[str]:
     def after(*_: object) -> None:
         inside[0] += now() - inside[1]
 
+    on_gpu = resolve_device(device).type == "cuda"
+
     def now() -> float:
-        if torch.cuda.is_available():
+        if on_gpu:
             torch.cuda.synchronize()
         return time.perf_counter()
 

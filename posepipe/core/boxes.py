@@ -52,9 +52,9 @@ class Detections:
         return len(self.scores)
 
     @classmethod
-    def none(cls, image_id: int) -> Detections:
+    def none(cls, image_id: int, size_wh: tuple[int, int] | None = None) -> Detections:
         """No people in this image."""
-        return cls(image_id, np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+        return cls(image_id, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), size_wh)
 
 
 def xyxy_to_xywh(boxes_xyxy: npt.ArrayLike) -> FloatArray:

@@ -37,7 +37,7 @@ def checked(
     if not fits:
         wanted_text = ", ".join(map(str, shape))
         raise ValueError(f"{name} must have shape ({wanted_text}), got {array.shape}")
-    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     array.setflags(write=False)
     return array

@@ -152,8 +152,9 @@ class DetectorInput:
     def in_given_pixels(self, boxes_xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Boxes (N, 4) in the network's pixels, converted to those of the image as given."""
         height, width = self.pixels.shape[:2]
-        ratio = np.array(self.size_wh, np.float32) / np.array([width, height], np.float32)
-        return boxes_xyxy * np.tile(ratio, 2)
+        given, seen = np.array([self.size_wh * 2, (width, height) * 2], np.float32)
+        boxes: npt.NDArray[np.float32] = boxes_xyxy * (given / seen)
+        return boxes
 
 
 class Detector(Protocol[Ready]):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,6 +118,15 @@ class DetectionSettings:
         if self.batch_size < 1:
             raise OptionError(f"the batch size must be at least 1, got {self.batch_size}")
 
+    @cached_property
+    def picking(self) -> Suppression:
+        """`suppression` as far as it matters.
+
+        Scores only fall from pick to pick: what comes after the last person need not be picked.
+        """
+        least = max(self.suppression.min_score, self.min_score - _ROUNDING)
+        return replace(self.suppression, min_score=least)
+
 
 @dataclass(frozen=True, eq=False)
 class ReadyImage:
@@ -125,7 +135,7 @@ class ReadyImage:
     Attributes:
         image_id: which image.
         size_wh: its width and height in pixels.
-        views: the input of each of the stage's views, in their order.
+        views: a detector's inputs at all scales, then its mirrored ones, then the next detector's.
     """
 
     image_id: int
@@ -134,11 +144,10 @@ class ReadyImage:
 
 
 @dataclass(frozen=True, eq=False)
-class _View:
-    """One way to look at an image: through which network, how large, mirrored or not."""
+class _Look:
+    """One way to look at an image at all scales: through which network, mirrored or not."""
 
     detector: Detector[Any]
-    scale: float
     mirrored: bool
 
 
@@ -163,10 +172,9 @@ class DetectionStage:
         self.detectors = tuple(detectors)
         self.origins: tuple[Origin, ...] = tuple(detector.origin for detector in detectors)
         self._lock = threading.Lock()
-        self._views = [
-            _View(detector, scale, mirrored)
+        self._looks = [
+            _Look(detector, mirrored)
             for detector in detectors
-            for scale in self.settings.scales
             for mirrored in ((False, True) if self.settings.flip else (False,))
         ]
 
@@ -184,8 +192,9 @@ class DetectionStage:
         image = item.read()
         height, width = image.shape[:2]
         views = tuple(
-            view.detector.prepare(image[:, ::-1] if view.mirrored else image, scale=view.scale)
-            for view in self._views
+            look.detector.prepare(image[:, ::-1] if look.mirrored else image, scale=scale)
+            for look in self._looks
+            for scale in self.settings.scales
         )
         return ReadyImage(item.id, (width, height), views)
 
@@ -202,12 +211,16 @@ class DetectionStage:
 
     def candidates(self, batch: Sequence[ReadyImage]) -> list[Candidates]:
         """All that the views of each image give, before NMS: what `choose_people` takes."""
+        scales = len(self.settings.scales)
         seen: list[list[Candidates]] = [[] for _ in batch]
-        for number, view in enumerate(self._views):
+        for number, look in enumerate(self._looks):
+            mine = slice(number * scales, (number + 1) * scales)
             with self._lock:
-                outputs = view.detector([ready.views[number] for ready in batch])
-            for parts, ready, output in zip(seen, batch, outputs, strict=True):
-                parts.append(output.mirrored(ready.size_wh[0]) if view.mirrored else output)
+                found = look.detector([view for ready in batch for view in ready.views[mine]])
+            for place, (parts, ready) in enumerate(zip(seen, batch, strict=True)):
+                outputs = found[place * scales : (place + 1) * scales]
+                width = ready.size_wh[0]
+                parts += [one.mirrored(width) for one in outputs] if look.mirrored else outputs
         return [pooled(parts) for parts in seen]
 
 
@@ -228,15 +241,10 @@ def choose_people(
         size_wh: its width and height in pixels.
         settings: of NMS and the lowest score.
     """
+    if not len(candidates):
+        return Detections.none(image_id, size_wh)
     settings = settings or DetectionSettings()
-    # Scores only fall from pick to pick: what comes after the last person need not be picked.
-    least = max(settings.suppression.min_score, settings.min_score - _ROUNDING)
-    picks = suppress(
-        candidates.boxes_xyxy,
-        candidates.scores,
-        candidates.classes,
-        replace(settings.suppression, min_score=least),
-    )
+    picks = suppress(candidates.boxes_xyxy, candidates.scores, candidates.classes, settings.picking)
     boxes = clip(candidates.boxes_xyxy[picks.indices], size_wh)
     stays = candidates.classes[picks.indices] == PERSON
     stays &= (picks.scores >= settings.min_score) & (area(boxes) > 0)

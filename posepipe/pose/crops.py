@@ -150,6 +150,8 @@ def cut_crops(
     """
     width, height = table.input_size_wh
     boxes = detections.boxes_xyxy
+    if not len(boxes):
+        return Crops(np.empty((0, height, width, 3), np.uint8), np.empty((0, 2, 3)))
     if table.window == "whole_pixels":
         picture_wh = (image.shape[1], image.shape[0])
         whole = whole_pixel_windows(boxes, table.margins_xy, table.input_size_wh, picture_wh)

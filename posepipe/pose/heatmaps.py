@@ -9,6 +9,7 @@ side so that they cannot disagree.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -219,7 +220,12 @@ def mirror_back(heatmaps: Tensor, mirrored: tuple[int, ...]) -> Tensor:
         heatmaps: the network's response to the mirrored crops.
         mirrored: `Skeleton.mirrored`: the channel that takes each keypoint's place.
     """
-    return heatmaps.flip(-1)[:, list(mirrored)]
+    return heatmaps.flip(-1).index_select(1, _indices(mirrored, heatmaps.device))
+
+
+@lru_cache(maxsize=64)
+def _indices(of_channels: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(of_channels, device=device)
 
 
 def _gaussian_filter(maps: Tensor, kernel: int) -> Tensor:

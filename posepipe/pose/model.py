@@ -93,14 +93,15 @@ class PoseModel:
             nowhere = torch.zeros((0, len(self.skeleton), 2), device=self.device)
             return codec.encode(nowhere, size_wh)
         images = network_input(pixels.to(self.device, non_blocking=True), self.preprocessing)
+        # Before the network runs, which leaves no cache warm.
+        mirrored = images.flip(-1).contiguous(memory_format=torch.channels_last) if flip else None
         response = self._run(images)
         fault = codec.check(response, len(self.skeleton), size_wh)
         if fault:
             raise WeightsError(f"the network of {self.name} {fault}")
-        if not flip:
+        if mirrored is None:
             return response
-        mirrored = self._run(images.flip(-1).contiguous(memory_format=torch.channels_last))
-        back = codec.flip(mirrored, self.skeleton.mirrored)
+        back = codec.flip(self._run(mirrored), self.skeleton.mirrored)
         return codec.average([response, back], [codec, codec])
 
     def heatmaps(self, pixels: Tensor, *, flip: bool) -> Tensor:
@@ -108,9 +109,12 @@ class PoseModel:
         return self.respond(pixels, flip=flip)[0]
 
     def _run(self, images: Tensor) -> Response:
-        lower = self.dtype != torch.float32
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=lower):
+        if isinstance(self.network, RuntimeNetwork):  # computes in the format it was opened for
             given = self.network(images)
+        else:
+            lower = self.dtype != torch.float32
+            with torch.autocast(self.device.type, dtype=self.dtype, enabled=lower):
+                given = self.network(images)
         parts = given if isinstance(given, tuple) else (given,)
         return tuple(part.float() for part in parts)
 

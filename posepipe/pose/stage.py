@@ -107,9 +107,9 @@ class PoseStage:
             found = self._keypoints(batch, sum(counts))
         first_kind = _crop_kind(self.models[0])
         to_image = np.concatenate([ready.crops[first_kind].to_image for ready in batch])
-        points = found.points_xy.double().cpu().numpy()  # (sum N, K, 2)
+        points = found.points_xy.cpu().numpy().astype(np.float64)  # (sum N, K, 2)
         points = np.einsum("nij,nkj->nki", to_image[:, :, :2], points) + to_image[:, None, :, 2]
-        confidences = found.confidences.double().cpu().numpy()[..., None]
+        confidences = found.confidences.cpu().numpy().astype(np.float64)[..., None]
         keypoints = np.concatenate([points, confidences], axis=-1)
         if not np.isfinite(keypoints).all():
             names = ", ".join(model.name for model in self.models)
@@ -117,17 +117,17 @@ class PoseStage:
                 f"{names}: the network gives numbers that are not finite: its weights are damaged, "
                 "or too large for the precision: try --precision fp32"
             )
-        ends = np.cumsum(counts)[:-1]
+        ends = list(itertools.accumulate(counts))
         return [
             Poses(
                 image_id=ready.detections.image_id,
-                keypoints=of_picture,
+                keypoints=keypoints[end - count : end],
                 scores=ready.detections.scores.astype(np.float64),
                 boxes_xyxy=ready.detections.boxes_xyxy.astype(np.float64),
                 box_scores=ready.detections.scores.astype(np.float64),
                 skeleton=self.skeleton,
             )
-            for ready, of_picture in zip(batch, np.split(keypoints, ends), strict=True)
+            for ready, count, end in zip(batch, counts, ends, strict=True)
         ]
 
     def _keypoints(self, batch: Sequence[ReadyPeople], count: int) -> CropKeypoints:

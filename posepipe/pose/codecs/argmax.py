@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,6 +15,8 @@ from posepipe.pose.codecs.base import Codec, CodecTable, Response
 from posepipe.pose.codecs.cpn import heatmaps_at_fault
 from posepipe.pose.heatmaps import Cells, CropKeypoints, cell_centres, encode, mirror_back
 from posepipe.zoo.bounds import Count, Factor
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 _TINY = 1e-10  # below it, a heatmap's logarithm is useless
 
@@ -66,19 +71,27 @@ class ArgmaxCodec(Codec):
     def decode(self, response: Response, size_wh: tuple[int, int]) -> CropKeypoints:
         """See `Codec.decode`."""
         maps = response[0].float()
-        width = maps.shape[-1]
+        height, width = maps.shape[-2:]
         peaks = maps.flatten(2).max(dim=-1)
-        x, y = peaks.indices % width, peaks.indices // width
-        cells = torch.stack([x, y], dim=-1)
-        places = cells.to(maps.dtype)
+        about = None
         if self.table.codec == "dark":
-            places = places + _dark(maps, cells, self.table.blur_kernel)
+            smooth = (
+                maps if self.table.blur_kernel == 1 else _smoothed(maps, self.table.blur_kernel)
+            )
+            about = _neighbours(smooth, peaks.indices).clamp(min=_TINY).log()
         elif self.table.quarter_offset:
-            places = places + _quarter(maps, cells)
-        shape_hw = maps.shape[-2], maps.shape[-1]
-        pitch_xy, first = cell_centres(shape_hw, self.table.stride, self.table.cells)
-        points = places * places.new_tensor(pitch_xy) + first
-        return CropKeypoints(points, peaks.values.clamp(0, 1))
+            about = _neighbours(maps, peaks.indices)
+        # The maps were for the device. For a few numbers, numpy has half of torch's cost of a call.
+        y, x = np.divmod(peaks.indices.cpu().numpy(), width)
+        cells = np.stack([x, y], axis=-1)
+        places = cells.astype(np.float32)
+        if about is not None:
+            inside = (cells > 0) & (cells < np.array([width - 1, height - 1]))
+            offsets = _dark if self.table.codec == "dark" else _quarter
+            places += offsets(about.cpu().numpy(), inside)
+        pitch_xy, first = cell_centres((height, width), self.table.stride, self.table.cells)
+        points = places * np.array(pitch_xy, np.float32) + np.float32(first)
+        return CropKeypoints(torch.from_numpy(points), peaks.values.clamp(0, 1).cpu())
 
     def flip(self, response: Response, mirrored: tuple[int, ...]) -> Response:
         """See `Codec.flip`."""
@@ -92,54 +105,62 @@ class ArgmaxCodec(Codec):
         return heatmaps_at_fault(response, keypoints, size_wh, self.table.stride)
 
 
+@lru_cache(maxsize=64)
+def _steps(width: int, device: torch.device) -> Tensor:
+    """(9,): from a cell of a map to the 3x3 cells about it, row by row, in the flat map."""
+    steps = [down * width + across for down in (-1, 0, 1) for across in (-1, 0, 1)]
+    return torch.tensor(steps, device=device)
+
+
 def _neighbours(maps: Tensor, cells: Tensor) -> Tensor:
-    """(B, K, 3, 3) values about (B, K, 2) cells; the border's own beyond it."""
-    height, width = maps.shape[-2:]
-    steps = torch.arange(-1, 2, device=maps.device)
-    columns = (cells[..., 0, None] + steps).clamp(0, width - 1)
-    rows = (cells[..., 1, None] + steps).clamp(0, height - 1)
-    places = rows[..., :, None] * width + columns[..., None, :]
-    return maps.flatten(2).gather(2, places.flatten(2)).unflatten(2, (3, 3))  # type: ignore[no-untyped-call,no-any-return]
+    """(B, K, 9): the values of the 3x3 cells about (B, K) cells of the flat maps, row by row.
+
+    Of a cell at a border, those beyond it are any values of the map.
+    """
+    flat = maps.flatten(2)
+    places = (cells[..., None] + _steps(maps.shape[-1], maps.device)).clamp(0, flat.shape[-1] - 1)
+    return flat.gather(2, places)
 
 
-def _quarter(maps: Tensor, cells: Tensor) -> Tensor:
-    """(B, K, 2): a quarter cell towards the higher neighbour in x and in y; none at a border."""
-    about = _neighbours(maps, cells)
-    right = about[..., 1, 2] - about[..., 1, 0]
-    lower = about[..., 2, 1] - about[..., 0, 1]
-    return 0.25 * torch.stack([right, lower], dim=-1).sign() * _inside(maps, cells)
+def _quarter(about: FloatArray, inside: npt.NDArray[np.bool_]) -> FloatArray:
+    """(B, K, 2): a quarter cell towards the higher neighbour in x and in y; none at a border.
+
+    Args:
+        about: (B, K, 9) the 3x3 values about the highest cell.
+        inside: (B, K, 2), whether it has neighbours on both sides, in x and in y.
+    """
+    differences = about[..., [5, 7]] - about[..., [3, 1]]
+    quarter: FloatArray = np.float32(0.25) * np.sign(differences) * inside
+    return quarter
 
 
-def _inside(maps: Tensor, cells: Tensor) -> Tensor:
-    """(B, K, 2): whether cells have neighbours on both sides, in x and in y."""
-    last = cells.new_tensor([maps.shape[-1] - 1, maps.shape[-2] - 1])
-    return (cells > 0) & (cells < last)
-
-
-def _dark(maps: Tensor, cells: Tensor, kernel: int) -> Tensor:
+def _dark(about: FloatArray, inside: npt.NDArray[np.bool_]) -> FloatArray:
     """(B, K, 2): from the highest cell to the peak of the parabola there (DARK, section 3.1).
 
-    Of the smoothed heatmap's logarithm; at most a cell away. None at a border or where it is no
-    peak.
+    At most a cell away. None at a border or where it is no peak.
+
+    Args:
+        about: (B, K, 9) the smoothed heatmap's logarithm there and in the 3x3 cells about it.
+        inside: (B, K, 2), whether it has neighbours on both sides, in x and in y.
     """
-    if kernel > 1:
-        maps = _smoothed(maps, kernel)
-    log = _neighbours(maps.clamp(min=_TINY), cells).log()
-    dx = (log[..., 1, 2] - log[..., 1, 0]) / 2
-    dy = (log[..., 2, 1] - log[..., 0, 1]) / 2
-    dxx = log[..., 1, 2] - 2 * log[..., 1, 1] + log[..., 1, 0]
-    dyy = log[..., 2, 1] - 2 * log[..., 1, 1] + log[..., 0, 1]
-    dxy = (log[..., 2, 2] - log[..., 2, 0] - log[..., 0, 2] + log[..., 0, 0]) / 4
-    determinant = dxx * dyy - dxy**2
-    is_peak = (determinant > 0) & (dxx < 0)
-    safe = torch.where(is_peak, determinant, 1.0)
-    moved = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], dim=-1) / safe[..., None]
-    counts = is_peak[..., None] & _inside(maps, cells).all(dim=-1, keepdim=True)
-    return torch.where(counts, moved, 0.0).clamp(-1, 1)
+    upper_left, upper, upper_right, left, middle, right, lower_left, lower, lower_right = (
+        np.moveaxis(about, -1, 0)
+    )
+    dx, dy = (right - left) / 2, (lower - upper) / 2
+    twice = 2 * middle
+    dxx, dyy = right - twice + left, lower - twice + upper
+    dxy = (lower_right - lower_left - upper_right + upper_left) / 4
+    determinant = dxx * dyy - dxy * dxy
+    is_peak = (determinant > 0) & (dxx < 0) & inside.all(axis=-1)
+    safe = np.where(is_peak, determinant, np.float32(1))
+    moved = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=-1) / safe[..., None]
+    return np.where(is_peak[..., None], moved, np.float32(0)).clip(-1, 1)
 
 
 def _smoothed(maps: Tensor, kernel: int) -> Tensor:
     """(B, K, h, w) heatmaps through a Gaussian filter, as far apart as OpenCV's rule says."""
+    if kernel == 1:
+        return maps
     sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
     offsets = torch.arange(kernel, device=maps.device, dtype=maps.dtype) - kernel // 2
     weights = torch.exp(-(offsets**2) / (2 * sigma**2))

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TypeAlias
 
-import torch
 from torch import Tensor
 
 from posepipe.pose.heatmaps import CropKeypoints
@@ -71,7 +70,12 @@ class Codec(ABC):
             responses: of this codec's network, its mirror image, other networks.
             codecs: of each response.
         """
-        return tuple(
-            torch.stack([part.to(parts[0].device) for part in parts]).mean(dim=0)
-            for parts in zip(*responses, strict=True)
-        )
+        if len(responses) == 1:
+            return responses[0]
+        means = []
+        for first, *others in zip(*responses, strict=True):
+            total = first
+            for part in others:
+                total = total + part.to(total.device)
+            means.append(total / len(responses))
+        return tuple(means)
