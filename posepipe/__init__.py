@@ -4,6 +4,7 @@ The public names, loaded when first used, so that ``import posepipe`` is quick:
 
 - `Pipeline`: models loaded once, then images in and poses out; `DetectionOptions`, `PoseOptions`
 - `detect`, `estimate_poses`, `evaluate`: the three stages in a line each
+- `run_distributed`, `Cluster`: the same for any number of images, on a Ray cluster
 - `train`, `TrainOptions`, `DataTable`: training
 - `Video`, `VideoOptions`, `follow`, `TrackingOptions`, `SmoothingOptions`: the poses in a video
 - `Detections`, `Poses`, `ScoreCard`, `ImageFile`: what they give
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from posepipe.core.boxes import Detections
     from posepipe.core.poses import Poses
+    from posepipe.distributed.cluster import Cluster
+    from posepipe.distributed.run import run_distributed
     from posepipe.drawing.draw import draw_poses
     from posepipe.drawing.style import DrawStyle
     from posepipe.errors import PosepipeError
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from posepipe.videos.follow import follow
 
 _HOMES = {
+    "Cluster": "posepipe.distributed.cluster",
     "DataTable": "posepipe.training.data",
     "DetectionOptions": "posepipe.options",
     "Detections": "posepipe.core.boxes",
@@ -55,10 +59,12 @@ _HOMES = {
     "estimate_poses": "posepipe.pipeline",
     "evaluate": "posepipe.scoring.evaluation",
     "follow": "posepipe.videos.follow",
+    "run_distributed": "posepipe.distributed.run",
     "train": "posepipe.training.runs",
 }
 
 __all__ = [
+    "Cluster",
     "DataTable",
     "DetectionOptions",
     "Detections",
@@ -79,6 +85,7 @@ __all__ = [
     "estimate_poses",
     "evaluate",
     "follow",
+    "run_distributed",
     "train",
 ]
 

@@ -55,6 +55,7 @@ FETCHABLE = [name for name in RECIPES if load_recipe(name).weights.urls]
 MOST_BYTES = 16_000_000
 
 PUBLIC_NAMES = {
+    "Cluster",
     "DataTable",
     "DetectionOptions",
     "Detections",
@@ -75,6 +76,7 @@ PUBLIC_NAMES = {
     "estimate_poses",
     "evaluate",
     "follow",
+    "run_distributed",
     "train",
 }
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from posepipe.cli.options import COUNT, check_output, image_set, run_options, together
+from posepipe.cli.options import COUNT, check_output, image_set, together
 from posepipe.cli.progress import progress_bar
-from posepipe.cli.stage_options import chosen_detection, chosen_pose, fetch_weights, where_to_run
-from posepipe.errors import MissingDependencyError, OptionError
+from posepipe.cli.stage_options import chosen_detection, chosen_pose, fetch_weights
+from posepipe.errors import OptionError
 
 if TYPE_CHECKING:
     from posepipe.runtime.merging import Merged
@@ -51,28 +50,37 @@ def run_on_cluster(options: dict[str, Any], output: Path) -> Merged:
     """`posepipe run` on a cluster.
 
     Raises:
-        PosepipeError: as `posepipe.distributed.ray_engine.run_on_ray`, or Ray is not installed.
+        PosepipeError: as `posepipe.distributed.run.run_distributed`.
     """
+    from posepipe.distributed.cluster import Cluster, check_installed
+
     if options["shard"] is not None:
         raise OptionError("--shard and --engine ray both divide the images: use one of them")
-    if find_spec("ray") is None or find_spec("pyarrow") is None:
-        raise MissingDependencyError("--engine ray needs Ray: pip install 'posepipe[ray]'")
+    check_installed()
     images = image_set(options)
     check_output(output, [*options["inputs"], *(image.path for image in images)])
-    from posepipe.distributed.ray_engine import Cluster, run_on_ray
-    from posepipe.distributed.workers import PipelineStages
-    from posepipe.io.documents import made_by
+    from posepipe.distributed.run import run_distributed
 
     detection, pose = chosen_detection(options), chosen_pose(options)
     fetch_weights(options, detection=detection, pose=pose)
-    cluster = Cluster(
-        address=options["ray_address"],
-        workers=options["ray_workers"],
-        cpus=options["ray_cpus"],
-        gpus=options["ray_gpus"],
-    )
-    threads = options["threads"] or max(1, int(cluster.cpus))
-    make = PipelineStages(detection, pose, where_to_run(options), threads)
     with progress_bar(len(images), "run", output) as bar:
-        chosen = run_options(options, output=output, made_by=made_by("run"), progress=bar)
-        return run_on_ray(make, images, chosen, cluster)
+        return run_distributed(
+            images,
+            output,
+            detection=detection,
+            pose=pose,
+            cluster=Cluster(
+                address=options["ray_address"],
+                workers=options["ray_workers"],
+                cpus=options["ray_cpus"],
+                gpus=options["ray_gpus"],
+            ),
+            device=options["device"],
+            precision=options["precision"],
+            runtime=options["runtime"],
+            threads=options["threads"],
+            workers=options["workers"],
+            resume=options["resume"],
+            strict=options["strict"],
+            progress=bar,
+        )

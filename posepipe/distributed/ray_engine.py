@@ -9,19 +9,23 @@ the document. A worker that dies is replaced, and its images are done again.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
+from ray.exceptions import RayActorError, RayTaskError
 
 from posepipe.core.poses import Poses
+from posepipe.distributed.cluster import Cluster
 from posepipe.distributed.parts import SCHEMA, Parts
-from posepipe.errors import ImageError, OptionError
+from posepipe.errors import ImageError, PosepipeError
 from posepipe.io.checked_lines import encode_line
 from posepipe.io.images import ImageFile, ImageSet
 from posepipe.io.records import MadeBy
@@ -30,8 +34,16 @@ from posepipe.runtime.both import run_through_both
 from posepipe.runtime.merging import Merged, merge_shards
 from posepipe.runtime.runs import DetectionStage, PoseStage, RunOptions
 
+T = TypeVar("T")
+
 _PICTURES_OF_A_PART = 2048
 _CPUS_OF_A_READER = 0.25
+# Each block of the list costs the driver 60 kB, so blocks are large; but every worker gets several.
+_MOST_OF_A_BLOCK = 1024
+_BLOCKS_OF_A_WORKER = 8
+# What readers hand on and workers get at a time: about 40 photographs of COCO.
+_BYTES_AT_A_TIME = 8 * 2**20
+_DEATHS_AT_A_BLOCK = 3
 
 
 @dataclass(frozen=True)
@@ -50,74 +62,56 @@ class Stages:
     made_by: MadeBy
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cluster:
-    """Where, and how it is divided.
-
-    Attributes:
-        address: of a running cluster, like "auto" or "ray://head:10001"; None starts one on this
-            machine, for the run.
-        workers: how many at most; None: as many as the cluster has GPUs or cores for.
-        cpus: cores of a worker.
-        gpus: GPUs of a worker; 0.5 lets two share one.
-        together: images that a worker gets at a time.
-
-    Raises:
-        OptionError: a value out of range.
-    """
-
-    address: str | None = None
-    workers: int | None = None
-    cpus: float = 1.0
-    gpus: float = 0.0
-    together: int = 16
-
-    def __post_init__(self) -> None:
-        if self.cpus <= 0 or self.gpus < 0 or self.together < 1 or (self.workers or 1) < 1:
-            raise OptionError(f"a worker needs some of a core and at least one image: {self}")
-
-
 def run_on_ray(
     make: Callable[[], Stages], images: ImageSet, options: RunOptions, cluster: Cluster
 ) -> Merged:
     """Detect and estimate poses in all images and write kps.json.
 
-    The images' paths must lead to the same files on every machine.
+    The images' paths must lead to the same files on every machine. This process is the driver of a
+    cluster (`posepipe.distributed.cluster.joined`).
 
     Args:
         make: loads the stages, in each worker; it is pickled.
         images: the images.
         options: see `RunOptions`; `made_by` is replaced by what the workers say, and `shard` has no
             meaning here.
-        cluster: where.
+        cluster: how it is divided.
 
     Returns:
         What was written, and which images could not be read.
 
     Raises:
         PosepipeError: a model cannot be loaded; the output cannot be written; in strict mode, the
-            first image that cannot be read.
+            first image that cannot be read; workers die again and again at the same images.
     """
-    begun_here = not ray.is_initialized()
-    if begun_here:
-        ray.init(
-            address=cluster.address,
-            include_dashboard=None if cluster.address else False,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+    asked = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus)(_made_by)
+    options = replace(options, made_by=_unwrapped(lambda: ray.get(asked.remote(make))))
+    header = options.header(images, "poses")
+    with Parts(options.output, header, resume=options.resume) as parts:
+        _unwrapped(lambda: _fill(parts, make, images, options, cluster))
+        merged = merge_shards(parts, options.output)
+        parts.remove()
+    return merged
+
+
+def _unwrapped(call: Callable[[], T]) -> T:
+    """What a call gives; an error from a worker is raised as it was there.
+
+    Raises:
+        PosepipeError: as the worker raised it, or workers keep dying.
+    """
     try:
-        asked = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus)(_made_by)
-        options = replace(options, made_by=ray.get(asked.remote(make)))
-        header = options.header(images, "poses")
-        with Parts(options.output, header, resume=options.resume) as parts:
-            _fill(parts, make, images, options, cluster)
-            merged = merge_shards(parts, options.output)
-            parts.remove()
-        return merged
-    finally:
-        if begun_here:
-            ray.shutdown()
+        return call()
+    except RayTaskError as error:
+        if isinstance(error.cause, PosepipeError):
+            raise error.cause from None
+        raise
+    except RayActorError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise PosepipeError(
+            f"workers of the cluster keep dying ({reason}): what is finished is kept, go on with "
+            "--resume"
+        ) from None
 
 
 def _made_by(make: Callable[[], Stages]) -> MadeBy:
@@ -162,29 +156,30 @@ def _results(
     options: RunOptions,
     cluster: Cluster,
 ) -> Iterator[dict[str, Any]]:
-    context = ray.data.DataContext.get_current()
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    workers = cluster.workers or _room(cluster)
+    rows = min(_MOST_OF_A_BLOCK, ceil(len(todo) / (_BLOCKS_OF_A_WORKER * workers)))
+    blocks = [_table(images, todo[start : start + rows]) for start in range(0, len(todo), rows)]
+    context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    tables = [
-        _table(images, todo[start : start + cluster.together])
-        for start in range(0, len(todo), cluster.together)
-    ]
-    results = (
-        ray.data.from_arrow(tables)
-        .map_batches(_read, batch_size=None, batch_format="pyarrow", num_cpus=_CPUS_OF_A_READER)
-        .map_batches(
-            _Worker,
-            fn_constructor_args=(make, options.workers),
-            batch_size=cluster.together,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(
-                min_size=1, max_size=cluster.workers or _room(cluster)
-            ),
-            num_cpus=cluster.cpus,
-            num_gpus=cluster.gpus,
+    context.target_max_block_size = _BYTES_AT_A_TIME
+    with ray.data.DataContext.current(context), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # max_task_retries has no successor yet
+        results = (
+            ray.data.from_arrow(blocks)
+            .map_batches(_read, batch_size=1, batch_format="pyarrow", num_cpus=_CPUS_OF_A_READER)
+            .map_batches(
+                _Worker,
+                fn_constructor_args=(make, options.workers),
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
+                num_cpus=cluster.cpus,
+                num_gpus=cluster.gpus,
+                max_task_retries=_DEATHS_AT_A_BLOCK,
+            )
         )
-    )
     for batch in results.iter_batches(batch_size=None, batch_format="pyarrow"):
         yield from batch.to_pylist()
 
@@ -198,6 +193,7 @@ def _room(cluster: Cluster) -> int:
 
 
 def _table(images: ImageSet, positions: list[int]) -> pa.Table:
+    """A block of the list of images."""
     chosen = [images.images[position] for position in positions]
     return pa.table(
         {
