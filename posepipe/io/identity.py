@@ -7,8 +7,10 @@ every program numbers categories its own way. File names and categories say more
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+
+from msgspec import structs
 
 from posepipe.io.categories import PERSON_ID
 from posepipe.io.coco import Annotations
@@ -78,6 +80,27 @@ def identify(results: ResultFile, annotations: Annotations) -> Identified:
             )
         )
     return Identified(ids, tuple(elsewhere), tuple(unknown), tuple(findings))
+
+
+def as_annotated(results: ResultFile, annotations: Annotations) -> ResultFile:
+    """The results on images that an annotation file has, with its ids in place of their own."""
+    found = identify(results, annotations)
+    entries = (
+        structs.replace(entry, image_id=found.ids[key])
+        for entry in results.entries
+        if (key := (entry.image_id, results.file_name(entry))) in found.ids
+    )
+    images = {
+        found.ids[key]: structs.replace(image, id=found.ids[key])
+        for image in results.images
+        if (key := (image.id, image.file_name or None)) in found.ids
+    }
+    return replace(
+        results,
+        entries=tuple(entries),
+        images=tuple(images.values()),
+        findings=(*results.findings, *found.findings),
+    )
 
 
 def is_person(entry: ResultEntry, annotations: Annotations | None) -> bool:
