@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -26,6 +27,7 @@ from posepipe.core.poses import Poses
 from posepipe.distributed.cluster import Cluster
 from posepipe.distributed.parts import SCHEMA, Parts
 from posepipe.errors import ImageError, PosepipeError
+from posepipe.io.buckets import read_url
 from posepipe.io.checked_lines import encode_line
 from posepipe.io.images import ImageFile, ImageSet
 from posepipe.io.records import MadeBy
@@ -43,6 +45,7 @@ _MOST_OF_A_BLOCK = 1024
 _BLOCKS_OF_A_WORKER = 8
 # What readers hand on and workers get at a time: about 40 photographs of COCO.
 _BYTES_AT_A_TIME = 8 * 2**20
+_READ_TOGETHER = 8
 _DEATHS_AT_A_BLOCK = 3
 
 
@@ -168,7 +171,9 @@ def _results(
         warnings.simplefilter("ignore")  # max_task_retries has no successor yet
         results = (
             ray.data.from_arrow(blocks)
-            .map_batches(_read, batch_size=1, batch_format="pyarrow", num_cpus=_CPUS_OF_A_READER)
+            .map_batches(
+                _read, batch_size=_READ_TOGETHER, batch_format="pyarrow", num_cpus=_CPUS_OF_A_READER
+            )
             .map_batches(
                 _Worker,
                 fn_constructor_args=(make, options.workers),
@@ -200,6 +205,7 @@ def _table(images: ImageSet, positions: list[int]) -> pa.Table:
             "position": positions,
             "image_id": [image.id for image in chosen],
             "path": [str(image.path) for image in chosen],
+            "url": [image.url for image in chosen],
             "file_name": [image.file_name for image in chosen],
             "problem": [image.problem for image in chosen],
             "max_pixels": [image.max_pixels for image in chosen],
@@ -210,14 +216,19 @@ def _table(images: ImageSet, positions: list[int]) -> pa.Table:
 def _read(table: pa.Table) -> pa.Table:
     """Add the files' bytes; null for what cannot be read, of which the worker says why."""
 
-    def data(path: str, problem: str) -> bytes | None:
+    def data(row: dict[str, Any]) -> bytes | None:
+        path = Path(row["path"])
         try:
-            return None if problem or not Path(path).is_file() else Path(path).read_bytes()
-        except OSError:
+            if row["url"]:
+                return None if row["problem"] else read_url(row["url"])
+            return None if row["problem"] or not path.is_file() else path.read_bytes()
+        except (OSError, PosepipeError):
             return None
 
-    rows = zip(table["path"].to_pylist(), table["problem"].to_pylist(), strict=True)
-    return table.append_column("data", pa.array([data(*row) for row in rows], pa.binary()))
+    with ThreadPoolExecutor(_READ_TOGETHER) as threads:  # stores take their time to answer
+        return table.append_column(
+            "data", pa.array(threads.map(data, table.to_pylist()), pa.binary())
+        )
 
 
 class _Worker:
@@ -236,6 +247,7 @@ class _Worker:
                 problem=row["problem"],
                 max_pixels=row["max_pixels"],
                 data=row["data"],
+                url=row["url"],
             )
             for row in rows
         ]

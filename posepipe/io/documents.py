@@ -62,7 +62,7 @@ def write_boxes(path: str | Path, document: BoxesDocument) -> None:
         raise ValueError(f"boxes.json needs the size of every image; unknown: {unknown[0]}")
     write_box_stream(
         path,
-        root=document.images.root,
+        root=document.images.url or document.images.root,
         images=((image, document.sizes_wh[image.id]) for image in document.images),
         detections=document.detections,
         skipped=document.skipped,
@@ -74,7 +74,7 @@ def write_boxes(path: str | Path, document: BoxesDocument) -> None:
 def write_box_stream(
     path: str | Path,
     *,
-    root: Path,
+    root: Path | str,
     images: Iterable[tuple[ImageFile, tuple[int, int]]],
     detections: Iterable[Detections],
     skipped: Iterable[Skipped],
@@ -85,7 +85,7 @@ def write_box_stream(
 
     Args:
         path: the file to write.
-        root: the folder that file names are relative to.
+        root: the folder that file names are relative to, or its URL.
         images: the images with their widths and heights in pixels.
         detections: theirs, in the same order.
         skipped: images that could not be read.
@@ -133,17 +133,17 @@ def write_keypoints(path: str | Path, document: KeypointsDocument) -> None:
         DocumentError: the file cannot be written; an earlier one is untouched.
     """
     people = zip(document.images, document.poses, strict=True)
-    write_pose_stream(path, root=document.images.root, people=people)
+    write_pose_stream(path, root=document.images.url or document.images.root, people=people)
 
 
 def write_pose_stream(
-    path: str | Path, *, root: Path, people: Iterable[tuple[ImageFile, Poses]]
+    path: str | Path, *, root: Path | str, people: Iterable[tuple[ImageFile, Poses]]
 ) -> None:
     """Write kps.json as `write_keypoints` does, of a stream.
 
     Args:
         path: the file to write.
-        root: the folder that file names are relative to.
+        root: the folder that file names are relative to, or its URL.
         people: images with the poses in them, in the order in which they are written.
 
     Raises:
@@ -191,12 +191,14 @@ def growing_keypoints(
         write_whole(path, chain(iter(lambda: waiting.read(1 << 20), b""), [end]))
 
 
-def _stored_root(root: Path, document: Path) -> str:
+def _stored_root(root: Path | str, document: Path) -> str:
     """The image root as a document stores it.
 
     Relative to the document's folder where one of the two lies inside the other, so that they can
-    be moved together; absolute otherwise.
+    be moved together; absolute otherwise. A URL as it is.
     """
+    if isinstance(root, str):
+        return root
     root, folder = root.resolve(), document.resolve().parent
     if root.is_relative_to(folder):
         return root.relative_to(folder).as_posix()

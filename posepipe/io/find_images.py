@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,14 +11,14 @@ from functools import cache
 from pathlib import Path
 
 from posepipe.errors import ImageError
+from posepipe.io.buckets import find_in_buckets, is_url, path_of
 from posepipe.io.findings import Finding
-from posepipe.io.images import PICTURE_SUFFIXES, ImageFile, ImageSet, coco_id
-
-LIST_SUFFIX = ".txt"
+from posepipe.io.images import LIST_SUFFIX, PICTURE_SUFFIXES, ImageFile, ImageSet
+from posepipe.io.order import ids_of, natural_order
 
 
 def find_images(inputs: Sequence[str | Path], *, recursive: bool = False) -> ImageSet:
-    """The images that folders, files, patterns and lists lead to, in natural order of names.
+    """The images that folders, files, patterns, lists and URLs lead to, in natural order of names.
 
     A folder gives the files in it that have a known suffix, hidden ones left out. A file that is
     named explicitly, by a pattern or by a list is taken whatever its suffix. A text file (.txt)
@@ -36,14 +35,24 @@ def find_images(inputs: Sequence[str | Path], *, recursive: bool = False) -> Ima
     counts them.
 
     Args:
-        inputs: paths or patterns (`*`, `?`, `[…]`, `**` for any depth).
+        inputs: paths or patterns (`*`, `?`, `[…]`, `**` for any depth); or URLs of object stores
+            and web servers (`posepipe.io.buckets.find_in_buckets`).
         recursive: whether folders inside folders are searched as well.
 
     Raises:
-        ImageError: no input at all, or none that leads to an image.
+        ImageError: no input at all, none that leads to an image, or URLs and paths together.
+        MissingDependencyError: what reads such URLs is not installed.
     """
+    texts = [text for given in inputs for text in _urls_in(path_of(str(given)))]
+    urls = [text for text in texts if is_url(text)]
+    if urls and len(urls) < len(texts):
+        raise ImageError(
+            "some of the images have URLs, others are files of this machine: name either"
+        )
+    if urls:
+        return find_in_buckets(urls, recursive=recursive)
     passed_over: Counter[str] = Counter()
-    looked_up = (_look_up(str(text), recursive, passed_over) for text in inputs)
+    looked_up = (_look_up(text, recursive, passed_over) for text in texts)
     finds = [_printable(find) for finds in looked_up for find in finds]
     found = [find for find in finds if find.exists]
     if not found:
@@ -59,9 +68,9 @@ def find_images(inputs: Sequence[str | Path], *, recursive: bool = False) -> Ima
         true_path = _resolved(path) if _is_link(path) else resolved_folder(path.parent) / path.name
         name = _relative_name(path, root)
         images.setdefault(true_path, ImageFile(0, path, name, problem=find.problem))
-    pictures = sorted((i for i in images.values() if not i.problem), key=_natural)
-    dead_ends = sorted((i for i in images.values() if i.problem), key=_natural)
-    ids = _ids([image.file_name for image in pictures])
+    pictures = sorted((i for i in images.values() if not i.problem), key=_by_name)
+    dead_ends = sorted((i for i in images.values() if i.problem), key=_by_name)
+    ids = ids_of([image.file_name for image in pictures])
     ids += range(max(ids) + 1, max(ids) + 1 + len(dead_ends))
     return ImageSet(
         root,
@@ -174,12 +183,26 @@ def _printable(find: _Find) -> _Find:
     return find
 
 
+def _urls_in(text: str) -> list[str]:
+    """What a list of URLs names; anything else as it is."""
+    path = Path(text)
+    try:
+        named = _named_in(path) if path.suffix.lower() == LIST_SUFFIX and path.is_file() else []
+    except (OSError, UnicodeDecodeError):  # said when it is looked up
+        named = []
+    return named if any(map(is_url, named)) else [text]
+
+
+def _named_in(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
 def _in_list(path: Path) -> list[_Find]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        named = _named_in(path)
     except (OSError, UnicodeDecodeError) as error:
         return [_dead_end(path, f"the list cannot be read as UTF-8 text: {error}")]
-    named = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     paths = [_absolute(path.parent / name) for name in named]
     finds = [_listed(file) for file in paths]
     return finds or [_dead_end(path, "a list that names no images")]
@@ -240,16 +263,5 @@ def _relative_name(path: Path, root: Path) -> str:
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
-def _natural(image: ImageFile) -> tuple[list[tuple[int, str]], str]:
-    """A sorting key by which "frame9" comes before "frame10"."""
-    parts = re.split(r"([0-9]+)", image.file_name)
-    numbered = [(int(part), "") if n % 2 else (0, part.lower()) for n, part in enumerate(parts)]
-    return numbered, image.file_name
-
-
-def _ids(file_names: Sequence[str]) -> list[int]:
-    carried = [coco_id(name) for name in file_names]
-    ids = [number for number in carried if number is not None]
-    if len(set(ids)) == len(file_names):
-        return ids
-    return list(range(1, len(file_names) + 1))
+def _by_name(image: ImageFile) -> tuple[list[tuple[int, str]], str]:
+    return natural_order(image.file_name)

@@ -21,6 +21,7 @@ from posepipe.io.findings import Finding
 from posepipe.io.jpeg import jpeg_pixels
 from posepipe.io.orientation import orientation, upright, upright_pixels
 
+LIST_SUFFIX = ".txt"
 HEIF_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
 PICTURE_SUFFIXES = HEIF_SUFFIXES | frozenset(
     ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .mpo .png .ppm .pgm .tif .tiff .webp".split()  # noqa: SIM905
@@ -55,6 +56,7 @@ class ImageFile:
             memory per pixel; the result takes 3.
         frame: for a frame of a video, its number, from 0; otherwise None.
         seconds: for a frame of a video, its time since the start.
+        url: of an image that is not a file of this machine; `path` is a made-up name, then.
     """
 
     id: int
@@ -66,6 +68,7 @@ class ImageFile:
     frame: int | None = None
     seconds: float | None = None
     data: bytes | None = None
+    url: str = ""
 
     def read(self) -> npt.NDArray[np.uint8]:
         """Read the pixels: (H, W, 3) uint8 RGB, with the EXIF orientation applied.
@@ -85,7 +88,7 @@ class ImageFile:
         with _opened(self) as picture:
             pixels = _check_pixels(picture, self)
             with _LARGE_ONE_BY_ONE if pixels > _LARGE_PIXELS else nullcontext():
-                return _decoded(picture, self.path)
+                return _decoded(picture, self.name)
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -107,7 +110,7 @@ class ImageFile:
                 width, height = picture.size
                 return (height, width) if orientation(picture) >= 5 else (width, height)
             except Exception as error:
-                raise _explained(error, self.path) from None
+                raise _explained(error, self.name) from None
 
     def check_pixels(self) -> int:
         """The number of pixels, from the header.
@@ -138,8 +141,17 @@ class ImageFile:
                     picture.draft("RGB", (1, 1))
                     picture.load()
                 except Exception as error:
-                    raise _explained(error, self.path) from None
+                    raise _explained(error, self.name) from None
         return size_wh
+
+    @property
+    def name(self) -> Path | str:
+        """What messages call it."""
+        if not self.url:
+            return self.path
+        from posepipe.io.buckets import shown
+
+        return shown(self.url)
 
     @property
     def is_frame(self) -> bool:
@@ -159,7 +171,7 @@ class ImageFile:
             try:
                 return orientation(picture) >= 5
             except Exception as error:
-                raise _explained(error, self.path) from None
+                raise _explained(error, self.name) from None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -170,11 +182,13 @@ class ImageSet:
         root: the folder that the images' file names are relative to.
         images: the images; their ids differ.
         findings: what was passed over in looking for them.
+        url: of the folder, if it is not one of this machine; `root` is a made-up name, then.
     """
 
     root: Path
     images: tuple[ImageFile, ...]
     findings: tuple[Finding, ...] = ()
+    url: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -188,7 +202,7 @@ class ImageSet:
         return replace(self, images=images)
 
 
-def rgb_pixels(picture: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
+def rgb_pixels(picture: Image.Image, path: Path | str) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB pixels of one of Pillow's images, as `ImageFile.read` gives them.
 
     Args:
@@ -205,7 +219,7 @@ def rgb_pixels(picture: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
         raise _explained(error, path) from None
 
 
-def _decoded(picture: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
+def _decoded(picture: Image.Image, path: Path | str) -> npt.NDArray[np.uint8]:
     """`rgb_pixels` of an image just opened, decoded by what does it fastest."""
     try:
         stored = jpeg_pixels(picture)
@@ -243,9 +257,13 @@ def _opened(image: ImageFile) -> Image.Image:
     """The image with its header read, its pixels not yet."""
     path = image.path
     if image.problem:
-        raise ImageError(f"{path}: {image.problem}")
+        raise ImageError(f"{image.name}: {image.problem}")
     if image.data is not None:
-        return _opened_data(image.data, path)
+        return _opened_data(image.data, image.name)
+    if image.url:
+        from posepipe.io.buckets import read_url
+
+        return _opened_data(read_url(image.url), image.name)
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             kind = "a folder" if path.is_dir() else "a device or pipe"
@@ -257,7 +275,7 @@ def _opened(image: ImageFile) -> Image.Image:
         raise _explained(error, path) from None
 
 
-def _opened_data(data: bytes, path: Path) -> Image.Image:
+def _opened_data(data: bytes, path: Path | str) -> Image.Image:
     _register_heif()
     try:
         return Image.open(BytesIO(data), formats=_formats())
@@ -274,7 +292,7 @@ def _check_pixels(picture: Image.Image, image: ImageFile) -> int:
     pixels = picture.width * picture.height
     if pixels > image.max_pixels:
         raise ImageTooLargeError(
-            f"{image.path} has {pixels:,} pixels, more than {image.max_pixels:,}: make it smaller, "
+            f"{image.name} has {pixels:,} pixels, more than {image.max_pixels:,}: make it smaller, "
             "or allow that many with --max-pixels"
         )
     return pixels
@@ -300,7 +318,7 @@ def _formats() -> tuple[str, ...]:
     return (*_FORMATS, *(name for name in _FORMATS_IF_KNOWN if name in known))
 
 
-def _as_rgb(picture: Image.Image, path: Path) -> Image.Image:
+def _as_rgb(picture: Image.Image, path: Path | str) -> Image.Image:
     mode = picture.mode
     if mode == "RGB" and "transparency" not in picture.info:
         return picture
@@ -316,7 +334,7 @@ def _as_rgb(picture: Image.Image, path: Path) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _pixels(picture: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
+def _pixels(picture: Image.Image, path: Path | str) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB pixels of an image of any mode, made strip by strip.
 
     In one go there would be several more arrays of the image's size: gigabytes, for a large one
@@ -332,7 +350,7 @@ def _pixels(picture: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def _explained(error: Exception, path: Path) -> ImageError:
+def _explained(error: Exception, path: Path | str) -> ImageError:
     """What went wrong with an image, in one line.
 
     Pillow's decoders raise almost anything on damaged files (OSError, SyntaxError, ValueError,
@@ -345,9 +363,9 @@ def _explained(error: Exception, path: Path) -> ImageError:
             return ImageError(f"{path}: no such file: check the path")
         case PermissionError():
             text = "may not be read by this user: change its permissions"
-        case UnidentifiedImageError() if path.stat().st_size == 0:
+        case UnidentifiedImageError() if Path(path).stat().st_size == 0:
             text = "is empty (0 bytes): fetch it again or leave it out"
-        case UnidentifiedImageError() if _needs_heif(path):
+        case UnidentifiedImageError() if _needs_heif(Path(path)):
             text = "is a HEIC image: install what reads them with pip install 'posepipe[heif]', "
             text += "convert it to JPEG, or leave it out"
         case UnidentifiedImageError():

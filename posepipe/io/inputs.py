@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from posepipe.errors import ImageError, OptionError
+from posepipe.io.buckets import is_url, shown
 from posepipe.io.find_images import find_images
 from posepipe.io.images import ImageFile, ImageSet, rgb_pixels
 
@@ -83,6 +84,9 @@ def is_live(pictures: Pictures) -> bool:
 def _item(picture: object, number: int, colour: Colour) -> ImageFile:
     if isinstance(picture, ImageFile):
         return picture
+    if isinstance(picture, str) and is_url(picture):
+        path = Path(shown(picture))
+        return ImageFile(number, path, path.name, url=picture)
     if isinstance(picture, str | Path):
         path = Path(picture).expanduser()
         return ImageFile(number, path, path.name)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from posepipe.errors import ImageError, MissingDependencyError
+from posepipe.io.images import LIST_SUFFIX, PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
     import av
@@ -33,10 +34,19 @@ def is_video(source: str | Path) -> bool:
     text = str(source)
     return (
         _is_camera(text)
-        or bool(ADDRESSES.match(text))
+        or (bool(ADDRESSES.match(text)) and not _is_of_images(text))
         or Path(text).suffix.lower() in VIDEO_SUFFIXES
         or (Path(text).suffix.lower() in (".gif", ".webp") and _is_animated(Path(text)))
     )
+
+
+def _is_of_images(address: str) -> bool:
+    """Whether it is of an image, of a list of images or, ending with a slash, of a folder."""
+    if not re.match("https?://", address, re.IGNORECASE):
+        return False
+    path = address.partition("?")[0]
+    suffix = PurePosixPath(path).suffix.lower()
+    return path.endswith("/") or suffix in PICTURE_SUFFIXES or suffix == LIST_SUFFIX
 
 
 def is_live_source(source: str | Path) -> bool:

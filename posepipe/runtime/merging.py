@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
+from posepipe.io.buckets import is_url
 from posepipe.io.documents import Skipped, write_box_stream, write_pose_stream
 from posepipe.io.images import ImageFile
 from posepipe.io.locks import output_held
@@ -75,7 +76,7 @@ def _merge_poses(shards: Finished, output: Path, progress: Callable[[int], None]
             if entry.result is not None:
                 yield entry.image(root), entry.result
 
-    write_pose_stream(output, root=root, people=people())
+    write_pose_stream(output, root=_stored(shards.header.root), people=people())
     return tally.merged
 
 
@@ -90,7 +91,7 @@ def _merge_boxes(shards: Finished, output: Path, progress: Callable[[int], None]
 
     write_box_stream(
         output,
-        root=root,
+        root=_stored(shards.header.root),
         images=images(),
         detections=(e.result for e in shards.entries(Detections) if e.result is not None),
         skipped=tally.skipped,  # complete by the time that it is written
@@ -98,6 +99,11 @@ def _merge_boxes(shards: Finished, output: Path, progress: Callable[[int], None]
         category=shards.header.category,
     )
     return tally.merged
+
+
+def _stored(root: str) -> Path | str:
+    """The root of a run, as documents are given it."""
+    return root if is_url(root) else Path(root)
 
 
 class _Tally:

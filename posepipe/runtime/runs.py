@@ -84,7 +84,7 @@ class RunOptions:
             of=shard.of,
             kind=kind,
             pictures=len(images),
-            root=str(images.root.resolve()),
+            root=images.url or str(images.root.resolve()),
             category=category,
             made_by=self.made_by,
             fingerprint=self.fingerprint(images, boxes_digest),
@@ -248,7 +248,7 @@ def _done(images: ImageSet, entries: Mapping[int, Entry[Out]]) -> tuple[ImageSet
         if result is not None:
             kept.append(image)
             results.append(result)
-    return ImageSet(images.root, tuple(kept)), tuple(results)
+    return ImageSet(images.root, tuple(kept), url=images.url), tuple(results)
 
 
 def _skipped(images: ImageSet, entries: Mapping[int, Entry[Any]]) -> tuple[Skipped, ...]:
