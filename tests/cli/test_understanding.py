@@ -143,11 +143,12 @@ def test_view_writes_a_page_of_all_pictures(work, tmp_path):
 def test_view_of_another_set_is_refused(work, tmp_path):
     labels = json.loads((work / "annotations.json").read_text())
     for image in labels["images"]:
-        image.update(id=image["id"] + 50, file_name=f"other/{image['file_name']}")
+        image.update(id=image["id"] + 50, file_name=f"other-{image['file_name']}")
     labels["annotations"] = []
     other = tmp_path / "labels.json"
     other.write_text(json.dumps(labels))
-    result = posepipe("view", work / "kps.json", "--annotations", other)
+    options = ("--annotations", other, "--export", tmp_path / "page")
+    result = posepipe("view", work / "kps.json", *options)
     assert "different image sets" in error_of(result)
 
 
