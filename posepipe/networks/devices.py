@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+import numpy.typing as npt
 import torch
 
 from posepipe.errors import OptionError
@@ -67,6 +68,14 @@ def precision_name(dtype: torch.dtype) -> str:
     'bf16'
     """
     return next(name for name, known in _DTYPES.items() if known == dtype)
+
+
+def moved(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    """An array on a device; a GPU gets it without the caller waiting for what it does now."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _has_native_bf16(device: torch.device) -> bool:

@@ -1,4 +1,4 @@
-"""Lower precision for the parts of a detector that gain from it."""
+"""Lower precision for the networks, or the parts of them, that gain from it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+_CONVERTED = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 def run_in_precision(modules: Iterable[nn.Module], dtype: torch.dtype) -> None:
@@ -21,7 +23,19 @@ def run_in_precision(modules: Iterable[nn.Module], dtype: torch.dtype) -> None:
     if dtype == torch.float32:
         return
     for module in modules:
+        cast_weights(module, dtype)
         _wrap_forward(module, dtype)
+
+
+def cast_weights(network: nn.Module, dtype: torch.dtype) -> None:
+    """Keep a network's weights in the format in which autocast computes with them; in place.
+
+    The numbers are those of float32 weights, which autocast would convert in every pass. Other
+    layers' weights stay, and the network can no longer be run without autocast, nor trained.
+    """
+    for module in network.modules():
+        if isinstance(module, _CONVERTED):
+            module.to(dtype)
 
 
 def _wrap_forward(module: nn.Module, dtype: torch.dtype) -> None:

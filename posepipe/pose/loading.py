@@ -15,6 +15,7 @@ from posepipe.errors import OptionError
 from posepipe.io.images import ImageFile
 from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.native.tables import PreprocessingTable
+from posepipe.networks.precision import cast_weights
 from posepipe.networks.runtimes.base import Placement
 from posepipe.networks.runtimes.registry import place_network
 from posepipe.pose.model import RECIPE_TABLES, load_pose_model
@@ -138,6 +139,7 @@ def load_pose_stage(
         for model in loaded:
             if isinstance(model.network, PoseNetwork):
                 fold_batch_norms(model.network)
+                cast_weights(model.network, model.dtype)
         return PoseStage(loaded, batch_size=batch_size)
     if len(models) > 1:
         raise OptionError(

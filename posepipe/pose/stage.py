@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -17,11 +18,14 @@ from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.errors import OptionError, WeightsError
 from posepipe.io.images import ImageFile
+from posepipe.networks.devices import moved
 from posepipe.pose.codecs.choose import codec_of
 from posepipe.pose.crops import Crops, cut_crops
 from posepipe.pose.heatmaps import CropKeypoints, DecodingTable
 from posepipe.pose.model import PoseModel
+from posepipe.pose.warping import Windows, cut_windows, joined, warped
 
+Engine = Literal["cpu", "device"]
 _CropKind = tuple[tuple[int, int], tuple[int, int, int], bool, str]
 
 _CROPS_ON_CPU, _CROPS_ON_GPU = 4, 64  # a pass, unless said otherwise
@@ -33,11 +37,11 @@ class ReadyPeople:
 
     Attributes:
         detections: where the people are.
-        crops: by what makes crops differ from model to model.
+        crops: by what makes crops differ from model to model; windows where the device cuts.
     """
 
     detections: Detections
-    crops: dict[_CropKind, Crops]
+    crops: dict[_CropKind, Crops | Windows]
 
 
 class PoseStage:
@@ -51,6 +55,8 @@ class PoseStage:
             the keypoints, the codec, the crop's shape, its margins and kind of window.
         batch_size: crops per pass of the network; formed across images. None: 4 on a CPU, for
             which more are no quicker and take memory, and 64 on a GPU.
+        engine: what cuts people out: "cpu", with OpenCV in the preparing threads, or "device", for
+            all people of a batch at once, but for windows of whole pixels. None: "device" on CUDA.
 
     Raises:
         OptionError: no model, or models that do not go together.
@@ -61,6 +67,7 @@ class PoseStage:
         models: Sequence[PoseModel],
         *,
         batch_size: int | None = None,
+        engine: Engine | None = None,
     ) -> None:
         if not models:
             raise OptionError("a pose stage needs at least one model")
@@ -75,6 +82,11 @@ class PoseStage:
         self.skeleton = models[0].skeleton
         self.batch_size = batch_size
         self.decoding = models[0].decoding
+        on_device = engine == "device" or (engine is None and models[0].device.type == "cuda")
+        exact = models[0].preprocessing.window == "exact"  # of all of them
+        self._cut: Callable[..., Crops | Windows] = (
+            cut_windows if on_device and exact else cut_crops
+        )
 
     def prepare(self, item: tuple[ImageFile, Detections]) -> ReadyPeople:
         """Read the image and cut its people out; an image without people is not even read.
@@ -87,7 +99,7 @@ class PoseStage:
         image = image_file.read() if len(detections) else np.zeros((1, 1, 3), dtype=np.uint8)
         return ReadyPeople(
             detections,
-            {kind: cut_crops(image, detections, table) for kind, table in tables.items()},
+            {kind: self._cut(image, detections, table) for kind, table in tables.items()},
         )
 
     def weight(self, ready: ReadyPeople) -> int:
@@ -104,13 +116,11 @@ class PoseStage:
         if not any(counts):
             return [Poses.none(ready.detections.image_id, self.skeleton) for ready in batch]
         with self._lock:
-            found = self._keypoints(batch, sum(counts))
+            found = self._keypoints(batch, sum(counts)).numpy().astype(np.float64)  # (sum N, K, 3)
         first_kind = _crop_kind(self.models[0])
         to_image = np.concatenate([ready.crops[first_kind].to_image for ready in batch])
-        points = found.points_xy.cpu().numpy().astype(np.float64)  # (sum N, K, 2)
-        points = np.einsum("nij,nkj->nki", to_image[:, :, :2], points) + to_image[:, None, :, 2]
-        confidences = found.confidences.cpu().numpy().astype(np.float64)[..., None]
-        keypoints = np.concatenate([points, confidences], axis=-1)
+        points = np.einsum("nij,nkj->nki", to_image[:, :, :2], found[..., :2])
+        keypoints = np.concatenate([points + to_image[:, None, :, 2], found[..., 2:]], axis=-1)
         if not np.isfinite(keypoints).all():
             names = ", ".join(model.name for model in self.models)
             raise WeightsError(
@@ -130,22 +140,29 @@ class PoseStage:
             for ready, count, end in zip(batch, counts, ends, strict=True)
         ]
 
-    def _keypoints(self, batch: Sequence[ReadyPeople], count: int) -> CropKeypoints:
-        """All crops of a batch of images through the networks, in equal parts."""
-        pixels = {
-            kind: torch.from_numpy(np.concatenate([ready.crops[kind].pixels for ready in batch]))
-            for kind in {_crop_kind(model) for model in self.models}
-        }
+    def _keypoints(self, batch: Sequence[ReadyPeople], count: int) -> Tensor:
+        """(N, K, 3) x, y in crops and confidences, on the CPU: in equal parts, copied at once."""
+        crops = {kind: self._crops(batch, kind) for kind in map(_crop_kind, self.models)}
         parts = max(1, math.ceil(count / self.batch_size))
         starts = [count * part // parts for part in range(parts + 1)]
         found = [
-            self._decoded({kind: part[start:end] for kind, part in pixels.items()})
+            self._decoded({kind: cut(start, end) for kind, cut in crops.items()})
             for start, end in itertools.pairwise(starts)
         ]
-        return CropKeypoints(
-            torch.cat([part.points_xy for part in found]),
-            torch.cat([part.confidences for part in found]),
-        )
+        points = torch.cat([part.points_xy for part in found])
+        confidences = torch.cat([part.confidences for part in found])
+        return torch.cat([points, confidences[..., None]], dim=-1).cpu()
+
+    def _crops(self, batch: Sequence[ReadyPeople], kind: _CropKind) -> Callable[[int, int], Tensor]:
+        """What gives (N, h, w, 3) crops of a kind, from one of the batch's people to another."""
+        cut = [ready.crops[kind] for ready in batch]
+        windows = [one for one in cut if isinstance(one, Windows)]
+        if not windows:
+            pixels = np.concatenate([one.pixels for one in cut])
+            return lambda start, end: torch.from_numpy(pixels[start:end])
+        (size_wh, fill, *_), together = kind, joined(windows)
+        on_device, sources = moved(together.pixels, self.models[0].device), together.sources
+        return lambda start, end: warped(on_device, sources.part(start, end), size_wh, fill)
 
     def _decoded(self, pixels: Mapping[_CropKind, Tensor]) -> CropKeypoints:
         """The keypoints of some crops, by the mean of all networks' responses."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from posepipe.detection.torchvision import Preprocessing, padded
+from posepipe.networks.devices import moved
 from posepipe.runtime.streams import prefetch
 from posepipe.training.detector.mosaic import draw_mosaic, draw_whole
 from posepipe.training.detector.table import DetectorTrainingTable
@@ -133,7 +134,7 @@ class DetectionBatches:
         for place, sample, (h, w) in zip(pixels, samples, sizes, strict=True):
             place[:h, :w] = sample.pixels
         return DetectionBatch(
-            self._moved(torch.from_numpy(pixels)),
+            moved(pixels, self._device),
             sizes,
             tuple(self._target(sample) for sample in samples),
             tuple(seed for _, seed in drawn),
@@ -141,12 +142,7 @@ class DetectionBatches:
 
     def _target(self, sample: DetectionSample) -> Target:
         boxes, ignored = (
-            self._moved(torch.from_numpy(array.astype(np.float32)))
+            moved(array.astype(np.float32), self._device)
             for array in (sample.boxes_xyxy, sample.ignored_xyxy)
         )
-        return Target(boxes, self._moved(torch.from_numpy(sample.classes.copy())), ignored)
-
-    def _moved(self, tensor: Tensor) -> Tensor:
-        if self._device.type == "cuda":
-            return tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.to(self._device)
+        return Target(boxes, moved(sample.classes.copy(), self._device), ignored)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from posepipe.core.skeleton import Skeleton
+from posepipe.networks.devices import moved
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.runtime.streams import prefetch
 from posepipe.training.order import SampleOrder, check_batch, part_numbers, sample_generator
@@ -155,11 +155,12 @@ class PoseBatches:
             labels.append(
                 crop_labels(sample, augmentation, size_wh=size_wh, skeleton=self._skeleton)
             )
+        points_xy = np.stack([label.points_xy for label in labels]).astype(np.float32)
+        weights = np.stack([label.weights for label in labels]).astype(np.float32)
+        visibility = np.stack([label.visibility for label in labels])
+        pixels = self._pixels(samples, augmentations)
         return PoseBatch(
-            self._pixels(samples, augmentations),
-            self._moved(np.stack([label.points_xy for label in labels]).astype(np.float32)),
-            self._moved(np.stack([label.weights for label in labels]).astype(np.float32)),
-            self._moved(np.stack([label.visibility for label in labels])),
+            pixels, *(moved(array, self._device) for array in (points_xy, weights, visibility))
         )
 
     def _pixels(
@@ -173,10 +174,4 @@ class PoseBatches:
             pixels[place] = crop_pixels(
                 sample.read(), augmentation, size_wh=(width, height), fill=self._given.fill
             )
-        return self._moved(pixels)
-
-    def _moved(self, array: npt.NDArray[Any]) -> Tensor:
-        tensor = torch.from_numpy(array)
-        if self._device.type == "cuda":
-            return tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.to(self._device)
+        return moved(pixels, self._device)

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from posepipe.core.affine import WarpPlan
 from posepipe.io.images import ImageFile
+from posepipe.pose.warping import Sources, warped
 from posepipe.training.pictures import free_memory
 from posepipe.training.pose.augment import Augmentation, crop_pixels
 from posepipe.training.samples import PoseSample
@@ -68,9 +68,9 @@ class DeviceCrops:
             ImageError: an image is missing or cannot be read.
         """
         width, height = self._size_wh
-        crops = self._colour(torch.uint8).expand(len(samples), height, width, 3).clone()
+        crops = self._colour().expand(len(samples), height, width, 3).clone()
         windows: list[Tensor] = []
-        plans: list[WarpPlan] = []
+        plans: list[WarpPlan | None] = []
         places = []
         for place, (sample, augmentation) in enumerate(zip(samples, augmentations, strict=True)):
             picture = self._picture(sample)
@@ -82,36 +82,16 @@ class DeviceCrops:
                 continue
             source_wh = (picture.shape[1], picture.shape[0])
             plan = augmentation.to_crop.plan(source_wh, self._size_wh, antialias=True)
-            # A crop wholly outside its image: any pixel will do as a window; none of it is seen.
-            plans.append(plan or WarpPlan((0, 0, 1, 1), (1, 1), augmentation.to_crop))
-            windows.append(_reduced(picture, plans[-1]))
+            plans.append(plan)
             places.append(place)
+            if plan is not None:
+                left, top, right, bottom = plan.window
+                windows.append(picture[top:bottom, left:right].reshape(-1, 3))
         if places:
-            warped = self._warped(windows, plans)
-            crops[places] = self._finished(warped, [augmentations[place] for place in places])
+            pixels = torch.cat([self._colour()[:0].reshape(0, 3), *windows])
+            made = warped(pixels, Sources.packed(plans), self._size_wh, self._fill)
+            crops[places] = self._finished(made, [augmentations[place] for place in places])
         return crops
-
-    def _warped(self, windows: Sequence[Tensor], plans: Sequence[WarpPlan]) -> Tensor:
-        """(N, h, w, 3) uint8 bilinear samples of all windows at once."""
-        width, height = self._size_wh
-        rows = max(2, *(window.shape[0] for window in windows))
-        columns = max(2, *(window.shape[1] for window in windows))
-        # Zero is the fill colour, in the padding between windows as in grid_sample's outside.
-        fill = self._colour(torch.float32)
-        padded = torch.zeros((len(windows), rows, columns, 3), device=self._device)
-        for place, window in enumerate(windows):
-            padded[place, : window.shape[0], : window.shape[1]] = window - fill
-        to_source = np.stack([plan.to_target.inverse.matrix for plan in plans])
-        maps = torch.from_numpy(to_source).to(self._device, torch.float32)[:, :, :, None, None]
-        x = torch.arange(width, device=self._device, dtype=torch.float32)
-        y = torch.arange(height, device=self._device, dtype=torch.float32)[:, None]
-        # No matrix product: a GPU may compute those with 10 bits.
-        source = maps[:, :, 0] * x + maps[:, :, 1] * y + maps[:, :, 2]  # (N, 2, h, w)
-        grid = torch.stack(
-            [source[:, 0] * (2 / (columns - 1)) - 1, source[:, 1] * (2 / (rows - 1)) - 1], dim=-1
-        )
-        sampled = F.grid_sample(padded.permute(0, 3, 1, 2), grid, align_corners=True)
-        return _as_bytes(sampled.permute(0, 2, 3, 1) + fill)
 
     def _finished(self, crops: Tensor, augmentations: Sequence[Augmentation]) -> Tensor:
         """(N, h, w, 3) uint8 crops coloured, and covered in part."""
@@ -130,7 +110,7 @@ class DeviceCrops:
         x = torch.arange(width, device=self._device)
         y = torch.arange(height, device=self._device)[:, None]
         covered = ((x >= left) & (x < right) & (y >= top) & (y < bottom)).any(dim=1)
-        return torch.where(covered[..., None], self._colour(torch.uint8), crops)
+        return torch.where(covered[..., None], self._colour(), crops)
 
     def _picture(self, sample: PoseSample) -> Tensor | None:
         """The whole image on the device, (H, W, 3) uint8; None if there is no room for it."""
@@ -155,33 +135,8 @@ class DeviceCrops:
                 self.used_bytes += pixels.nbytes
             return self._kept[file]
 
-    def _colour(self, dtype: torch.dtype) -> Tensor:
-        return torch.tensor(self._fill, dtype=dtype, device=self._device)
-
-
-def _reduced(picture: Tensor, plan: WarpPlan) -> Tensor:
-    """A plan's window of an image, averaged down: (h, w, 3) float32, whole numbers."""
-    left, top, right, bottom = plan.window
-    window = picture[top:bottom, left:right].float()
-    width, height = plan.reduced_wh
-    if (width, height) == (right - left, bottom - top):
-        return window
-    rows = _shares(height, bottom - top, picture.device)
-    columns = _shares(width, right - left, picture.device)
-    return torch.einsum("yi,ijc,xj->yxc", rows, window, columns).round()
-
-
-def _shares(parts: int, length: int, device: torch.device) -> Tensor:
-    """(parts, length): how much of each of `length` pixels lies in each part, as means."""
-    size = length / parts
-    begins = torch.arange(parts, device=device, dtype=torch.float32)[:, None] * size
-    pixels = torch.arange(length, device=device, dtype=torch.float32)
-    overlap = torch.minimum(begins + size, pixels + 1) - torch.maximum(begins, pixels)
-    return overlap.clamp(min=0) / size
-
-
-def _as_bytes(values: Tensor) -> Tensor:
-    return values.round().clamp(0, 255).to(torch.uint8)
+    def _colour(self) -> Tensor:
+        return torch.tensor(self._fill, dtype=torch.uint8, device=self._device)
 
 
 def _free_memory(device: torch.device) -> int:

@@ -1,0 +1,239 @@
+"""Crops made on a device: parts of images go there as bytes, and a few kernels cut out everybody.
+
+The steps are those of `posepipe.core.affine.WarpPlan`, as in `Affine.warp`: a window, averaged
+down, bilinear samples of it. So are the numbers, within the interpolation's error: OpenCV rounds
+places to 1/32 of a pixel, the device does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from posepipe.core.affine import Affine, WarpPlan
+from posepipe.core.boxes import Detections
+from posepipe.networks.devices import moved
+from posepipe.pose.crops import PreprocessingTable, crop_to_image, crop_windows
+
+_OUTSIDE = WarpPlan((0, 0, 0, 0), (0, 0), Affine.identity())
+_MOST_AVERAGED = 2**25  # pixels of windows that are averaged together; 400 MB as float32
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """Where warps find their windows in a list of pixels.
+
+    Attributes:
+        starts: (N,) int64: the place of each window's first pixel.
+        pitches: (N,) int64: how many places its rows are apart.
+        plans: N; all that is outside their window has the fill colour.
+    """
+
+    starts: npt.NDArray[np.int64]
+    pitches: npt.NDArray[np.int64]
+    plans: tuple[WarpPlan, ...]
+
+    @classmethod
+    def packed(cls, plans: Sequence[WarpPlan | None]) -> Sources:
+        """Windows one after the other, row by row; None is a warp wholly outside its source."""
+        known = tuple(plan or _OUTSIDE for plan in plans)
+        widths, heights = _window_sizes(known).T
+        return cls(np.cumsum(widths * heights) - widths * heights, widths, known)
+
+    def part(self, start: int, end: int) -> Sources:
+        """Some of the warps, of the same pixels."""
+        return Sources(self.starts[start:end], self.pitches[start:end], self.plans[start:end])
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """The people of one image, or of several, not yet cut out.
+
+    Attributes:
+        pixels: (P, 3) uint8 RGB: all that the crops show.
+        sources: where in it each person's window is.
+        to_image: (N, 2, 3) float64, see `posepipe.pose.crops.Crops`.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    sources: Sources
+    to_image: npt.NDArray[np.float64]
+
+
+def cut_windows(
+    image: npt.NDArray[np.uint8], detections: Detections, table: PreprocessingTable
+) -> Windows:
+    """What a device needs to make the crops of `posepipe.pose.crops.cut_crops`.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        detections: boxes in the image's pixels; they may reach outside, and there may be none.
+        table: size, margins, colour outside; its windows are "exact" ones.
+    """
+    width, height = table.input_size_wh
+    boxes = crop_windows(detections.boxes_xyxy, table.margins_xy, width / height)
+    maps = [Affine.from_box(box, table.input_size_wh) for box in boxes]
+    image_wh = (image.shape[1], image.shape[0])
+    plans = [
+        to_crop.plan(image_wh, table.input_size_wh, antialias=table.antialias) for to_crop in maps
+    ]
+    to_image = [crop_to_image(to_crop, table).matrix for to_crop in maps]
+    sources = Sources.packed(plans)
+    if _window_sizes(sources.plans).prod(axis=1).sum() < image_wh[0] * image_wh[1]:
+        windows = (plan.window for plan in sources.plans)
+        parts = [image[top:bottom, left:right] for left, top, right, bottom in windows]
+        pixels = np.concatenate([np.zeros((0, 3), np.uint8), *(p.reshape(-1, 3) for p in parts)])
+    else:  # a crowd: its windows are more than the image
+        corners = np.array([plan.window[:2] for plan in sources.plans])
+        starts = corners @ [1, image_wh[0]]
+        sources = Sources(starts, np.full(len(starts), image_wh[0]), sources.plans)
+        pixels = image.reshape(-1, 3)
+    return Windows(pixels, sources, np.array(to_image).reshape(-1, 2, 3))
+
+
+def joined(parts: Sequence[Windows]) -> Windows:
+    """The windows of several images, at least one, as one."""
+    before = np.cumsum([0, *(len(part.pixels) for part in parts[:-1])])
+    sources = Sources(
+        np.concatenate(
+            [part.sources.starts + begin for part, begin in zip(parts, before, strict=True)]
+        ),
+        np.concatenate([part.sources.pitches for part in parts]),
+        tuple(plan for part in parts for plan in part.sources.plans),
+    )
+    pixels = np.concatenate([part.pixels for part in parts])
+    return Windows(pixels, sources, np.concatenate([part.to_image for part in parts]))
+
+
+@torch.no_grad()
+def warped(
+    pixels: Tensor, sources: Sources, size_wh: tuple[int, int], fill: tuple[int, int, int]
+) -> Tensor:
+    """(N, h, w, 3) uint8 crops, on the device of `pixels`.
+
+    Args:
+        pixels: (P, 3) uint8.
+        sources: N warps; N = 0 is legal.
+        size_wh: the crops' size in pixels.
+        fill: the colour outside windows.
+    """
+    (width, height), device = size_wh, pixels.device
+    if not sources.plans:
+        return torch.zeros((0, height, width, 3), dtype=torch.uint8, device=device)
+    colour = moved(np.array(fill, np.uint8), device)
+    sizes = _window_sizes(sources.plans)
+    reduced = np.array([plan.reduced_wh for plan in sources.plans]).reshape(-1, 2)
+    starts, pitches = sources.starts.copy(), sources.pitches.copy()
+    parts, length = [colour[None], pixels], 1 + len(pixels)  # place 0 is all that is outside
+    starts += 1
+    for group in _groups(np.flatnonzero((reduced != sizes).any(axis=1)), sizes):
+        wide, high = reduced[group].max(axis=0)
+        places = (sources.starts[group], sources.pitches[group], sizes[group], reduced[group])
+        parts.append(_averaged(pixels, *places).reshape(-1, 3))
+        starts[group] = length + wide * high * np.arange(len(group))
+        pitches[group] = wide
+        length += len(parts[-1])
+    everything = torch.cat(parts)
+    to_source = np.array([plan.to_target.inverse.matrix for plan in sources.plans], np.float32)
+    maps = moved(to_source.reshape(-1, 2, 3, 1, 1), device)
+    whole = np.column_stack([starts, pitches, reduced])
+    start, pitch, columns, rows = moved(whole, device)[..., None, None].unbind(1)
+    x = torch.arange(width, device=device, dtype=torch.float32)
+    y = torch.arange(height, device=device, dtype=torch.float32)[:, None]
+    # No matrix product: a GPU may compute those with 10 bits.
+    at_x, at_y = (maps[:, axis, 0] * x + maps[:, axis, 1] * y + maps[:, axis, 2] for axis in (0, 1))
+    left, top = at_x.floor(), at_y.floor()
+    right_share, lower_share = at_x - left, at_y - top
+    total = torch.zeros((len(sources.plans), height, width, 3), device=device)
+    for down in (0, 1):
+        for across in (0, 1):
+            column, row = left.long() + across, top.long() + down
+            inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+            place = torch.where(inside, start + row * pitch + column, 0)
+            share = (right_share if across else 1 - right_share) * (
+                lower_share if down else 1 - lower_share
+            )
+            total += everything[place] * share[..., None]
+    return _as_bytes(total)
+
+
+def _averaged(
+    pixels: Tensor,
+    starts: npt.NDArray[np.int64],
+    pitches: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int64],
+    reduced: npt.NDArray[np.int64],
+) -> Tensor:
+    """(N, h, w, 3) uint8: N windows averaged down, in the upper left of the largest one's size.
+
+    Args:
+        pixels: (P, 3) uint8.
+        starts: (N,) see `Sources`.
+        pitches: (N,).
+        sizes: (N, 2) width and height of each window.
+        reduced: (N, 2) what they are averaged down to.
+    """
+    device = pixels.device
+    width, height = (int(side) for side in sizes.max(axis=0))
+    whole = np.column_stack([starts, pitches, sizes])
+    start, pitch, columns, rows = moved(whole, device)[..., None, None].unbind(1)
+    x, y = torch.arange(width, device=device), torch.arange(height, device=device)[:, None]
+    place = torch.where((x < columns) & (y < rows), start + y * pitch + x, 0)
+    windows = pixels[place].float()  # what is beside a window counts for nothing
+    across, down = (
+        _shares(moved(sizes[:, axis], device), moved(reduced[:, axis], device), longest, most)
+        for axis, longest, most in (
+            (0, width, reduced[:, 0].max()),
+            (1, height, reduced[:, 1].max()),
+        )
+    )
+    lower = torch.einsum("nyi,nijc->nyjc", down, windows)
+    return _as_bytes(torch.einsum("nxj,nyjc->nyxc", across, lower))
+
+
+def _shares(lengths: Tensor, parts: Tensor, longest: int, most: int) -> Tensor:
+    """(N, most, longest): how much of each pixel of a line lies in each of its parts, as means.
+
+    Args:
+        lengths: (N,) pixels of each line.
+        parts: (N,) of equal length that each line is divided into.
+        longest: of all lines.
+        most: of all parts.
+    """
+    size = (lengths / parts)[:, None, None]
+    begins = torch.arange(int(most), device=lengths.device)[:, None] * size
+    pixels = torch.arange(longest, device=lengths.device)
+    overlap = torch.minimum(begins + size, pixels + 1) - torch.maximum(begins, pixels)
+    return overlap.clamp(min=0) / size
+
+
+def _groups(
+    chosen: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Windows of similar size, so many at a time as memory has room for."""
+    by_size = chosen[np.argsort(-sizes[chosen].prod(axis=1), kind="stable")]
+    begin = 0
+    while begin < len(by_size):
+        sides, end = sizes[by_size[begin]], begin + 1
+        while end < len(by_size):
+            sides = np.maximum(sides, sizes[by_size[end]])
+            if sides.prod() * (end + 1 - begin) > _MOST_AVERAGED:
+                break
+            end += 1
+        yield by_size[begin:end]
+        begin = end
+
+
+def _window_sizes(plans: Sequence[WarpPlan]) -> npt.NDArray[np.int64]:
+    """(N, 2) width and height of windows."""
+    windows = np.array([plan.window for plan in plans], np.int64).reshape(-1, 4)
+    return windows[:, 2:] - windows[:, :2]
+
+
+def _as_bytes(values: Tensor) -> Tensor:
+    return values.round().clamp(0, 255).to(torch.uint8)

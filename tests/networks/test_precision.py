@@ -1,0 +1,43 @@
+"""Lower precision: what computes in it, and what comes out."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from posepipe.networks.precision import cast_weights, run_in_precision
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 5)
+    ).eval()
+
+
+def test_weights_are_cast_once_to_what_autocast_makes_of_them_in_every_pass() -> None:
+    plain, images = network(), torch.randn(2, 3, 8, 8)
+    lower = copy.deepcopy(plain)
+    cast_weights(lower, torch.bfloat16)
+    assert [module.weight.dtype for module in (lower[0], lower[1], lower[4])] == [
+        torch.bfloat16,
+        torch.float32,
+        torch.bfloat16,
+    ]
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(lower(images), plain(images))
+
+
+def test_parts_compute_in_lower_precision_and_give_float32() -> None:
+    plain, images = network(), torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        exact = plain(images)
+        untouched = copy.deepcopy(plain)
+        run_in_precision([untouched], torch.float32)
+        assert torch.equal(untouched(images), exact)
+        run_in_precision([plain[0]], torch.bfloat16)
+        found = plain(images)
+    assert found.dtype == torch.float32
+    assert 0 < (found - exact).abs().max() < 0.02 * exact.abs().max()
