@@ -29,6 +29,7 @@ RUN = (
 PYTHON_RUN = ("README.md", "own-images.md", "own-boxes.md")
 NOT_RUN = {
     r"models fetch|fasterrcnn|maskrcnn": "needs a network: tests/cli/test_fetching.py",
+    r"run (s3|https)://": "needs a network: tests/io/test_buckets.py",
     r"runs/(both|slow)": "differs from the page's first training by an option, which is parsed",
     r"view (?!.*--export)": "serves until it is stopped: tests/viewing",
 }
