@@ -20,7 +20,7 @@ from posepipe.cli.terminal import echo
 from posepipe.errors import MissingDependencyError
 
 _ABOVE_0 = click.FloatRange(min=0, min_open=True)
-_NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+_NEEDED = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
 
 
 @click.command()

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 import msgspec
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -92,7 +93,7 @@ def create_app(
         finally:
             await asyncio.to_thread(service.close)
 
-    app = FastAPI(
+    app = FastAPIOffline(  # whose interactive page has its scripts with it
         title="posepipe",
         description="Find the people in images and estimate their poses.",
         version=service.about.get("version", ""),

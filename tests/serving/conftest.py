@@ -97,8 +97,11 @@ def running(people: Any, **options: Any) -> Iterator[Running]:
     server = Server(app, limits, host="127.0.0.1", port=0, log=lines.append)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
+    address = f"http://127.0.0.1:{server.port}"
+    # No connection waits for a next request, or the server may just have closed it.
+    afresh = httpx.Limits(max_keepalive_connections=0)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=SECONDS) as client:
+        with httpx.Client(base_url=address, timeout=SECONDS, limits=afresh) as client:
             yield Running(client, server.port, people, server, thread, lines)
     finally:
         if isinstance(people, Someone):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import socket
 import struct
 import threading
@@ -75,7 +76,17 @@ def test_the_service_says_what_it_is_and_counts(serve: Serve) -> None:
     assert {"200", "408", "413", "422", "429", "503"} <= set(
         described["/draw"]["post"]["responses"]
     )
-    assert "swagger" in service.client.get("/docs").text
+
+
+def test_the_interactive_page_needs_no_other_server(serve: Serve) -> None:
+    client = serve().client
+    page = client.get("/docs").text
+    parts = re.findall(r"""(?:src|href|url)[=:] *["']([^"']+)""", page)
+    assert len(parts) >= 4
+    for part in parts:
+        assert part.startswith("/")
+        assert not part.startswith("//")
+        assert client.get(part).status_code == 200
 
 
 def test_a_page_elsewhere_cannot_ask_under_its_own_name(serve: Serve) -> None:
