@@ -62,12 +62,13 @@ def detections(
     image_id: int = 1,
     boxes_xyxy: npt.ArrayLike = ((1, 2, 5, 6),),
     scores: npt.ArrayLike | None = None,
+    size_wh: tuple[int, int] | None = None,
 ) -> Detections:
     """Boxes in one image; the scores left out are 0.9, 0.8, 0.7 and so on."""
     boxes = np.asarray(boxes_xyxy, np.float32).reshape(-1, 4)
     if scores is None:
         scores = 0.9 - 0.1 * np.arange(len(boxes))
-    return Detections(image_id, boxes, np.asarray(scores, np.float32))
+    return Detections(image_id, boxes, np.asarray(scores, np.float32), size_wh)
 
 
 def poses(image_id: int = 1, people: int = 1, skeleton: Skeleton = COCO_PERSON) -> Poses:

@@ -63,7 +63,8 @@ class Walker:
 
     def stream_detections(self, images, *, workers, together):
         for image, poses in self.stream(images, workers=workers, together=together):
-            yield image, Detections(image.id, poses.boxes_xyxy, poses.box_scores)
+            size_wh = image.size_wh
+            yield image, Detections(image.id, poses.boxes_xyxy, poses.box_scores, size_wh)
 
     @property
     def detection_stage(self):

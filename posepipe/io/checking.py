@@ -72,7 +72,12 @@ def check_boxes(
         boxes.append(corners)
         scores.append(score)
     detections = tuple(
-        Detections(image_id, np.array(boxes, np.float32), np.array(scores, np.float32))
+        Detections(
+            image_id,
+            np.array(boxes, np.float32),
+            np.array(scores, np.float32),
+            sizes_wh.get(image_id),
+        )
         for image_id in file_names
         for boxes, scores in [sound.get(image_id, ([], []))]
     )

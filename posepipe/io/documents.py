@@ -57,13 +57,16 @@ def write_boxes(path: str | Path, document: BoxesDocument) -> None:
         DocumentError: the file cannot be written; an earlier one is untouched.
         ValueError: the size of an image is unknown.
     """
-    unknown = [image.file_name for image in document.images if image.id not in document.sizes_wh]
+    images = list(
+        zip(document.images, (found.size_wh for found in document.detections), strict=True)
+    )
+    unknown = [image.file_name for image, size_wh in images if size_wh is None]
     if unknown:
         raise ValueError(f"boxes.json needs the size of every image; unknown: {unknown[0]}")
     write_box_stream(
         path,
         root=document.images.url or document.images.root,
-        images=((image, document.sizes_wh[image.id]) for image in document.images),
+        images=((image, size_wh) for image, size_wh in images if size_wh is not None),
         detections=document.detections,
         skipped=document.skipped,
         made_by=document.made_by or made_by(""),

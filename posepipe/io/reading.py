@@ -139,8 +139,10 @@ def labelled_document(
     refuse_fatal(findings)
     return BoxesDocument(
         images=sizes.images,
-        detections=tuple(labelled_boxes(annotations, everybody=everybody)),
-        sizes_wh=sizes.sizes_wh,
+        detections=tuple(
+            replace(found, size_wh=sizes.sizes_wh.get(found.image_id))
+            for found in labelled_boxes(annotations, everybody=everybody)
+        ),
         findings=tuple(findings),
         category=skeleton.category,
     )
@@ -274,7 +276,6 @@ def _boxes_document(
     return BoxesDocument(
         images=images,
         detections=checked.detections,
-        sizes_wh=sizes_wh,
         problems=checked.problems,
         other_categories=checked.other_categories,
         findings=results.findings,

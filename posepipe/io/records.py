@@ -72,7 +72,6 @@ class BoxesDocument:
     Attributes:
         images: the images, those with nobody in them included.
         detections: one per image, in the same order.
-        sizes_wh: by image id, width and height in pixels; unknown sizes are absent.
         skipped: images that could not be read when the document was made.
         made_by: None for documents that posepipe did not make.
         problems: what was left out on reading, one line each.
@@ -86,7 +85,6 @@ class BoxesDocument:
 
     images: ImageSet
     detections: tuple[Detections, ...]
-    sizes_wh: Mapping[int, tuple[int, int]]
     skipped: tuple[Skipped, ...] = ()
     made_by: MadeBy | None = None
     problems: tuple[str, ...] = ()

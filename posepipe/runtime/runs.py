@@ -118,7 +118,6 @@ def run_detection(
         document = BoxesDocument(
             images=kept,
             detections=results,
-            sizes_wh={found.image_id: found.size_wh for found in results if found.size_wh},
             skipped=_skipped(mine, entries),
             made_by=options.made_by,
             category=category,

@@ -149,7 +149,6 @@ def detect_video(
         document = BoxesDocument(
             images=ImageSet(video.folder, tuple(images)),
             detections=tuple(found),
-            sizes_wh={image.id: video.size_wh for image in images},
             made_by=made,
             category=pipeline.detection_stage.settings.category,
         )

@@ -70,9 +70,9 @@ def pictures(tmp_path: Path) -> ImageSet:
 
 @pytest.fixture
 def boxes_json(pictures: ImageSet, tmp_path: Path) -> Path:
-    people = tuple(detections(n, [[1, 2, 30 + n, 40], [5, 5, 60, 70]][: n % 3]) for n in (1, 2, 3))
-    sizes_wh = dict.fromkeys((1, 2, 3), (100, 80))
-    document = BoxesDocument(pictures, people, sizes_wh, made_by=made_by("detect"))
+    corners = [[1, 2, 30, 40], [5, 5, 60, 70]]
+    people = tuple(detections(n, corners[: n % 3], size_wh=(100, 80)) for n in (1, 2, 3))
+    document = BoxesDocument(pictures, people, made_by=made_by("detect"))
     write_boxes(tmp_path / "boxes.json", document)
     return tmp_path / "boxes.json"
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,8 @@ def image_set(root: Path, count: int) -> ImageSet:
 
 def boxes_document(root: Path, *found: Detections, **changes: Any) -> BoxesDocument:
     """A document of images of 100 x 80 pixels, whose ids are 1…n."""
-    sizes = dict.fromkeys(range(1, len(found) + 1), (100, 80))
-    return BoxesDocument(image_set(root, len(found)), found, sizes, **changes)
+    sized = tuple(replace(of_image, size_wh=(100, 80)) for of_image in found)
+    return BoxesDocument(image_set(root, len(found)), sized, **changes)
 
 
 def assert_same(detections: Detections, expected: Detections) -> None:
@@ -91,7 +92,7 @@ def test_everything_in_a_document_comes_back(tmp_path: Path) -> None:
     assert read.made_by.versions["numpy"] == np.__version__
     assert read.skipped == skipped
     assert read.problems == ()
-    assert read.sizes_wh == {1: (100, 80), 2: (100, 80)}
+    assert [found.size_wh for found in read.detections] == [(100, 80)] * 2
     assert read.images.root == tmp_path / "photos"
     assert [(i.id, i.path, i.file_name) for i in read.images] == [
         (n, tmp_path / "photos" / f"{n}.png", f"{n}.png") for n in (1, 2)
@@ -245,7 +246,7 @@ def test_a_plain_list_finds_its_pictures_by_their_coco_names(tmp_path: Path) -> 
     ]
     assert [len(found) for found in document.detections] == [1, 1, 2]
     assert document.other_categories == 1
-    assert document.sizes_wh == {7: (8, 6), 42: (8, 6)}
+    assert [found.size_wh for found in document.detections] == [None, (8, 6), (8, 6)]
     assert document.images.images[2].read().shape == (6, 8, 3)
     with pytest.raises(ImageError, match="no such file"):
         document.images.images[0].read()
@@ -317,7 +318,7 @@ def test_labelled_boxes_stand_in_for_a_detectors(tmp_path: Path) -> None:
     )
     document = labelled_document(read_annotations(path), tmp_path)
     assert [len(found) for found in document.detections] == [0, 1]
-    assert document.sizes_wh[2] == (100, 80)
+    assert document.detections[1].size_wh == (100, 80)
     write_boxes(tmp_path / "boxes.json", document)
     assert_same(read_boxes(tmp_path / "boxes.json").detections[1], document.detections[1])
 
@@ -462,7 +463,7 @@ def test_results_must_be_those_of_the_pictures(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"unknown: 1\.png"):
         write_boxes(
             tmp_path / "boxes.json",
-            BoxesDocument(image_set(tmp_path, 1), (detections(1),), {}),
+            BoxesDocument(image_set(tmp_path, 1), (detections(1),)),
         )
     assert not (tmp_path / "boxes.json").exists()
 
@@ -471,7 +472,7 @@ def test_results_must_be_those_of_the_pictures(tmp_path: Path) -> None:
 def boxes_of_dogs(tmp_path: Path) -> Path:
     """A boxes.json of a detector of dogs."""
     save_picture(tmp_path / "1.png")
-    document = BoxesDocument(image_set(tmp_path, 1), (detections(1),), {1: (8, 6)}, category="dog")
+    document = boxes_document(tmp_path, detections(1), category="dog")
     write_boxes(tmp_path / "boxes.json", document)
     return tmp_path / "boxes.json"
 

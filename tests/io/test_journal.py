@@ -7,7 +7,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -137,8 +137,10 @@ def document_of(images: ImageSet, finished: Sequence[Entry[Found]]) -> BoxesDocu
     kept = ImageSet(images.root, tuple(image for image in images if image.id in results))
     return BoxesDocument(
         images=kept,
-        detections=tuple(results[image.id].detections for image in kept),
-        sizes_wh={image_id: found.size_wh for image_id, found in results.items()},
+        detections=tuple(
+            replace(results[image.id].detections, size_wh=results[image.id].size_wh)
+            for image in kept
+        ),
         skipped=tuple(Skipped(names[e.image_id], e.skipped) for e in finished if e.skipped),
     )
 

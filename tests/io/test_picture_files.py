@@ -85,8 +85,8 @@ def labelled(tmp_path: Path, *sizes: tuple[int | None, int | None]) -> Path:
 def test_the_pictures_own_size_counts(tmp_path: Path, said: tuple[int | None, int | None]) -> None:
     save_picture(tmp_path / "1.jpg", 100, 80)
     document = labelled_document(read_coco(labelled(tmp_path, said)).people(), tmp_path)
-    assert document.sizes_wh == {1: (100, 80)}
-    assert len(document.detections[0]) == 1
+    [found] = document.detections
+    assert (len(found), found.size_wh) == (1, (100, 80))
     exchanged = [finding for finding in document.findings if "exchanged" in finding.what]
     assert len(exchanged) == (said == (80, 100))
 
