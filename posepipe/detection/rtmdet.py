@@ -35,10 +35,11 @@ from posepipe.networks.devices import precision_name
 from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.normalising import normalised
 from posepipe.networks.precision import run_in_precision
-from posepipe.networks.runtimes.base import Placement
+from posepipe.networks.runtimes.base import Placement, RuntimeNetwork, run_all
 from posepipe.networks.runtimes.cached import in_runtime
 from posepipe.networks.runtimes.export import Exportable, tensors_of
 from posepipe.networks.runtimes.registry import open_network, runtime_version
+from posepipe.networks.threads import one_thread
 from posepipe.zoo.bounds import Channels, Classes, Deviation, Number
 from posepipe.zoo.recipe import Recipe, Table
 from posepipe.zoo.weights import exported_file, find_weights, fit_state, read_state
@@ -246,13 +247,13 @@ class RTMDetDetector:
         """The candidates of each image; images that pad to the same shape run together."""
         groups = by_shape([padded_shape(ready.pixels) for ready in batch])
         members = [[batch[position] for position in group] for group in groups]
-        # A network leaves no cache warm: what comes before and after it is done for all at once.
-        with torch.inference_mode():
-            images = [self.network_input(of_group) for of_group in members]
-            maps = [tensors_of(self.network(of_group)) for of_group in images]
         found: dict[int, Candidates] = {}
-        for group, of_group, given in zip(groups, members, maps, strict=True):
-            found |= zip(group, self._chosen(of_group, given), strict=True)
+        with torch.inference_mode(), one_thread(isinstance(self.network, RuntimeNetwork)):
+            # A network leaves no cache warm: what is before and after it is done for all at once.
+            images = [self.network_input(of_group) for of_group in members]
+            maps = [tensors_of(given) for given in run_all(self.network, images)]
+            for group, of_group, given in zip(groups, members, maps, strict=True):
+                found |= zip(group, self._chosen(of_group, given), strict=True)
         return [found[position] for position in range(len(batch))]
 
     def network_input(self, batch: Sequence[DetectorInput]) -> Tensor:

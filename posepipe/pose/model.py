@@ -93,16 +93,18 @@ class PoseModel:
             nowhere = torch.zeros((0, len(self.skeleton), 2), device=self.device)
             return codec.encode(nowhere, size_wh)
         images = network_input(pixels.to(self.device, non_blocking=True), self.preprocessing)
-        # Before the network runs, which leaves no cache warm.
-        mirrored = images.flip(-1).contiguous(memory_format=torch.channels_last) if flip else None
+        if flip:  # as one batch of twice the size
+            both = torch.cat([images, images.flip(-1)])
+            images = both.contiguous(memory_format=torch.channels_last)
         response = self._run(images)
         fault = codec.check(response, len(self.skeleton), size_wh)
         if fault:
             raise WeightsError(f"the network of {self.name} {fault}")
-        if mirrored is None:
+        if not flip:
             return response
-        back = codec.flip(self._run(mirrored), self.skeleton.mirrored)
-        return codec.average([response, back], [codec, codec])
+        plain, mirrored = zip(*(part.chunk(2) for part in response), strict=True)
+        back = codec.flip(mirrored, self.skeleton.mirrored)
+        return codec.average([plain, back], [codec, codec])
 
     def heatmaps(self, pixels: Tensor, *, flip: bool) -> Tensor:
         """The heatmaps (B, K, h, w) of a network that gives heatmaps: see `respond`."""

@@ -19,6 +19,8 @@ from posepipe.core.poses import Poses
 from posepipe.errors import OptionError, WeightsError
 from posepipe.io.images import ImageFile
 from posepipe.networks.devices import moved
+from posepipe.networks.runtimes.base import RuntimeNetwork
+from posepipe.networks.threads import one_thread
 from posepipe.pose.codecs.choose import codec_of
 from posepipe.pose.crops import Crops, cut_crops
 from posepipe.pose.heatmaps import CropKeypoints, DecodingTable
@@ -78,6 +80,7 @@ class PoseStage:
         for other in models[1:]:
             _check_compatible(models[0], other)
         self._lock = threading.Lock()
+        self._elsewhere = all(isinstance(model.network, RuntimeNetwork) for model in models)
         self.models = tuple(models)
         self.skeleton = models[0].skeleton
         self.batch_size = batch_size
@@ -115,7 +118,7 @@ class PoseStage:
         counts = [len(ready.detections) for ready in batch]
         if not any(counts):
             return [Poses.none(ready.detections.image_id, self.skeleton) for ready in batch]
-        with self._lock:
+        with self._lock, one_thread(self._elsewhere):
             found = self._keypoints(batch, sum(counts)).numpy().astype(np.float64)  # (sum N, K, 3)
         first_kind = _crop_kind(self.models[0])
         to_image = np.concatenate([ready.crops[first_kind].to_image for ready in batch])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from posepipe.networks import threads
-from posepipe.networks.threads import usable_cores, use_threads
+from posepipe.networks.threads import one_thread, usable_cores, use_threads
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +34,15 @@ def machine(root: Path, groups: str, **files: str) -> Path:
 def eight(monkeypatch):
     """Eight cores, whatever the machine."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+
+
+def test_torchs_work_beside_another_librarys_takes_one_thread() -> None:
+    torch.set_num_threads(2)
+    with one_thread(False):
+        assert torch.get_num_threads() == 2
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
 
 
 V1 = "4:memory:/a\n3:cpu,cpuacct:/docker/x\n0::/\n"

@@ -118,28 +118,57 @@ class RuntimeNetwork(nn.Module, ABC):
         Raises:
             WeightsError: the file cannot be run.
         """
-        step = self._input.shape[0] or len(images)
-        pixels = np.ascontiguousarray(images.float().cpu().numpy().astype(self._dtype, copy=False))
-        parts = [
-            self._part(pixels[start : start + step], step) for start in range(0, len(pixels), step)
-        ]
-        joined = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
-        return tuple(torch.from_numpy(of_all).to(images.device) for of_all in joined)
+        [given] = self.all([images])
+        return given
 
-    def _part(self, pixels: npt.NDArray[Any], step: int) -> list[npt.NDArray[np.float32]]:
-        count = len(pixels)
-        if count < step:
-            filling = np.zeros((step - count, *pixels.shape[1:]), pixels.dtype)
-            pixels = np.concatenate([pixels, filling])
+    def all(self, batches: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+        """`forward` of batches that may differ in size and shape, perhaps at the same time."""
+        parts: list[npt.NDArray[Any]] = []
+        ends: list[int] = []  # of each batch's parts
+        for images in batches:
+            parts += self._parts(images)
+            ends.append(len(parts))
         try:
-            given = self._compute(self._input.name, pixels)
+            found = self._compute(self._input.name, parts)
         except Exception as error:  # of the libraries' own kinds, which have no common base
             raise WeightsError(f"{self._place} cannot be run: {first_line(error)}") from None
-        return [np.asarray(part[:count], np.float32) for part in given]
+        given = []
+        for images, start, end in zip(batches, [0, *ends], ends, strict=False):
+            outputs = (
+                np.concatenate(of_parts)[: len(images)] if end - start > 1 else of_parts[0]
+                for of_parts in zip(*found[start:end], strict=True)
+            )
+            tensors = (torch.from_numpy(np.asarray(one, np.float32)) for one in outputs)
+            given.append(tuple(tensor[: len(images)].to(images.device) for tensor in tensors))
+        return given
+
+    def _parts(self, images: Tensor) -> list[npt.NDArray[Any]]:
+        """A batch as the file takes it: whole, or in parts of one size, the last one filled up."""
+        pixels = np.ascontiguousarray(images.float().cpu().numpy().astype(self._dtype, copy=False))
+        step = self._input.shape[0]
+        if step is None:
+            return [pixels]
+        filling = np.zeros((-len(pixels) % step, *pixels.shape[1:]), pixels.dtype)
+        filled = np.concatenate([pixels, filling]) if len(filling) else pixels
+        return [filled[start : start + step] for start in range(0, len(filled), step)]
 
     @abstractmethod
-    def _compute(self, name: str, pixels: npt.NDArray[Any]) -> Sequence[npt.NDArray[Any]]:
-        """The outputs, in the order of `outputs`, for the pixels of the input with this name."""
+    def _compute(
+        self, name: str, parts: Sequence[npt.NDArray[Any]]
+    ) -> Sequence[Sequence[npt.NDArray[Any]]]:
+        """The outputs, in the order of `outputs`, for each part's pixels.
+
+        Args:
+            name: of the input that takes them.
+            parts: of any number of images if the file takes any, else of as many as it takes.
+        """
+
+
+def run_all(network: nn.Module, batches: Sequence[Tensor]) -> list[Any]:
+    """What a network gives for batches that differ in shape; at the same time where it can."""
+    if isinstance(network, RuntimeNetwork):
+        return list(network.all(batches))
+    return [network(images) for images in batches]
 
 
 class Runtime(Protocol):

@@ -73,9 +73,10 @@ class OnnxRuntimeNetwork(RuntimeNetwork):
         )
         self._session = session
 
-    def _compute(self, name: str, pixels: npt.NDArray[Any]) -> Sequence[npt.NDArray[Any]]:
-        given: list[npt.NDArray[Any]] = self._session.run(list(self.outputs), {name: pixels})
-        return given
+    def _compute(
+        self, name: str, parts: Sequence[npt.NDArray[Any]]
+    ) -> Sequence[Sequence[npt.NDArray[Any]]]:
+        return [self._session.run(list(self.outputs), {name: pixels}) for pixels in parts]
 
 
 def _side(given: int | str | None) -> int | None:
