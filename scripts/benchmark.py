@@ -26,6 +26,7 @@ import torch
 from evaluation_speed import evaluation_line
 from machine import machine_line
 from PIL import Image
+from reading_speed import reading_lines
 from runtime_speed import peer_lines, runtime_lines
 from safetensors.torch import save_file
 
@@ -266,7 +267,10 @@ def training_row(
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="auto", show_default=True)
-@click.option("--only", type=click.Choice(["pose", "detect", "call", "eval", "train", "runtimes"]))
+@click.option(
+    "--only",
+    type=click.Choice(["pose", "detect", "call", "eval", "train", "runtimes", "reading"]),
+)
 @click.option(
     "--exported",
     nargs=2,
@@ -319,6 +323,8 @@ def main(
         people = some_people(files, crops)
         click.echo("\n".join(peer_lines(files, people, speed=speed_of, rounds=rounds)))
         return
+    if only in (None, "reading"):
+        click.echo("\n".join(reading_lines(files, speed=speed_of, rounds=rounds)))
     rows = []
     if only in (None, "detect"):
         rows.append(detection_row(files, rounds=rounds, precision=precision, device=device))

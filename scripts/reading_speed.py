@@ -1,0 +1,114 @@
+"""Rows of `benchmark.py` about reading images: ours over Pillow alone, and who holds the lock."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import cycle, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+from PIL import Image
+
+from posepipe.io import images
+from posepipe.io.images import ImageFile
+
+Work = Callable[[], int]
+Speed = Callable[[Work], float]
+
+
+def reading_lines(files: Sequence[ImageFile], *, speed: Speed, rounds: int) -> Iterator[str]:
+    """Images read per second by several threads, and how long an image needs Python's lock.
+
+    Args:
+        files: what to read, over and over; each reading takes at least 96 of them.
+        speed: measures work that says how much of it there was.
+        rounds: of which the median is printed, after one to warm up.
+    """
+    with TemporaryDirectory() as folder:
+        kinds = {"JPEG": files, "PNG": [_as_png(file, Path(folder)) for file in files]}
+        yield f"{'reading, images/s':24} {'Pillow alone':>14} {'posepipe':>10} {'ratio':>7}"
+        for kind, some in kinds.items():
+            many = list(islice(cycle(some), max(96, len(some))))
+            for threads in (1, 2, 4):
+                pairs = [_both_ways(many, threads, speed) for _ in range(rounds + 1)][1:]
+                yield _row(f"{kind}, threads: {threads}", pairs, ".0f")
+            locks = [_lock_both_ways(many) for _ in range(rounds)]
+            yield _row(f"{kind}, ms with the lock", locks, ".2f")
+
+
+def _row(what: str, pairs: Sequence[tuple[float, float]], form: str) -> str:
+    pillow, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ratio = statistics.median(ours / pillow for pillow, ours in pairs)
+    return f"{what:24} {pillow:14{form}} {ours:10{form}} {ratio:7.2f}"
+
+
+@contextmanager
+def _pillow_alone() -> Iterator[None]:
+    with patch.object(images, "jpeg_pixels", lambda picture: None):
+        yield
+
+
+def _both_ways(files: Sequence[ImageFile], threads: int, speed: Speed) -> tuple[float, float]:
+    """The speeds of Pillow alone and of posepipe."""
+
+    def read() -> int:
+        with ThreadPoolExecutor(threads) as pool:
+            return sum(1 for _ in pool.map(ImageFile.read, files))
+
+    with _pillow_alone():
+        alone = speed(read)
+    return alone, speed(read)
+
+
+def _lock_both_ways(files: Sequence[ImageFile]) -> tuple[float, float]:
+    with _pillow_alone():
+        alone = lock_milliseconds(files)
+    return alone, lock_milliseconds(files)
+
+
+def lock_milliseconds(files: Sequence[ImageFile]) -> float:
+    """How long reading an image keeps other threads of Python from running, in ms.
+
+    A thread that does nothing but count in Python needs the lock all the time: what it loses
+    beside a thread that reads is what that thread holds the lock for. It gives the lock up quickly
+    here, since its losses would otherwise drown in its waiting for the lock.
+    """
+    counted, stop, patience = 0, threading.Event(), sys.getswitchinterval()
+
+    def count() -> None:
+        nonlocal counted
+        while not stop.is_set():
+            for _ in range(1000):
+                counted += 1
+
+    thread = threading.Thread(target=count)
+    sys.setswitchinterval(1e-5)
+    thread.start()
+    try:
+        begun, at_start = time.perf_counter(), counted
+        time.sleep(0.5)
+        alone = (counted - at_start) / (time.perf_counter() - begun)
+        begun, at_start = time.perf_counter(), counted
+        for file in files:
+            file.read()
+        seconds = time.perf_counter() - begun
+        beside = (counted - at_start) / seconds
+    finally:
+        sys.setswitchinterval(patience)
+        stop.set()
+        thread.join()
+    return max(0.0, 1 - beside / alone) * seconds / len(files) * 1000
+
+
+def _as_png(file: ImageFile, folder: Path) -> ImageFile:
+    path = folder / f"{file.id}.png"
+    if not path.exists():
+        Image.fromarray(file.read()).save(path)
+    return ImageFile(file.id, path, path.name)
