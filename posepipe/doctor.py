@@ -154,8 +154,7 @@ def _devices(device: str, precision: str) -> Iterator[Fact]:
     import torch
 
     from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
-    from posepipe.networks.threads import usable_cores
-    from posepipe.training.pictures import free_memory
+    from posepipe.networks.resources import free_memory, usable_cores
 
     abilities = torch.backends.cpu.get_cpu_capability()
     name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or "unknown"

@@ -15,6 +15,8 @@ from posepipe.detection.stage import (
     recipe_suppression,
 )
 from posepipe.errors import OptionError
+from posepipe.networks.devices import resolve_device
+from posepipe.networks.resources import default_batch_sizes
 from posepipe.options import DetectionOptions, PoseOptions
 from posepipe.pose.loading import PoseEstimator, load_pose_stage
 from posepipe.zoo.skeleton import recipe_skeleton
@@ -57,7 +59,9 @@ def load_detection(
         detector_recipe(model, config=config_of(model), changes=options.recipe_changes)
         for model in options.models
     ]
-    first = recipes[0]
+    first, batch_size = recipes[0], options.batch_size
+    if batch_size is None:
+        batch_size = default_batch_sizes(resolve_device(device)).images
     categories = list(dict.fromkeys(recipe_skeleton(recipe).category for recipe in recipes))
     if len(categories) > 1:
         raise OptionError(f"detectors of {' and '.join(categories)} cannot be pooled: name one")
@@ -66,7 +70,7 @@ def load_detection(
         scales=recipe_scales(first),
         flip=options.flip,
         min_score=recipe_min_score(first),
-        batch_size=options.batch_size,
+        batch_size=batch_size,
         category=categories[0],
     )
     return DetectionStage(detectors, settings)

@@ -57,7 +57,8 @@ class DetectionOptions(_Changes):
         flip: also process the mirror image.
         min_score: the lowest score of a person; boxes below it are left out. None: the first
             model's ``[people] min_score``; 0: keep all boxes, as COCO's evaluation expects.
-        batch_size: images per pass.
+        batch_size: images per pass; None: by the device, see
+            `posepipe.networks.resources.choose_batch_sizes`.
         changes: fields of the models' recipes to override, like "preprocessing.short_side=640".
 
     Raises:
@@ -74,7 +75,7 @@ class DetectionOptions(_Changes):
     scales: tuple[float, ...] | None = field(default=None, metadata=_recipes("views.scales"))
     flip: bool = False
     min_score: float | None = field(default=None, metadata=_recipes("people.min_score"))
-    batch_size: int = 4
+    batch_size: int | None = None
     changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -103,7 +104,7 @@ class PoseOptions(_Changes):
         quarter_offset: shift keypoints by a quarter cell towards the second highest response.
         rescore: pose score = box score x mean keypoint confidence; otherwise the box score.
         oks_nms: remove poses whose OKS with a better one exceeds this; None: keep all.
-        batch_size: crops per pass, collected across images; None: 4 on a CPU, 64 on a GPU.
+        batch_size: crops per pass, collected across images; None: by the device, as for detection.
         changes: fields of the models' recipes to override, like "decoding.stride=4".
 
     Raises:

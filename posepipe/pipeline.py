@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
@@ -31,6 +31,7 @@ from posepipe.io.images import ImageFile
 from posepipe.io.inputs import Colour, Picture, Pictures, find_pictures, is_live, one_picture
 from posepipe.loading import load_detection, load_pose
 from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
+from posepipe.networks.resources import default_workers
 from posepipe.networks.runtimes.registry import check_runtime
 from posepipe.options import DetectionOptions, PoseOptions
 from posepipe.pose.loading import PoseEstimator
@@ -187,7 +188,7 @@ class Pipeline:
         *,
         colour: Colour = "rgb",
         recursive: bool = False,
-        workers: int = 2,
+        workers: int | None = None,
         together: int | None = None,
         unreadable: Trouble = "raise",
     ) -> Iterator[tuple[ImageFile, Poses]]:
@@ -202,7 +203,8 @@ class Pipeline:
                 in a list or any iterable; or a (B, H, W, 3) array of B images.
             colour: the channel order of arrays.
             recursive: also search subfolders.
-            workers: threads that read and crop images ahead.
+            workers: threads that read and crop images ahead; None: by cores, memory and device
+                (docs/speed.md).
             together: how many images are taken before the first one's poses are ready: more is
                 faster, 1 has the lowest latency. None: as described above.
             unreadable: "raise" ends the stream at an unreadable image, "skip" leaves it out.
@@ -216,6 +218,7 @@ class Pipeline:
         """
         first, second = self.both_stages
         parts = _parts(images, colour=colour, recursive=recursive, together=together)
+        workers = self._default_workers if workers is None else workers
         outcomes = (
             outcome
             for part in parts
@@ -230,13 +233,14 @@ class Pipeline:
         *,
         colour: Colour = "rgb",
         recursive: bool = False,
-        workers: int = 2,
+        workers: int | None = None,
         together: int | None = None,
         unreadable: Trouble = "raise",
     ) -> Iterator[tuple[ImageFile, Detections]]:
         """The boxes of the people in many images, in order; see `stream`."""
         stage = self.detection_stage
         parts = _parts(images, colour=colour, recursive=recursive, together=together)
+        workers = self._default_workers if workers is None else workers
         outcomes = (
             outcome
             for part in parts
@@ -266,6 +270,10 @@ class Pipeline:
             models += [ModelUsed(network.name, network.weights_sha256) for network in networks]
             settings["pose"] = self._pose_settings()
         return made_by(command, models, settings if command == "run" else settings.popitem()[1])
+
+    @cached_property
+    def _default_workers(self) -> int:
+        return default_workers(self.device)
 
     def _detections(self, image: ImageFile) -> Detections:
         [found] = self.detection_stage([self.detection_stage.prepare(image)])

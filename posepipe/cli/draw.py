@@ -62,7 +62,9 @@ _LONGEST_NAME = 255  # bytes, on all usual file systems
 )
 @click.option("--boxes/--no-boxes", default=True, help="Draw boxes.")
 @click.option("--scores/--no-scores", default=True, help="Draw scores.")
-@click.option("--workers", type=WORKERS, default=2, show_default=True, help="Number of threads.")
+@click.option(
+    "--workers", type=WORKERS, help="Number of threads.  [default: 2 to 8, by cores and memory]"
+)
 @click.option("--strict", is_flag=True, help="Stop at the first bad image or box.")
 @click.option(
     "--model",
@@ -72,7 +74,7 @@ _LONGEST_NAME = 255  # bytes, on all usual file systems
 @log_options
 @click.pass_obj
 def draw(
-    verbose: bool, /, results: Path, output: Path | None, workers: int, **options: Any
+    verbose: bool, /, results: Path, output: Path | None, workers: int | None, **options: Any
 ) -> None:
     """Draw the skeletons of KPS.JSON, or the boxes of a BOXES.JSON, into copies of the images.
 
@@ -86,6 +88,7 @@ def draw(
     from posepipe.drawing.save import save_image
     from posepipe.drawing.video_writer import CODECS
     from posepipe.io.documents import Skipped
+    from posepipe.networks.resources import choose_workers, free_memory, usable_cores
     from posepipe.runtime.streams import prefetch
 
     style = DrawStyle(
@@ -123,6 +126,8 @@ def draw(
             save_image(path, draw_detections(pixels, found, style=style))
         return path
 
+    if workers is None:
+        workers = choose_workers(usable_cores(), free_memory(), networks_on_cpu=False)
     skipped = []
     with progress_bar(len(items), "draw", output) as bar:
         drawn = prefetch(draw_one, items, workers=workers, ahead=2 * workers)

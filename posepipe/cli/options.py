@@ -171,9 +171,8 @@ running_options: Callable[[Any], Any] = together(
     click.option(
         "--workers",
         type=WORKERS,
-        default=2,
-        show_default=True,
-        help="Threads that read images ahead of the networks.",
+        help="Threads that read images ahead of the networks.  [default: 2 to 8, by cores and "
+        "memory]",
     ),
     click.option(
         "--max-pixels",
@@ -266,6 +265,14 @@ def check_output(output: Path, inputs: Iterable[str | Path | None]) -> None:
             )
 
 
+def chosen_workers(options: dict[str, Any]) -> int:
+    """How many threads read images: what is given, or what suits the machine and the device."""
+    from posepipe.networks.resources import default_workers
+
+    given: int | None = options["workers"]
+    return default_workers(options["device"]) if given is None else given
+
+
 def shard_output(output: Path, options: dict[str, Any]) -> Path:
     """The file that a command writes: the output, or with --shard that shard's own."""
     shard: Shard | None = options["shard"]
@@ -283,7 +290,7 @@ def run_options(
         made_by=made_by,
         resume=options["resume"],
         strict=options["strict"],
-        workers=options["workers"],
+        workers=chosen_workers(options),
         progress=progress,
         warn=lambda line: echo(f"posepipe: warning: {line}", err=True),
         shard=options["shard"],

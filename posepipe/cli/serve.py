@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from posepipe.cli.options import COUNT, WORKERS, computing_options, log_options
+from posepipe.cli.options import COUNT, WORKERS, chosen_workers, computing_options, log_options
 from posepipe.cli.stage_options import (
     chosen_detection,
     chosen_pose,
@@ -84,9 +84,7 @@ _NEEDED = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
 @click.option(
     "--workers",
     type=WORKERS,
-    default=2,
-    show_default=True,
-    help="Threads that decode images.",
+    help="Threads that decode images.  [default: 2 to 8, by cores and memory]",
 )
 @detection_options_of_run
 @pose_options
@@ -121,7 +119,7 @@ def serve(verbose: bool, /, host: str, port: int, **options: Any) -> None:
         together=options["together"],
         max_delay=options["max_delay"] / 1000,
         timeout=options["timeout"],
-        workers=max(1, options["workers"]),
+        workers=max(1, chosen_workers(options)),
     )
     pipeline = pipeline_of(options, detection=chosen_detection(options), pose=chosen_pose(options))
     made = pipeline.load().made_by("run")

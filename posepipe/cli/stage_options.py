@@ -99,7 +99,7 @@ def _detector_options(model: str, prefix: str) -> Callable[[Any], Any]:
             f"--{prefix}batch-size",
             "detection_batch_size",
             type=COUNT,
-            help="Images per pass of the detector.  [default: 4]",
+            help="Images per pass of the detector.  [default: 4; on a CUDA GPU up to 16]",
         ),
         set_option(f"--{prefix}set", "detection_changes", "preprocessing.short_side=640"),
     )
@@ -163,7 +163,7 @@ pose_options: Callable[[Any], Any] = together(
         "--batch-size",
         "pose_batch_size",
         type=COUNT,
-        help="Crops per pass of the pose network.  [default: 4, on a GPU 64]",
+        help="Crops per pass of the pose network.  [default: 4; on a GPU 32 to 128]",
     ),
     set_option("--set", "pose_changes", "decoding.flip=false"),
 )

@@ -77,7 +77,7 @@ def joined(cluster: Cluster) -> Iterator[None]:
                     "or start one with `ray start --head`"
                 ) from None
         else:
-            from posepipe.networks.threads import usable_cores
+            from posepipe.networks.resources import usable_cores
 
             ray.init(num_cpus=usable_cores() + _CORES_FOR_READERS, include_dashboard=False, **quiet)
     try:

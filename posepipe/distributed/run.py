@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from posepipe.errors import OptionError
 from posepipe.io.documents import made_by
 from posepipe.io.find_images import find_images
 from posepipe.io.images import ImageSet
+from posepipe.networks.resources import choose_workers
 from posepipe.options import DetectionOptions, PoseOptions
 from posepipe.runtime.runs import RunOptions
 
@@ -29,7 +31,7 @@ def run_distributed(
     precision: str = "auto",
     runtime: str = "auto",
     threads: int | None = None,
-    workers: int = 2,
+    workers: int | None = None,
     recursive: bool = False,
     resume: bool = False,
     strict: bool = False,
@@ -51,7 +53,8 @@ def run_distributed(
         precision: see `posepipe.Pipeline`.
         runtime: see `posepipe.Pipeline`.
         threads: that compute, in each worker; None: as many as it has cores.
-        workers: threads in each worker that decode images ahead.
+        workers: threads in each worker that decode images ahead; None: by its cores, see
+            `posepipe.networks.resources.choose_workers`.
         recursive: also search subfolders.
         resume: continue an interrupted run.
         strict: end at the first image that cannot be read, instead of listing it.
@@ -77,6 +80,9 @@ def run_distributed(
     for image in images:
         if image.pixels is not None or image.is_frame:
             raise OptionError(f"{image.path} is no file: a cluster takes images that are files")
+    if workers is None:
+        on_cpu = not cluster.gpus
+        workers = choose_workers(int(cluster.cpus), sys.maxsize, networks_on_cpu=on_cpu)
     options = RunOptions(
         output=Path(output),
         made_by=made_by("run"),

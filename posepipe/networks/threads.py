@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import cv2
 import torch
+
+from posepipe.networks.resources import usable_cores
 
 
 def use_threads(count: int | None = None) -> int:
@@ -45,54 +44,3 @@ def one_thread(wanted: bool = True) -> Iterator[None]:
     finally:
         if wanted:
             torch.set_num_threads(threads)
-
-
-def usable_cores(root: Path = Path("/")) -> int:
-    """How many cores this process may use, at least 1.
-
-    The least of what the machine has, the process's affinity (taskset, Slurm), and the quota of
-    its control group (Docker's ``--cpus``, Kubernetes' limits), which torch does not look at.
-
-    Args:
-        root: where ``proc`` and ``sys`` are.
-    """
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:  # macOS, Windows
-        cores = os.cpu_count() or 1
-    return max(1, min([cores, *(math.ceil(quota) for quota in _quotas(root))]))
-
-
-def _quotas(root: Path) -> Iterator[float]:
-    """The cores' worth of time that each control group above this process allows."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    groups = root / "sys/fs/cgroup"
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:  # version 2: "max 100000", "150000 100000"
-            for folder in _with_parents(groups, path):
-                yield from _quota(*_numbers(folder / "cpu.max"))
-        elif "cpu" in controllers.split(","):
-            for folder in _with_parents(groups / "cpu", path):
-                microseconds = _numbers(folder / "cpu.cfs_quota_us")
-                yield from _quota(*microseconds, *_numbers(folder / "cpu.cfs_period_us"))
-
-
-def _with_parents(folder: Path, path: str) -> Iterator[Path]:
-    inner = Path(path.lstrip("/"))
-    yield from (folder / part for part in (inner, *inner.parents))
-
-
-def _numbers(file: Path) -> list[float]:
-    try:
-        return [float(word) for word in file.read_text(encoding="utf-8").split()]
-    except (OSError, ValueError):  # absent, or "max"
-        return []
-
-
-def _quota(*numbers: float) -> Iterator[float]:
-    if len(numbers) == 2 and min(numbers) > 0:  # -1: no limit
-        yield numbers[0] / numbers[1]

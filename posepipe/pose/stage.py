@@ -19,6 +19,7 @@ from posepipe.core.poses import Poses
 from posepipe.errors import OptionError, WeightsError
 from posepipe.io.images import ImageFile
 from posepipe.networks.devices import moved
+from posepipe.networks.resources import default_batch_sizes
 from posepipe.networks.runtimes.base import RuntimeNetwork
 from posepipe.networks.threads import one_thread
 from posepipe.pose.codecs.choose import codec_of
@@ -29,8 +30,6 @@ from posepipe.pose.warping import Windows, cut_windows, joined, warped
 
 Engine = Literal["cpu", "device"]
 _CropKind = tuple[tuple[int, int], tuple[int, int, int], bool, str]
-
-_CROPS_ON_CPU, _CROPS_ON_GPU = 4, 64  # a pass, unless said otherwise
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +54,8 @@ class PoseStage:
         models: their heatmaps are averaged (the paper's CPN+, tables 9 and 10), after each is
             scaled to the first one's amplitude and size. They may differ in everything but
             the keypoints, the codec, the crop's shape, its margins and kind of window.
-        batch_size: crops per pass of the network; formed across images. None: 4 on a CPU, for
-            which more are no quicker and take memory, and 64 on a GPU.
+        batch_size: crops per pass of the network; formed across images. None: see
+            `posepipe.networks.resources.choose_batch_sizes`.
         engine: what cuts people out: "cpu", with OpenCV in the preparing threads, or "device", for
             all people of a batch at once, but for windows of whole pixels. None: "device" on CUDA.
 
@@ -74,7 +73,7 @@ class PoseStage:
         if not models:
             raise OptionError("a pose stage needs at least one model")
         if batch_size is None:
-            batch_size = _CROPS_ON_CPU if models[0].device.type == "cpu" else _CROPS_ON_GPU
+            batch_size = default_batch_sizes(models[0].device).crops
         if batch_size < 1:
             raise OptionError(f"batch size must be at least 1, got {batch_size}")
         for other in models[1:]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,11 +15,14 @@ from posepipe.core.poses import Poses
 from posepipe.errors import PosepipeError
 from posepipe.io.images import ImageFile
 from posepipe.io.records import as_written
+from posepipe.networks.resources import default_workers
 from posepipe.runtime.local import Outcome, run
 from posepipe.runtime.stage import Stage
+from posepipe.runtime.streams import Tally
 
-MOST_PIXEL_BYTES = 256 * 2**20
-"""Images that wait between the stages hold no more than this, and a batch of the detector."""
+PIXEL_BYTES_PER_WORKER = 128 * 2**20
+"""What images hold that are read and not yet cut up, for each thread that reads."""
+_FEWEST_IMAGES = 4  # of a batch of the detector, however large they are
 
 
 def run_through_both(
@@ -27,8 +30,8 @@ def run_through_both(
     pose: Stage[tuple[ImageFile, Detections], Any, Poses],
     images: Iterable[ImageFile],
     *,
-    workers: int = 2,
-    most_bytes: int = MOST_PIXEL_BYTES,
+    workers: int | None = None,
+    most_bytes: int | None = None,
 ) -> Iterator[Outcome[ImageFile, Poses]]:
     """The poses in every image, in order, as soon as their batch is done.
 
@@ -39,31 +42,27 @@ def run_through_both(
         detection: the first stage.
         pose: the second one; its scores come out unchanged.
         images: a lazy stream is fine.
-        workers: threads that read images, and as many that cut crops; 0 for none.
+        workers: threads that read images, and as many that cut crops; 0 for none. None: see
+            `posepipe.runtime.local.run`.
         most_bytes: while images that are read and not yet cut up hold more, no further one is
-            read, beyond the batch that the detector waits for.
+            read, beyond the batch that the detector waits for; and a batch is full that holds half
+            of it, but has at least four images. None: 128 MiB for each worker.
     """
-    pixels = _Pixels(most_bytes)
-    found = run(_First(detection, pixels), images, workers=workers, room=pixels.have_room)
+    if workers is None:
+        workers = default_workers()
+    if most_bytes is None:
+        most_bytes = PIXEL_BYTES_PER_WORKER * max(workers, 2)
+    pixels = Tally(most_bytes)
+    found = run(
+        _First(detection, pixels, most_bytes // 2),
+        images,
+        workers=workers,
+        room=pixels.has_room,
+        may_begin=pixels.has_room,
+    )
     between = (outcome.result or _Between(outcome.item, outcome.error) for outcome in found)
-    for outcome in run(_Second(pose, pixels), between, workers=workers, room=pixels.have_room):
+    for outcome in run(_Second(pose, pixels), between, workers=workers, room=pixels.has_room):
         yield Outcome(outcome.item.image, outcome.result, outcome.error)
-
-
-class _Pixels:
-    """How many bytes of pixels wait between the stages."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most = most_bytes
-        self._held = 0
-        self._lock = threading.Lock()
-
-    def count(self, change: int) -> None:
-        with self._lock:
-            self._held += change
-
-    def have_room(self) -> bool:
-        return self._held < self._most
 
 
 @dataclass(eq=False)
@@ -85,8 +84,10 @@ class _Ready:
 class _First(Stage[ImageFile, _Ready, _Between]):
     """The detection stage, which keeps the pixels for the next one."""
 
-    def __init__(self, stage: Stage[ImageFile, Any, Detections], pixels: _Pixels) -> None:
-        self._stage, self._pixels = stage, pixels
+    def __init__(
+        self, stage: Stage[ImageFile, Any, Detections], pixels: Tally, full_bytes: int
+    ) -> None:
+        self._stage, self._pixels, self._full_bytes = stage, pixels, full_bytes
 
     @property
     def batch_size(self) -> int:
@@ -95,11 +96,16 @@ class _First(Stage[ImageFile, _Ready, _Between]):
     def prepare(self, item: ImageFile) -> _Ready:
         pixels = item.read()
         ready = self._stage.prepare(replace(item, pixels=pixels))
-        self._pixels.count(pixels.nbytes)
+        self._pixels.add(pixels.nbytes)
         return _Ready(_Between(item, pixels=pixels), ready)
 
     def weight(self, ready: _Ready) -> int:
-        return self._stage.weight(ready.ready)
+        """As for the stage, but large images fill a batch sooner."""
+        pixels = ready.between.pixels
+        assert pixels is not None  # noqa: S101
+        share = math.ceil(self.batch_size * pixels.nbytes / self._full_bytes)
+        most = max(1, self.batch_size // _FEWEST_IMAGES)
+        return max(self._stage.weight(ready.ready), min(share, most))
 
     def __call__(self, batch: Sequence[_Ready]) -> list[_Between]:
         found = self._stage([ready.ready for ready in batch])
@@ -112,7 +118,7 @@ class _Second(Stage[_Between, Any, Poses]):
     """The pose stage, on pixels that are there already."""
 
     def __init__(
-        self, stage: Stage[tuple[ImageFile, Detections], Any, Poses], pixels: _Pixels
+        self, stage: Stage[tuple[ImageFile, Detections], Any, Poses], pixels: Tally
     ) -> None:
         self._stage, self._pixels = stage, pixels
 
@@ -128,7 +134,7 @@ class _Second(Stage[_Between, Any, Poses]):
         try:
             return self._stage.prepare((replace(item.image, pixels=pixels), item.detections))
         finally:
-            self._pixels.count(-pixels.nbytes)
+            self._pixels.add(-pixels.nbytes)
 
     def weight(self, ready: Any) -> int:
         return self._stage.weight(ready)

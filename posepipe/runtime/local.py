@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from posepipe.errors import PosepipeError
+from posepipe.networks.resources import default_workers
 from posepipe.runtime.stage import Stage
-from posepipe.runtime.streams import batched, prefetch
+from posepipe.runtime.streams import Tally, batched, prefetch
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 # Images without people fill no batch; this many are handed on together all the same.
 _MOST_ITEMS = 64
+# Nothing is prepared ahead while what waits weighs this much: images full of people.
+_BATCHES_AHEAD, _LEAST_WEIGHT_AHEAD = 2, 64
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,9 @@ def run(
     stage: Stage[In, Any, Out],
     items: Iterable[In],
     *,
-    workers: int = 2,
+    workers: int | None = None,
     room: Callable[[], bool] = lambda: True,
+    may_begin: Callable[[], bool] = lambda: True,
 ) -> Iterator[Outcome[In, Out]]:
     """The outcome of every item, in order, as soon as its batch is done.
 
@@ -54,22 +58,39 @@ def run(
     Args:
         stage: what to do.
         items: a lazy stream is fine; nothing is held but the items at work.
-        workers: threads that prepare items ahead of the network; 0 for none.
-        room: while this is false, no item is prepared ahead.
+        workers: threads that prepare items ahead of the network; 0 for none. None: by the machine,
+            see `posepipe.networks.resources.choose_workers`.
+        room: while this is false, no further item is taken.
+        may_begin: while this is false, none is prepared but the one that is waited for.
     """
+    if workers is None:
+        workers = default_workers()
+    waiting = Tally(max(_BATCHES_AHEAD * stage.batch_size, _LEAST_WEIGHT_AHEAD))
 
     def prepare(item: In) -> _Waiting[In]:
         try:
-            return _Waiting(item, stage.prepare(item), None)
+            prepared = _Waiting(item, stage.prepare(item), None)
         except PosepipeError as error:
             return _Waiting(item, None, error)
+        waiting.add(weight(prepared))
+        return prepared
 
     def weight(prepared: _Waiting[In]) -> int:
         return 0 if prepared.error else stage.weight(prepared.ready)
 
-    ahead = max(2 * workers, min(stage.batch_size, 16))
-    stream = prefetch(prepare, items, workers=workers, ahead=ahead, room=room)
-    for batch in batched(stream, full=stage.batch_size, most_items=_MOST_ITEMS, weight=weight):
+    def taken(prepared: _Waiting[In]) -> int:
+        waiting.add(-weight(prepared))
+        return weight(prepared)
+
+    stream = prefetch(
+        prepare,
+        items,
+        workers=workers,
+        ahead=max(2 * workers, min(stage.batch_size, _MOST_ITEMS)),
+        room=room,
+        may_begin=lambda: waiting.has_room() and may_begin(),
+    )
+    for batch in batched(stream, full=stage.batch_size, most_items=_MOST_ITEMS, weight=taken):
         good = [prepared for prepared in batch if prepared.error is None]
         results = iter(stage([prepared.ready for prepared in good]) if good else [])
         for prepared in batch:

@@ -48,7 +48,7 @@ class RunOptions:
         made_by: what determines the result, for the journal's fingerprint and boxes.json.
         resume: go on from the journal that an interrupted run left.
         strict: end at the first image that cannot be processed, instead of listing it.
-        workers: threads that read and prepare images.
+        workers: threads that read and prepare images; None: see `posepipe.runtime.local.run`.
         progress: called after every image.
         warn: called with one line for everything of an interrupted run that is lost.
         shard: of a run that several machines share, the part to do: then `output` is that shard's
@@ -59,7 +59,7 @@ class RunOptions:
     made_by: MadeBy
     resume: bool = False
     strict: bool = False
-    workers: int = 2
+    workers: int | None = None
     progress: PeopleFound = lambda people: None
     warn: Callable[[str], None] = lambda line: None
     shard: Shard | None = None

@@ -6,14 +6,39 @@ and nothing has to be pickled.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TypeVar
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 T = TypeVar("T")
+
+_SECONDS_TO_LOOK_AGAIN = 0.005  # whether there is memory for another item
+
+
+class Tally:
+    """How much of something waits, and whether there is room for more; threads may share it.
+
+    Args:
+        most: with this much, there is no room.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+        self._lock = threading.Lock()
+
+    def add(self, change: int) -> None:
+        """So much more waits, or less."""
+        with self._lock:
+            self._held += change
+
+    def has_room(self) -> bool:
+        """Whether less waits than may."""
+        return self._held < self._most
 
 
 def prefetch(
@@ -23,6 +48,7 @@ def prefetch(
     workers: int,
     ahead: int,
     room: Callable[[], bool] = lambda: True,
+    may_begin: Callable[[], bool] = lambda: True,
 ) -> Iterator[Out]:
     """``function(item)`` for every item in order, computed by threads ahead of its use.
 
@@ -36,6 +62,7 @@ def prefetch(
         workers: threads; 0 computes in the consumer's own thread.
         ahead: how many results may wait for the consumer.
         room: while this is false, the consumer gets what there is before another item is taken.
+        may_begin: while this is false, only the item that the consumer waits for is begun.
 
     >>> list(prefetch(str.upper, ["a", "b"], workers=2, ahead=4))
     ['A', 'B']
@@ -45,14 +72,25 @@ def prefetch(
         return
     pending: deque[Future[Out]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="posepipe-prefetch")
+    wanted, closed = 0, threading.Event()  # the results asked for so far
+
+    def in_time(number: int, item: In) -> Out:
+        while number >= wanted and not may_begin():
+            if closed.wait(_SECONDS_TO_LOOK_AGAIN):
+                raise CancelledError
+        return function(item)
+
     try:
-        for item in items:
-            pending.append(pool.submit(function, item))
+        for number, item in enumerate(items):
+            pending.append(pool.submit(in_time, number, item))
             while len(pending) > ahead or (pending and not room()):
+                wanted += 1
                 yield pending.popleft().result()
         while pending:
+            wanted += 1
             yield pending.popleft().result()
     finally:
+        closed.set()
         pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -62,7 +62,9 @@ ImageId = Annotated[int, Query(ge=0, le=2**53, description="The image's id in th
 class People(Protocol):
     """What the service needs of a `posepipe.pipeline.Pipeline`."""
 
-    def stream(self, images: Any, *, workers: int = 2) -> Iterator[tuple[ImageFile, Poses]]:
+    def stream(
+        self, images: Any, *, workers: int | None = None
+    ) -> Iterator[tuple[ImageFile, Poses]]:
         """The poses in images, in their order."""
         ...
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from posepipe.errors import OptionError
+from posepipe.networks.resources import default_workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +34,10 @@ class ServeOptions:
     together: int = 16
     max_delay: float = 0.01
     timeout: float = 30.0
-    workers: int = 2
+    workers: int = field(default_factory=default_workers)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value, least = getattr(self, field.name), 0 if field.name == "max_delay" else 1e-3
+        for each in fields(self):
+            value, least = getattr(self, each.name), 0 if each.name == "max_delay" else 1e-3
             if not least <= value < float("inf"):
-                raise OptionError(f"{field.name} must be above 0, got {value}")
+                raise OptionError(f"{each.name} must be above 0, got {value}")

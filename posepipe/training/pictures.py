@@ -13,15 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from posepipe.io.images import ImageFile
+from posepipe.networks.resources import free_memory
 
 CacheKind = Literal["memory", "none"]
 Pixels = npt.NDArray[np.uint8]
 
 logger = logging.getLogger(__name__)
-
-_MEMORY = Path("/proc/meminfo")
-_CGROUP = Path("/sys/fs/cgroup")
-_UNKNOWN = 8 * 2**30  # bytes, where the system does not say what is free
 
 
 class PictureCache:
@@ -112,19 +109,3 @@ def picture_cache(kind: CacheKind, *, processes: int | None = None) -> PictureCa
         return None
     sharing = processes or int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return PictureCache(free_memory() // 2 // sharing)
-
-
-def free_memory() -> int:
-    """Bytes of memory that can be had now, a container's limit included; 8 GiB if unknown."""
-    free = [_UNKNOWN]
-    try:
-        lines = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
-        free = [int(lines["MemAvailable"].split()[0]) * 1024]
-    except (OSError, ValueError, KeyError):  # no Linux
-        pass
-    try:
-        most, used = ((_CGROUP / f"memory.{name}").read_text() for name in ("max", "current"))
-        free.append(max(int(most) - int(used), 0))
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
-        pass
-    return min(free)

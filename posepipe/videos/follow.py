@@ -47,7 +47,7 @@ def follow(
     tracking: TrackingOptions | None = None,
     smoothing: SmoothingOptions | None = None,
     detect_every: int = 1,
-    workers: int = 2,
+    workers: int | None = None,
     known: Mapping[int, Poses] | None = None,
     noted: Callable[[Poses], None] = lambda poses: None,
 ) -> Iterator[FramePoses]:
@@ -61,7 +61,7 @@ def follow(
         smoothing: how keypoints are smoothed, which needs tracking; None: no smoothing.
         detect_every: the detector looks at every n-th frame; in between, the people of the
             frame before are looked for where they would have moved to. Needs numbers.
-        workers: threads that prepare frames ahead.
+        workers: threads that prepare frames ahead; None: see `posepipe.Pipeline.stream`.
         known: what was `noted` of frames before, by their images' ids: these are not looked at
             again, and everything after them is as if they had been.
         noted: told what the networks find in a frame, before people get numbers.
@@ -106,7 +106,7 @@ def check_following(
 def _in_every_frame(
     pipeline: Pipeline,
     video: Video,
-    workers: int,
+    workers: int | None,
     known: Mapping[int, Poses],
     noted: Callable[[Poses], None],
 ) -> Iterator[tuple[ImageFile, Poses]]:

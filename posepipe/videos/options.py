@@ -33,7 +33,7 @@ class VideoRunOptions:
         show: whether a window shows the drawn frames as they come.
         trails: whether people who are followed leave trails where they are drawn.
         resume: go on from the journal that an interrupted run left.
-        workers: threads that prepare frames.
+        workers: threads that prepare frames; None: see `posepipe.Pipeline.stream`.
         progress: told after every frame how many people are in it.
         warn: told, in a line each, what of an interrupted run is lost.
 
@@ -51,7 +51,7 @@ class VideoRunOptions:
     style: DrawStyle = field(default_factory=DrawStyle)
     trails: bool = False
     resume: bool = False
-    workers: int = 2
+    workers: int | None = None
     progress: Callable[[int], None] = lambda people: None
     warn: Callable[[str], None] = lambda line: None
 

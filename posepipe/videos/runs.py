@@ -118,7 +118,7 @@ def detect_video(
     *,
     output: Path,
     resume: bool = False,
-    workers: int = 2,
+    workers: int | None = None,
     progress: Callable[[int], None] = lambda people: None,
     warn: Callable[[str], None] = lambda line: None,
 ) -> BoxesDocument:
@@ -161,7 +161,7 @@ def _seen(
     pipeline: Pipeline,
     images: Iterator[ImageFile],
     known: dict[int, Detections] | None,
-    workers: int,
+    workers: int | None,
 ) -> Iterator[tuple[ImageFile, Detections]]:
     if known is not None:
         return ((image, known[image.id]) for image in images)

@@ -137,7 +137,8 @@ def test_a_picture_that_cannot_be_read_fails_at_its_turn_and_disturbs_no_other(
 
 
 @pytest.mark.parametrize("people", [1, 3])  # nobody anywhere; up to two in an image
-def test_pixels_are_let_go_as_soon_as_crops_are_cut(tmp_path, people) -> None:
+@pytest.mark.parametrize(("batch_size", "least"), [(2, 2), (40, 4)])
+def test_pixels_are_let_go_as_soon_as_crops_are_cut(tmp_path, people, batch_size, least) -> None:
     side, count = 64, 60
     lock, alive, most = threading.Lock(), 0, 0
 
@@ -159,12 +160,24 @@ def test_pixels_are_let_go_as_soon_as_crops_are_cut(tmp_path, people) -> None:
     images = [Counted(n, tmp_path, "a") for n in range(1, count + 1)]
     bound = 3  # images
     stream = run_through_both(
-        Finds(people), Colours(), images, workers=2, most_bytes=bound * 3 * side**2
+        Finds(people, batch_size), Colours(), images, workers=2, most_bytes=bound * 3 * side**2
     )
     assert len(list(stream)) == count
     # What may wait, a batch of the detector, and what two threads were reading meanwhile.
-    assert most <= bound + 2 + 2
+    assert most <= bound + least + 2
     assert alive == 0
+
+
+def test_small_images_fill_a_batch_by_their_number_and_large_ones_by_their_bytes(images) -> None:
+    class Counts(Finds):
+        def __call__(self, batch):
+            sizes.append(len(batch))
+            return super().__call__(batch)
+
+    for most_bytes, expected in ((10**9, [12]), (2 * 40 * 30 * 3 * 6, [6, 6]), (2, [4, 4, 4])):
+        sizes: list[int] = []
+        list(run_through_both(Counts(3, 12), Colours(), images, most_bytes=most_bytes))
+        assert sizes == expected
 
 
 def test_closing_the_stream_stops_the_threads_of_both_stages(images) -> None:

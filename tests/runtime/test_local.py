@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -87,6 +88,55 @@ def test_outcomes_come_as_soon_as_their_batch_is_done():
     outcomes = run(stage, [5, 6, 7], workers=0)
     next(outcomes)
     assert stage.batches == [[5]]
+
+
+@pytest.mark.parametrize("batch_size", [4, 50])
+def test_the_next_batch_is_prepared_while_the_network_works(batch_size):
+    class Slow(Doubling):
+        prepared = 0
+
+        def prepare(self, item):
+            self.prepared += 1
+            return super().prepare(item)
+
+        def __call__(self, batch):
+            wanted = sum(map(len, self.batches)) + len(batch) + batch_size
+            deadline = time.monotonic() + 20
+            while self.prepared < wanted and time.monotonic() < deadline:
+                time.sleep(0.001)
+            seen.append(self.prepared >= wanted)
+            return super().__call__(batch)
+
+    seen = []
+    stage = Slow(batch_size)
+    outcomes = run(stage, iter(lambda: 1, 0), workers=1)
+    for _ in range(2 * batch_size):
+        next(outcomes)
+    outcomes.close()
+    assert seen[:2] == [True, True]
+
+
+@pytest.mark.parametrize("weight", [1, 30, 1000])
+def test_what_waits_weighs_no_more_than_two_batches_and_what_is_at_work(weight):
+    class Counts(Doubling):
+        most = waiting = 0
+
+        def prepare(self, item):
+            with lock:
+                self.waiting += item
+                self.most = max(self.most, self.waiting)
+            return super().prepare(item)
+
+        def __call__(self, batch):
+            time.sleep(0.02)  # the threads would run far ahead if they could
+            with lock:
+                self.waiting -= int(sum(batch))
+            return super().__call__(batch)
+
+    lock = threading.Lock()
+    stage = Counts(50)
+    list(run(stage, [weight] * 300, workers=2))
+    assert stage.most <= 50 + 100 + 3 * weight
 
 
 def test_leaving_the_loop_stops_the_threads():

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posepipe.runtime.streams import batched, prefetch
+from posepipe.runtime.streams import Tally, batched, prefetch
 
 THREADS = "posepipe-prefetch"
 
@@ -161,3 +161,32 @@ def test_a_batch_is_handed_on_before_the_next_item_is_asked_for():
 
     next(batched(items(), full=4, most_items=9, weight=int))
     assert asked == [0, 1]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_while_nothing_may_begin_only_what_is_waited_for_does(workers):
+    begun = []
+    stream = prefetch(begun.append, range(9), workers=workers, ahead=5, may_begin=lambda: False)
+    for number in range(9):
+        next(stream)
+        assert begun == list(range(number + 1))
+    assert list(stream) == []
+
+
+def test_a_stream_whose_items_wait_for_room_can_be_closed():
+    stream = prefetch(str, range(99), workers=2, ahead=5, may_begin=lambda: False)
+    assert next(stream) == "0"
+    stream.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("posepipe-prefetch")]
+
+
+def test_a_tally_of_several_threads_is_right():
+    tally = Tally(1000)
+    adding = [threading.Thread(target=lambda: [tally.add(1) for _ in range(250)]) for _ in "1234"]
+    for thread in adding:
+        thread.start()
+    for thread in adding:
+        thread.join(30)
+    assert not tally.has_room()
+    tally.add(-1)
+    assert tally.has_room()

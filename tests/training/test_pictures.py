@@ -10,10 +10,10 @@ from builders import save_picture
 
 from posepipe.errors import ImageError
 from posepipe.io.images import ImageFile
+from posepipe.networks.resources import free_memory
 from posepipe.training.pictures import (
     Picture,
     PictureCache,
-    free_memory,
     picture_cache,
 )
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from posepipe.core.affine import WarpPlan
 from posepipe.io.images import ImageFile
+from posepipe.networks.resources import free_memory
 from posepipe.pose.warping import Sources, warped
-from posepipe.training.pictures import free_memory
 from posepipe.training.pose.augment import Augmentation, crop_pixels
 from posepipe.training.samples import PoseSample
 
