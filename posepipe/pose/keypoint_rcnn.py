@@ -68,6 +68,11 @@ class ReadyPicture:
     detections: Detections
     pixels: npt.NDArray[np.uint8]
 
+    @property
+    def nbytes(self) -> int:
+        """The memory that the pixels take."""
+        return self.pixels.nbytes
+
 
 class KeypointRCNNStage:
     """A pose stage around a Keypoint R-CNN; several threads may use it.

@@ -44,6 +44,11 @@ class ReadyPeople:
     detections: Detections
     crops: dict[_CropKind, Crops | Windows]
 
+    @property
+    def nbytes(self) -> int:
+        """The memory that the pixels take."""
+        return sum(cut.pixels.nbytes for cut in self.crops.values())
+
 
 class PoseStage:
     """Poses of the people that a detector found, by one CPN or the average of several.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,13 +15,9 @@ from posepipe.errors import PosepipeError
 from posepipe.io.images import ImageFile
 from posepipe.io.records import as_written
 from posepipe.networks.resources import default_workers
-from posepipe.runtime.local import Outcome, run
+from posepipe.runtime.local import Outcome, default_bytes, run
 from posepipe.runtime.stage import Stage
 from posepipe.runtime.streams import Tally
-
-PIXEL_BYTES_PER_WORKER = 128 * 2**20
-"""What images hold that are read and not yet cut up, for each thread that reads."""
-_FEWEST_IMAGES = 4  # of a batch of the detector, however large they are
 
 
 def run_through_both(
@@ -44,24 +39,24 @@ def run_through_both(
         images: a lazy stream is fine.
         workers: threads that read images, and as many that cut crops; 0 for none. None: see
             `posepipe.runtime.local.run`.
-        most_bytes: while images that are read and not yet cut up hold more, no further one is
-            read, beyond the batch that the detector waits for; and a batch is full that holds half
-            of it, but has at least four images. None: 128 MiB for each worker.
+        most_bytes: of pixels that are read and not yet cut up, and of what is cut out and waits;
+            see `posepipe.runtime.local.run`.
     """
     if workers is None:
         workers = default_workers()
-    if most_bytes is None:
-        most_bytes = PIXEL_BYTES_PER_WORKER * max(workers, 2)
-    pixels = Tally(most_bytes)
+    most = most_bytes or default_bytes(workers)
+    pixels = Tally(most)
     found = run(
-        _First(detection, pixels, most_bytes // 2),
+        _First(detection, pixels),
         images,
         workers=workers,
+        most_bytes=most,
         room=pixels.has_room,
         may_begin=pixels.has_room,
     )
     between = (outcome.result or _Between(outcome.item, outcome.error) for outcome in found)
-    for outcome in run(_Second(pose, pixels), between, workers=workers, room=pixels.has_room):
+    second = _Second(pose, pixels)
+    for outcome in run(second, between, workers=workers, most_bytes=most, room=pixels.has_room):
         yield Outcome(outcome.item.image, outcome.result, outcome.error)
 
 
@@ -79,15 +74,14 @@ class _Between:
 class _Ready:
     between: _Between
     ready: Any
+    nbytes: int
 
 
 class _First(Stage[ImageFile, _Ready, _Between]):
     """The detection stage, which keeps the pixels for the next one."""
 
-    def __init__(
-        self, stage: Stage[ImageFile, Any, Detections], pixels: Tally, full_bytes: int
-    ) -> None:
-        self._stage, self._pixels, self._full_bytes = stage, pixels, full_bytes
+    def __init__(self, stage: Stage[ImageFile, Any, Detections], pixels: Tally) -> None:
+        self._stage, self._pixels = stage, pixels
 
     @property
     def batch_size(self) -> int:
@@ -97,15 +91,10 @@ class _First(Stage[ImageFile, _Ready, _Between]):
         pixels = item.read()
         ready = self._stage.prepare(replace(item, pixels=pixels))
         self._pixels.add(pixels.nbytes)
-        return _Ready(_Between(item, pixels=pixels), ready)
+        return _Ready(_Between(item, pixels=pixels), ready, pixels.nbytes)
 
     def weight(self, ready: _Ready) -> int:
-        """As for the stage, but large images fill a batch sooner."""
-        pixels = ready.between.pixels
-        assert pixels is not None  # noqa: S101
-        share = math.ceil(self.batch_size * pixels.nbytes / self._full_bytes)
-        most = max(1, self.batch_size // _FEWEST_IMAGES)
-        return max(self._stage.weight(ready.ready), min(share, most))
+        return self._stage.weight(ready.ready)
 
     def __call__(self, batch: Sequence[_Ready]) -> list[_Between]:
         found = self._stage([ready.ready for ready in batch])

@@ -14,10 +14,10 @@ from posepipe.runtime.streams import Tally, batched, prefetch
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-# Images without people fill no batch; this many are handed on together all the same.
-_MOST_ITEMS = 64
-# Nothing is prepared ahead while what waits weighs this much: images full of people.
-_BATCHES_AHEAD, _LEAST_WEIGHT_AHEAD = 2, 64
+BYTES_PER_WORKER = 128 * 2**20
+"""What prepared items hold while they wait for a network, for each thread that prepares them."""
+_MOST_ITEMS = 64  # of a batch: images without people do not fill it
+_FEWEST_ITEMS = 4  # ... and large ones fill it no sooner
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,18 @@ class _Waiting(Generic[In]):
     ready: Any
     error: PosepipeError | None
 
+    @property
+    def nbytes(self) -> int:
+        held: int = getattr(self.ready, "nbytes", 0)
+        return held
+
 
 def run(
     stage: Stage[In, Any, Out],
     items: Iterable[In],
     *,
     workers: int | None = None,
+    most_bytes: int | None = None,
     room: Callable[[], bool] = lambda: True,
     may_begin: Callable[[], bool] = lambda: True,
 ) -> Iterator[Outcome[In, Out]]:
@@ -60,27 +66,32 @@ def run(
         items: a lazy stream is fine; nothing is held but the items at work.
         workers: threads that prepare items ahead of the network; 0 for none. None: by the machine,
             see `posepipe.networks.resources.choose_workers`.
+        most_bytes: while prepared items that wait hold more, only the one that is waited for is
+            prepared; and of items that large a batch holds fewer, but at least four. None: 128 MiB
+            for each worker, of two at least.
         room: while this is false, no further item is taken.
-        may_begin: while this is false, none is prepared but the one that is waited for.
+        may_begin: while this is false, only the item that is waited for is prepared.
     """
     if workers is None:
         workers = default_workers()
-    waiting = Tally(max(_BATCHES_AHEAD * stage.batch_size, _LEAST_WEIGHT_AHEAD))
+    most = most_bytes or default_bytes(workers)
+    waiting = Tally(most)
 
     def prepare(item: In) -> _Waiting[In]:
         try:
             prepared = _Waiting(item, stage.prepare(item), None)
         except PosepipeError as error:
             return _Waiting(item, None, error)
-        waiting.add(weight(prepared))
+        waiting.add(prepared.nbytes)
         return prepared
 
-    def weight(prepared: _Waiting[In]) -> int:
-        return 0 if prepared.error else stage.weight(prepared.ready)
-
     def taken(prepared: _Waiting[In]) -> int:
-        waiting.add(-weight(prepared))
-        return weight(prepared)
+        """How much of a batch it fills."""
+        waiting.add(-prepared.nbytes)
+        if prepared.error is not None:
+            return 0
+        by_bytes = 2 * stage.batch_size * prepared.nbytes // most
+        return max(stage.weight(prepared.ready), min(by_bytes, stage.batch_size // _FEWEST_ITEMS))
 
     stream = prefetch(
         prepare,
@@ -98,3 +109,8 @@ def run(
                 yield Outcome(prepared.item, next(results))
             else:
                 yield Outcome(prepared.item, None, prepared.error)
+
+
+def default_bytes(workers: int) -> int:
+    """What prepared items may hold that wait, where nobody says."""
+    return BYTES_PER_WORKER * max(workers, 2)

@@ -11,7 +11,11 @@ Out = TypeVar("Out", covariant=True)
 
 
 class Stage(Protocol[In, Ready, Out]):
-    """One step of the pipeline, from one noun of an image to the next."""
+    """One step of the pipeline, from one noun of an image to the next.
+
+    A prepared item may have an attribute `nbytes`, as arrays have: the memory that it holds, which
+    is taken into account as items are prepared ahead.
+    """
 
     @property
     def batch_size(self) -> int:

@@ -22,3 +22,12 @@ def test_never_more_threads_than_cores_compute(monkeypatch) -> None:
     assert (use_threads(), torch.get_num_threads()) == (2, 2)  # torch's own choice
     assert (use_threads(1), torch.get_num_threads(), cv2.getNumThreads()) == (1, 1, 1)
     assert (use_threads(64), torch.get_num_threads()) == (3, 3)
+
+
+def test_torchs_work_beside_another_librarys_takes_one_thread() -> None:
+    torch.set_num_threads(2)
+    with one_thread(False):
+        assert torch.get_num_threads() == 2
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2

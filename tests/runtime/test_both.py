@@ -168,18 +168,6 @@ def test_pixels_are_let_go_as_soon_as_crops_are_cut(tmp_path, people, batch_size
     assert alive == 0
 
 
-def test_small_images_fill_a_batch_by_their_number_and_large_ones_by_their_bytes(images) -> None:
-    class Counts(Finds):
-        def __call__(self, batch):
-            sizes.append(len(batch))
-            return super().__call__(batch)
-
-    for most_bytes, expected in ((10**9, [12]), (2 * 40 * 30 * 3 * 6, [6, 6]), (2, [4, 4, 4])):
-        sizes: list[int] = []
-        list(run_through_both(Counts(3, 12), Colours(), images, most_bytes=most_bytes))
-        assert sizes == expected
-
-
 def test_closing_the_stream_stops_the_threads_of_both_stages(images) -> None:
     endless = (ImageFile(n, images.root / "1.png", "1.png") for n in iter(int, 1))
     stream = run_through_both(Finds(), Colours(), endless, workers=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from posepipe.errors import ImageError
@@ -116,27 +117,60 @@ def test_the_next_batch_is_prepared_while_the_network_works(batch_size):
     assert seen[:2] == [True, True]
 
 
-@pytest.mark.parametrize("weight", [1, 30, 1000])
-def test_what_waits_weighs_no_more_than_two_batches_and_what_is_at_work(weight):
-    class Counts(Doubling):
-        most = waiting = 0
+class Arrays(Doubling):
+    """Items that hold as many bytes as their numbers say."""
+
+    def prepare(self, item):
+        return np.zeros(item, np.uint8)
+
+    def weight(self, ready):
+        return 1
+
+    def __call__(self, batch):
+        self.batches.append(list(batch))
+        return [len(ready) for ready in batch]
+
+
+@pytest.mark.parametrize("size", [1, 60, 1000])
+@pytest.mark.parametrize("batch_size", [4, 50])
+def test_what_waits_holds_no_more_than_is_allowed_and_what_is_at_work(size, batch_size):
+    class Counts(Arrays):
+        most = held = 0
 
         def prepare(self, item):
             with lock:
-                self.waiting += item
-                self.most = max(self.most, self.waiting)
+                self.held += item
+                self.most = max(self.most, self.held)
             return super().prepare(item)
 
         def __call__(self, batch):
             time.sleep(0.02)  # the threads would run far ahead if they could
             with lock:
-                self.waiting -= int(sum(batch))
+                self.held -= sum(map(len, batch))
             return super().__call__(batch)
 
     lock = threading.Lock()
-    stage = Counts(50)
-    list(run(stage, [weight] * 300, workers=2))
-    assert stage.most <= 50 + 100 + 3 * weight
+    stage = Counts(batch_size)
+    outcomes = run(stage, [size] * 100, workers=2, most_bytes=600)
+    assert [outcome.result for outcome in outcomes] == [size] * 100
+    # What may wait and a batch, which has at least four items; one at work in each thread.
+    assert stage.most <= 600 + max(600, 4 * size) + 2 * size
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "size", "expected"),
+    [
+        (16, 1, [16, 4]),
+        (16, 65, [8, 8, 4]),
+        (16, 1000, [4] * 5),
+        (4, 1000, [4] * 5),
+        (1, 9, [1] * 20),
+    ],
+)
+def test_large_items_fill_a_batch_sooner_but_at_least_four_do(batch_size, size, expected):
+    stage = Arrays(batch_size)
+    list(run(stage, [size] * 20, most_bytes=1000))
+    assert [len(batch) for batch in stage.batches] == expected
 
 
 def test_leaving_the_loop_stops_the_threads():
