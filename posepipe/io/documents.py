@@ -120,7 +120,7 @@ def write_box_stream(
         yield b',\n"categories": '
         yield from lines_of_array([{"id": PERSON_ID, "name": category, "supercategory": category}])
         yield b',\n"skipped": '
-        yield from lines_of_array(skipped)
+        yield from lines_of_array(_without_folder(one, root) for one in skipped)
         yield b"}\n"
 
     write_whole(path, pieces())
@@ -192,6 +192,12 @@ def growing_keypoints(
         end = b"\n]\n" if waiting.tell() else b"[]\n"
         waiting.seek(0)
         write_whole(path, chain(iter(lambda: waiting.read(1 << 20), b""), [end]))
+
+
+def _without_folder(skipped: Skipped, root: Path | str) -> Skipped:
+    """With the image's name in place of its path, which tells of this machine alone."""
+    path = str(Path(root) / skipped.file_name)
+    return Skipped(skipped.file_name, skipped.why.replace(path, skipped.file_name))
 
 
 def _stored_root(root: Path | str, document: Path) -> str:

@@ -37,8 +37,8 @@ def run(noise, seed=0):
     )
 
 
-def by_name(first, second, **options):
-    found = differences(first, second, pictures=PICTURES, resamples=200, **options)
+def by_name(first, second, *, resamples=60, **options):
+    found = differences(first, second, pictures=PICTURES, resamples=resamples, **options)
     return {difference.name: difference for difference in found}
 
 
