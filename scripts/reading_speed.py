@@ -6,6 +6,7 @@ import statistics
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
+import numpy as np
 from PIL import Image
 
 from posepipe.io import images
@@ -39,7 +41,7 @@ def reading_lines(files: Sequence[ImageFile], *, speed: Speed, rounds: int) -> I
             for threads in (1, 2, 4):
                 pairs = [_both_ways(many, threads, speed) for _ in range(rounds + 1)][1:]
                 yield _row(f"{kind}, threads: {threads}", pairs, ".0f")
-            locks = [_lock_both_ways(many) for _ in range(rounds)]
+            locks = [_lock_both_ways(many) for _ in range(rounds + 1)][1:]
             yield _row(f"{kind}, ms with the lock", locks, ".2f")
 
 
@@ -77,10 +79,12 @@ def lock_milliseconds(files: Sequence[ImageFile]) -> float:
     """How long reading an image keeps other threads of Python from running, in ms.
 
     A thread that does nothing but count in Python needs the lock all the time: what it loses
-    beside a thread that reads is what that thread holds the lock for. It gives the lock up quickly
-    here, since its losses would otherwise drown in its waiting for the lock.
+    beside a thread that reads, compared with one that computes without the lock, is what the
+    reading one holds it for. The lock changes hands quickly here: else the losses would drown in
+    the reading thread's waiting.
     """
     counted, stop, patience = 0, threading.Event(), sys.getswitchinterval()
+    noise = np.random.default_rng(0).bytes(2**20)
 
     def count() -> None:
         nonlocal counted
@@ -88,23 +92,24 @@ def lock_milliseconds(files: Sequence[ImageFile]) -> float:
             for _ in range(1000):
                 counted += 1
 
+    def counts_per_second(work: Callable[[], object]) -> tuple[float, float]:
+        begun, at_start = time.perf_counter(), counted
+        work()
+        seconds = time.perf_counter() - begun
+        return (counted - at_start) / seconds, seconds
+
     thread = threading.Thread(target=count)
     sys.setswitchinterval(1e-5)
     thread.start()
     try:
-        begun, at_start = time.perf_counter(), counted
-        time.sleep(0.5)
-        alone = (counted - at_start) / (time.perf_counter() - begun)
-        begun, at_start = time.perf_counter(), counted
-        for file in files:
-            file.read()
-        seconds = time.perf_counter() - begun
-        beside = (counted - at_start) / seconds
+        alone, _ = counts_per_second(lambda: [zlib.compress(noise, 1) for _ in range(12)])
+        beside, seconds = counts_per_second(lambda: [file.read() for file in files])
+        again, _ = counts_per_second(lambda: [zlib.compress(noise, 1) for _ in range(12)])
     finally:
         sys.setswitchinterval(patience)
         stop.set()
         thread.join()
-    return max(0.0, 1 - beside / alone) * seconds / len(files) * 1000
+    return (1 - 2 * beside / (alone + again)) * seconds / len(files) * 1000
 
 
 def _as_png(file: ImageFile, folder: Path) -> ImageFile:
