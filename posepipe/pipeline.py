@@ -35,6 +35,7 @@ from posepipe.networks.resources import default_workers
 from posepipe.networks.runtimes.registry import check_runtime
 from posepipe.options import DetectionOptions, PoseOptions
 from posepipe.pose.loading import PoseEstimator
+from posepipe.pose.stage import PoseStage
 from posepipe.runtime.both import run_through_both
 from posepipe.runtime.local import Outcome, run
 from posepipe.scoring.oks import without_duplicates
@@ -98,6 +99,25 @@ class Pipeline:
             PosepipeError: a model cannot be loaded, or the two do not go together.
         """
         self.both_stages  # noqa: B018
+        return self
+
+    def compile(self) -> Pipeline:
+        """Compile the pose networks with torch.compile; returns the pipeline itself.
+
+        That takes up to minutes and pays for very long runs on a GPU only (docs/gpu.md).
+
+        Raises:
+            OptionError: the pose model looks at whole images, another runtime than torch runs it,
+                or it cannot be compiled here.
+            PosepipeError: a model cannot be loaded.
+        """
+        stage = self.pose_stage
+        if not isinstance(stage, PoseStage):
+            raise OptionError(
+                f"model {stage.models[0].name} looks at whole images: only networks that look at "
+                "crops can be compiled: leave out --compile"
+            )
+        stage.compile()
         return self
 
     @property

@@ -23,7 +23,13 @@ from posepipe.cli.progress import (
     report_left_out,
     report_people,
 )
-from posepipe.cli.stage_options import chosen_pose, pipeline_of, pose_options
+from posepipe.cli.stage_options import (
+    chosen_pose,
+    compile_if_wanted,
+    compile_option,
+    pipeline_of,
+    pose_options,
+)
 from posepipe.errors import DocumentError
 
 if TYPE_CHECKING:
@@ -46,6 +52,7 @@ if TYPE_CHECKING:
     help="Use the labelled boxes of this COCO annotation file.",
 )
 @pose_options
+@compile_option
 @running_options
 @click.pass_obj
 def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> None:
@@ -69,6 +76,7 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
     from posepipe.runtime.runs import run_poses
 
     pipeline = pipeline_of(options, pose=chosen)
+    compile_if_wanted(pipeline, options, images=len(document.images))
     made = pipeline.made_by("pose")
     with progress_bar(len(document.images), "pose", output) as bar:
         written, skipped = run_poses(

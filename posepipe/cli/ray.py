@@ -56,6 +56,8 @@ def run_on_cluster(options: dict[str, Any], output: Path) -> Merged:
 
     if options["shard"] is not None:
         raise OptionError("--shard and --engine ray both divide the images: use one of them")
+    if options["compile"] == "on":
+        raise OptionError("the workers of --engine ray do not compile: leave out --compile")
     check_installed()
     images = image_set(options)
     check_output(output, [*options["inputs"], *(image.path for image in images)])

@@ -27,6 +27,8 @@ from posepipe.cli.ray import ray_options, run_on_cluster
 from posepipe.cli.stage_options import (
     chosen_detection,
     chosen_pose,
+    compile_if_wanted,
+    compile_option,
     detection_options_of_run,
     pipeline_of,
     pose_options,
@@ -53,6 +55,7 @@ from posepipe.cli.videos import (
 @following_options
 @detection_options_of_run
 @pose_options
+@compile_option
 @running_options
 @ray_options
 @click.pass_obj
@@ -79,6 +82,7 @@ def run(verbose: bool, /, output: Path, **options: Any) -> None:
     from posepipe.runtime.runs import run_both
 
     pipeline = pipeline_of(options, detection=chosen_detection(options), pose=chosen_pose(options))
+    compile_if_wanted(pipeline, options, images=len(images))
     made = pipeline.made_by("run")
     with progress_bar(len(images), "run", output) as bar:
         written, skipped = run_both(

@@ -9,6 +9,7 @@ import click
 
 from posepipe.cli.completion import models_of
 from posepipe.cli.options import COUNT, FRACTION, PATH, set_option, together
+from posepipe.cli.terminal import echo
 from posepipe.errors import OptionError
 
 if TYPE_CHECKING:
@@ -168,6 +169,15 @@ pose_options: Callable[[Any], Any] = together(
     set_option("--set", "pose_changes", "decoding.flip=false"),
 )
 
+compile_option: Callable[[Any], Any] = click.option(
+    "--compile",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Compile the pose networks with torch.compile; auto: on a CUDA GPU for 100,000 images or "
+    "more.",
+)
+
 
 def pipeline_of(
     options: dict[str, Any],
@@ -186,6 +196,26 @@ def pipeline_of(
     fetch_weights(options, detection=detection, pose=pose)
     use_threads(options["threads"])
     return Pipeline(detection, pose, **where_to_run(options))
+
+
+def compile_if_wanted(pipeline: Pipeline, options: dict[str, Any], *, images: int) -> None:
+    """What --compile says; where it is "auto" and fails, a warning.
+
+    Raises:
+        PosepipeError: a model cannot be loaded, or not compiled though that was asked for.
+    """
+    from posepipe.networks.compiling import pays
+    from posepipe.networks.devices import resolve_device
+
+    wanted = options["compile"]
+    if wanted == "off" or (wanted == "auto" and not pays(resolve_device(pipeline.device), images)):
+        return
+    try:
+        pipeline.compile()
+    except OptionError as error:
+        if wanted == "on":
+            raise
+        echo(f"posepipe: warning: {error}", err=True)
 
 
 def fetch_weights(

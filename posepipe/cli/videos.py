@@ -18,7 +18,12 @@ from posepipe.cli.options import (
     together,
 )
 from posepipe.cli.progress import count_of, progress_bar, say
-from posepipe.cli.stage_options import chosen_detection, chosen_pose, pipeline_of
+from posepipe.cli.stage_options import (
+    chosen_detection,
+    chosen_pose,
+    compile_if_wanted,
+    pipeline_of,
+)
 from posepipe.cli.terminal import echo
 from posepipe.errors import OptionError
 
@@ -212,6 +217,7 @@ def run_video_command(options: dict[str, Any], output: Path) -> VideoSummary:
         pipeline = pipeline_of(
             options, detection=chosen_detection(options), pose=chosen_pose(options)
         )
+        compile_if_wanted(pipeline, options, images=0)  # nobody knows how many
         with video_progress(video, "run", output) as bar:
             summary = run_video(pipeline, video, replace(chosen, progress=bar))
         if summary.interrupted:

@@ -6,7 +6,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
@@ -18,6 +18,7 @@ from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.errors import OptionError, WeightsError
 from posepipe.io.images import ImageFile
+from posepipe.networks.compiling import Compiled, compiling
 from posepipe.networks.devices import moved
 from posepipe.networks.resources import default_batch_sizes
 from posepipe.networks.runtimes.base import RuntimeNetwork
@@ -95,6 +96,34 @@ class PoseStage:
             cut_windows if on_device and exact else cut_crops
         )
 
+    def compile(self) -> None:
+        """Compile the networks with torch.compile, which takes up to minutes: for long runs.
+
+        Raises:
+            OptionError: another runtime than torch runs them, or they cannot be compiled here.
+        """
+        factor = 2 if self.decoding.flip else 1
+        for model in self.models:
+            if isinstance(model.network, RuntimeNetwork):
+                raise OptionError(
+                    f"{model.runtime} runs {model.name} and has compiled it: --compile is for "
+                    "--runtime torch"
+                )
+        self.models = tuple(
+            replace(
+                model,
+                network=Compiled(model.network, factor * self.batch_size),
+                runtime=f"{model.runtime}, compiled",
+            )
+            for model in self.models
+        )
+        with self._lock, compiling():
+            for model in self.models:
+                width, height = model.preprocessing.input_size_wh
+                for count in {1, self.batch_size}:
+                    blank = torch.zeros((count, height, width, 3), dtype=torch.uint8)
+                    model.respond(blank, flip=self.decoding.flip)
+
     def prepare(self, item: tuple[ImageFile, Detections]) -> ReadyPeople:
         """Read the image and cut its people out; an image without people is not even read.
 
@@ -150,8 +179,7 @@ class PoseStage:
     def _keypoints(self, batch: Sequence[ReadyPeople], count: int) -> Tensor:
         """(N, K, 3) x, y in crops and confidences, on the CPU: in equal parts, copied at once."""
         crops = {kind: self._crops(batch, kind) for kind in map(_crop_kind, self.models)}
-        parts = max(1, math.ceil(count / self.batch_size))
-        starts = [count * part // parts for part in range(parts + 1)]
+        starts = self._starts(count)
         found = [
             self._decoded({kind: cut(start, end) for kind, cut in crops.items()})
             for start, end in itertools.pairwise(starts)
@@ -159,6 +187,13 @@ class PoseStage:
         points = torch.cat([part.points_xy for part in found])
         confidences = torch.cat([part.confidences for part in found])
         return torch.cat([points, confidences[..., None]], dim=-1).cpu()
+
+    def _starts(self, count: int) -> list[int]:
+        """Where each pass begins, and the end: equal parts, or those that are compiled."""
+        if any(isinstance(model.network, Compiled) for model in self.models):
+            return [*range(0, count, self.batch_size), count]
+        parts = max(1, math.ceil(count / self.batch_size))
+        return [count * part // parts for part in range(parts + 1)]
 
     def _crops(self, batch: Sequence[ReadyPeople], kind: _CropKind) -> Callable[[int, int], Tensor]:
         """What gives (N, h, w, 3) crops of a kind, from one of the batch's people to another."""

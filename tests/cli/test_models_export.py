@@ -33,6 +33,19 @@ def test_the_default_detector_exported_finds_the_same_people(library, tmp_path) 
     assert backend.startswith(library)
 
 
+def test_only_torch_compiles(tmp_path) -> None:
+    pytest.importorskip("openvino")
+    pytest.importorskip("onnx")
+    options = ["--compile", "on", "-o", tmp_path / "kps.json", "--device", "cpu"]
+    for inputs, says in (
+        (["--runtime", "openvino"], "--compile is for --runtime torch"),
+        (["--engine", "ray"], "leave out --compile"),
+    ):
+        result = posepipe("run", EXAMPLE, *inputs, *options)
+        assert result.exit_code == 1
+        assert says in error_of(result)
+
+
 def test_a_wrong_runtime_is_a_usage_error(tmp_path) -> None:
     result = posepipe("run", EXAMPLE, "--runtime", "tensorrt", "-o", tmp_path / "kps.json")
     assert result.exit_code == 2

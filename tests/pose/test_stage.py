@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from builders import detections
 
 from posepipe.core.boxes import Detections
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import ImageError, OptionError
 from posepipe.io.images import ImageFile
+from posepipe.networks.runtimes.base import Port, RuntimeNetwork
 from posepipe.pose.stage import PoseStage
 
 SKIN = [0, 1, 2]  # what `ColourNetwork` calls the red, the green and the blue keypoint
@@ -116,6 +118,31 @@ def test_people_alone_and_in_batches_of_any_size_get_the_same_poses(
         one = Detections(5, people.boxes_xyxy[n : n + 1], people.scores[n : n + 1])
         [alone] = poses_of(PoseStage([model]), (items[2][0], one))
         assert alone.keypoints[0] == pytest.approx(together[2].keypoints[n], abs=1e-3)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_compiled_networks_give_the_same_poses(flip, random_cpn, make_model, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda network, **_: network)
+    model = make_model(random_cpn, decoding={"flip": flip, "blur_kernel": 5})
+    stages = [PoseStage([model], batch_size=3) for _ in range(2)]
+    stages[0].compile()
+    assert stages[0].models[0].runtime.endswith(", compiled")
+    boxes = [[10 * n, 20, 10 * n + 60, 84] for n in range(8)]
+    item = image_file(noise()), detections(1, boxes)
+    [compiled], [plain] = (poses_of(stage, item) for stage in stages)
+    assert compiled.keypoints == pytest.approx(plain.keypoints, abs=1e-3)
+
+
+def test_what_another_runtime_runs_is_not_compiled(make_model):
+    class Other(RuntimeNetwork):
+        def __init__(self):
+            super().__init__("a", version="b", inputs=[Port("", (1, 3, 64, 64))], outputs=["c"])
+
+        def _compute(self, name, parts):
+            raise NotImplementedError
+
+    with pytest.raises(OptionError, match="--compile is for --runtime torch"):
+        PoseStage([make_model(Other())]).compile()
 
 
 def test_a_picture_weighs_as_much_as_it_has_people(stage):
