@@ -9,12 +9,11 @@ for image, poses in pipeline.stream("photos/"):     # a folder, a list, a genera
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cache, cached_property
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -22,13 +21,11 @@ import numpy.typing as npt
 
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
-from posepipe.detection.stage import (
-    DetectionStage,
-)
+from posepipe.detection.stage import DetectionStage
 from posepipe.errors import OptionError
 from posepipe.io.documents import MadeBy, ModelUsed, as_written, made_by
 from posepipe.io.images import ImageFile
-from posepipe.io.inputs import Colour, Picture, Pictures, find_pictures, is_live, one_picture
+from posepipe.io.inputs import Colour, Picture, Pictures, one_picture
 from posepipe.loading import load_detection, load_pose
 from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
 from posepipe.networks.resources import default_workers
@@ -37,12 +34,11 @@ from posepipe.options import DetectionOptions, PoseOptions
 from posepipe.pose.loading import PoseEstimator
 from posepipe.pose.stage import PoseStage
 from posepipe.runtime.both import run_through_both
-from posepipe.runtime.local import Outcome, run
+from posepipe.runtime.in_parts import Trouble, in_parts, results_of, threads_for
+from posepipe.runtime.local import run
 from posepipe.scoring.oks import without_duplicates
 from posepipe.scoring.rescore import rescored
 
-T = TypeVar("T")
-Trouble: TypeAlias = Literal["raise", "skip"]
 Command: TypeAlias = Literal["detect", "pose", "run"]
 
 
@@ -237,14 +233,14 @@ class Pipeline:
                 read.
         """
         first, second = self.both_stages
-        parts = _parts(images, colour=colour, recursive=recursive, together=together)
+        parts = in_parts(images, colour=colour, recursive=recursive, together=together)
         workers = self._default_workers if workers is None else workers
         outcomes = (
             outcome
             for part in parts
-            for outcome in run_through_both(first, second, part, workers=_threads(part, workers))
+            for outcome in run_through_both(first, second, part, workers=threads_for(part, workers))
         )
-        results = _results(outcomes, unreadable)
+        results = results_of(outcomes, unreadable)
         return ((image, self.finish(poses)) for image, poses in results)
 
     def stream_detections(
@@ -259,14 +255,14 @@ class Pipeline:
     ) -> Iterator[tuple[ImageFile, Detections]]:
         """The boxes of the people in many images, in order; see `stream`."""
         stage = self.detection_stage
-        parts = _parts(images, colour=colour, recursive=recursive, together=together)
+        parts = in_parts(images, colour=colour, recursive=recursive, together=together)
         workers = self._default_workers if workers is None else workers
         outcomes = (
             outcome
             for part in parts
-            for outcome in run(stage, part, workers=_threads(part, workers))
+            for outcome in run(stage, part, workers=threads_for(part, workers))
         )
-        return ((image, as_written(found)) for image, found in _results(outcomes, unreadable))
+        return ((image, as_written(found)) for image, found in results_of(outcomes, unreadable))
 
     def finish(self, poses: Poses) -> Poses:
         """The poses of one image, rescored and without duplicates, as the options say."""
@@ -394,39 +390,3 @@ def _default_pipeline() -> Pipeline:
 def _read(picture: Picture, colour: Colour) -> ImageFile:
     image = one_picture(picture, colour=colour)
     return replace(image, pixels=image.read())
-
-
-def _parts(
-    images: Pictures, *, colour: Colour, recursive: bool, together: int | None
-) -> Iterator[Iterable[ImageFile]]:
-    """The images in parts, finished one after the other; by default, live ones singly."""
-    found = find_pictures(images, colour=colour, recursive=recursive)
-    if together is None and not is_live(images):
-        return iter([found])
-    if together is not None and together < 1:
-        raise OptionError(f"together must be at least 1 image, got {together}")
-    stream = iter(found)
-    return iter(lambda: list(islice(stream, together or 1)), [])
-
-
-def _threads(part: Iterable[ImageFile], workers: int) -> int:
-    """There is nothing to read ahead in a part of one image."""
-    return 0 if isinstance(part, list) and len(part) == 1 else workers
-
-
-def _results(
-    outcomes: Iterable[Outcome[ImageFile, T]], unreadable: Trouble
-) -> Iterator[tuple[ImageFile, T]]:
-    if unreadable not in get_args(Trouble):
-        raise OptionError(f"unreadable takes 'raise' or 'skip', got {unreadable!r}")
-    return _those_done(outcomes, unreadable)
-
-
-def _those_done(
-    outcomes: Iterable[Outcome[ImageFile, T]], unreadable: Trouble
-) -> Iterator[tuple[ImageFile, T]]:
-    for outcome in outcomes:
-        if outcome.result is not None:
-            yield outcome.item, outcome.result
-        elif unreadable == "raise" and outcome.error is not None:
-            raise outcome.error

@@ -40,7 +40,11 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On Windows, leave out what is about signals, terminals and files of POSIX systems."""
+    """Begin with the slow ones, so that none of them is left for the end, when others are idle.
+
+    On Windows, leave out what is about signals, terminals and files of POSIX systems.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if sys.platform == "win32":
         for item in items:
             if item.get_closest_marker("posix"):
@@ -92,7 +96,17 @@ augment = {flip = 0.5, rotation = 0.5, half_body = 0}
 @pytest.fixture
 def tiny_recipe(tmp_path: Path) -> Path:
     """A model folder without weights: a CPN that learns in seconds."""
-    folder = tmp_path / "tiny"
+    return write_tiny_recipe(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def tiny_recipe_of_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, for all tests of a module."""
+    return write_tiny_recipe(tmp_path_factory.mktemp("models"))
+
+
+def write_tiny_recipe(parent: Path) -> Path:
+    folder = parent / "tiny"
     folder.mkdir()
     (folder / "recipe.toml").write_text(TINY_RECIPE, encoding="utf-8")
     return folder

@@ -157,6 +157,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("page", RUN)
+@pytest.mark.slow
 def test_the_examples_of_a_page_run_one_after_the_other(
     page: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

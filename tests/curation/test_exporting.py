@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from posepipe.curation import exporting
-from posepipe.curation.exporting import export_model
+from posepipe.curation.exporting import Exported, export_model
 from posepipe.detection.stage import load_detector
 from posepipe.errors import DocumentError, MissingDependencyError, OptionError, PosepipeError
 from posepipe.pose.model import build_pose_network, load_pose_model
@@ -22,11 +23,34 @@ RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}
 IN_TORCH = {"device": "cpu", "precision": "fp32", "runtime": "torch"}
 
 
-@pytest.fixture(params=RUNTIMES)
-def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Where to export to, for each runtime that is installed."""
+@pytest.fixture(scope="module", params=RUNTIMES)
+def suffix(request: pytest.FixtureRequest) -> str:
+    """Of files of each runtime that is installed."""
     pytest.importorskip(RUNTIMES[request.param])
-    return tmp_path / f"mine{request.param}"
+    return request.param
+
+
+@pytest.fixture
+def file(suffix: str, tmp_path: Path) -> Path:
+    """Where to export to."""
+    return tmp_path / f"mine{suffix}"
+
+
+@pytest.fixture(scope="module")
+def exported(
+    suffix: str, tiny: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Exported, Path]:
+    """The tiny model, exported once for all tests that only read the file."""
+    file = tmp_path_factory.mktemp("exported") / f"mine{suffix}"
+    return export_model(tiny, file), file
+
+
+@pytest.fixture
+def tiny_file(exported: tuple[Exported, Path], tmp_path: Path) -> Path:
+    """A copy of the file."""
+    for part in exported[1].parent.iterdir():
+        shutil.copy(part, tmp_path)
+    return tmp_path / exported[1].name
 
 
 def in_runtime(file: Path) -> dict[str, str]:
@@ -34,21 +58,21 @@ def in_runtime(file: Path) -> dict[str, str]:
     return {**IN_TORCH, "runtime": RUNTIMES[file.suffix]}
 
 
-@pytest.fixture
-def tiny(tiny_recipe: Path) -> Path:
+@pytest.fixture(scope="module")
+def tiny(tiny_recipe_of_module: Path) -> Path:
     """A model folder of a CPN with random weights."""
     torch.manual_seed(2)
-    network = build_pose_network(load_recipe(tiny_recipe))
-    save_file(network.state_dict(), tiny_recipe / "weights.safetensors")
-    return tiny_recipe
+    network = build_pose_network(load_recipe(tiny_recipe_of_module))
+    save_file(network.state_dict(), tiny_recipe_of_module / "weights.safetensors")
+    return tiny_recipe_of_module
 
 
 def damaged(file: Path, *, keep: int) -> None:
     file.write_bytes(file.read_bytes()[:keep])
 
 
-def test_a_pose_model_is_a_model_by_itself(tiny, file) -> None:
-    done = export_model(tiny, file)
+def test_a_pose_model_is_a_model_by_itself(tiny, exported) -> None:
+    done, file = exported
     parts = [file, *file.parent.glob("mine.bin")]
     assert done.bytes == sum(part.stat().st_size for part in parts)
     assert done.difference.relative < 1e-4
@@ -63,8 +87,8 @@ def test_a_pose_model_is_a_model_by_itself(tiny, file) -> None:
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
 
 
-def test_the_recipe_inside_is_what_its_use_needs(tiny, file) -> None:
-    export_model(tiny, file)
+def test_the_recipe_inside_is_what_its_use_needs(tiny, exported) -> None:
+    _, file = exported
     own, inside = load_recipe(tiny), load_recipe(file)
     assert inside.tables.keys() == {*own.tables.keys() - {"training"}, "exported"}
     for name in ("network", "preprocessing", "decoding"):
@@ -101,8 +125,8 @@ def random_picture(monkeypatch: pytest.MonkeyPatch):
     return make
 
 
-def test_a_damaged_file_is_one_line(tiny, file) -> None:
-    export_model(tiny, file)
+def test_a_damaged_file_is_one_line(tiny_file) -> None:
+    file = tiny_file
     for part in (file, file.with_suffix(".bin")):
         if part.exists():
             whole = part.read_bytes()
@@ -118,8 +142,8 @@ def test_a_damaged_file_is_one_line(tiny, file) -> None:
             load_pose_model(file)
 
 
-def test_what_is_asked_too_late_is_refused(tiny, file) -> None:
-    export_model(tiny, file)
+def test_what_is_asked_too_late_is_refused(exported) -> None:
+    _, file = exported
     for asked in ({"head": "global"}, {"changes": ["network.channels=8"]}):
         with pytest.raises(OptionError, match="runs as it was exported"):
             load_pose_model(file, **asked)

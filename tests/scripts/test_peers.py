@@ -28,6 +28,7 @@ def test_a_heatmaps_keypoint_is_a_quarter_of_a_cell_towards_the_second() -> None
     assert (x, y) == pytest.approx((30.25, 20))
 
 
+@pytest.mark.slow
 def test_all_people_are_done() -> None:
     [image] = find_images([ROOT / "examples" / "astronaut.jpg"])
     people = Detections(1, [[20, 10, 480, 500], [100, 20, 330, 300]], [0.9, 0.8])

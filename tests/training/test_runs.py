@@ -55,6 +55,7 @@ def rows(run: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
 
 
+@pytest.mark.slow
 def test_a_tiny_cpn_learns_four_crops_by_heart(
     tiny_recipe: Path,
     data: tuple[DataTable, ...],

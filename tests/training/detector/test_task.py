@@ -104,6 +104,7 @@ def train(task, steps, rate=2e-3):
     return losses
 
 
+@pytest.mark.slow
 def test_a_detector_learns_two_pictures_by_heart_and_that_a_third_is_empty(
     recipe, people, tmp_path
 ):
