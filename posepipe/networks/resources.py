@@ -52,7 +52,7 @@ def choose_workers(cores: int, free_bytes: int, *, networks_on_cpu: bool) -> int
     """How many threads read and prepare images: 2 to 8, but no more than a GiB each allows.
 
     On a CPU they share the cores with the networks, and half of the cores are theirs; beside a GPU
-    all but one. More than 8 were no faster on 16 cores.
+    all but one, which feeds it.
 
     Args:
         cores: that this process may use.
