@@ -31,7 +31,7 @@ from posepipe.detection.candidates import (
     by_shape,
 )
 from posepipe.networks.cspnext import PAFPN, CSPNeXt, SeparableUnit
-from posepipe.networks.devices import precision_name
+from posepipe.networks.devices import moved, precision_name
 from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.normalising import normalised
 from posepipe.networks.precision import run_in_precision
@@ -266,7 +266,7 @@ class RTMDetDetector:
             pixels = np.full((len(batch), height, width, 3), self._preprocessing.fill, np.uint8)
             for place, ready in zip(pixels, batch, strict=True):
                 place[: ready.pixels.shape[0], : ready.pixels.shape[1]] = ready.pixels
-        return network_input(torch.from_numpy(pixels).to(self._device), self._preprocessing)
+        return network_input(moved(pixels, self._device), self._preprocessing)
 
     def _chosen(
         self, batch: Sequence[DetectorInput], maps: Sequence[Tensor]
@@ -277,9 +277,10 @@ class RTMDetDetector:
             for levels in (maps[: len(STRIDES)], maps[len(STRIDES) :])
         )
         # A few boxes of many cells: numpy chooses them with a third of torch's cost of a call.
-        scores = logits.sigmoid().cpu().numpy().transpose(0, 2, 1)
+        numbers = torch.cat([logits.sigmoid(), distances], dim=1).cpu().numpy()
+        scores = numbers[:, :-4].transpose(0, 2, 1)
         images, cells, classes = np.nonzero(scores > self._min_score)
-        sides = distances.cpu().numpy()[images, :, cells]
+        sides = numbers[images, -4:, cells]
         corners = cell_corners(padded_shape(batch[0].pixels)).numpy()[cells]
         boxes = np.concatenate([corners - sides[:, :2], corners + sides[:, 2:]], axis=1)
         solid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy.typing as npt
@@ -76,6 +77,16 @@ def moved(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+@lru_cache(maxsize=256)
+def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """Numbers on a device, sent there once: sending some waits for all that a GPU has to do.
+
+    Whole numbers give int64, others float32. Nobody may change them.
+    """
+    with torch.inference_mode(False):  # so that they can be used in training as well
+        return torch.tensor(values, device=device)
 
 
 def _has_native_bf16(device: torch.device) -> bool:

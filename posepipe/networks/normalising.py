@@ -28,4 +28,5 @@ def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
 @lru_cache(maxsize=64)
 def _row(of_channels: tuple[float, ...], width: int, device: torch.device) -> Tensor:
     """A row of `width` pixels that all have these values."""
-    return torch.tensor(of_channels, device=device).repeat(width)
+    with torch.inference_mode(False):  # so that it can be used in training as well
+        return torch.tensor(of_channels, device=device).repeat(width)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from posepipe.networks.devices import constant
 from posepipe.zoo.bounds import Count, Factor, Number, Whole
 from posepipe.zoo.recipe import Table
 
@@ -201,7 +202,7 @@ def decode(heatmaps: Tensor, table: DecodingTable) -> CropKeypoints:
         towards = (second - first).to(maps.dtype)
         distance = towards.norm(dim=-1, keepdim=True)
         cell = cell + 0.25 * towards / distance.clamp(min=1.0)
-    limits = cell.new_tensor([width - 1, height - 1])
+    limits = constant((width - 1, height - 1), maps.device)
     cell = torch.minimum(cell.clamp(min=0), limits)
     nearest = cell.round().long()
     at_peak = (nearest[:, 1] * width + nearest[:, 0])[:, None]
@@ -220,33 +221,29 @@ def mirror_back(heatmaps: Tensor, mirrored: tuple[int, ...]) -> Tensor:
         heatmaps: the network's response to the mirrored crops.
         mirrored: `Skeleton.mirrored`: the channel that takes each keypoint's place.
     """
-    return heatmaps.flip(-1).index_select(1, _indices(mirrored, heatmaps.device))
-
-
-@lru_cache(maxsize=64)
-def _indices(of_channels: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor(of_channels, device=device)
+    return heatmaps.flip(-1).index_select(1, constant(mirrored, heatmaps.device))
 
 
 def _gaussian_filter(maps: Tensor, kernel: int) -> Tensor:
     """(N, h, w) maps in a skirt of kernel // 2 zeros, blurred, the skirt kept."""
     if kernel == 1:
         return maps
-    down = _blur_matrix(maps.shape[-2], kernel, maps)  # (h + skirt, h)
-    across = _blur_matrix(maps.shape[-1], kernel, maps)  # (w + skirt, w)
+    down = _blur_matrix(maps.shape[-2], kernel, maps.device)  # (h + skirt, h)
+    across = _blur_matrix(maps.shape[-1], kernel, maps.device)  # (w + skirt, w)
     return down @ maps @ across.T
 
 
-def _blur_matrix(length: int, kernel: int, like: Tensor) -> Tensor:
+@lru_cache(maxsize=64)
+def _blur_matrix(length: int, kernel: int, device: torch.device) -> Tensor:
     """The matrix that pads a line of cells with zeros and blurs it, mirrored at the outer ends.
 
     As a product of matrices the filter is several times as fast as a convolution of one channel.
     """
     radius = kernel // 2
-    weights = _gaussian(kernel, _opencv_sigma(kernel)).to(like)
-    lines = torch.eye(length, device=like.device, dtype=like.dtype)[:, None]  # (length, 1, length)
+    weights = _gaussian(kernel, _opencv_sigma(kernel)).float()
+    lines = torch.eye(length)[:, None]  # (length, 1, length)
     padded = F.pad(F.pad(lines, (radius, radius)), (radius, radius), mode="reflect")
-    return F.conv1d(padded, weights[None, None])[:, 0].T
+    return F.conv1d(padded, weights[None, None])[:, 0].T.to(device)
 
 
 # What OpenCV's GaussianBlur takes for small kernels without a sigma: sums of these are 1.

@@ -82,16 +82,19 @@ class ArgmaxCodec(Codec):
         elif self.table.quarter_offset:
             about = _neighbours(maps, peaks.indices)
         # The maps were for the device. For a few numbers, numpy has half of torch's cost of a call.
-        y, x = np.divmod(peaks.indices.cpu().numpy(), width)
+        numbers = [peaks.values[..., None], peaks.indices[..., None].float()]
+        found = torch.cat(numbers if about is None else [*numbers, about], dim=-1).cpu().numpy()
+        y, x = np.divmod(found[..., 1].astype(np.int64), width)
         cells = np.stack([x, y], axis=-1)
         places = cells.astype(np.float32)
         if about is not None:
             inside = (cells > 0) & (cells < np.array([width - 1, height - 1]))
             offsets = _dark if self.table.codec == "dark" else _quarter
-            places += offsets(about.cpu().numpy(), inside)
+            places += offsets(found[..., 2:], inside)
         pitch_xy, first = cell_centres((height, width), self.table.stride, self.table.cells)
         points = places * np.array(pitch_xy, np.float32) + np.float32(first)
-        return CropKeypoints(torch.from_numpy(points), peaks.values.clamp(0, 1).cpu())
+        confidences = found[..., 0].clip(0, 1)
+        return CropKeypoints(torch.from_numpy(points), torch.from_numpy(confidences))
 
     def flip(self, response: Response, mirrored: tuple[int, ...]) -> Response:
         """See `Codec.flip`."""
