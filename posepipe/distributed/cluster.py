@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from posepipe.errors import MissingDependencyError, OptionError
+from posepipe.errors import MissingDependencyError, OptionError, PosepipeError
 
 # Ray takes code from whoever reaches its ports. With the second variable, which is for systems
 # where clusters are not supported, everything that it starts listens on the loopback address.
-_OURS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_OURS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+_QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
+_SECONDS_TO_ANSWER = 10.0
+_STARTS = 3  # each waits for 30 seconds, which may be too short on a busy machine
 _CORES_FOR_READERS = 1
 
 
@@ -58,6 +66,7 @@ def joined(cluster: Cluster) -> Iterator[None]:
     Raises:
         MissingDependencyError: Ray is not installed.
         OptionError: there is no cluster at the address.
+        PosepipeError: none can be started on this machine.
     """
     check_installed()
     with _environment({} if cluster.address else _OURS):
@@ -66,24 +75,52 @@ def joined(cluster: Cluster) -> Iterator[None]:
         if ray.is_initialized():
             yield
             return
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         if cluster.address:
-            try:
-                ray.init(address=cluster.address, **quiet)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise OptionError(
-                    f"no Ray cluster answers at {cluster.address!r} ({reason}): check the address, "
-                    "or start one with `ray start --head`"
-                ) from None
+            _connect(cluster.address)
         else:
-            from posepipe.networks.resources import usable_cores
-
-            ray.init(num_cpus=usable_cores() + _CORES_FOR_READERS, include_dashboard=False, **quiet)
+            _start()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    try:
+        host, _, port = address.rpartition("://")[2].rpartition(":")
+        if host and port.isdecimal():  # Ray would try for minutes
+            socket.create_connection((host, int(port)), _SECONDS_TO_ANSWER).close()
+        ray.init(address=address, **_QUIET)
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
+        raise OptionError(
+            f"no Ray cluster answers at {address!r} ({_first_line(error)}): check the address, or "
+            "start one with `ray start --head`"
+        ) from None
+
+
+def _start() -> None:
+    import ray
+
+    from posepipe.networks.resources import usable_cores
+
+    cores = usable_cores() + _CORES_FOR_READERS
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(num_cpus=cores, include_dashboard=False, **_QUIET)
+            return
+        except Exception as error:  # Ray has no class of its own for it
+            ray.shutdown()
+            if not left:
+                raise PosepipeError(
+                    f"Ray cannot be started on this machine ({_first_line(error)}): try again, or "
+                    "run without a cluster"
+                ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager

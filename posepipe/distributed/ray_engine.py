@@ -163,30 +163,42 @@ def _results(
     workers = cluster.workers or _room(cluster)
     rows = min(_MOST_OF_A_BLOCK, ceil(len(todo) / (_BLOCKS_OF_A_WORKER * workers)))
     blocks = [_table(images, todo[start : start + rows]) for start in range(0, len(todo), rows)]
-    context = ray.data.DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.target_max_block_size = _BYTES_AT_A_TIME
-    with ray.data.DataContext.current(context), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # max_task_retries has no successor yet
-        results = (
-            ray.data.from_arrow(blocks)
-            .map_batches(
-                _read, batch_size=_READ_TOGETHER, batch_format="pyarrow", num_cpus=_CPUS_OF_A_READER
-            )
-            .map_batches(
-                _Worker,
-                fn_constructor_args=(make, options.workers),
-                batch_size=None,
-                batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
-                num_cpus=cluster.cpus,
-                num_gpus=cluster.gpus,
-                max_task_retries=_DEATHS_AT_A_BLOCK,
-            )
-        )
+        context = ray.data.DataContext.get_current().copy()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        context.target_max_block_size = _BYTES_AT_A_TIME
+        with ray.data.DataContext.current(context):
+            results = _dataset(blocks, make, options, cluster, workers)
     for batch in results.iter_batches(batch_size=None, batch_format="pyarrow"):
         yield from batch.to_pylist()
+
+
+def _dataset(
+    blocks: list[pa.Table],
+    make: Callable[[], Stages],
+    options: RunOptions,
+    cluster: Cluster,
+    workers: int,
+) -> Any:
+    """The run as Ray Data knows it; nothing is done yet."""
+    return (
+        ray.data.from_arrow(blocks)
+        .map_batches(
+            _read, batch_size=_READ_TOGETHER, batch_format="pyarrow", num_cpus=_CPUS_OF_A_READER
+        )
+        .map_batches(
+            _Worker,
+            fn_constructor_args=(make, options.workers),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
+            num_cpus=cluster.cpus,
+            num_gpus=cluster.gpus,
+            max_task_retries=_DEATHS_AT_A_BLOCK,
+        )
+    )
 
 
 def _room(cluster: Cluster) -> int:
@@ -234,7 +246,7 @@ def _read(table: pa.Table) -> pa.Table:
 class _Worker:
     """An actor: the stages, loaded once; then batches of images in, finished rows out."""
 
-    def __init__(self, make: Callable[[], Stages], workers: int) -> None:
+    def __init__(self, make: Callable[[], Stages], workers: int | None) -> None:
         self._stages, self._workers = make(), workers
 
     def __call__(self, table: pa.Table) -> pa.Table:

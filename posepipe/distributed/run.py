@@ -88,7 +88,7 @@ def run_distributed(
         made_by=made_by("run"),
         resume=resume,
         strict=strict,
-        workers=workers,
+        workers=max(2, int(cluster.cpus)) if workers is None else workers,
         progress=progress,
     )
     with joined(cluster):

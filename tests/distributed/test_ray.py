@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -88,8 +89,15 @@ print(json.dumps(told))
 """
 
 
+JOIN = """
+from posepipe.distributed.cluster import Cluster, joined
+with joined(Cluster(address="ray://127.0.0.1:{port}")): pass
+"""
+
+
 @pytest.mark.posix
 @pytest.mark.slow
+@pytest.mark.timeout(420)
 @pytest.mark.skipif(find_spec("ray") is None, reason="needs ray: posepipe[ray]")
 def test_a_cluster_gives_the_bytes_of_one_process_though_a_worker_dies(tmp_path: Path) -> None:
     for n in range(1, 61):
@@ -104,7 +112,7 @@ def test_a_cluster_gives_the_bytes_of_one_process_though_a_worker_dies(tmp_path:
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(TESTS)},
-        timeout=200,
+        timeout=400,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -139,6 +147,21 @@ def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     result = posepipe("run", tmp_path, "-o", tmp_path / "kps.json", "--engine", "ray")
     assert result.exit_code == 1
     assert "pip install 'posepipe[ray]'" in result.stderr
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs ray: posepipe[ray]")
+def test_an_address_without_a_cluster_is_said_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # nobody's, once this is closed
+    done = subprocess.run(
+        [sys.executable, "-c", JOIN.format(port=port)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"no Ray cluster answers at 'ray://127.0.0.1:{port}'" in done.stderr.splitlines()[-1]
 
 
 def test_shards_and_clusters_exclude_each_other(tmp_path: Path) -> None:
