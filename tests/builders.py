@@ -17,6 +17,7 @@ from PIL import Image
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
+from posepipe.io.images import ImageFile, ImageSet
 
 K = 17  # COCO's keypoints
 DOG = Skeleton(
@@ -32,6 +33,9 @@ DOG = Skeleton(
     upper_body=(0, 1, 2, 3, 6, 7),  # the front
 )
 ORIENTATION = 0x0112  # the EXIF tag
+# The least that an entry of a list of results has.
+BOX = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
+POSE = {"image_id": 1, "category_id": 1, "keypoints": [1.0] * 51, "score": 0.5}
 
 
 def picture(width: int = 8, height: int = 6) -> npt.NDArray[np.uint8]:
@@ -131,3 +135,15 @@ def save_json(path: Path, value: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value), encoding="utf-8")
     return path
+
+
+def pose_entry(**changes: object) -> dict[str, object]:
+    """An entry of a kps.json of one person."""
+    entry = {"image_id": 1, "category_id": 1, "keypoints": keypoints_xyv(), "score": 0.7}
+    return entry | {"file_name": "a.jpg", "image_root": "pictures"} | changes
+
+
+def image_set(root: Path, count: int) -> ImageSet:
+    """Images 1.png to n.png, which need not be there."""
+    names = {n: f"{n}.png" for n in range(1, count + 1)}
+    return ImageSet(root, tuple(ImageFile(n, root / name, name) for n, name in names.items()))

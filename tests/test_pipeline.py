@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from builders import picture, save_picture
-from commands import smaller_detector
 from PIL import Image
-from safetensors.torch import save_file
 
 import posepipe
 from posepipe import pipeline as module
@@ -24,15 +19,13 @@ from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.detection.stage import DetectionSettings
-from posepipe.errors import ImageError, OptionError, PosepipeError, RecipeError
+from posepipe.errors import ImageError, OptionError
 from posepipe.options import (
-    DEFAULT_DETECTOR,
     DEFAULT_POSE_MODEL,
     DetectionOptions,
     PoseOptions,
 )
 from posepipe.pipeline import Pipeline
-from posepipe.pose.model import build_pose_network, load_pose_model
 from posepipe.scoring.rescore import rescored
 from posepipe.zoo.recipe import load_recipe
 
@@ -368,127 +361,7 @@ def test_duplicates_are_left_out_if_asked_for():
     assert np.array_equal(Pipeline().finish(poses).scores, rescored(poses).scores)
 
 
-def test_options_that_are_fields_of_the_recipe_and_other_changes_are_of_one_kind():
-    assert DetectionOptions().recipe_changes == PoseOptions().recipe_changes == ()
-    detection = DetectionOptions(nms="hard", nms_threshold=0.3, top_k=7, min_score=0.0)
-    assert detection.recipe_changes == (
-        *('suppression.method="hard"', "suppression.threshold=0.3"),
-        *("suppression.top_k=7", "people.min_score=0.0"),
-    )
-    pose = PoseOptions(flip=False, blur_kernel=7, changes=("decoding.blur_kernel=9",))
-    stage = Pipeline(pose=pose).pose_stage
-    assert (stage.decoding.flip, stage.decoding.blur_kernel) == (False, 9)  # the last one counts
-    assert load_pose_model(DEFAULT_POSE_MODEL).decoding.flip
-
-
-def test_what_was_set_anew_is_on_record():
-    changes = ("preprocessing.long_side=96", "suppression.sigma=0.4")
-    stage = Pipeline(DetectionOptions(changes=changes))
-    settings = stage.made_by("detect").settings
-    assert settings["set"] == list(changes)
-    assert settings["suppression"]["sigma"] == 0.4
-    assert "set" not in Pipeline().made_by("detect").settings
-
-
-@pytest.mark.parametrize("options", [{"nms_threshold": 2.0}, {"nms_sigma": 0.0}, {"top_k": 0}])
-def test_suppression_out_of_range_is_refused(options):
-    (name,) = (path.partition("=")[0] for path in DetectionOptions(**options).recipe_changes)
-    with pytest.raises(RecipeError, match=f"with --set {name}"):
-        Pipeline(DetectionOptions(**options)).load()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (DetectionOptions(models=("no-such-model",)), "no model 'no-such-model'; there are"),
-        (DetectionOptions(models=("cpn-resnet50-256x192",)), "cpn-resnet50-256x192"),
-        (PoseOptions(models=("no-such-model",)), "no model 'no-such-model'; there are"),
-        (PoseOptions(models=("fasterrcnn-resnet50-fpn",)), "for detection, not for poses"),
-        (PoseOptions(blur_kernel=4), "blur_kernel must be odd"),
-    ],
-)
-def test_options_that_do_not_work_are_refused_in_one_line(options, message):
-    with pytest.raises(PosepipeError, match=message) as caught:
-        Pipeline(**{options_for(options): options}).load()
-    assert "\n" not in str(caught.value)
-
-
-def options_for(options):
-    return "detection" if isinstance(options, DetectionOptions) else "pose"
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: DetectionOptions(models=()), "at least one model"),
-        (lambda: DetectionOptions(models=("a", "b"), weights="c.pth"), "a single model"),
-        (lambda: DetectionOptions(models="a"), "in a tuple; got 'a'"),
-        (lambda: PoseOptions(models=()), "at least one model"),
-        (lambda: PoseOptions(oks_nms=2), r"must lie in \[0, 1\], got 2"),
-        (lambda: Pipeline(device="tpu"), "no device 'tpu'"),
-        (lambda: Pipeline(precision="fp8"), "no precision 'fp8'"),
-    ],
-)
-def test_what_can_be_known_before_loading_is_refused_before_loading(make, message):
-    with pytest.raises(OptionError, match=message):
-        make()
-
-
 # --- the whole way, with the models that ship
-
-
-@pytest.fixture(scope="module")
-def shipped():
-    """The default models, loaded once."""
-    if not EXAMPLES.is_dir():
-        pytest.skip("no examples/ beside the tests")
-    for name in (DEFAULT_DETECTOR, DEFAULT_POSE_MODEL):
-        if not (load_recipe(name).folder / "weights.safetensors").is_file():
-            pytest.skip("the default models' weights are not there")
-    return Pipeline(device="cpu", precision="fp32").load()
-
-
-def test_several_threads_get_what_one_gets(shipped, tmp_path):
-    folder = smaller_detector(tmp_path / "quick", 96)
-    detection = DetectionOptions(models=(folder,), min_score=0.3)  # few people: few crops
-    quick = Pipeline(detection, PoseOptions.fast(), device="cpu", precision="fp32")
-    pictures = [photo_of("astronaut.jpg", 80 + 16 * n) for n in range(2)]
-    alone = [quick(image) for image in pictures]
-    assert any(len(poses) for poses in alone)
-    with ThreadPoolExecutor(4) as pool:
-        at_once = list(pool.map(quick, pictures * 2))
-    for poses, expected in zip(at_once, alone * 2, strict=True):
-        np.testing.assert_array_equal(poses.keypoints, expected.keypoints)
-        np.testing.assert_array_equal(poses.scores, expected.scores)
-
-
-def photo_of(name, side):
-    return np.asarray(Image.open(EXAMPLES / name).convert("RGB").resize((side, side)))
-
-
-def test_the_shipped_models_do_without_torchvision(shipped):
-    """Importing it takes seconds and 170 MB, which a first image need not wait for."""
-    code = (
-        "import sys; sys.modules['torchvision'] = None; import numpy, posepipe\n"
-        "pipeline = posepipe.Pipeline(device='cpu', precision='fp32')\n"
-        "print(len(pipeline(numpy.zeros((64, 64, 3), numpy.uint8))))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert (done.stdout, done.stderr) == ("0\n", "")
-
-
-def test_the_shipped_models_find_the_astronaut(shipped):
-    [(found, poses)] = shipped.stream(EXAMPLES / "astronaut.jpg")
-    assert found.file_name == "astronaut.jpg"
-    width, height = found.size_wh
-    best = poses.keypoints[poses.scores.argmax()]
-    nose, left_shoulder, right_shoulder = best[[0, 5, 6], :2]
-    assert (nose > 0).all()
-    assert (nose < [width, height]).all()
-    assert right_shoulder[0] < left_shoulder[0]  # she looks at us
-    assert nose[1] < min(left_shoulder[1], right_shoulder[1])
 
 
 def test_importing_posepipe_offers_its_public_names():
@@ -497,42 +370,3 @@ def test_importing_posepipe_offers_its_public_names():
         assert getattr(posepipe, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
         _ = posepipe.no_such_name
-
-
-@pytest.mark.parametrize("name", ["astronaut.jpg", "cameraman.png", "grace_hopper.jpg"])
-def test_the_default_detector_finds_the_one_person_of_each_example(name):
-    detections = Pipeline(device="cpu").detect(EXAMPLES / name)
-    assert len(detections) == 1
-    x1, y1, x2, y2 = detections.boxes_xyxy[0]
-    with Image.open(EXAMPLES / name) as image:
-        width, height = image.size
-    assert (x2 - x1) * (y2 - y1) > 0.4 * width * height  # they fill their images
-
-
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_another_runtime_gives_the_same_poses_and_is_recorded(
-    runtime: str, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for library in (runtime, "onnx"):
-        pytest.importorskip(library)
-    monkeypatch.setenv("POSEPIPE_CACHE", str(tmp_path / "cache"))
-    torch.manual_seed(2)
-    network = build_pose_network(load_recipe(tiny_recipe))
-    save_file(network.state_dict(), tiny_recipe / "weights.safetensors")
-    pose = PoseOptions(models=(tiny_recipe,), flip=False)
-    image = Path(__file__).parents[1] / "examples" / "astronaut.jpg"
-    found = {}
-    for name in ("torch", runtime):
-        pipeline = Pipeline(pose=pose, device="cpu", precision="fp32", runtime=name)
-        found[name] = pipeline.poses(image, [[20, 10, 480, 500]])
-        settings = pipeline.made_by("pose").settings
-        [recorded] = settings["runtimes"]
-        assert recorded.startswith(f"{name} ")
-        assert settings["precision"] == "fp32"
-    np.testing.assert_allclose(found[runtime].keypoints, found["torch"].keypoints, atol=0.01)
-    assert [folder.name for folder in (tmp_path / "cache" / "exported").iterdir()] == ["tiny"]
-
-
-def test_an_unknown_runtime_is_refused_before_any_model_is_loaded() -> None:
-    with pytest.raises(OptionError, match="no runtime 'tensorrt': use one of auto, torch"):
-        Pipeline(runtime="tensorrt")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from builders import annotation, annotation_file, image_entry, keypoints_xyv, save_json
+from builders import annotation, annotation_file, image_entry, pose_entry, save_json
 from commands import (
     blank,
     boxes_file,
@@ -18,16 +14,8 @@ from commands import (
     lines,
     photo,
     posepipe,
-    start,
     truncated,
 )
-
-from posepipe.io import jsonfiles
-
-
-def pose_entry(**changes: object) -> dict[str, object]:
-    entry = {"image_id": 1, "category_id": 1, "keypoints": keypoints_xyv(), "score": 0.7}
-    return entry | {"file_name": "a.jpg", "image_root": "pictures"} | changes
 
 
 @pytest.mark.parametrize(
@@ -320,200 +308,6 @@ def test_results_that_cannot_be_scored_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (["--model", "absent"], "no model 'absent'; there are: "),
-        (["--model", "{tmp}/absent"], "no model folder"),
-        (["--model", "{tmp}/pictures"], "has no recipe.toml"),
-        (["--model", "cpn-litehrnet-256x192"], "is for the pose stage"),
-        (["--model", "fasterrcnn-resnet50-fpn"], "is not in the cache and nothing may be fetched"),
-        (["--model", "detectron2", "--config", "a.yaml"], "needs --weights"),
-        (["--model", "detectron2", "--weights", "{tmp}/a.pkl"], "needs --config"),
-        (["--config", "a.yaml"], "--config belongs to --model detectron2"),
-        (["--weights", "{tmp}/absent.pth"], "no weights file"),
-        (["--weights", "{tmp}/pictures/a.jpg"], "is not a weights file that can be read"),
-        (["--device", "tpu"], "no device 'tpu': use auto, cpu"),
-        (["--device", "cuda:99"], "'cuda:99' asked for"),
-        (["--scales", "1,large"], "--scales takes numbers like 0.8,1,1.25"),
-        (["--scales", ""], "--scales takes numbers"),
-        (["--scales", "0"], "Expected `float` >= 0.1 - at `scales[0]`"),
-        (["--scales", "nan"], "at `scales`"),
-        (["--nms-sigma", "-1"], "with --set suppression.sigma=-1.0, [suppression]: "),
-        (["--set", "suppression.sigma=-1"], "with --set suppression.sigma=-1, [suppression]: "),
-        (["--set", "decoding.flip=false"], "there is no table 'decoding' to set here: use one of"),
-        (["--set", "suppression.sgima=1"], "unknown field `sgima`"),
-        (["--set", "sigma"], "write TABLE.FIELD=VALUE"),
-    ],
-)
-def test_options_of_detection_that_cannot_be_are_explained(
-    options: list[str], says: str, person: Path, tmp_path: Path
-) -> None:
-    output = tmp_path / "out.json"
-    options = [option.format(tmp=tmp_path) for option in options]
-    result = posepipe("detect", person.parent / "pictures", "-o", output, *options)
-    assert says in error_of(result)
-    assert not list(tmp_path.glob("out.json*"))
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (["--model", "absent"], "no model 'absent'"),
-        (["--model", "person-detector-rtmdet-nano"], "is for detection, not for poses"),
-        (["--model", "cpn-resnet50-256x192"], "comes without weights: name a file"),
-        (["--device", "gpu"], "no device 'gpu'"),
-        (["--precision", "fp16", "--device", "cpu"], "fp16 needs a GPU"),
-        (["--blur-kernel", "4"], "blur_kernel must be odd, got 4"),
-        (["--set", "decoding.blur_kernel=4"], "blur_kernel must be odd, got 4"),
-        (["--set", "suppression.sigma=1"], "there is no table 'suppression' to set here"),
-        (["--set", "training.batch=2"], "there is no table 'training' to set here"),
-        (["--set", "decoding.flip=perhaps"], "Expected `bool`, got `str` - at `flip`"),
-        (["--blur-kernel", "-1"], "Expected `int` >= 1 - at `blur_kernel`"),
-    ],
-)
-def test_options_of_pose_that_cannot_be_are_explained(
-    options: list[str], says: str, person: Path, tmp_path: Path
-) -> None:
-    result = posepipe("pose", person, "-o", tmp_path / "out.json", *options)
-    assert says in error_of(result)
-    assert not list(tmp_path.glob("out.json*"))
-
-
-def test_a_model_of_detectron2_says_how_to_get_it(
-    person: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "detectron2", None)  # as where it is absent
-    (tmp_path / "weights.pkl").touch()
-    result = posepipe(
-        *("detect", person.parent / "pictures", "-o", tmp_path / "out.json"),
-        *("--model", "detectron2", "--config", "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml"),
-        *("--weights", tmp_path / "weights.pkl"),
-    )
-    assert "needs detectron2, which is not installed: get its source" in error_of(result)
-
-
-def commands_with_output(person: Path, output: Path) -> dict[str, list[object]]:
-    """Every command that writes a file, on input which is sound."""
-    keypoints = save_json(person.parent / "in_kps.json", [pose_entry()])
-    labels = annotation_file(
-        person.parent / "labels.json", [annotation()], [image_entry(1, file_name="a.jpg")]
-    )
-    return {
-        "detect": ["detect", person.parent / "pictures", "-o", output],
-        "run": ["run", person.parent / "pictures", "-o", output],
-        "pose": ["pose", person, "-o", output],
-        "eval": ["eval", keypoints, "--annotations", labels, "--json", output],
-    }
-
-
-@pytest.mark.posix
-@pytest.mark.parametrize("command", ["detect", "run", "pose", "eval"])
-def test_an_output_that_cannot_be_written_is_found_out_before_any_work(
-    command: str, person: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def load(*_: object, **__: object) -> None:
-        pytest.fail("a model was loaded")
-
-    monkeypatch.setattr("posepipe.pipeline.load_detection", load)
-    monkeypatch.setattr("posepipe.pipeline.load_pose", load)
-    for output, says in [
-        (tmp_path / "no" / "where" / "out.json", "there is no folder"),
-        (tmp_path / "pictures", "is a folder: name a file to write"),
-        (tmp_path / "boxes.json" / "out.json", "there is no folder"),
-        (Path("/dev/null"), "is a device or pipe"),
-        (Path("-"), "results go to files, not to stdout"),
-    ]:
-        line = error_of(posepipe(*commands_with_output(person, output)[command]))
-        assert says in line
-        assert str(output) in line
-
-
-@pytest.mark.parametrize("failure", [errno.ENOSPC, errno.EACCES, errno.EROFS])
-@pytest.mark.parametrize("command", ["pose", "eval"])
-def test_a_full_or_read_only_disk_leaves_an_earlier_output_alone(
-    command: str,
-    failure: int,
-    person: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class FailingSync:
-        """`os` for this module alone: a journal syncs, too, now and then by the clock."""
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(os, name)
-
-        def fsync(self, _: int) -> None:
-            raise OSError(failure, os.strerror(failure))
-
-    output = save_json(tmp_path / "out.json", "earlier")
-    arguments = commands_with_output(person, output)[command]
-    monkeypatch.setattr(jsonfiles, "os", FailingSync())
-    result = posepipe(*arguments)
-    assert result.exit_code == 1
-    assert lines(result)[-1].startswith(f"posepipe: {output} cannot be written: ")
-    assert os.strerror(failure) in lines(result)[-1]
-    assert content(output) == "earlier"
-    assert not list(tmp_path.glob(".out.json*"))
-
-
-@pytest.mark.posix
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_an_error(person: Path, tmp_path: Path) -> None:
-    (tmp_path / "locked").mkdir(mode=0o500)
-    result = posepipe("pose", person, "-o", tmp_path / "locked" / "kps.json")
-    assert "cannot be written: Permission denied" in error_of(result)
-
-
-def test_a_full_disk_under_the_drawn_pictures_is_an_error(
-    person: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    result = posepipe("draw", person, "-o", tmp_path / "drawn")
-    assert "a.jpg cannot be written: No space left on device" in error_of(result)
-    assert not list((tmp_path / "drawn").iterdir())
-
-
-def overwriting(person: Path, keypoints: Path, labels: Path) -> list[tuple[list[object], Path]]:
-    """Commands whose output is one of their inputs, with the file that is in danger."""
-    folder, picture = person.parent / "pictures", person.parent / "pictures" / "a.jpg"
-    listed = person.parent / "list.txt"
-    listed.write_text("pictures/a.jpg\n", encoding="utf-8")
-    link = person.parent / "link.json"
-    link.symlink_to(person)
-    return [
-        (["pose", person, "-o", person], person),
-        (["pose", person, "-o", link], person),
-        (["pose", "--ground-truth", labels, "--images", folder, "-o", labels], labels),
-        (["detect", picture, "-o", picture], picture),
-        (["detect", folder, "-o", picture], picture),
-        (["detect", listed, "-o", listed], listed),
-        (["run", listed, "-o", picture], picture),
-        (["eval", keypoints, "--annotations", labels, "--json", labels], labels),
-        (["eval", keypoints, "--annotations", labels, "--json", keypoints], keypoints),
-        (["draw", person, "-o", folder], picture),
-        (["draw", keypoints, "-o", folder], picture),
-    ]
-
-
-def test_an_input_is_never_overwritten(person: Path, tmp_path: Path) -> None:
-    keypoints = save_json(tmp_path / "kps.json", [pose_entry()])
-    labels = annotation_file(
-        tmp_path / "labels.json",
-        [annotation()],
-        [image_entry(1, file_name="a.jpg", width=200, height=200)],
-    )
-    for arguments, file in overwriting(person, keypoints, labels):
-        before = file.read_bytes()
-        line = error_of(posepipe(*arguments))
-        assert "destroy" in line, arguments
-        assert file.read_bytes() == before
-
-
-@pytest.mark.parametrize(
     "line", ["x" * 300 + ".jpg", "x" * 1_000_000 + ".jpg", "a/" * 3000, "\0.jpg"]
 )
 def test_a_line_of_a_list_that_is_no_name_is_skipped_in_one_line(
@@ -530,61 +324,6 @@ def test_a_line_of_a_list_that_is_no_name_is_skipped_in_one_line(
         assert count == "posepipe: 1 input skipped"
 
 
-def test_drawing_into_a_file_is_an_error(person: Path, tmp_path: Path) -> None:
-    file = save_json(tmp_path / "file", [])
-    assert "is not a folder" in error_of(posepipe("draw", person, "-o", file))
-    assert "cannot be written" in error_of(posepipe("draw", person, "-o", file / "drawn"))
-
-
-def out_of_memory(kind: type[Exception], text: str) -> Callable[..., None]:
-    def fails(*_: object, **__: object) -> None:
-        raise kind(text)
-
-    return fails
-
-
-@pytest.mark.parametrize(
-    ("kind", "text"),
-    [
-        (MemoryError, ""),
-        (RuntimeError, "CUDA out of memory. Tried to allocate 20 GiB"),
-        (RuntimeError, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
-    ],
-)
-def test_too_little_memory_is_said_with_a_remedy(
-    kind: type[Exception], text: str, person: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("posepipe.pose.stage.PoseStage.__call__", out_of_memory(kind, text))
-    line = error_of(posepipe("pose", person, "-o", tmp_path / "kps.json"))
-    assert line.startswith("out of memory: use a smaller --batch-size")
-    assert not (tmp_path / "kps.json").exists()
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device /dev/full")
-def test_a_full_disk_under_stdout_is_an_error() -> None:
-    with Path("/dev/full").open("w", encoding="utf-8") as full:
-        process = start("models", stdout=full)
-        _, said = process.communicate(timeout=60)
-    assert said == "posepipe: No space left on device\n"
-    assert process.returncode == 1
-
-
-@pytest.mark.parametrize("kind", [RuntimeError, TypeError, KeyError])
-def test_a_bug_is_one_line_that_says_how_to_report_it(
-    kind: type[Exception], person: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bug = out_of_memory(kind, "shapes do\nnot fit")
-    monkeypatch.setattr("posepipe.pose.stage.PoseStage.__call__", bug)
-    arguments = ("pose", person, "-o", tmp_path / "kps.json")
-    line = error_of(posepipe(*arguments))
-    assert f"unforeseen error, which is a bug: {kind.__name__}: " in line
-    assert "(test_wrong_input.py, line " in line
-    assert "please report it" in line
-    verbose = posepipe(*arguments, "-v", "--resume")
-    assert verbose.exit_code == 1
-    assert any("Traceback (most recent call last)" in line for line in lines(verbose))
-
-
 def test_pictures_with_more_pixels_than_allowed_are_skipped_by_name(
     detector: Path, tmp_path: Path
 ) -> None:
@@ -599,35 +338,3 @@ def test_pictures_with_more_pixels_than_allowed_are_skipped_by_name(
     result = posepipe("pose", boxes, "-o", poses, "--max-pixels", 10_000)
     assert result.exit_code == 1
     assert "a.jpg has 14,400 pixels, more than 10,000" in lines(result)[1]
-
-
-def test_a_picture_whose_drawn_copy_would_have_too_long_a_name_is_skipped(tmp_path: Path) -> None:
-    from PIL import Image
-
-    pictures = tmp_path / "pictures"
-    photo(pictures / "a.jpg")
-    long = f"{'x' * 250}.tif"
-    with Image.open(pictures / "a.jpg") as picture:
-        picture.save(pictures / long)
-    entries = [pose_entry(), pose_entry(image_id=2, file_name=long)]
-    (tmp_path / "drawn").mkdir()
-    result = posepipe("draw", save_json(tmp_path / "kps.json", entries), "-o", tmp_path / "drawn")
-    assert result.exit_code == 0
-    assert "would have too long a name: rename it" in lines(result)[0]
-    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["a.jpg"]
-
-
-def test_two_images_with_the_same_file_are_not_drawn_over_each_other(tmp_path: Path) -> None:
-    names = ["a.jpg", "a.jpg", "b.jpg", "c.jpg", "c.jpg", "d.jpg"]
-    for name in set(names):
-        photo(tmp_path / "pictures" / name)
-    entries = [pose_entry(image_id=i, file_name=name) for i, name in enumerate(names, 1)]
-    keypoints = save_json(tmp_path / "kps.json", entries)
-    for number in range(5):  # two threads would write the same file at the same time
-        drawn = tmp_path / f"drawn {number}"
-        result = posepipe("draw", keypoints, "-o", drawn)
-        assert result.exit_code == 0
-        first, second, _ = lines(result)
-        assert first.endswith("its drawn copy would replace that of image 1, a.jpg")
-        assert second.endswith("its drawn copy would replace that of image 4, c.jpg")
-        assert sorted(path.name for path in drawn.iterdir()) == sorted(set(names))
