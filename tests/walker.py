@@ -25,6 +25,8 @@ class Walker:
         posed: those in which it was told where they are.
     """
 
+    device = "cpu"
+
     def __init__(self, confidence=lambda number: 0.9, noise=0.0, stop_at=None):
         self.detected, self.posed = [], []
         self._confidence, self._noise, self._stop_at = confidence, noise, stop_at

@@ -105,7 +105,7 @@ def are_videos(options: dict[str, Any]) -> bool:
     inputs = options["inputs"]
     videos = [text for text in inputs if is_video(text)]
     if options["shard"] is not None and (videos or options["as_video"]):
-        raise OptionError("--shard is for images: a video is worked on frame after frame")
+        raise OptionError("--shard is for images: a video is processed frame by frame")
     if options["as_video"]:
         if videos:
             raise OptionError(f"{videos[0]} is a video already: leave out --as-video")
@@ -265,7 +265,9 @@ def check_frames(video: Video, frames: int, output: Path, *, strict: bool) -> No
         )
         raise ImageError(f"{reason}: {output} has nobody in it")
     if strict and video.problems:
-        raise ImageError(f"{video.source}: what could not be read counts, as --strict says")
+        raise ImageError(
+            f"{video.source}: some of it could not be read, which --strict does not allow"
+        )
 
 
 def report_frames(frames: int, people: int, output: Path, *, verbose: bool) -> None:

@@ -107,12 +107,12 @@ def open_source(source: str) -> tuple[av.container.InputContainer, av.video.stre
     streams = container.streams.video
     if not streams:
         container.close()
-        raise ImageError(f"{source}: there are no images in it, only sound or data")
+        raise ImageError(f"{source}: it has no video, only sound or data")
     stream = streams[0]
     stream.thread_type = "AUTO"
     if not stream.codec_context or not stream.width:
         container.close()
-        raise ImageError(f"{source}: FFmpeg cannot decode its kind of images")
+        raise ImageError(f"{source}: FFmpeg cannot decode its video format")
     return container, stream
 
 

@@ -62,7 +62,9 @@ class VideoRunOptions:
                 f"{what} needs people who are followed: choose tracking, too (--track)"
             )
         if self.resume and self.gives_lines:
-            raise OptionError("only a kps.json is resumed: lines that are out stay as they are")
+            raise OptionError(
+                "only a kps.json can be resumed: lines that are written stay as they are"
+            )
 
     @property
     def gives_lines(self) -> bool:

@@ -185,8 +185,8 @@ def of_an_unknown_codec(path):
     [
         (lambda path: path.write_bytes(b"no video at all" * 99), "not a video that FFmpeg reads"),
         (lambda path: path.write_bytes(b""), "not a video that FFmpeg reads"),
-        (write_sound, "no images in it"),
-        (write_empty, "no images in it"),
+        (write_sound, "it has no video"),
+        (write_empty, "it has no video"),
         (of_an_unknown_codec, "cannot decode"),
         (lambda path: path.mkdir(), "no such file"),
         (lambda path: None, "no such file"),

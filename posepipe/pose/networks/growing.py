@@ -44,7 +44,7 @@ def grow(network: CPN, seed: PlainHeatmaps) -> None:
     try:
         network.backbone.load_state_dict(seed.backbone.state_dict())
     except RuntimeError:
-        raise WeightsError("the model to start as has another trunk") from None
+        raise WeightsError("the model to begin as has another backbone") from None
     for part in (network.globalnet, network.refinenet):
         for module in part.modules():
             if isinstance(module, nn.Conv2d):

@@ -79,5 +79,5 @@ def test_with_other_keypoints_it_predicts_nothing_at_first(seed: PlainHeatmaps) 
 def test_a_pyramid_too_narrow_and_another_trunk_are_refused(seed: PlainHeatmaps) -> None:
     with pytest.raises(RecipeError, match=r"network.channels is 32.* 40 channels"):
         grown(seed, channels=32)
-    with pytest.raises(WeightsError, match="has another trunk"):
+    with pytest.raises(WeightsError, match="has another backbone"):
         grow(CPN(CPNTable(backbone="mobilenet_v2", channels=48)), seed)
