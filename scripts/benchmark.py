@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
+from typing import TypeVar
 
 import click
 import numpy as np
@@ -35,6 +36,7 @@ from posepipe.detection.stage import DetectionStage, load_detector
 from posepipe.io.find_images import find_images
 from posepipe.io.images import ImageFile
 from posepipe.networks.devices import resolve_device, resolve_precision
+from posepipe.networks.runtimes.base import RuntimeNetwork
 from posepipe.networks.threads import use_threads
 from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL
 from posepipe.pipeline import Pipeline
@@ -47,6 +49,7 @@ from posepipe.training.data import DataTable
 from posepipe.zoo.recipe import Recipe, load_recipe
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+T = TypeVar("T")
 People = Sequence[tuple[ImageFile, Detections]]
 
 
@@ -165,17 +168,11 @@ def detection_row(
 def call_lines(*, rounds: int, precision: str, device: str) -> Iterator[str]:
     """What a call of the pipeline costs beyond its networks' forward passes, for 640x480 arrays.
 
-    The networks' time is taken out of each call by hooks around them; the least of the rounds is
+    The networks' time is taken out of each call by watching them; the least of the rounds is
     what the call costs where nothing else disturbs it.
     """
     pipeline = Pipeline(device=device, precision=precision).load()
     inside = [0.0, 0.0]  # seconds so far, when the network now running began
-
-    def before(*_: object) -> None:
-        inside[1] = now()
-
-    def after(*_: object) -> None:
-        inside[0] += now() - inside[1]
 
     on_gpu = resolve_device(device).type == "cuda"
 
@@ -184,10 +181,28 @@ def call_lines(*, rounds: int, precision: str, device: str) -> Iterator[str]:
             torch.cuda.synchronize()
         return time.perf_counter()
 
+    def before(*_: object) -> None:
+        inside[1] = now()
+
+    def after(*_: object) -> None:
+        inside[0] += now() - inside[1]
+
+    def watched(compute: Callable[..., T]) -> Callable[..., T]:
+        def watching(*batches: object) -> T:
+            before()
+            given = compute(*batches)
+            after()
+            return given
+
+        return watching
+
     networks = [model.network for model in pipeline.pose_stage.models]
     for network in [*(one.network for one in pipeline.detection_stage.detectors), *networks]:
-        network.register_forward_pre_hook(before)
-        network.register_forward_hook(after)
+        if isinstance(network, RuntimeNetwork):
+            network.all = watched(network.all)  # type: ignore[method-assign]
+        else:
+            network.register_forward_pre_hook(before)
+            network.register_forward_hook(after)
     photo = np.asarray(Image.open(EXAMPLES / "astronaut.jpg").convert("RGB").resize((640, 480)))
     boxes = pipeline.detect(photo).boxes_xyxy
     blank = np.full_like(photo, 128)
