@@ -45,6 +45,8 @@ _MOST_OF_A_BLOCK = 1024
 _BLOCKS_OF_A_WORKER = 8
 # What readers hand on and workers get at a time: about 40 photographs of COCO.
 _BYTES_AT_A_TIME = 8 * 2**20
+# On GPUs, for which Ray wants a number, several times that.
+_IMAGES_AT_A_TIME = 128
 _READ_TOGETHER = 8
 _DEATHS_AT_A_BLOCK = 3
 
@@ -159,7 +161,7 @@ def _results(
     options: RunOptions,
     cluster: Cluster,
 ) -> Iterator[dict[str, Any]]:
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised, too
     workers = cluster.workers or _room(cluster)
     rows = min(_MOST_OF_A_BLOCK, ceil(len(todo) / (_BLOCKS_OF_A_WORKER * workers)))
     blocks = [_table(images, todo[start : start + rows]) for start in range(0, len(todo), rows)]
@@ -191,7 +193,7 @@ def _dataset(
         .map_batches(
             _Worker,
             fn_constructor_args=(make, options.workers),
-            batch_size=None,
+            batch_size=min(_IMAGES_AT_A_TIME, blocks[0].num_rows) if cluster.gpus else None,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
             num_cpus=cluster.cpus,
