@@ -188,15 +188,14 @@ class Affine:
         shrink = 1
         if antialias:  # a hair more, lest a factor of 8 come out as 7.999…
             shrink = max(1, int(1.0 / max(math.sqrt(self._area_factor), 1e-6) + 1e-6))
-        left, right = _whole_blocks(window[0], window[2], shrink, source_wh[0])
-        top, bottom = _whole_blocks(window[1], window[3], shrink, source_wh[1])
+        left, top, right, bottom = window
         width, height = right - left, bottom - top
         reduced_wh = (max(1, width // shrink), max(1, height // shrink))
         pitch = np.array([width / reduced_wh[0], height / reduced_wh[1]])
         first = np.array([left, top]) + (pitch - 1) / 2  # where the reduced window's first pixel is
         linear = self.matrix[:, :2]
         to_target = np.column_stack([linear * pitch, linear @ first + self.matrix[:, 2]])
-        return WarpPlan((left, top, right, bottom), reduced_wh, Affine(to_target))
+        return WarpPlan(window, reduced_wh, Affine(to_target))
 
     def _source_window(
         self, width: int, height: int, size_wh: tuple[int, int]
@@ -215,16 +214,6 @@ class Affine:
         if left >= right_px or top >= bottom_px:
             return None
         return left, top, right_px, bottom_px
-
-
-def _whole_blocks(low: int, high: int, block: int, length: int) -> tuple[int, int]:
-    """A span widened to a multiple of `block` pixels, as far as 0…length has room for it.
-
-    OpenCV averages whole blocks several times as fast as fractions of pixels.
-    """
-    lacking = -(high - low) % block
-    after = min(lacking, length - high)
-    return low - min(lacking - after, low), high + after
 
 
 @dataclass(frozen=True, eq=False)

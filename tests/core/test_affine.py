@@ -326,19 +326,3 @@ def test_a_plan_says_what_a_warp_looks_at_and_how_far_it_averages():
     plain = to_small.plan((1000, 800), (80, 60))
     assert plain.reduced_wh == (right - left, bottom - top)
     assert to_small.plan((90, 90), (80, 60)) is None
-
-
-def test_what_is_averaged_are_whole_blocks_where_the_picture_has_room_for_them():
-    to_small = Affine.from_box([100, 200, 423, 443], (80, 60))  # four pixels become one
-    left, top, right, bottom = to_small.plan((1000, 800), (80, 60), antialias=True).window
-    assert ((right - left) % 4, (bottom - top) % 4) == (0, 0)
-    assert left <= 100 < 423 <= right
-    assert top <= 200 < 443 <= bottom
-    # At the right and bottom edge it is widened to the left and to the top.
-    cornered = to_small.plan((423, 443), (80, 60), antialias=True)
-    assert cornered.window[2:] == (423, 443)
-    assert cornered.reduced_wh == ((423 - cornered.window[0]) / 4, (443 - cornered.window[1]) / 4)
-    # An image of 323 pixels has no more.
-    whole = Affine.from_box([0, 0, 323, 243], (80, 60)).plan((323, 243), (80, 60), antialias=True)
-    assert whole.window == (0, 0, 323, 243)
-    assert whole.reduced_wh == (80, 60)
