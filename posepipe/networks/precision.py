@@ -27,15 +27,38 @@ def run_in_precision(modules: Iterable[nn.Module], dtype: torch.dtype) -> None:
         _wrap_forward(module, dtype)
 
 
-def cast_weights(network: nn.Module, dtype: torch.dtype) -> None:
+def cast_weights(
+    network: nn.Module, dtype: torch.dtype, *, exact: Iterable[nn.Module] = ()
+) -> None:
     """Keep a network's weights in the format in which autocast computes with them; in place.
 
     The numbers are those of float32 weights, which autocast would convert in every pass. Other
     layers' weights stay, and the network can no longer be run without autocast, nor trained.
+
+    Args:
+        network: run within autocast.
+        dtype: that of autocast; float32 changes nothing.
+        exact: parts of it that compute in float32 all the same.
     """
+    if dtype == torch.float32:
+        return
+    kept = set()
+    for part in exact:
+        kept |= set(part.modules())
+        _stay_in_float32(part)
     for module in network.modules():
-        if isinstance(module, _CONVERTED):
+        if isinstance(module, _CONVERTED) and module not in kept:
             module.to(dtype)
+
+
+def _stay_in_float32(module: nn.Module) -> None:
+    forward = module.forward
+
+    def forward_in_float32(features: torch.Tensor) -> Any:
+        with torch.autocast(features.device.type, enabled=False):
+            return forward(features.float())
+
+    module.__dict__["forward"] = forward_in_float32
 
 
 def _wrap_forward(module: nn.Module, dtype: torch.dtype) -> None:

@@ -21,6 +21,7 @@ from posepipe.networks.runtimes.registry import place_network
 from posepipe.pose.model import RECIPE_TABLES, load_pose_model
 from posepipe.pose.networks.base import PoseNetwork
 from posepipe.pose.networks.build import WHOLE_PICTURES, Head, backend_of
+from posepipe.pose.networks.globalnet import HeatmapHead
 from posepipe.pose.networks.keypoint_rcnn import (
     KeypointRCNNDecoding,
     KeypointRCNNTable,
@@ -139,7 +140,9 @@ def load_pose_stage(
         for model in loaded:
             if isinstance(model.network, PoseNetwork):
                 fold_batch_norms(model.network)
-                cast_weights(model.network, model.dtype)
+                # Heatmaps in bf16 have several cells that are equally high.
+                heads = [one for one in model.network.modules() if isinstance(one, HeatmapHead)]
+                cast_weights(model.network, model.dtype, exact=heads)
         return PoseStage(loaded, batch_size=batch_size)
     if len(models) > 1:
         raise OptionError(

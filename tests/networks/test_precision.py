@@ -30,6 +30,18 @@ def test_weights_are_cast_once_to_what_autocast_makes_of_them_in_every_pass() ->
         assert torch.equal(lower(images), plain(images))
 
 
+def test_exact_parts_compute_in_float32_within_autocast() -> None:
+    plain, images = network(), torch.randn(2, 3, 8, 8)
+    lower = copy.deepcopy(plain)
+    cast_weights(lower, torch.bfloat16, exact=[lower[4]])
+    assert [lower[0].weight.dtype, lower[4].weight.dtype] == [torch.bfloat16, torch.float32]
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found, features = lower(images), plain[:4](images)
+    assert found.dtype == torch.float32
+    with torch.inference_mode():
+        assert torch.equal(found, plain[4](features.float()))
+
+
 def test_parts_compute_in_lower_precision_and_give_float32() -> None:
     plain, images = network(), torch.randn(2, 3, 8, 8)
     with torch.inference_mode():
