@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from posepipe.detection.backends import backend_of
 from posepipe.detection.candidates import Origin
@@ -15,6 +16,9 @@ from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.model import build_pose_network
 from posepipe.pose.networks.build import backend_of as pose_backend
 from posepipe.zoo.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 _PICTURE_WH = (640, 480)  # an image for detectors
 
@@ -58,7 +62,7 @@ def _pose_cost(recipe: Recipe) -> Cost:
         example = torch.zeros(1, 3, size_wh[1], size_wh[0])
     parameters = _parameters(network)
     _drop_norms(network)
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+    with _counter() as counter, torch.inference_mode():
         network.eval()(example)
     return _cost(parameters, counter, size_wh)
 
@@ -75,7 +79,7 @@ def _detector_cost(recipe: Recipe) -> Cost | None:
     ready = detector.prepare(
         np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     )
-    with FlopCounterMode(display=False) as counter:
+    with _counter() as counter:
         detector([ready])
     input_h, input_w = ready.pixels.shape[:2]
     return _cost(parameters, counter, (input_w, input_h))
@@ -83,6 +87,14 @@ def _detector_cost(recipe: Recipe) -> Cost | None:
 
 def _parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _counter() -> FlopCounterMode:
+    """A counter; without Triton, which only GPUs need, its module warns as it is imported."""
+    logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)
+    from torch.utils.flop_counter import FlopCounterMode
+
+    return FlopCounterMode(display=False)
 
 
 def _cost(parameters: int, counter: FlopCounterMode, input_wh: tuple[int, int]) -> Cost:
