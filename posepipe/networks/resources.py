@@ -81,7 +81,7 @@ def default_batch_sizes(device: torch.device) -> BatchSizes:
 def choose_batch_sizes(kind: str, total_bytes: int = 0) -> BatchSizes:
     """How much goes through the networks together.
 
-    More are hardly faster on a CPU and take memory. What is free on a GPU at the moment does not
+    More are no faster on a CPU and take memory. What is free on a GPU at the moment does not
     matter, because other batches change the last digits of results.
 
     Args:
@@ -89,12 +89,12 @@ def choose_batch_sizes(kind: str, total_bytes: int = 0) -> BatchSizes:
         total_bytes: of a CUDA GPU's memory.
 
     >>> choose_batch_sizes("cpu")
-    BatchSizes(images=4, crops=8)
+    BatchSizes(images=4, crops=4)
     >>> choose_batch_sizes("cuda", 80 * 2**30)
     BatchSizes(images=16, crops=128)
     """
     if kind == "cpu":
-        return BatchSizes(images=4, crops=8)
+        return BatchSizes(images=4, crops=4)
     if kind == "cuda" and total_bytes > 20 * _GIB:  # the cards of 24 GB and more
         return BatchSizes(images=16, crops=128)
     if kind == "cuda" and total_bytes > 7 * _GIB:  # 8 GB

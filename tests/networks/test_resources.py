@@ -157,7 +157,7 @@ def test_more_of_the_machine_never_means_fewer_workers(cores: int, free: int, on
 @pytest.mark.parametrize(
     ("kind", "gib", "sizes"),
     [
-        ("cpu", 0, (4, 8)),
+        ("cpu", 0, (4, 4)),
         ("mps", 0, (4, 64)),
         ("cuda", 4, (4, 32)),
         ("cuda", 7.6, (8, 64)),  # sold as 8 GB
