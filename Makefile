@@ -9,7 +9,7 @@ BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 EXE    := $(if $(filter Windows_NT,$(OS)),.exe)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test install format check docs bench clean
+.PHONY: help demo test slow install format check docs bench clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,9 @@ demo: $(BIN)/.installed  ## Detect, estimate and draw poses on the pictures in e
 
 test: $(BIN)/.installed-dev  ## Run the tests.
 	$(BIN)/python -m pytest
+
+slow: $(BIN)/.installed-dev  ## Run the slow tests, which `make test` leaves out: clusters, training, kills, the docs' examples.
+	$(BIN)/python -m pytest -m slow
 
 install: $(BIN)/.installed-dev  ## Make the environment, with everything a developer needs.
 

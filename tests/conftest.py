@@ -27,11 +27,17 @@ MOST_PROCESSES = 4
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """As `-n` of pytest-xdist, unless it was given, tests were named, or there is a debugger."""
+    """Leave the slow tests out and use all cores, unless something else is asked for.
+
+    Tests that are named all run. The processes are as with `-n` of pytest-xdist, unless that was
+    given, tests were named, or there is a debugger.
+    """
     if hasattr(config, "workerinput"):  # already one of those processes
         return
-    given = getattr(config.option, "numprocesses", 0) is not None  # without xdist: 0
     named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
+    if not named and not config.option.markexpr:
+        config.option.markexpr = "not slow"
+    given = getattr(config.option, "numprocesses", 0) is not None  # without xdist: 0
     if given or named or config.option.usepdb or config.option.collectonly:
         return
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
@@ -40,11 +46,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slow ones, so that none of them is left for the end, when others are idle.
-
-    On Windows, leave out what is about signals, terminals and files of POSIX systems.
-    """
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """On Windows, leave out what is about signals, terminals and files of POSIX systems."""
     if sys.platform == "win32":
         for item in items:
             if item.get_closest_marker("posix"):

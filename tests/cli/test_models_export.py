@@ -33,6 +33,7 @@ def test_the_default_detector_exported_finds_the_same_people(library, tmp_path) 
     assert backend.startswith(library)
 
 
+@pytest.mark.slow
 def test_only_torch_compiles(tmp_path) -> None:
     pytest.importorskip("openvino")
     pytest.importorskip("onnx")

@@ -20,6 +20,8 @@ from posepipe.core.skeleton import DEFAULT_SIGMA
 from posepipe.zoo.recipe import load_recipe
 from posepipe.zoo.skeleton import recipe_skeleton
 
+pytestmark = pytest.mark.slow
+
 # A dog from its left side, in an image of 64 x 48 pixels.
 STANDING = {
     "nose": (8, 18),

@@ -113,6 +113,7 @@ def test_the_end_of_the_time_says_how_to_go_on(recipe: Path, data: Path, tmp_pat
 
 
 @pytest.mark.posix
+@pytest.mark.slow
 def test_an_interrupted_run_leaves_a_checkpoint(recipe: Path, data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = ("train", recipe, "-o", run, "--data", data, data.parent, "--device", "cpu")

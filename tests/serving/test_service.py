@@ -99,6 +99,7 @@ def test_a_page_elsewhere_cannot_ask_under_its_own_name(serve: Serve) -> None:
 # --- load
 
 
+@pytest.mark.slow
 def test_hundreds_of_parallel_requests_are_answered_each_with_its_own(serve: Serve) -> None:
     service = serve(together=8, max_delay=0.02)
     wave, address = 150, f"http://127.0.0.1:{service.port}/poses"

@@ -90,6 +90,7 @@ def test_a_tiny_cpn_learns_four_crops_by_heart(
     assert (tmp_path / "run" / "pictures" / "000000320" / "crops.jpg").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_losses_and_weights_of_one_that_never_stopped(
     tiny_recipe: Path,
     data: tuple[DataTable, ...],
