@@ -27,22 +27,26 @@ MOST_PROCESSES = 4
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Leave the slow tests out and use all cores, unless something else is asked for.
-
-    Tests that are named all run. The processes are as with `-n` of pytest-xdist, unless that was
-    given, tests were named, or there is a debugger.
-    """
+    """As `-n` of pytest-xdist, unless it was given, tests were named, or there is a debugger."""
     if hasattr(config, "workerinput"):  # already one of those processes
         return
-    named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
-    if not named and not config.option.markexpr:
-        config.option.markexpr = "not slow"
+    named = _names_tests(config)
     given = getattr(config.option, "numprocesses", 0) is not None  # without xdist: 0
     if given or named or config.option.usepdb or config.option.collectonly:
         return
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     config.option.numprocesses = min(cores, MOST_PROCESSES)
     config.option.dist = "worksteal"  # each begins with neighbours, which share fixtures
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave the slow tests out, in each of the processes, unless they are named or asked for."""
+    if not _names_tests(config) and not config.option.markexpr:
+        config.option.markexpr = "not slow"
+
+
+def _names_tests(config: pytest.Config) -> bool:
+    return config.args_source is not pytest.Config.ArgsSource.TESTPATHS
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
