@@ -18,6 +18,8 @@ from posepipe import Pipeline, Video, VideoOptions, follow
 from posepipe.tracking.smoothing import Smoother
 from posepipe.tracking.tracker import TrackingOptions
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("av")
 ROOT = Path(__file__).parents[1]
 FACE = slice(0, 5)

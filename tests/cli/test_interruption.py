@@ -174,6 +174,8 @@ def read_slowly(self):
 
 ImageFile.read = read_slowly
 from posepipe.cli.main import main
+
+pytestmark = pytest.mark.slow
 main()
 """
 

@@ -9,6 +9,8 @@ from posepipe.curation.paper import Comparison, PaperTable, compare_with_paper
 from posepipe.errors import RecipeError
 from posepipe.zoo.recipe import Recipe, list_experiments, load_recipe
 
+pytestmark = pytest.mark.slow
+
 # docs/networks.md says why: the paper's row lacks what its CPN rows have.
 FAR_OFF = {"globalnet-resnet50-256x192"}
 

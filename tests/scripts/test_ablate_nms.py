@@ -18,6 +18,8 @@ from posepipe.core.suppression import Suppression
 from posepipe.detection.candidates import Candidates
 from posepipe.errors import OptionError
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "ablate_nms.py"
 
 

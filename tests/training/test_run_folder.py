@@ -211,6 +211,7 @@ def resumed(options: TrainOptions) -> TrainOptions:
     )
 
 
+@pytest.mark.slow
 def test_a_start_that_was_interrupted_anywhere_is_begun_again(
     tiny_recipe: Path, options: TrainOptions, tmp_path: Path
 ) -> None:
@@ -234,6 +235,7 @@ def test_a_start_that_was_interrupted_anywhere_is_begun_again(
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
+@pytest.mark.slow
 def test_two_trainings_cannot_write_the_same_folder(
     tiny_recipe: Path, options: TrainOptions, tmp_path: Path
 ) -> None:
