@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from commands import error_of, photo, posepipe, smaller_detector, start
 
+pytestmark = pytest.mark.slow
+
 PICTURES = 10
 
 
@@ -174,8 +176,6 @@ def read_slowly(self):
 
 ImageFile.read = read_slowly
 from posepipe.cli.main import main
-
-pytestmark = pytest.mark.slow
 main()
 """
 
