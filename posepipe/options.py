@@ -22,10 +22,22 @@ def _recipes(path: str) -> dict[str, str]:
     return {"recipe": path}
 
 
-class _Changes:
-    """What both stages' options share: changes to recipes."""
+class _Options:
+    """What both stages' options share: a name that stands for them, and changes to recipes."""
 
     changes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, given: Self | str | Path | None) -> Self:
+        """The options that a caller means.
+
+        Args:
+            given: options; a model's name or folder, for the defaults otherwise; None for all of
+                the defaults.
+        """
+        if isinstance(given, str | Path):
+            return cls(models=(given,))  # type: ignore[call-arg]  # its subclasses are dataclasses
+        return given or cls()
 
     @property
     def recipe_changes(self) -> tuple[str, ...]:
@@ -40,7 +52,7 @@ class _Changes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionOptions(_Changes):
+class DetectionOptions(_Options):
     """How people are detected; None means the value of the first model's recipe.
 
     Attributes:
@@ -92,7 +104,7 @@ class DetectionOptions(_Changes):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoseOptions(_Changes):
+class PoseOptions(_Options):
     """How poses are estimated; None means the value of the first model's recipe.
 
     Attributes:

@@ -74,12 +74,8 @@ class Pipeline:
         precision: str = "auto",
         runtime: str = "auto",
     ) -> None:
-        if isinstance(detection, str | Path):
-            detection = DetectionOptions(models=(detection,))
-        if isinstance(pose, str | Path):
-            pose = PoseOptions(models=(pose,))
-        self.detection = detection or DetectionOptions()
-        self.pose = pose or PoseOptions()
+        self.detection = DetectionOptions.of(detection)
+        self.pose = PoseOptions.of(pose)
         self.device, self.precision, self.runtime = device, precision, runtime
         resolve_precision(precision, resolve_device(device))
         check_runtime(runtime)

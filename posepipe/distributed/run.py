@@ -70,10 +70,6 @@ def run_distributed(
     """
     check_installed()
     cluster = cluster or Cluster()
-    if isinstance(detection, str | Path):
-        detection = DetectionOptions(models=(detection,))
-    if isinstance(pose, str | Path):
-        pose = PoseOptions(models=(pose,))
     if not isinstance(images, ImageSet):
         inputs = [images] if isinstance(images, str | Path) else images
         images = find_images(inputs, recursive=recursive)
@@ -88,7 +84,7 @@ def run_distributed(
         made_by=made_by("run"),
         resume=resume,
         strict=strict,
-        workers=max(2, int(cluster.cpus)) if workers is None else workers,
+        workers=workers,
         progress=progress,
     )
     with joined(cluster):
@@ -96,8 +92,8 @@ def run_distributed(
         from posepipe.distributed.workers import PipelineStages
 
         make = PipelineStages(
-            detection or DetectionOptions(),
-            pose or PoseOptions(),
+            DetectionOptions.of(detection),
+            PoseOptions.of(pose),
             {"device": device, "precision": precision, "runtime": runtime},
             threads or max(1, int(cluster.cpus)),
         )

@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 
 from posepipe.errors import ImageError, MissingDependencyError
 from posepipe.io.images import LIST_SUFFIX, PICTURE_SUFFIXES, ImageFile, ImageSet
-from posepipe.io.order import ids_of, natural_order
+from posepipe.io.order import ids_of, listed, natural_order
 
 T = TypeVar("T")
 
@@ -122,10 +122,8 @@ def _look_up(url: str, recursive: bool) -> Iterator[str]:
         yield url
     elif suffix == LIST_SUFFIX:
         folder = url.rpartition("/")[0]
-        for line in read_url(url).decode("utf-8-sig", "replace").splitlines():
-            entry = line.strip()
-            if entry and not entry.startswith("#"):
-                yield entry if is_url(entry) else f"{folder}/{entry}"
+        for entry in listed(read_url(url).decode("utf-8-sig", "replace")):
+            yield entry if is_url(entry) else f"{folder}/{entry}"
     else:
         yield from _in_folder(url, recursive)
 

@@ -14,7 +14,7 @@ from posepipe.errors import ImageError
 from posepipe.io.buckets import find_in_buckets, is_url, path_of
 from posepipe.io.findings import Finding
 from posepipe.io.images import LIST_SUFFIX, PICTURE_SUFFIXES, ImageFile, ImageSet
-from posepipe.io.order import ids_of, natural_order
+from posepipe.io.order import ids_of, listed, natural_order
 
 
 def find_images(inputs: Sequence[str | Path], *, recursive: bool = False) -> ImageSet:
@@ -194,8 +194,7 @@ def _urls_in(text: str) -> list[str]:
 
 
 def _named_in(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return listed(path.read_text(encoding="utf-8-sig"))
 
 
 def _in_list(path: Path) -> list[_Find]:

@@ -1,4 +1,4 @@
-"""In which order images come, and how they are numbered."""
+"""What lists of images name, in which order images come, and how they are numbered."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import re
 from collections.abc import Sequence
 
 from posepipe.io.images import coco_id
+
+
+def listed(text: str) -> list[str]:
+    """What a list names, a line each; empty lines and those that begin with # do not count."""
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def natural_order(file_name: str) -> tuple[list[tuple[int, str]], str]:

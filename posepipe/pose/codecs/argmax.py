@@ -75,9 +75,7 @@ class ArgmaxCodec(Codec):
         peaks = maps.flatten(2).max(dim=-1)
         about = None
         if self.table.codec == "dark":
-            smooth = (
-                maps if self.table.blur_kernel == 1 else _smoothed(maps, self.table.blur_kernel)
-            )
+            smooth = _smoothed(maps, self.table.blur_kernel)
             about = _neighbours(smooth, peaks.indices).clamp(min=_TINY).log()
         elif self.table.quarter_offset:
             about = _neighbours(maps, peaks.indices)
