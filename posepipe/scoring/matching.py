@@ -145,32 +145,37 @@ def _match_group(
     row_of_label = np.searchsorted(rows, pictures[1][labels])
     column = place_in_run(pictures[1][labels])
     width, depth = int(column.max()) + 1, int(rank.max()) + 1
-    label_at = np.full((len(rows), width), -1, np.intp)
-    label_at[row_of_label, column] = labels
+    label_at = np.full((width, len(rows)), -1, np.intp)
+    label_at[column, row_of_label] = labels
     there = label_at >= 0
-    similar = np.full((len(rows), depth, width), -1.0)
-    pair_object, pair_column = np.nonzero(there[row_of_object])
-    similar[row_of_object[pair_object], rank[pair_object], pair_column] = similarity(
-        objects[pair_object], label_at[row_of_object[pair_object], pair_column]
+    similar = np.full((depth, width, len(rows)), -1.0)
+    pair_column, pair_object = np.nonzero(there[:, row_of_object])
+    similar[rank[pair_object], pair_column, row_of_object[pair_object]] = similarity(
+        objects[pair_object], label_at[pair_column, row_of_object[pair_object]]
     )
-    place_at = np.full((len(rows), depth), -1, np.intp)
-    place_at[row_of_object, rank] = places
-    counted = ~flags[0][:, label_at] & there  # (A, R, G)
-    shared = flags[1][label_at] & there  # (R, G)
-    free = np.ones((len(counted), len(least), len(rows), width), bool)
-    for depth_now in range(depth):
-        here = np.flatnonzero(place_at[:, depth_now] >= 0)
-        value = similar[here, depth_now]  # (R, G)
-        fits = (value >= least[:, None, None]) & (free[:, :, here] | shared[here])
-        regular = fits & counted[:, None, here]
+    place_at = np.full((depth, len(rows)), -1, np.intp)
+    place_at[rank, row_of_object] = places
+    counted = (~flags[0][:, label_at] & there).transpose(1, 0, 2)  # (G, A, R)
+    shared = flags[1][label_at] & there  # (G, R)
+    free = np.ones((width, counted.shape[1], len(least), len(rows)), bool)
+    for value_all, places_now in zip(similar, place_at, strict=True):
+        here = np.flatnonzero(places_now >= 0)
+        value = value_all[:, here]  # (G, R)
+        enough = value[:, None] >= least[:, None]  # (G, T, R)
+        fits = enough[:, None] & (free[..., here] | shared[:, None, None, here])  # (G, A, T, R)
+        regular = fits & counted[:, :, None, here]
         # A label that counts goes before one that is ignored, the last of equals before the others.
-        fits = np.where(regular.any(axis=-1, keepdims=True), regular, fits)
-        best = width - 1 - np.where(fits, value, -1.0)[..., ::-1].argmax(axis=-1)  # (A, T, R)
-        hit = fits.any(axis=-1)
-        a, t, r = np.nonzero(hit)
-        chosen = best[hit]
-        free[a, t, here[r], chosen] = False
-        taken_labels[a, t, place_at[here[r], depth_now]] = label_at[here[r], chosen]
+        fits = np.where(regular.any(axis=0), regular, fits)
+        best = np.full(fits.shape[1:], -1, np.intp)
+        most_similar = np.full(fits.shape[1:], -1.0)
+        for label, candidate in enumerate(fits):
+            better = candidate & (value[label] >= most_similar)
+            best[better] = label
+            np.copyto(most_similar, value[label], where=better)
+        a, t, r = np.nonzero(best >= 0)
+        chosen = best[a, t, r]
+        free[chosen, a, t, here[r]] = False
+        taken_labels[a, t, places_now[here[r]]] = label_at[chosen, here[r]]
 
 
 def _groups(
