@@ -18,7 +18,7 @@ from code_bases import u01
 from torch import nn
 
 from posepipe.networks.native.pictures import final_size_wh
-from posepipe.networks.native.tables import NetworkTable, PreprocessingTable, TrunkTable
+from posepipe.networks.native.tables import BackboneTable, NetworkTable, PreprocessingTable
 from posepipe.pose.networks.keypoint_rcnn import NativeKeypointRCNNTable
 
 ANSWERS = Path(__file__).parent / "detection" / "native" / "detectron2.safetensors"
@@ -38,7 +38,13 @@ class Case:
 
 
 def _small(**fields: object) -> NetworkTable:
-    small = {"trunk_channels": 32, "width_per_group": 8, "channels": 16, "hidden": 32, "classes": 5}
+    small = {
+        "backbone_channels": 32,
+        "width_per_group": 8,
+        "channels": 16,
+        "hidden": 32,
+        "classes": 5,
+    }
     return NetworkTable(**{**small, **fields})  # type: ignore[arg-type]
 
 
@@ -58,7 +64,7 @@ CASES = {
 
 
 KEYPOINTS = NativeKeypointRCNNTable(
-    trunk_channels=32, width_per_group=8, channels=16, keypoint_channels=24
+    backbone_channels=32, width_per_group=8, channels=16, keypoint_channels=24
 )
 
 
@@ -123,7 +129,7 @@ def boxes_in(seed: int, shape_hw: tuple[int, int]) -> np.ndarray:
 PICTURES = [picture(14 + place, shape_hw) for place, shape_hw in enumerate(SIZES_HW)]
 
 
-def _configured(config: str, table: TrunkTable) -> Any:
+def _configured(config: str, table: BackboneTable) -> Any:
     """detectron2's own configuration of a network as small as a table."""
     from detectron2 import model_zoo
     from detectron2.config import get_cfg
@@ -135,7 +141,7 @@ def _configured(config: str, table: TrunkTable) -> Any:
     node.INPUT.MAX_SIZE_TEST = PREPROCESSING.long_side
     model = node.MODEL
     model.WEIGHTS, model.DEVICE, model.MASK_ON = "", "cpu", False
-    model.RESNETS.RES2_OUT_CHANNELS = table.trunk_channels
+    model.RESNETS.RES2_OUT_CHANNELS = table.backbone_channels
     model.RESNETS.NUM_GROUPS = table.groups
     model.RESNETS.WIDTH_PER_GROUP = table.width_per_group
     model.FPN.OUT_CHANNELS = table.channels

@@ -236,7 +236,7 @@ def test_a_models_name_says_what_it_is(name: str) -> None:
             assert name == f"hourglass-{table.stages}-{input_size(recipe)}"
         else:
             kind, backbone = recipe.tables["network"].get("architecture", "cpn"), table.backbone
-            # A trunk's name, or the beginning of a long one.
+            # A backbone's name, or the beginning of a long one.
             parts = [part for part in name.split("-") if len(part) > 4]
             assert any(backbone.replace("_", "").startswith(part) for part in parts)
             assert name.startswith(backbone if kind == "resnet" else f"{kind}-")

@@ -151,7 +151,7 @@ def _text(value: object) -> str:
 def _other_tables(recipe: Recipe, skeleton: Skeleton) -> dict[str, Any]:
     """The base's network, crops and training, with the same share of keypoints mined.
 
-    For other keypoints there is no teacher, and nothing of the trunk is frozen.
+    For other keypoints there is no teacher, and nothing of the backbone is frozen.
     """
     kept = ("network", "preprocessing", "decoding", "training")
     tables = {name: dict(recipe.tables[name]) for name in kept if name in recipe.tables}
@@ -160,7 +160,7 @@ def _other_tables(recipe: Recipe, skeleton: Skeleton) -> dict[str, Any]:
     share = recipe.table("training", PoseTrainingTable).loss.hardest / len(recipe_skeleton(recipe))
     hardest = max(1, round(min(share, 1) * len(skeleton)))
     if skeleton.keypoints != recipe_skeleton(recipe).keypoints:
-        # A teacher of other keypoints has nothing to say, and a trunk has to learn of new ones.
+        # A teacher of other keypoints has nothing to say, and a backbone has to learn of new ones.
         training.pop("distil", None)
         training["frozen_stages"] = 0
     training["loss"] = {**training.get("loss", {}), "hardest": hardest}

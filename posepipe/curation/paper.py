@@ -69,7 +69,7 @@ def compare_with_paper(
 
     Raises:
         RecipeError: a recipe has a wrong field.
-        MissingDependencyError: a trunk is timm's, and timm is not installed.
+        MissingDependencyError: a backbone is timm's, and timm is not installed.
     """
     # Rows that differ in training alone cost the same.
     known: dict[tuple[PoseNetworkTable, tuple[int, int]], Cost] = {}

@@ -26,8 +26,8 @@ from torchvision.ops.poolers import initLevelMapper
 
 from posepipe.detection.cascade import BoxPredictor, CascadeRoIHeads, LaterStage
 from posepipe.errors import WeightsError
-from posepipe.networks.backbone import build_backbone
-from posepipe.networks.cspnext import PAFPN, CSPNeXt
+from posepipe.networks.backbones.build import build_backbone
+from posepipe.networks.backbones.cspnext import PAFPN, CSPNeXt
 from posepipe.zoo.bounds import Boxes, Channels, Classes, Number
 from posepipe.zoo.recipe import Table
 from posepipe.zoo.weights import fit_state, read_state
@@ -83,9 +83,9 @@ class NetworkTable(Table, frozen=True):
 def build_network(table: NetworkTable) -> GeneralizedRCNN:
     """A detection network with random weights, a mask head left out where there would be one."""
     if table.architecture in _COMPACT:
-        trunk = CSPNeXtFPN if table.architecture == "fasterrcnn_cspnext_fpn" else MobileNetV2FPN
+        backbone = CSPNeXtFPN if table.architecture == "fasterrcnn_cspnext_fpn" else MobileNetV2FPN
         return compact_detector(
-            trunk(table.channels),
+            backbone(table.channels),
             classes=table.classes,
             proposals=table.proposals,
             cascade=table.cascade,
@@ -130,10 +130,10 @@ def compact_detector(
     """An FPN Faster or Cascade R-CNN that runs on a CPU and fits into a repository.
 
     FPN with RoIAlign as in CPN's section 3.1, at strides 8, 16, 32 and 64: the stride 4 level would
-    cost more than the whole trunk. Anchors are upright, as people mostly are.
+    cost more than the whole backbone. Anchors are upright, as people mostly are.
 
     Args:
-        backbone: trunk and pyramid.
+        backbone: with its pyramid.
         classes: number of classes, background included.
         proposals: boxes per image that reach the box head.
         cascade: the IoU of each further stage of box heads, as in `NetworkTable`.
@@ -168,7 +168,7 @@ def compact_detector(
 
 
 class CSPNeXtFPN(nn.Module):
-    """RTMDet's trunk and pyramid at strides 8, 16 and 32, and one more level.
+    """RTMDet's backbone and pyramid at strides 8, 16 and 32, and one more level.
 
     Their normalisations are folded into the convolutions, as in the weights that they start from.
 
@@ -191,11 +191,11 @@ class CSPNeXtFPN(nn.Module):
 
     @property
     def stages(self) -> nn.ModuleList:
-        """The trunk's."""
+        """The backbone's."""
         return self.backbone.stages
 
     def load_imagenet(self, file: Path) -> None:
-        """Take the weights of trunk and pyramid from an RTMDet's of `posepipe.detection.rtmdet`.
+        """Take the weights of backbone and pyramid from an RTMDet's of `posepipe.detection.rtmdet`.
 
         Raises:
             WeightsError: the file is of another network.
@@ -227,7 +227,7 @@ class MobileNetV2FPN(nn.Module):
         return pyramid
 
     def load_imagenet(self, file: Path) -> None:
-        """Take the trunk's weights from a safetensors file of torchvision's mobilenet_v2.
+        """Take the backbone's weights from a safetensors file of torchvision's mobilenet_v2.
 
         Raises:
             WeightsError: the file is of another network.
@@ -237,19 +237,19 @@ class MobileNetV2FPN(nn.Module):
 
 
 def _mobilenet_stages(imagenet_weights: Path | None = None) -> nn.ModuleList:
-    trunk = build_backbone("mobilenet_v2", imagenet_weights)
-    stages = trunk.stages
-    assert isinstance(stages, nn.ModuleList)  # noqa: S101  # a `StagedTrunk`
+    backbone = build_backbone("mobilenet_v2", imagenet_weights)
+    stages = backbone.stages
+    assert isinstance(stages, nn.ModuleList)  # noqa: S101  # a `StagedBackbone`
     return stages
 
 
-# Where the stages of a MobileNetV3's trunk (large) begin, strides 4, 8, 16 and 32 as elsewhere.
+# Where the stages of a MobileNetV3's backbone (large) begin, strides 4, 8, 16 and 32 as elsewhere.
 _MOBILENET_V3_STAGES = (0, 4, 7, 13)
 _CLASSIFIERS = ("fc.", "classifier.")
 
 
-def trunk_stages(network: GeneralizedRCNN) -> list[list[nn.Module]]:
-    """The trunk's four stages, up to strides 4, 8, 16 and 32; a stem belongs to the first."""
+def backbone_stages(network: GeneralizedRCNN) -> list[list[nn.Module]]:
+    """The backbone's four stages, up to strides 4, 8, 16 and 32; a stem belongs to the first."""
     if isinstance(network.backbone, MobileNetV2FPN | CSPNeXtFPN):
         return [[stage] for stage in network.backbone.stages]
     parts = dict(network.backbone.body.named_children())
@@ -262,7 +262,7 @@ def trunk_stages(network: GeneralizedRCNN) -> list[list[nn.Module]]:
 
 
 def load_imagenet(network: GeneralizedRCNN, file: Path) -> None:
-    """Take the trunk's weights from a file of torchvision's classifier on the same trunk.
+    """Take the backbone's weights from a file of torchvision's classifier on the same backbone.
 
     For CSPNeXt it is an RTMDet's file, which has the pyramid's, too.
 

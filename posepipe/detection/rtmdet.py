@@ -1,9 +1,10 @@
 """RTMDet: a single-stage detector, which says at every cell of a pyramid what is there.
 
 Lyu et al., "RTMDet: An Empirical Study of Designing Real-Time Object Detectors" (2022), written
-here in plain PyTorch on `posepipe.networks.cspnext`: at strides 8, 16 and 32 each cell gives a
-score for every class and the distances from its corner (x, y) = stride * index to the four sides of
-a box. Every box that scores enough is handed over, as by all detectors here; NMS comes later.
+here in plain PyTorch on `posepipe.networks.backbones.cspnext`: at strides 8, 16 and 32 each cell
+gives a score for every class and the distances from its corner (x, y) = stride * index to the four
+sides of a box. Every box that scores enough is handed over, as by all detectors here; NMS comes
+later.
 
 The score of the published weights is trained to be the box's IoU with the truth: it says both
 whether there is something and how well the box fits.
@@ -30,7 +31,7 @@ from posepipe.detection.candidates import (
     Origin,
     by_shape,
 )
-from posepipe.networks.cspnext import PAFPN, CSPNeXt, SeparableUnit
+from posepipe.networks.backbones.cspnext import PAFPN, CSPNeXt, SeparableUnit
 from posepipe.networks.devices import moved, precision_name
 from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.normalising import normalised
@@ -61,7 +62,7 @@ class RTMDetTable(Table, frozen=True):
 
     Attributes:
         classes: background included, as in all detectors here; person is class 1.
-        width: channels of the trunk relative to RTMDet-l's.
+        width: channels of the backbone relative to RTMDet-l's.
         depth: blocks relative to RTMDet-l's.
         channels: of the pyramid and the head.
         norm: batch normalisations; published weights come with theirs folded into convolutions.
@@ -91,7 +92,7 @@ class RTMDetPreprocessing(Table, frozen=True):
 
 
 class RTMDet(nn.Module):
-    """Trunk, pyramid and head.
+    """Backbone, pyramid and head.
 
     Attributes:
         backbone: a `CSPNeXt`.

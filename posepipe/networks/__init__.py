@@ -1,1 +1,1 @@
-"""What both stages build on: trunks, devices, number formats."""
+"""What both stages build on: backbones, devices, number formats."""

@@ -1,7 +1,7 @@
 """Keypoint R-CNN (Mask R-CNN with a keypoint head; He et al. 2017) as a pose model.
 
 Its keypoint head looks at features of the whole image inside given boxes, not at crops: the
-trunk runs once per image. The boxes are the detection stage's, whatever detector found them; in
+backbone runs once per image. The boxes are the detection stage's, whatever detector found them; in
 its own boxes the keypoints are torchvision's own, or detectron2's.
 """
 

@@ -11,16 +11,18 @@ from posepipe.training.tables import TrainingTable
 
 
 def build_optimiser(network: nn.Module, table: TrainingTable) -> torch.optim.Optimizer:
-    """The table's optimiser of the parameters that learn; the trunk's are a separate group.
+    """The table's optimiser of the parameters that learn; the backbone's are a separate group.
 
     Every group's "share" is its learning rate as a share of the run's.
     """
-    trunk = getattr(network, "backbone", None)
-    of_trunk = {id(part) for part in trunk.parameters()} if isinstance(trunk, nn.Module) else set()
+    backbone = getattr(network, "backbone", None)
+    of_backbone = (
+        {id(part) for part in backbone.parameters()} if isinstance(backbone, nn.Module) else set()
+    )
     learning = [part for part in network.parameters() if part.requires_grad]
     groups = [
-        {"params": [part for part in learning if (id(part) in of_trunk) == slow], "share": share}
-        for slow, share in ((False, 1.0), (True, table.trunk_rate))
+        {"params": [part for part in learning if (id(part) in of_backbone) == slow], "share": share}
+        for slow, share in ((False, 1.0), (True, table.backbone_rate))
     ]
     kind = torch.optim.Adam if table.optimiser == "adam" else torch.optim.AdamW
     # Fused: a quarter of the time of torch's default on a CPU.

@@ -32,7 +32,7 @@ class TrainingTable(Table, frozen=True):
         accumulate: number of parts that a process splits its share of a batch into, to save memory.
         optimiser: "adam", or "adamw" (decoupled weight decay).
         learning_rate: the peak.
-        trunk_rate: the backbone's learning rate relative to `learning_rate`.
+        backbone_rate: the backbone's learning rate relative to `learning_rate`.
         weight_decay: of the optimiser.
         schedule: "step": times `step_factor` every `step_every` samples; "cosine": to 0 at the end.
         step_every, step_factor: of the schedule "step".
@@ -58,7 +58,7 @@ class TrainingTable(Table, frozen=True):
     accumulate: Large = 1
     optimiser: Literal["adam", "adamw"] = "adam"
     learning_rate: Number = 5e-4
-    trunk_rate: Share = 1.0
+    backbone_rate: Share = 1.0
     weight_decay: Number = 1e-5
     schedule: Literal["step", "cosine"] = "step"
     step_every: Samples = 3_600_000
@@ -82,7 +82,7 @@ class TrainingTable(Table, frozen=True):
         for name in ("warm_up", "weight_decay", "clip", "seed", "workers", "frozen_stages"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        for name in ("learning_rate", "trunk_rate", "step_factor", "checkpoint_minutes"):
+        for name in ("learning_rate", "backbone_rate", "step_factor", "checkpoint_minutes"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         if self.validate_every < 0:

@@ -59,17 +59,17 @@ class Task(Protocol):
 
 
 def freeze(network: nn.Module, *, stages: int, norm: bool) -> None:
-    """Training mode, but for the trunk's first stages, and all batch normalisations if asked for.
+    """Training mode, but for the backbone's first stages and, if asked for, batch normalisations.
 
     Args:
-        network: its attribute ``backbone`` has ``stages``; a trunk that has none to tell
+        network: its attribute ``backbone`` has ``stages``; a backbone that has none to tell
             apart has nothing frozen.
         stages: how many keep weights and statistics.
         norm: whether batch normalisations keep their statistics.
     """
     network.train()
-    trunk = getattr(network, "backbone", None)
-    for stage in list(getattr(trunk, "stages", []))[:stages]:
+    backbone = getattr(network, "backbone", None)
+    for stage in list(getattr(backbone, "stages", []))[:stages]:
         stage.eval().requires_grad_(False)
     if norm:
         for module in network.modules():

@@ -59,7 +59,7 @@ QUICK = {
     "training.average": 0.0,
     "training.begin_as": "",
     "training.frozen_norm": "false",
-    "training.trunk_rate": 1.0,
+    "training.backbone_rate": 1.0,
     "training.loss": "{scale=100.0, localisation=0.15, hardest=5}",
     "training.validate_every": 140,
     "training.augment": "{flip=0, rotation=0, scale=[1, 1], shift=0, half_body=0, colour=0}",

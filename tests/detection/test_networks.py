@@ -1,4 +1,4 @@
-"""Detection networks: what their trunks consist of and what they begin with."""
+"""Detection networks: what their backbones consist of and what they begin with."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from posepipe.detection.networks import NetworkTable, build_network, load_imagenet, trunk_stages
+from posepipe.detection.networks import NetworkTable, backbone_stages, build_network, load_imagenet
 from posepipe.detection.rtmdet import RTMDet, RTMDetTable
 from posepipe.errors import WeightsError
 
-ARCHITECTURES = {  # and torchvision's classifiers on the same trunks
+ARCHITECTURES = {  # and torchvision's classifiers on the same backbones
     "fasterrcnn_mobilenet_v2_fpn": "mobilenet_v2",
     "fasterrcnn_mobilenet_v3_large_320_fpn": "mobilenet_v3_large",
     "maskrcnn_resnet50_fpn": "resnet50",
@@ -23,14 +23,14 @@ def architecture(request):
     return request.param
 
 
-def trunk_of(network):
+def backbone_of(network):
     backbone = network.backbone
     return backbone.stages if hasattr(backbone, "stages") else backbone.body
 
 
-def test_a_trunk_has_four_stages_at_strides_4_to_32_and_nothing_else(architecture):
+def test_a_backbone_has_four_stages_at_strides_4_to_32_and_nothing_else(architecture):
     network = build_network(NetworkTable(architecture=architecture, classes=2)).eval()
-    stages = trunk_stages(network)
+    stages = backbone_stages(network)
     maps, sides = torch.zeros(1, 3, 64, 64), []
     with torch.inference_mode():
         for stage in stages:
@@ -39,10 +39,10 @@ def test_a_trunk_has_four_stages_at_strides_4_to_32_and_nothing_else(architectur
             sides.append(maps.shape[-1])
     assert sides == [16, 8, 4, 2]
     of_stages = {id(p) for stage in stages for part in stage for p in part.parameters()}
-    assert of_stages == {id(p) for p in trunk_of(network).parameters()}
+    assert of_stages == {id(p) for p in backbone_of(network).parameters()}
 
 
-def test_a_trunk_takes_a_classifiers_weights(architecture, tmp_path):
+def test_a_backbone_takes_a_classifiers_weights(architecture, tmp_path):
     network = build_network(NetworkTable(architecture=architecture, classes=2))
     classifier = torchvision.models.get_model(ARCHITECTURES[architecture], num_classes=3)
     file = tmp_path / "classifier.safetensors"
@@ -50,13 +50,13 @@ def test_a_trunk_takes_a_classifiers_weights(architecture, tmp_path):
     load_imagenet(network, file)
     wanted = [value for key, value in classifier.state_dict().items() if key.endswith("weight")]
     have = [
-        value for key, value in trunk_of(network).state_dict().items() if key.endswith("weight")
+        value for key, value in backbone_of(network).state_dict().items() if key.endswith("weight")
     ]
     assert len(have) > 30
     assert all(torch.equal(one, other) for one, other in zip(have, wanted, strict=False))
 
 
-def test_a_compact_detector_begins_with_rtmdets_trunk_and_pyramid(tmp_path):
+def test_a_compact_detector_begins_with_rtmdets_backbone_and_pyramid(tmp_path):
     torch.manual_seed(0)
     rtmdet = RTMDet(RTMDetTable(norm=False))
     file = tmp_path / "rtmdet.safetensors"

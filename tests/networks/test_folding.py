@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from posepipe.networks.folding import fold_batch_norms
-from posepipe.networks.native.trunk import ConvNorm
+from posepipe.networks.native.backbone import ConvNorm
 from posepipe.pose.model import build_pose_network
 from posepipe.zoo.recipe import Recipe
 

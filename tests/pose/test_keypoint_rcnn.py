@@ -212,7 +212,7 @@ def test_a_file_of_detectron2s_zoo_gives_the_stage(tmp_path: Path) -> None:
     _, state = small_native()
     changes = [
         f"network.{name}={getattr(KEYPOINTS, name)}"
-        for name in ("trunk_channels", "width_per_group", "channels", "keypoint_channels")
+        for name in ("backbone_channels", "width_per_group", "channels", "keypoint_channels")
     ]
     arrays = {name: value.numpy() for name, value in state.items()}
     arrays["roi_heads.box_predictor.cls_score.bias"] = np.zeros(2, np.float32)

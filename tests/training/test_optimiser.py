@@ -43,9 +43,9 @@ def test_frozen_parameters_are_none_of_the_optimisers() -> None:
     ]
 
 
-def test_the_trunk_has_a_learning_rate_of_its_own() -> None:
+def test_the_backbone_has_a_learning_rate_of_its_own() -> None:
     network = nn.ModuleDict({"head": nn.Linear(2, 2), "backbone": nn.Linear(2, 2)})
-    optimiser = build_optimiser(network, TrainingTable(samples=1, trunk_rate=0.1))
+    optimiser = build_optimiser(network, TrainingTable(samples=1, backbone_rate=0.1))
     assert [group["share"] for group in optimiser.param_groups] == [1.0, 0.1]
     assert [[id(p) for p in group["params"]] for group in optimiser.param_groups] == [
         [id(p) for p in network[name].parameters()] for name in ("head", "backbone")

@@ -295,7 +295,7 @@ def test_a_pose_task_says_whether_its_losses_leave_parameters_out(
     assert task.leaves_some_out == left_out == (levels == "none")
 
 
-def test_a_pose_task_begins_with_the_trunk_of_a_classifier(
+def test_a_pose_task_begins_with_the_backbone_of_a_classifier(
     tiny_recipe: Path, data: tuple[DataTable, ...], tmp_path: Path
 ) -> None:
     torch.manual_seed(1)
@@ -309,7 +309,7 @@ def test_a_pose_task_begins_with_the_trunk_of_a_classifier(
     assert torch.equal(list(ours.values())[-2], theirs["17.conv.3.running_var"])
     options = TrainOptions(data=data, changes=(*changes, "network.channels=16"))
     recipe, table = prepared("hourglass-1-256x192", options)
-    with pytest.raises(RecipeError, match="this kind of network has no trunk with ImageNet"):
+    with pytest.raises(RecipeError, match="this kind of network has no backbone with ImageNet"):
         build_task(recipe, table, device=torch.device("cpu"), start=None)
 
 

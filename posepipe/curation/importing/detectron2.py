@@ -22,9 +22,9 @@ from posepipe.errors import WeightsError
 from posepipe.io.checksums import sha256_of
 from posepipe.networks.native.tables import (
     NOT_WEIGHTS,
+    BackboneTable,
     NetworkTable,
     PreprocessingTable,
-    TrunkTable,
 )
 from posepipe.pose.networks.build import backend_of
 from posepipe.pose.networks.keypoint_rcnn import NativeKeypointRCNNTable
@@ -56,17 +56,17 @@ def network_of(shapes: Shapes) -> NetworkTable:
     """
     retina = any(name.startswith("head.cls_subnet.") for name in shapes)
     fpn = "backbone.fpn_lateral5.weight" in shapes
-    trunk = "backbone.bottom_up." if fpn else "backbone."
+    backbone = "backbone.bottom_up." if fpn else "backbone."
     cascade = "roi_heads.box_head.0.fc1.weight" in shapes
-    blocks = {found[1] for n in shapes if (found := re.match(rf"{trunk}res4\.(\d+)\.", n))}
-    middle, of_group = shapes[f"{trunk}res2.0.conv2.weight"][:2]
+    blocks = {found[1] for n in shapes if (found := re.match(rf"{backbone}res4\.(\d+)\.", n))}
+    middle, of_group = shapes[f"{backbone}res2.0.conv2.weight"][:2]
     fields: dict[str, object] = {
         "architecture": "retinanet" if retina else "cascade_rcnn" if cascade else "faster_rcnn",
-        "features": "fpn" if fpn else "dc5" if f"{trunk}res5.0.conv1.weight" in shapes else "c4",
+        "features": "fpn" if fpn else "dc5" if f"{backbone}res5.0.conv1.weight" in shapes else "c4",
         "depth": _DEPTHS.get(len(blocks), len(blocks)),
         "groups": middle // of_group,
         "width_per_group": of_group,
-        "trunk_channels": shapes[f"{trunk}res2.0.conv3.weight"][0],
+        "backbone_channels": shapes[f"{backbone}res2.0.conv3.weight"][0],
         "stride_in_1x1": middle == of_group,
         "classes": _classes(shapes, retina=retina, cascade=cascade),
     }
@@ -164,7 +164,7 @@ def keypoint_remark(table: NetworkTable, path: Path) -> str:
     for recipe in list_recipes("pose"):
         if backend_of(recipe) == "detectron2_native":
             own = recipe.table("network", NativeKeypointRCNNTable)
-            fields = TrunkTable.__struct_fields__
+            fields = BackboneTable.__struct_fields__
             if all(getattr(own, field) == getattr(table, field) for field in fields):
                 return (
                     "a detector, without its keypoint head, which `posepipe pose boxes.json "
@@ -183,8 +183,8 @@ def _title(table: NetworkTable) -> str:
         if table.architecture == "retinanet"
         else " ".join([*filter(None, words), "R-CNN"])
     )
-    trunk = f"ResNe{'t' if table.groups == 1 else 'Xt'}-{table.depth}"
-    return f"{kind} on {trunk} {table.features.upper()}"
+    backbone = f"ResNe{'t' if table.groups == 1 else 'Xt'}-{table.depth}"
+    return f"{kind} on {backbone} {table.features.upper()}"
 
 
 def _recipe_text(tables: Mapping[str, Mapping[str, object]]) -> str:

@@ -20,22 +20,22 @@ from posepipe.pose.networks.cpn import CPNTable
 CLAMPED_EPS = 1.001e-5
 """What TensorFlow 1's fused batch normalisation makes of the 1e-9 that tf-cpn asks for."""
 
-_TRUNK = r"(resnet_v1_\d+)/"
+_BACKBONE = r"(resnet_v1_\d+)/"
 # What an optimizer keeps: a slot beside each variable, and a few numbers of its own.
 _SLOT = re.compile(r"(.+)/(Adam|Adam_1|Momentum|RMSProp|RMSProp_1)$")
 _OWN_NUMBERS = re.compile(r"(beta[12]_power|Variable|global_step)(_\d+)?$")
 
-# From our modules to theirs, which name levels after the trunk's stages: res2 is C2.
+# From our modules to theirs, which name levels after the backbone's stages: res2 is C2.
 _MODULES = renamed(
     [
-        (r"^backbone\.stages\.0\.[01]$", "TRUNK/conv1"),
+        (r"^backbone\.stages\.0\.[01]$", "BACKBONE/conv1"),
         (
             r"^backbone\.stages\.0\.4\.(\d+)\.",
-            lambda m: f"TRUNK/block1/unit_{int(m[1]) + 1}/bottleneck_v1/",
+            lambda m: f"BACKBONE/block1/unit_{int(m[1]) + 1}/bottleneck_v1/",
         ),
         (
             r"^backbone\.stages\.(\d)\.(\d+)\.",
-            lambda m: f"TRUNK/block{int(m[1]) + 1}/unit_{int(m[2]) + 1}/bottleneck_v1/",
+            lambda m: f"BACKBONE/block{int(m[1]) + 1}/unit_{int(m[2]) + 1}/bottleneck_v1/",
         ),
         (r"^globalnet\.laterals\.(\d)\.[01]$", lambda m: f"lateral/res{int(m[1]) + 2}"),
         (r"^globalnet\.merges\.(\d)$", lambda m: f"merge/res{int(m[1]) + 2}"),
@@ -74,11 +74,11 @@ def recognise(
         input_size_wh: of the crops, which the weights do not tell.
         batch_norm_eps: None for what the code base ran with, 1.001e-5.
     """
-    trunk = next((match[1] for name in names if (match := re.match(_TRUNK, name))), None)
+    backbone = next((match[1] for name in names if (match := re.match(_BACKBONE, name))), None)
     parts = ("merge/", "pyramid/", "final_bottleneck/", "refine_out/")
-    if trunk is None or not any(name.startswith(parts) for name in names):
+    if backbone is None or not any(name.startswith(parts) for name in names):
         return None
-    depth = resnet_depth(names, _TRUNK.replace("(", "(?:") + r"block3/unit_(\d+)/")
+    depth = resnet_depth(names, _BACKBONE.replace("(", "(?:") + r"block3/unit_(\d+)/")
     eps = CLAMPED_EPS if batch_norm_eps is None else batch_norm_eps
     given = msgspec.structs.replace(
         preprocessing(input_size_wh), colour_order="bgr", mean=MEAN_RGB[::-1]
@@ -87,7 +87,7 @@ def recognise(
     def name_of(key: str) -> str:
         module, _, kind = key.rpartition(".")
         normalises = re.search(r"(\.bn\d|\.1)$", module) and not re.search(r"merges\.\d$", module)
-        name = _PARTS(_MODULES(module)).replace("TRUNK", trunk)
+        name = _PARTS(_MODULES(module)).replace("BACKBONE", backbone)
         if normalises:
             return f"{name}/BatchNorm/{_NORMALISATION[kind]}"
         return f"{name}/{'biases' if kind == 'bias' else 'weights'}"
@@ -95,8 +95,8 @@ def recognise(
     return Recognised(
         code_base="tf-cpn",
         because=(
-            f"its variables begin with '{trunk}/', 'lateral/', 'merge/', 'pyramid/', 'res3/refine_"
-            "conv0/' and 'refine_out/'",
+            f"its variables begin with '{backbone}/', 'lateral/', 'merge/', 'pyramid/', "
+            "'res3/refine_conv0/' and 'refine_out/'",
             f"batch normalisation with epsilon {eps:g}"
             + ("" if batch_norm_eps is not None else ", as TensorFlow 1 ran it; tf-cpn wrote 1e-9"),
         ),

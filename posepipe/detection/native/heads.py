@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from posepipe.detection.native.boxes import clip_boxes, decode_boxes
+from posepipe.networks.native.backbone import make_stage
 from posepipe.networks.native.rois import pool_rois
 from posepipe.networks.native.tables import NetworkTable
-from posepipe.networks.native.trunk import make_stage
 
 Weights = tuple[float, float, float, float]
 _WEIGHTS: Weights = (10.0, 10.0, 5.0, 5.0)
@@ -113,12 +113,12 @@ class FastRCNNHeads(RoIHeads):
 
 
 class Res5Heads(RoIHeads):
-    """The trunk's fifth stage run for each RoI of 14x14 cells, and its mean (He et al. 2016)."""
+    """The backbone's fifth stage run for each RoI of 14x14 cells, and its mean (He et al. 2016)."""
 
     def __init__(self, table: NetworkTable) -> None:
         super().__init__()
         self.res5 = make_stage(table, 5)
-        vector = table.trunk_channels * 8
+        vector = table.backbone_channels * 8
         self.box_predictor = Predictor(vector, table.classes, boxes=table.classes)
 
     def forward(

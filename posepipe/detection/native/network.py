@@ -17,8 +17,8 @@ from posepipe.detection.native.boxes import (
 )
 from posepipe.detection.native.heads import CascadeHeads, FastRCNNHeads, Res5Heads, RoIHeads, Scored
 from posepipe.detection.native.proposals import ProposalNetwork
+from posepipe.networks.native.backbone import LastLevel, LastTwoLevels, Pyramid, SingleLevel
 from posepipe.networks.native.tables import NetworkTable
-from posepipe.networks.native.trunk import LastLevel, LastTwoLevels, Pyramid, SingleLevel
 
 _SIZES = (32, 64, 128, 256, 512)
 _PYRAMID_STRIDES = (4, 8, 16, 32, 64)
@@ -73,7 +73,7 @@ class NativeNetwork(nn.Module, ABC):
 
 
 class RCNN(NativeNetwork):
-    """Faster R-CNN (Ren et al. 2015) and its kin: a trunk, proposals, and heads for them."""
+    """Faster R-CNN (Ren et al. 2015) and its kin: a backbone, proposals, and heads for them."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class RetinaNet(NativeNetwork):
 
     def __init__(self, table: NetworkTable) -> None:
         super().__init__()
-        top_block = LastTwoLevels(table.trunk_channels * 8, table.channels)
+        top_block = LastTwoLevels(table.backbone_channels * 8, table.channels)
         self.backbone = Pyramid(table, finest=3, top_block=top_block)
         sizes = [[size * 2 ** (third / 3) for third in range(3)] for size in _SIZES]
         self._cells = [cell_anchors(of_level) for of_level in sizes]
@@ -209,10 +209,10 @@ def build_network(table: NetworkTable) -> NativeNetwork:
         heads: RoIHeads = kind(table, channels=table.channels, strides=_POOLED_STRIDES)
         return RCNN(backbone, proposals, heads, multiple=32)
     if table.features == "c4":
-        backbone, channels = SingleLevel(table, last=4), table.trunk_channels * 4
+        backbone, channels = SingleLevel(table, last=4), table.backbone_channels * 4
         heads = Res5Heads(table)
     else:
-        backbone, channels = SingleLevel(table, last_dilation=2), table.trunk_channels * 8
+        backbone, channels = SingleLevel(table, last_dilation=2), table.backbone_channels * 8
         heads = FastRCNNHeads(table, channels=channels, strides=(16,))
     proposals = ProposalNetwork(
         channels, sizes=[_SIZES], strides=(16,), considered=_CONSIDERED_ALONE

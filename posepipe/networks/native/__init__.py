@@ -1,1 +1,1 @@
-"""What detectron2's networks are made of, for both stages: trunk, RoIs, images, tables."""
+"""What detectron2's networks are made of, for both stages: backbone, RoIs, images, tables."""

@@ -22,8 +22,8 @@ NOT_WEIGHTS = (
 )
 
 
-class TrunkTable(Table, frozen=True):
-    """Those fields of ``[network]`` that say what trunk and pyramid are.
+class BackboneTable(Table, frozen=True):
+    """Those fields of ``[network]`` that say what backbone and pyramid are.
 
     Weights have detectron2's own names. The defaults are those of its model zoo's R50-FPN.
 
@@ -31,7 +31,7 @@ class TrunkTable(Table, frozen=True):
         depth: layers of the ResNet.
         groups: of its 3x3 convolutions: 1, and 32 in a ResNeXt-101 32x8d.
         width_per_group: of those convolutions' channels in res2: 64, and 8 in 32x8d.
-        trunk_channels: that come out of res2; later stages double them.
+        backbone_channels: that come out of res2; later stages double them.
         stride_in_1x1: bottlenecks halve their input in the first 1x1 convolution, as in the ResNets
             of MSRA that detectron2's R50 and R101 start from, and not in the 3x3 one.
         channels: of the pyramid, and of RetinaNet's head.
@@ -40,18 +40,18 @@ class TrunkTable(Table, frozen=True):
     depth: Literal[50, 101, 152] = 50
     groups: Count = 1
     width_per_group: Count = 64
-    trunk_channels: Channels = 256
+    backbone_channels: Channels = 256
     stride_in_1x1: bool = True
     channels: Channels = 256
 
 
-class NetworkTable(TrunkTable, frozen=True):
+class NetworkTable(BackboneTable, frozen=True):
     """The table ``[network]`` of a detector with the backend "detectron2_native".
 
     Attributes:
         architecture: the box part; Mask and Keypoint R-CNN have Faster or Cascade R-CNN's.
-        features: what anchors and RoIs see: a pyramid ("fpn"); the trunk's fourth stage, the fifth
-            being run for each RoI ("c4"); or the fifth stage, dilated to stride 16 ("dc5").
+        features: what anchors and RoIs see: a pyramid ("fpn"); the backbone's fourth stage, the
+            fifth being run for each RoI ("c4"); or the fifth stage, dilated to stride 16 ("dc5").
         classes: background not counted.
         hidden: length of the vectors in the box head.
         unused_head: a further head that the weights have and that is not run; weights without it

@@ -16,7 +16,7 @@ class PoseNetworkTable(Table, frozen=True):
 
     Attributes:
         keypoints: K, the skeleton's; recipes leave it out.
-        batch_norm_eps, batch_norm_momentum: of every batch normalisation, the trunk's too.
+        batch_norm_eps, batch_norm_momentum: of every batch normalisation, the backbone's too.
     """
 
     keypoints: Count = 17
@@ -27,7 +27,7 @@ class PoseNetworkTable(Table, frozen=True):
 class PoseNetwork(nn.Module, ABC):
     """Crops (B, 3, H, W) in, heatmaps (B, K, H/stride, W/stride) out.
 
-    Those built on a trunk have it as `backbone`.
+    Those built on a backbone have it as `backbone`.
 
     Attributes:
         stride: crop pixels per heatmap cell.

@@ -1,4 +1,4 @@
-"""The Cascaded Pyramid Network: a trunk, GlobalNet and RefineNet (CPN, section 3.2)."""
+"""The Cascaded Pyramid Network: a backbone, GlobalNet and RefineNet (CPN, section 3.2)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 from torch import Tensor
 
-from posepipe.networks.backbone import build_backbone
+from posepipe.networks.backbones.build import build_backbone
 from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
 from posepipe.pose.networks.globalnet import GlobalNet, Merge, Upsampling
 from posepipe.pose.networks.outputs import TrainingHeatmaps
@@ -24,7 +24,7 @@ class PyramidTable(PoseNetworkTable, frozen=True, kw_only=True):
     but for upsampling with corresponding pixel centres.
 
     Attributes:
-        backbone: a trunk's name in torchvision or timm.
+        backbone: a backbone's name in torchvision or timm.
         stride_in_1x1: see `build_backbone`.
         channels: channels of the pyramid.
         merge, upsampling: where the two public code bases differ; see `GlobalNet` and `upsample`.
@@ -67,7 +67,7 @@ class CPNTable(PyramidTable, frozen=True, kw_only=True):
 
 
 class GlobalNetOnly(PoseNetwork):
-    """A trunk and GlobalNet; the final heatmaps are those of P2 (the paper's "GlobalNet only").
+    """A backbone and GlobalNet; the final heatmaps are those of P2 (the paper's "GlobalNet only").
 
     Its weights are a part of a CPN's, by the same names.
 

@@ -13,7 +13,7 @@ Merge = Literal["batch_norm", "bias"]
 
 
 class GlobalNet(nn.Module):
-    """The pyramid P2…P5 over the trunk's C2…C5, with a heatmap head on every level.
+    """The pyramid P2…P5 over the backbone's C2…C5, with a heatmap head on every level.
 
     "Slightly different from FPN, we apply 1x1 convolutional kernel before each element-wise sum
     procedure in the upsampling process" (section 3.2.1). Widths, norms and activations, about which
@@ -53,7 +53,7 @@ class GlobalNet(nn.Module):
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """The pyramid P2…P5, (B, channels, h/2^i, w/2^i), of the trunk's C2…C5."""
+        """The pyramid P2…P5, (B, channels, h/2^i, w/2^i), of the backbone's C2…C5."""
         pyramid = [lateral(level) for lateral, level in zip(self.laterals, features, strict=True)]
         for i in reversed(range(len(pyramid) - 1)):
             shape_hw = pyramid[i].shape[-2:]

@@ -1,7 +1,7 @@
-"""A CPN that starts as a simpler network on the same trunk and predicts the same heatmaps.
+"""A CPN that starts as a simpler network on the same backbone and predicts the same heatmaps.
 
 Function-preserving initialisation: Chen, Goodfellow and Shlens, "Net2Net", ICLR 2016. What a CPN
-adds starts without effect: P2 passes on the trunk's features of stride 4; every sum and every
+adds starts without effect: P2 passes on the backbone's features of stride 4; every sum and every
 bottleneck that would change it starts at zero.
 """
 
@@ -28,18 +28,18 @@ def grow(network: CPN, seed: PlainHeatmaps) -> None:
 
     Args:
         network: changed in place.
-        seed: on the same trunk, with features of stride 4 that are nowhere negative.
+        seed: on the same backbone, with features of stride 4 that are nowhere negative.
 
     Raises:
-        RecipeError: the CPN's pyramid is narrower than the trunk's features of stride 4.
-        WeightsError: another trunk.
+        RecipeError: the CPN's pyramid is narrower than the backbone's features of stride 4.
+        WeightsError: another backbone.
     """
     width = seed.head.in_channels
     channels = network.refinenet.final.shortcut[0].out_channels  # type: ignore[index]
     if channels < width:
         raise RecipeError(
             f"network.channels is {channels}, but to start as that model it needs the {width} "
-            "channels of its trunk's first features"
+            "channels of its backbone's first features"
         )
     try:
         network.backbone.load_state_dict(seed.backbone.state_dict())
@@ -84,7 +84,7 @@ def grow(network: CPN, seed: PlainHeatmaps) -> None:
 
 
 def _scales(seed: PlainHeatmaps) -> list[float]:
-    """The root mean square of the trunk's features of each stride, of an image of noise.
+    """The root mean square of the backbone's features of each stride, of an image of noise.
 
     They differ by orders of magnitude; the pyramid's are all brought near 1.
     """

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from torchvision.models.detection import keypointrcnn_resnet50_fpn
 from torchvision.ops import FrozenBatchNorm2d
 
+from posepipe.networks.native.backbone import LastLevel, Pyramid
 from posepipe.networks.native.pictures import as_batch, normalised, resized
 from posepipe.networks.native.rois import pool_rois
 from posepipe.networks.native.tables import NOT_WEIGHTS, PreprocessingTable
-from posepipe.networks.native.trunk import LastLevel, Pyramid
 from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNTable, NativeKeypointRCNNTable
 
 _POOLED_STRIDES = (4, 8, 16, 32)
@@ -25,7 +25,7 @@ _MULTIPLE = 32
 
 
 class Seen(NamedTuple):
-    """What the trunk makes of an image.
+    """What the backbone makes of an image.
 
     Attributes:
         levels: features, whatever the network's own head takes.
@@ -114,7 +114,7 @@ class KeypointHead(nn.Module):
 
 
 class NativeKeypointRCNN(nn.Module):
-    """The trunk and the keypoint head of detectron2's Keypoint R-CNN, with its names of weights."""
+    """Backbone and keypoint head of detectron2's Keypoint R-CNN, with its names of weights."""
 
     def __init__(self, table: NativeKeypointRCNNTable, keypoints: int) -> None:
         super().__init__()

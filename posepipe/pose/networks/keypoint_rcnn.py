@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from posepipe.networks.native.tables import TrunkTable
+from posepipe.networks.native.tables import BackboneTable
 from posepipe.zoo.bounds import Channels
 from posepipe.zoo.recipe import Table
 
@@ -25,7 +25,7 @@ class KeypointRCNNTable(Table, frozen=True):
     batch_norm_eps: Annotated[float, Meta(ge=0, le=1)] = 1e-5
 
 
-class NativeKeypointRCNNTable(TrunkTable, frozen=True):
+class NativeKeypointRCNNTable(BackboneTable, frozen=True):
     """The table ``[network]`` of a pose recipe with ``backend = "detectron2_native"``.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""A trunk that is made for heatmaps, and one convolution that makes them (Lite-HRNet)."""
+"""A backbone that is made for heatmaps, and one convolution that makes them (Lite-HRNet)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from posepipe.networks.backbone import build_backbone
+from posepipe.networks.backbones.build import build_backbone
 from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
 from posepipe.pose.networks.outputs import TrainingHeatmaps
 
 
 class PlainTable(PoseNetworkTable, frozen=True, kw_only=True):
-    """The recipe's table ``[network]`` of heatmaps straight from a trunk.
+    """The recipe's table ``[network]`` of heatmaps straight from a backbone.
 
     Attributes:
-        backbone: a trunk's name; see `build_backbone`.
+        backbone: a backbone's name; see `build_backbone`.
     """
 
     architecture: Literal["plain"] = "plain"
@@ -23,10 +23,10 @@ class PlainTable(PoseNetworkTable, frozen=True, kw_only=True):
 
 
 class PlainHeatmaps(PoseNetwork):
-    """A 1x1 convolution from a trunk's features of stride 4 to K heatmaps.
+    """A 1x1 convolution from a backbone's features of stride 4 to K heatmaps.
 
-    For trunks whose features of stride 4 have seen all the others, as HRNets' have; Lite-HRNet and
-    PP-TinyPose are of this kind.
+    For backbones whose features of stride 4 have seen all the others, as HRNets' have; Lite-HRNet
+    and PP-TinyPose are of this kind.
 
     Args:
         table: the structure.

@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from posepipe.networks.backbone import build_backbone
-from posepipe.networks.trunk import STRIDES
+from posepipe.networks.backbones.base import STRIDES
+from posepipe.networks.backbones.build import build_backbone
 from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
 from posepipe.pose.networks.globalnet import HeatmapHead, conv_bn_relu
 from posepipe.pose.networks.outputs import TrainingHeatmaps

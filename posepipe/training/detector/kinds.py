@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from posepipe.detection.candidates import DetectorTable
-from posepipe.detection.networks import NetworkTable, load_imagenet, trunk_stages
+from posepipe.detection.networks import NetworkTable, backbone_stages, load_imagenet
 from posepipe.detection.rtmdet import RTMDet, RTMDetPreprocessing, RTMDetTable
 from posepipe.detection.torchvision import UNUSED_HEADS, Preprocessing
 from posepipe.errors import RecipeError
@@ -34,8 +34,8 @@ class Kind:
         counts: what each loss of a batch will be divided by, which the labels alone determine.
         classes: of the network, background included.
         sizes: of whole images.
-        stages: the trunk's four, as lists of modules.
-        load_trunk: takes the trunk's weights from a file.
+        stages: the backbone's four, as lists of modules.
+        load_backbone: takes the backbone's weights from a file.
         unused: key prefixes that weights may have and the network does not use.
     """
 
@@ -44,7 +44,7 @@ class Kind:
     classes: Callable[[Recipe], int]
     sizes: Callable[[Recipe], Preprocessing]
     stages: Callable[[Any], list[list[nn.Module]]]
-    load_trunk: Callable[[Any, Path], None]
+    load_backbone: Callable[[Any, Path], None]
     unused: tuple[str, ...] = ()
 
 
@@ -71,7 +71,7 @@ def _rtmdet_stages(network: RTMDet) -> list[list[nn.Module]]:
     return [[stage] for stage in network.backbone.stages]
 
 
-def _load_rtmdet_trunk(network: RTMDet, file: Path) -> None:
+def _load_rtmdet_backbone(network: RTMDet, file: Path) -> None:
     state = read_state(file)
     fit_state(
         network.backbone,
@@ -87,8 +87,8 @@ KINDS: Mapping[str, Kind] = {
         counts=picture_counts,
         classes=lambda recipe: recipe.table("network", NetworkTable).classes,
         sizes=lambda recipe: recipe.table("preprocessing", Preprocessing),
-        stages=trunk_stages,
-        load_trunk=load_imagenet,
+        stages=backbone_stages,
+        load_backbone=load_imagenet,
         unused=UNUSED_HEADS,
     ),
     "rtmdet": Kind(
@@ -97,7 +97,7 @@ KINDS: Mapping[str, Kind] = {
         classes=lambda recipe: recipe.table("network", RTMDetTable).classes,
         sizes=_rtmdet_sizes,
         stages=_rtmdet_stages,
-        load_trunk=_load_rtmdet_trunk,
+        load_backbone=_load_rtmdet_backbone,
     ),
 }
 """By the name of the backend."""

@@ -17,7 +17,7 @@ BoxLoss = Literal["smooth_l1", "giou"]
 class DetectorTrainingTable(TrainingTable, frozen=True):
     """``[training]`` of a detector; a sample is an image, or a mosaic of images.
 
-    Of the common fields, `frozen_norm` is about the trunk's batch normalisations here: a new box
+    Of the common fields, `frozen_norm` is about the backbone's batch normalisations here: a new box
     head's have no statistics to keep.
 
     Attributes:

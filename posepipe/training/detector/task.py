@@ -59,8 +59,8 @@ class DetectorTask:
             recipe: of a detector of a backend in `posepipe.training.detector.kinds`.
             table: its ``[training]``.
             device: where it is trained.
-            start: weights to start from; None: the trunk's from `table.imagenet_weights` if there
-                are any, the rest random.
+            start: weights to start from; None: the backbone's from `table.imagenet_weights` if
+                there are any, the rest random.
             data: what has read the sets' files; None reads them.
 
         Raises:
@@ -80,7 +80,7 @@ class DetectorTask:
         if start is not None:
             fit_state(self.network, read_state(start), start, ignored=self._kind.unused)
         elif table.imagenet_weights:
-            self._kind.load_trunk(self.network, Path(table.imagenet_weights))
+            self._kind.load_backbone(self.network, Path(table.imagenet_weights))
         self.network.to(device).to(memory_format=torch.channels_last)
         dtype = resolve_precision(table.precision, device)
         self.module = self._kind.losses(self.network, recipe, table, dtype).to(device)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from posepipe.errors import RecipeError
-from posepipe.networks.backbone import build_backbone
+from posepipe.networks.backbones.build import build_backbone
 from posepipe.networks.devices import resolve_precision
 from posepipe.networks.runtimes.names import TORCH
 from posepipe.pose.codecs.choose import HeatmapGrid, decoding_table, heatmap_grid
@@ -87,7 +87,7 @@ class PoseTask:
         self._levels = _check_predictions(network, recipe, table, self._given)
         _scale_heads(network, table.head_scale)
         if table.imagenet_weights:
-            _load_trunk(network, recipe, Path(table.imagenet_weights))
+            _load_backbone(network, recipe, Path(table.imagenet_weights))
         if table.begin_as:
             _begin_as(network, recipe, table.begin_as)
         if start is not None:
@@ -230,35 +230,35 @@ def _scale_heads(network: nn.Module, scale: float) -> None:
 
 
 def _begin_as(network: nn.Module, recipe: Recipe, model: str) -> None:
-    """Make a CPN predict what a plain network on the same trunk predicts.
+    """Make a CPN predict what a plain network on the same backbone predicts.
 
     Raises:
         RecipeError: no such model, or networks of other kinds.
-        WeightsError: its weights are missing or damaged, or of another trunk.
+        WeightsError: its weights are missing or damaged, or of another backbone.
     """
     seed = load_pose_model(model, device="cpu", precision="fp32", runtime=TORCH)
     if isinstance(network, CPN) and isinstance(seed.network, PlainHeatmaps):
         grow(network, seed.network)
         return
     raise RecipeError(
-        f"{recipe.name}: training.begin_as makes a CPN start as a plain network on its trunk, and "
-        f"cannot make this network start as {seed.name}"
+        f"{recipe.name}: training.begin_as makes a CPN start as a plain network on its backbone, "
+        f"and cannot make this network start as {seed.name}"
     )
 
 
-def _load_trunk(network: nn.Module, recipe: Recipe, file: Path) -> None:
-    """Put a classifier's weights into the trunk.
+def _load_backbone(network: nn.Module, recipe: Recipe, file: Path) -> None:
+    """Put a classifier's weights into the backbone.
 
     Raises:
-        RecipeError: the network has no trunk of a classifier's kind.
+        RecipeError: the network has no backbone of a classifier's kind.
         WeightsError: no such file, or of another network.
     """
     name = recipe.tables.get("network", {}).get("backbone")
-    trunk = getattr(network, "backbone", None)
-    if name is None or not isinstance(trunk, nn.Module):
+    backbone = getattr(network, "backbone", None)
+    if name is None or not isinstance(backbone, nn.Module):
         raise RecipeError(
             f"{recipe.name}: training.imagenet_weights is set, but this kind of network has no "
-            "trunk with ImageNet weights"
+            "backbone with ImageNet weights"
         )
     read_state(file)  # raises in our own words if it cannot be read
-    trunk.load_state_dict(build_backbone(name, file).state_dict())
+    backbone.load_state_dict(build_backbone(name, file).state_dict())

@@ -37,9 +37,9 @@ def test_names_and_shapes_tell_every_network_of_the_zoo(recipe) -> None:
 def checkpoint(path: Path, classes: int = 80, **further: np.ndarray) -> Path:
     table = CASES["faster"].table
     small = NetworkTable(
-        trunk_channels=32, width_per_group=8, channels=16, hidden=32, classes=classes
+        backbone_channels=32, width_per_group=8, channels=16, hidden=32, classes=classes
     )
-    assert small.trunk_channels == table.trunk_channels
+    assert small.backbone_channels == table.backbone_channels
     state = {key: value.numpy() for key, value in fill(build_network(small)).items()}
     content = {"model": {**state, **further}, "__author__": "a test"}
     if path.suffix == ".pkl":

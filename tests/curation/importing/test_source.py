@@ -64,7 +64,7 @@ def test_weights_of_another_program_are_named_by_their_first_key() -> None:
 
 
 @pytest.mark.parametrize(("blocks", "depth"), [(6, 50), (23, 101), (36, 152)])
-def test_the_trunks_depth_is_counted(blocks: int, depth: int) -> None:
+def test_the_backbones_depth_is_counted(blocks: int, depth: int) -> None:
     torch_names = [f"resnet.layer3.{i}.conv1.weight" for i in range(blocks)]
     found = pytorch_cpn.recognise([*torch_names, "global_net.x"], input_size_wh=SIZE)
     assert found is not None

@@ -61,7 +61,7 @@ def test_no_crops_give_no_heatmaps():
     assert CPN(SMALL).eval()(torch.zeros(0, 3, 64, 64)).shape == (0, 17, 16, 16)
 
 
-def test_the_recipes_batch_normalisation_is_that_of_every_part_the_trunk_too():
+def test_the_recipes_batch_normalisation_is_that_of_every_part_the_backbone_too():
     network = CPN(msgspec.structs.replace(SMALL, batch_norm_eps=1.001e-5, batch_norm_momentum=0.01))
     norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
     assert any(norm in set(network.backbone.modules()) for norm in norms)

@@ -1,4 +1,4 @@
-"""A CPN that begins as a plain network on its trunk: the same heatmaps, and able to learn."""
+"""A CPN that begins as a plain network on its backbone: the same heatmaps, and able to learn."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from posepipe.pose.networks.cpn import CPN, CPNTable
 from posepipe.pose.networks.growing import grow
 from posepipe.pose.networks.plain import PlainHeatmaps, PlainTable
 
-TRUNK = "lite_hrnet_wider_naive_18"
+BACKBONE = "lite_hrnet_wider_naive_18"
 
 
 @pytest.fixture(scope="module")
 def seed() -> PlainHeatmaps:
     torch.manual_seed(0)
-    network = PlainHeatmaps(PlainTable(backbone=TRUNK)).train()
+    network = PlainHeatmaps(PlainTable(backbone=BACKBONE)).train()
     with torch.no_grad():  # a few batches give every batch normalisation statistics that fit
         for _ in range(3):
             network(torch.randn(2, 3, 64, 64))
@@ -24,7 +24,7 @@ def seed() -> PlainHeatmaps:
 
 
 def grown(seed: PlainHeatmaps, **fields: object) -> CPN:
-    network = CPN(CPNTable(backbone=TRUNK, **{"channels": 48, **fields})).eval()
+    network = CPN(CPNTable(backbone=BACKBONE, **{"channels": 48, **fields})).eval()
     grow(network, seed)
     return network
 
@@ -76,7 +76,7 @@ def test_with_other_keypoints_it_predicts_nothing_at_first(seed: PlainHeatmaps) 
         assert torch.equal(ours, theirs)
 
 
-def test_a_pyramid_too_narrow_and_another_trunk_are_refused(seed: PlainHeatmaps) -> None:
+def test_a_pyramid_too_narrow_and_another_backbone_are_refused(seed: PlainHeatmaps) -> None:
     with pytest.raises(RecipeError, match=r"network.channels is 32.* 40 channels"):
         grown(seed, channels=32)
     with pytest.raises(WeightsError, match="has another backbone"):

@@ -225,7 +225,7 @@ def test_weights_to_begin_with_are_those_of_the_file(recipe, tmp_path):
         DetectorTask(recipe(classes=91), table(), device=CPU, start=file)
 
 
-def test_the_trunk_begins_with_a_classifiers_weights(recipe, tmp_path):
+def test_the_backbone_begins_with_a_classifiers_weights(recipe, tmp_path):
     classifier = torchvision.models.mobilenet_v2(num_classes=7)
     file = tmp_path / "imagenet.safetensors"
     save_file(classifier.state_dict(), file)

@@ -16,7 +16,7 @@ from posepipe.zoo.recipe import Recipe
 def test_heads_alone_begin_with_their_scale_however_many_keypoints_there_are(
     tmp_path: Path,
 ) -> None:
-    # As many keypoints as parts of the trunk and the pyramid have channels.
+    # As many keypoints as parts of the backbone and the pyramid have channels.
     tables = {
         "model": {"stage": "pose", "summary": ""},
         "skeleton": {"category": "face", "keypoints": [f"point {k}" for k in range(32)]},

@@ -1,4 +1,4 @@
-"""Weights of a whole classifier put into the trunk that is a part of it."""
+"""Weights of a whole classifier put into the backbone that is a part of it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from posepipe.errors import WeightsError
 
 
 def load_classifier_weights(network: nn.Module, name: str, file: Path | None) -> None:
-    """Give a trunk its weights from a state dict of the classifier; its last layer is left out.
+    """Give a backbone its weights from a state dict of the classifier; its last layer is left out.
 
     Args:
         network: has the classifier's own names; changed in place.
-        name: the trunk's, for messages.
+        name: the backbone's, for messages.
         file: safetensors, of any precision; None leaves the weights as they are.
 
     Raises:

@@ -5,41 +5,43 @@ from __future__ import annotations
 import pytest
 import torch
 
-from posepipe.networks.backbone import build_backbone
-from posepipe.networks.lite_hrnet import Exchange, ShuffleBlock, shuffle
+from posepipe.networks.backbones.build import build_backbone
+from posepipe.networks.backbones.lite_hrnet import Exchange, ShuffleBlock, shuffle
 
 NAME = "lite_hrnet_wider_naive_18"
 
 
 @torch.inference_mode()
 def test_it_has_features_at_the_four_strides_and_1_3_million_parameters():
-    trunk = build_backbone(NAME).eval()
-    features = trunk(torch.randn(2, 3, 64, 96))
+    backbone = build_backbone(NAME).eval()
+    features = backbone(torch.randn(2, 3, 64, 96))
     assert [tuple(level.shape) for level in features] == [
         (2, 40, 16, 24),
         (2, 40, 8, 12),
         (2, 80, 4, 6),
         (2, 160, 2, 3),
     ]
-    assert [level.shape[1] for level in features] == list(trunk.channels)
+    assert [level.shape[1] for level in features] == list(backbone.channels)
     convolutions = sum(
-        module.weight.numel() for module in trunk.modules() if isinstance(module, torch.nn.Conv2d)
+        module.weight.numel()
+        for module in backbone.modules()
+        if isinstance(module, torch.nn.Conv2d)
     )
     # PP-TinyPose's file holds 1,300,177 numbers, 697 of them the head's, with a bias for every
     # convolution's output channel.
     norms = sum(
         module.num_features
-        for module in trunk.modules()
+        for module in backbone.modules()
         if isinstance(module, torch.nn.BatchNorm2d)
     )
     assert convolutions + norms == 1_300_177 - (40 * 17 + 17)
 
 
 def test_every_parameter_learns():
-    trunk = build_backbone(NAME)
-    features = trunk(torch.randn(2, 3, 64, 64))
+    backbone = build_backbone(NAME)
+    features = backbone(torch.randn(2, 3, 64, 64))
     sum(level.square().sum() for level in features).backward()
-    still = [name for name, part in trunk.named_parameters() if part.grad is None]
+    still = [name for name, part in backbone.named_parameters() if part.grad is None]
     assert still == []
 
 

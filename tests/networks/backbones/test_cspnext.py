@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from posepipe.networks.cspnext import PAFPN, ConvUnit, CSPNeXt
+from posepipe.networks.backbones.cspnext import PAFPN, ConvUnit, CSPNeXt
 
 
 @pytest.mark.parametrize("norm", [True, False])
-def test_the_trunk_halves_its_input_five_times_and_the_pyramid_keeps_sizes(norm):
-    trunk = CSPNeXt(norm=norm).eval()
-    pyramid = PAFPN(trunk.channels[1:], 24, norm=norm).eval()
+def test_the_backbone_halves_its_input_five_times_and_the_pyramid_keeps_sizes(norm):
+    backbone = CSPNeXt(norm=norm).eval()
+    pyramid = PAFPN(backbone.channels[1:], 24, norm=norm).eval()
     with torch.inference_mode():
-        features = trunk(torch.zeros(2, 3, 64, 96))
+        features = backbone(torch.zeros(2, 3, 64, 96))
         levels = pyramid(features[1:])
     assert [tuple(f.shape) for f in features] == [
         (2, channels, 64 // stride, 96 // stride)
@@ -27,13 +27,13 @@ def test_the_trunk_halves_its_input_five_times_and_the_pyramid_keeps_sizes(norm)
     ]
 
 
-def test_a_wider_and_deeper_trunk_has_more_channels_and_blocks():
+def test_a_wider_and_deeper_backbone_has_more_channels_and_blocks():
     small, large = CSPNeXt(), CSPNeXt(width=0.5, depth=0.67)
     assert large.channels == tuple(2 * channels for channels in small.channels)
     assert [len(stage[-1].blocks) for stage in large.stages] == [2, 4, 4, 2]
 
 
-def test_every_level_of_the_pyramid_sees_every_level_of_the_trunk():
+def test_every_level_of_the_pyramid_sees_every_level_of_the_backbone():
     channels = (4, 6, 8)
     pyramid = PAFPN(channels, 5).eval()
     levels = [

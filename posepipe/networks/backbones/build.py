@@ -1,6 +1,6 @@
-"""Trunks by their names, for both stages.
+"""From a name to a backbone.
 
-Those written here stand in `TRUNKS`; torchvision's ResNets and MobileNetV2 are cut into four
+Those written here stand in `BACKBONES`; torchvision's ResNets and MobileNetV2 are cut into four
 stages; every other name is looked up in timm (the extra ``posepipe[timm]``).
 """
 
@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from posepipe.errors import RecipeError
-from posepipe.networks.classifier import load_classifier_weights
-from posepipe.networks.cspnext import CSPNeXt
-from posepipe.networks.lite_hrnet import LiteHRNet
-from posepipe.networks.timm_trunk import TimmTrunk
-from posepipe.networks.trunk import Trunk
+from posepipe.networks.backbones.base import Backbone
+from posepipe.networks.backbones.classifier import load_classifier_weights
+from posepipe.networks.backbones.cspnext import CSPNeXt
+from posepipe.networks.backbones.lite_hrnet import LiteHRNet
+from posepipe.networks.backbones.timm import TimmBackbone
 
-TRUNKS: Mapping[str, Callable[[], Trunk]] = {
+BACKBONES: Mapping[str, Callable[[], Backbone]] = {
     "cspnext_nano": CSPNeXt,
     "lite_hrnet_wider_naive_18": LiteHRNet,
 }
-"""Trunks that are written here, with random weights."""
+"""Backbones that are written here, with random weights."""
 
 
 def build_backbone(
@@ -29,11 +29,11 @@ def build_backbone(
     *,
     stride_in_1x1: bool = False,
     dilated_stages: int = 0,
-) -> Trunk:
-    """A trunk by its name here, in torchvision or in timm, with random or ImageNet weights.
+) -> Backbone:
+    """A backbone by its name here, in torchvision or in timm, with random or ImageNet weights.
 
     Args:
-        name: one of `TRUNKS`, ``resnet50``, ``mobilenet_v2``, … or a timm model.
+        name: one of `BACKBONES`, ``resnet50``, ``mobilenet_v2``, … or a timm model.
         imagenet_weights: a safetensors state dict of the whole classifier; its last layer is left
             out. None: random weights.
         stride_in_1x1: bottlenecks that halve their input do so in their first 1x1 convolution, as
@@ -48,17 +48,17 @@ def build_backbone(
         MissingDependencyError: the name is not torchvision's and timm is not installed.
         WeightsError: the weights are of another network.
     """
-    if name in TRUNKS and not (stride_in_1x1 or dilated_stages):
-        trunk = TRUNKS[name]()
-        load_classifier_weights(trunk, name, imagenet_weights)
-        return trunk
+    if name in BACKBONES and not (stride_in_1x1 or dilated_stages):
+        backbone = BACKBONES[name]()
+        load_classifier_weights(backbone, name, imagenet_weights)
+        return backbone
     # Torchvision takes seconds and 170 MB to import; the models that ship do without it.
-    from posepipe.networks import torchvision_trunk
+    from posepipe.networks.backbones import torchvision
 
-    if torchvision_trunk.is_resnet(name):
-        return torchvision_trunk.resnet_trunk(name, imagenet_weights, stride_in_1x1, dilated_stages)
+    if torchvision.is_resnet(name):
+        return torchvision.resnet_backbone(name, imagenet_weights, stride_in_1x1, dilated_stages)
     if stride_in_1x1 or dilated_stages:
-        raise RecipeError(torchvision_trunk.NO_BOTTLENECKS.format(name))
+        raise RecipeError(torchvision.NO_BOTTLENECKS.format(name))
     if name == "mobilenet_v2":
-        return torchvision_trunk.mobilenet_trunk(imagenet_weights)
-    return TimmTrunk(name, imagenet_weights)
+        return torchvision.mobilenet_backbone(imagenet_weights)
+    return TimmBackbone(name, imagenet_weights)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from posepipe.networks.native.tables import TrunkTable
+from posepipe.networks.native.tables import BackboneTable
 
 _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _STEM_CHANNELS = 64
@@ -91,10 +91,10 @@ class Bottleneck(nn.Module):
         return F.relu(self.conv3(inner) + self.shortcut(features))
 
 
-def make_stage(table: TrunkTable, number: int, *, dilation: int = 1) -> nn.Sequential:
+def make_stage(table: BackboneTable, number: int, *, dilation: int = 1) -> nn.Sequential:
     """The bottlenecks of a ResNet's stage 2, 3, 4 or 5; a dilated one keeps its input's size."""
     factor = 2 ** (number - 2)
-    outputs = table.trunk_channels * factor
+    outputs = table.backbone_channels * factor
     inputs = _STEM_CHANNELS if number == 2 else outputs // 2
     halves = number > 2 and dilation == 1
     blocks = [
@@ -113,7 +113,7 @@ def make_stage(table: TrunkTable, number: int, *, dilation: int = 1) -> nn.Seque
 
 
 class ResNet(nn.Module):
-    """The trunk: stem and stages up to a last one.
+    """The backbone: stem and stages up to a last one.
 
     Args:
         table: its depth and widths.
@@ -121,7 +121,7 @@ class ResNet(nn.Module):
         last_dilation: 2 keeps stage 5 at stride 16.
     """
 
-    def __init__(self, table: TrunkTable, *, last: int = 5, last_dilation: int = 1) -> None:
+    def __init__(self, table: BackboneTable, *, last: int = 5, last_dilation: int = 1) -> None:
         super().__init__()
         self.stem = Stem()
         self._stages = [f"res{number}" for number in range(2, last + 1)]
@@ -143,7 +143,7 @@ class LastLevel(nn.Module):
     """One more level: every second cell of p5."""
 
     def forward(self, features: Mapping[str, Tensor], finest: Tensor) -> list[Tensor]:
-        """[p6] of the trunk's features and p5."""
+        """[p6] of the backbone's features and p5."""
         return [F.max_pool2d(finest, kernel_size=1, stride=2)]
 
 
@@ -156,7 +156,7 @@ class LastTwoLevels(nn.Module):
         self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, features: Mapping[str, Tensor], finest: Tensor) -> list[Tensor]:
-        """[p6, p7] of the trunk's features and p5."""
+        """[p6, p7] of the backbone's features and p5."""
         p6 = self.p6(features["res5"])
         return [p6, self.p7(F.relu(p6))]
 
@@ -165,18 +165,18 @@ class Pyramid(nn.Module):
     """A feature pyramid network on a ResNet (Lin et al. 2017).
 
     Args:
-        table: of trunk and pyramid.
+        table: of backbone and pyramid.
         finest: the stage that its finest level comes from, 2 or 3.
         top_block: makes the levels above p5.
     """
 
-    def __init__(self, table: TrunkTable, *, finest: int, top_block: nn.Module) -> None:
+    def __init__(self, table: BackboneTable, *, finest: int, top_block: nn.Module) -> None:
         super().__init__()
         self.bottom_up = ResNet(table)
         self.top_block = top_block
         self._numbers = range(finest, 6)
         for number in self._numbers:
-            inputs = table.trunk_channels * 2 ** (number - 2)
+            inputs = table.backbone_channels * 2 ** (number - 2)
             lateral = nn.Conv2d(inputs, table.channels, 1)
             output = nn.Conv2d(table.channels, table.channels, 3, padding=1)
             self.add_module(f"fpn_lateral{number}", lateral)

@@ -1,4 +1,4 @@
-"""Trunks from torchvision: its ResNets and MobileNetV2, cut into four stages."""
+"""Backbones from torchvision: its ResNets and MobileNetV2, cut into four stages."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
 from posepipe.errors import RecipeError
-from posepipe.networks.classifier import load_classifier_weights
-from posepipe.networks.trunk import Trunk
+from posepipe.networks.backbones.base import Backbone
+from posepipe.networks.backbones.classifier import load_classifier_weights
 
 NO_BOTTLENECKS = (
     "backbone {!r} has no bottlenecks of torchvision's ResNets: leave out stride_in_1x1 and dilated"
 )
 
 
-class StagedTrunk(Trunk):
+class StagedBackbone(Backbone):
     """Four stages that run one after the other, each one's output being a tap.
 
     Attributes:
@@ -47,9 +47,9 @@ def is_resnet(name: str) -> bool:
     )
 
 
-def resnet_trunk(
+def resnet_backbone(
     name: str, imagenet_weights: Path | None, stride_in_1x1: bool, dilated_stages: int
-) -> StagedTrunk:
+) -> StagedBackbone:
     """A ResNet, ResNeXt or wide ResNet; arguments and errors as `build_backbone`."""
     dilated = [stage >= 3 - dilated_stages for stage in range(3)]
     try:
@@ -67,16 +67,16 @@ def resnet_trunk(
     load_classifier_weights(resnet, name, imagenet_weights)
     stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool, resnet.layer1)
     stages = [stem, resnet.layer2, resnet.layer3, resnet.layer4]
-    return StagedTrunk(stages, _measure_channels(stages))
+    return StagedBackbone(stages, _measure_channels(stages))
 
 
-def mobilenet_trunk(imagenet_weights: Path | None) -> StagedTrunk:
+def mobilenet_backbone(imagenet_weights: Path | None) -> StagedBackbone:
     """MobileNetV2 without its last convolution, which is the classifier's."""
     mobilenet = torchvision.models.mobilenet_v2(weights=None)
     load_classifier_weights(mobilenet, "mobilenet_v2", imagenet_weights)
     features = mobilenet.features
     stages = [features[:4], features[4:7], features[7:14], features[14:18]]  # before each halving
-    return StagedTrunk(stages, _measure_channels(stages))
+    return StagedBackbone(stages, _measure_channels(stages))
 
 
 @torch.no_grad()

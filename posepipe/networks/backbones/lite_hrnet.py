@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from posepipe.networks.trunk import Trunk
+from posepipe.networks.backbones.base import Backbone
 
 CHANNELS = (40, 80, 160, 320)  # of the branches at strides 4, 8, 16 and 32
 STEM_CHANNELS = 32
@@ -21,8 +21,8 @@ MODULES = (2, 4, 2)  # in the stages of two, three and four branches
 BLOCKS = 2  # of each branch of each module
 
 
-class LiteHRNet(Trunk):
-    """The wider naive Lite-HRNet-18 with its iterative head, as a trunk of 1.3 million parameters.
+class LiteHRNet(Backbone):
+    """The wider naive Lite-HRNet-18 with its iterative head: 1.3 million parameters.
 
     Every branch has seen all the others by its end; the iterative head then brings what the lower
     resolutions know to the higher ones, from stride 32 to stride 4.

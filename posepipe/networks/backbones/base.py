@@ -1,4 +1,4 @@
-"""What a trunk is, whichever stage is built on it."""
+"""What a backbone is, whichever stage is built on it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 STRIDES = (4, 8, 16, 32)
 
 
-class Trunk(nn.Module, ABC):
+class Backbone(nn.Module, ABC):
     """Images in, features of several strides out.
 
     Attributes:

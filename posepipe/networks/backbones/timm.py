@@ -1,4 +1,4 @@
-"""Trunks from timm (the extra ``posepipe[timm]``)."""
+"""Backbones from timm (the extra ``posepipe[timm]``)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from posepipe.errors import MissingDependencyError, RecipeError
-from posepipe.networks.classifier import load_classifier_weights
-from posepipe.networks.trunk import STRIDES, Trunk
+from posepipe.networks.backbones.base import STRIDES, Backbone
+from posepipe.networks.backbones.classifier import load_classifier_weights
 
 
-class TimmTrunk(Trunk):
+class TimmBackbone(Backbone):
     """Any timm model that has features at strides 4, 8, 16 and 32.
 
     Where a network's convolutions and poolings have no padding, so that its features come out
@@ -70,11 +70,11 @@ class TimmTrunk(Trunk):
         return list(self.body(images))
 
 
-def _fits(trunk: nn.Module) -> bool:
-    """Whether a trunk on the meta device gives features of exactly the strides wanted."""
+def _fits(backbone: nn.Module) -> bool:
+    """Whether a backbone on the meta device gives features of exactly the strides wanted."""
     height, width = 256, 192
     try:
-        features = trunk(torch.zeros(1, 3, height, width, device="meta"))
+        features = backbone(torch.zeros(1, 3, height, width, device="meta"))
     except (AssertionError, RuntimeError, ValueError):  # transformers for one size of input
         return False
     found = [tuple(level.shape[-2:]) for level in features]

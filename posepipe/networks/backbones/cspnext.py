@@ -1,7 +1,7 @@
-"""CSPNeXt and PAFPN: the trunk and the two-way pyramid of RTMDet.
+"""CSPNeXt and PAFPN: the backbone and the two-way pyramid of RTMDet.
 
 Lyu et al., "RTMDet: An Empirical Study of Designing Real-Time Object Detectors" (2022), section
-3.2; the pyramid is PANet's (Liu et al. 2018) made of the trunk's blocks. Numbers of blocks and
+3.2; the pyramid is PANet's (Liu et al. 2018) made of the backbone's blocks. Numbers of blocks and
 channels, which the paper gives relative to its largest network, are those of its published models.
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from posepipe.networks.trunk import Trunk
+from posepipe.networks.backbones.base import Backbone
 
 # Of the largest network: channels after each stage, and blocks in it.
 _CHANNELS = (128, 256, 512, 1024)
@@ -142,8 +142,8 @@ class SpatialPyramidPooling(nn.Module):
         return out
 
 
-class CSPNeXt(Trunk):
-    """The trunk of the smallest RTMDets, whose blocks are channel by channel throughout.
+class CSPNeXt(Backbone):
+    """The backbone of the smallest RTMDets, whose blocks are channel by channel throughout.
 
     Attributes:
         stages: four, up to strides 4, 8, 16 and 32; a stem of three convolutions is in the first.

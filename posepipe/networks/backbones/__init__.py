@@ -1,0 +1,1 @@
+"""Backbones by their names, for both stages."""
