@@ -11,9 +11,9 @@ converts. A detector that knows only people has the single class 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -178,6 +178,23 @@ class Detector(Protocol[Ready]):
     def __call__(self, batch: Sequence[Ready]) -> list[Candidates]:
         """The candidates of each prepared image: same length, same order."""
         ...
+
+
+@runtime_checkable
+class Beginning(Protocol):
+    """A detector that can leave its device at work and come back for the results."""
+
+    def begin(self, batch: Sequence[Any]) -> Callable[[], list[Candidates]]:
+        """Give a batch to the device; the function returned waits for what a call would return."""
+        ...
+
+
+def begun(detector: Detector[Ready], batch: Sequence[Ready]) -> Callable[[], list[Candidates]]:
+    """A detector's candidates of a batch, perhaps still being computed: see `Beginning`."""
+    if isinstance(detector, Beginning):
+        return detector.begin(batch)
+    found = detector(batch)
+    return lambda: found
 
 
 def by_shape(shapes: Sequence[tuple[int, int]]) -> list[list[int]]:

@@ -12,7 +12,7 @@ whether there is something and how well the box fits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
@@ -32,7 +32,7 @@ from posepipe.detection.candidates import (
     by_shape,
 )
 from posepipe.networks.backbones.cspnext import PAFPN, CSPNeXt, SeparableUnit
-from posepipe.networks.devices import moved, precision_name
+from posepipe.networks.devices import fetched, moved, precision_name
 from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.normalising import normalised
 from posepipe.networks.precision import run_in_precision
@@ -246,16 +246,25 @@ class RTMDetDetector:
 
     def __call__(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
         """The candidates of each image; images that pad to the same shape run together."""
+        return self.begin(batch)()
+
+    def begin(self, batch: Sequence[DetectorInput]) -> Callable[[], list[Candidates]]:
+        """See `posepipe.detection.candidates.Beginning`; one copy from a GPU per batch."""
         groups = by_shape([padded_shape(ready.pixels) for ready in batch])
         members = [[batch[position] for position in group] for group in groups]
-        found: dict[int, Candidates] = {}
         with torch.inference_mode(), one_thread(isinstance(self.network, RuntimeNetwork)):
             # A network leaves no cache warm: what is before and after it is done for all at once.
             images = [self.network_input(of_group) for of_group in members]
-            maps = [tensors_of(given) for given in run_all(self.network, images)]
-            for group, of_group, given in zip(groups, members, maps, strict=True):
-                found |= zip(group, self._chosen(of_group, given), strict=True)
-        return [found[position] for position in range(len(batch))]
+            maps = [_joined(tensors_of(given)) for given in run_all(self.network, images)]
+            arrived = fetched(*maps)
+
+        def finish() -> list[Candidates]:
+            found: dict[int, Candidates] = {}
+            for group, of_group, numbers in zip(groups, members, arrived(), strict=True):
+                found |= zip(group, self._chosen(of_group, numbers), strict=True)
+            return [found[position] for position in range(len(batch))]
+
+        return finish
 
     def network_input(self, batch: Sequence[DetectorInput]) -> Tensor:
         """The network's input (B, 3, H, W) of images that pad to the same shape."""
@@ -270,15 +279,10 @@ class RTMDetDetector:
         return network_input(moved(pixels, self._device), self._preprocessing)
 
     def _chosen(
-        self, batch: Sequence[DetectorInput], maps: Sequence[Tensor]
+        self, batch: Sequence[DetectorInput], numbers: npt.NDArray[np.float32]
     ) -> Iterator[Candidates]:
-        """The candidates of images of one shape, by the network's tensors of all of them."""
-        logits, distances = (
-            torch.cat([level.flatten(2) for level in levels], dim=2)  # (B, C, P)
-            for levels in (maps[: len(STRIDES)], maps[len(STRIDES) :])
-        )
+        """The candidates of images of one shape, by what `_joined` gives of all of them."""
         # A few boxes of many cells: numpy chooses them with a third of torch's cost of a call.
-        numbers = torch.cat([logits.sigmoid(), distances], dim=1).cpu().numpy()
         scores = numbers[:, :-4].transpose(0, 2, 1)
         images, cells, classes = np.nonzero(scores > self._min_score)
         sides = numbers[images, -4:, cells]
@@ -292,6 +296,15 @@ class RTMDetDetector:
                 scores[number, cells[mine], classes[mine]],
                 classes[mine] + 1,
             )
+
+
+def _joined(maps: Sequence[Tensor]) -> Tensor:
+    """(B, classes + 4, P) scores and distances at all cells, of the network's tensors."""
+    logits, distances = (
+        torch.cat([level.flatten(2) for level in levels], dim=2)  # (B, C, P)
+        for levels in (maps[: len(STRIDES)], maps[len(STRIDES) :])
+    )
+    return torch.cat([logits.sigmoid(), distances], dim=1)
 
 
 def network_input(pixels: Tensor, table: RTMDetPreprocessing) -> Tensor:

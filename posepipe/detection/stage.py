@@ -8,7 +8,7 @@ and the ensembles of its table 2): NMS per class, the top 100 of all classes, th
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from posepipe.core.boxes import Detections, area, clip
 from posepipe.core.skeleton import PERSON as PERSON_CATEGORY
 from posepipe.core.suppression import Method, Suppression, suppress
 from posepipe.detection.backends import DETECTRON2, registered_backend
-from posepipe.detection.candidates import PERSON, Candidates, Detector, Origin, pooled
+from posepipe.detection.candidates import PERSON, Candidates, Detector, Origin, begun, pooled
 from posepipe.errors import OptionError, RecipeError
 from posepipe.io.images import ImageFile
 from posepipe.networks.runtimes.registry import place_file, place_network
@@ -204,24 +204,43 @@ class DetectionStage:
 
     def __call__(self, batch: Sequence[ReadyImage]) -> list[Detections]:
         """The people of each image, best first; there may be none."""
-        return [
+        return self.begin(batch)()
+
+    def begin(self, batch: Sequence[ReadyImage]) -> Callable[[], list[Detections]]:
+        """Run the networks; the function returned gives what a call would return.
+
+        It waits for the networks where a GPU runs them, and does all that comes after them.
+        """
+        seen = self._looked_at(batch)
+        return lambda: [
             choose_people(found, ready.image_id, ready.size_wh, self.settings)
-            for found, ready in zip(self.candidates(batch), batch, strict=True)
+            for found, ready in zip(seen(), batch, strict=True)
         ]
 
     def candidates(self, batch: Sequence[ReadyImage]) -> list[Candidates]:
         """All that the views of each image give, before NMS: what `choose_people` takes."""
+        return self._looked_at(batch)()
+
+    def _looked_at(self, batch: Sequence[ReadyImage]) -> Callable[[], list[Candidates]]:
         scales = len(self.settings.scales)
-        seen: list[list[Candidates]] = [[] for _ in batch]
+        looks = []
         for number, look in enumerate(self._looks):
             mine = slice(number * scales, (number + 1) * scales)
+            views = [view for ready in batch for view in ready.views[mine]]
             with self._lock:
-                found = look.detector([view for ready in batch for view in ready.views[mine]])
-            for place, (parts, ready) in enumerate(zip(seen, batch, strict=True)):
-                outputs = found[place * scales : (place + 1) * scales]
-                width = ready.size_wh[0]
-                parts += [one.mirrored(width) for one in outputs] if look.mirrored else outputs
-        return [pooled(parts) for parts in seen]
+                looks.append((look.mirrored, begun(look.detector, views)))
+
+        def candidates() -> list[Candidates]:
+            seen: list[list[Candidates]] = [[] for _ in batch]
+            for mirrored, arrived in looks:
+                found = arrived()
+                for place, (parts, ready) in enumerate(zip(seen, batch, strict=True)):
+                    outputs = found[place * scales : (place + 1) * scales]
+                    width = ready.size_wh[0]
+                    parts += [one.mirrored(width) for one in outputs] if mirrored else outputs
+            return [pooled(parts) for parts in seen]
+
+        return candidates
 
 
 def choose_people(

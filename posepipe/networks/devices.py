@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -77,6 +78,27 @@ def moved(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def fetched(*tensors: torch.Tensor) -> Callable[[], list[npt.NDArray[Any]]]:
+    """Tensors on their way to the host: the function returned waits for all of them at once.
+
+    A GPU goes on with what else it is given meanwhile, and so does the caller.
+    """
+    device = tensors[0].device if tensors else torch.device("cpu")
+    if device.type != "cuda":
+        numbers = [tensor.cpu().numpy() for tensor in tensors]
+        return lambda: numbers
+    there = [torch.empty(one.shape, dtype=one.dtype, pin_memory=True) for one in tensors]
+    for place, tensor in zip(there, tensors, strict=True):
+        place.copy_(tensor, non_blocking=True)
+    arrived = torch.cuda.current_stream(device).record_event()
+
+    def wait() -> list[npt.NDArray[Any]]:
+        arrived.synchronize()
+        return [place.numpy() for place in there]
+
+    return wait
 
 
 @lru_cache(maxsize=256)

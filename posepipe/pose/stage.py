@@ -19,13 +19,14 @@ from posepipe.core.poses import Poses
 from posepipe.errors import OptionError, WeightsError
 from posepipe.io.images import ImageFile
 from posepipe.networks.compiling import Compiled, compiling
-from posepipe.networks.devices import moved
+from posepipe.networks.devices import fetched, moved
 from posepipe.networks.resources import default_batch_sizes
 from posepipe.networks.runtimes.base import RuntimeNetwork
 from posepipe.networks.threads import one_thread
+from posepipe.pose.codecs.base import Numbers
 from posepipe.pose.codecs.choose import codec_of
 from posepipe.pose.crops import Crops, cut_crops
-from posepipe.pose.heatmaps import CropKeypoints, DecodingTable
+from posepipe.pose.heatmaps import DecodingTable
 from posepipe.pose.model import PoseModel
 from posepipe.pose.warping import Windows, cut_windows, joined, warped
 
@@ -148,15 +149,32 @@ class PoseStage:
         Raises:
             WeightsError: the network gives numbers that are not finite.
         """
+        return self.begin(batch)()
+
+    def begin(self, batch: Sequence[ReadyPeople]) -> Callable[[], list[Poses]]:
+        """Run the networks; the function returned gives what a call would return.
+
+        It waits for the networks where a GPU runs them, and does all that comes after them.
+        """
         counts = [len(ready.detections) for ready in batch]
         if not any(counts):
-            return [Poses.none(ready.detections.image_id, self.skeleton) for ready in batch]
+            return lambda: [Poses.none(one.detections.image_id, self.skeleton) for one in batch]
         with self._lock, one_thread(self._elsewhere):
-            found = self._keypoints(batch, sum(counts)).numpy().astype(np.float64)  # (sum N, K, 3)
+            arrived = fetched(*self._measured(batch, sum(counts)))
+        return lambda: self._poses(batch, counts, np.concatenate(arrived()))
+
+    def _poses(
+        self, batch: Sequence[ReadyPeople], counts: Sequence[int], numbers: Numbers
+    ) -> list[Poses]:
+        """The poses of each image, by what the codec measured of all its people."""
+        size_wh = self.models[0].preprocessing.input_size_wh
+        in_crops = codec_of(self.decoding).keypoints(numbers, size_wh)
+        points = in_crops.points_xy.numpy().astype(np.float64)  # (sum N, K, 2)
+        confidences = in_crops.confidences.numpy().astype(np.float64)[..., None]
         first_kind = _crop_kind(self.models[0])
         to_image = np.concatenate([ready.crops[first_kind].to_image for ready in batch])
-        points = np.einsum("nij,nkj->nki", to_image[:, :, :2], found[..., :2])
-        keypoints = np.concatenate([points + to_image[:, None, :, 2], found[..., 2:]], axis=-1)
+        points = np.einsum("nij,nkj->nki", to_image[:, :, :2], points)
+        keypoints = np.concatenate([points + to_image[:, None, :, 2], confidences], axis=-1)
         if not np.isfinite(keypoints).all():
             names = ", ".join(model.name for model in self.models)
             raise WeightsError(
@@ -176,17 +194,13 @@ class PoseStage:
             for ready, count, end in zip(batch, counts, ends, strict=True)
         ]
 
-    def _keypoints(self, batch: Sequence[ReadyPeople], count: int) -> Tensor:
-        """(N, K, 3) x, y in crops and confidences, on the CPU: in equal parts, copied at once."""
+    def _measured(self, batch: Sequence[ReadyPeople], count: int) -> list[Tensor]:
+        """What the codec measures of the networks' responses, in equal parts of all people."""
         crops = {kind: self._crops(batch, kind) for kind in map(_crop_kind, self.models)}
-        starts = self._starts(count)
-        found = [
-            self._decoded({kind: cut(start, end) for kind, cut in crops.items()})
-            for start, end in itertools.pairwise(starts)
+        return [
+            self._measured_part({kind: cut(start, end) for kind, cut in crops.items()})
+            for start, end in itertools.pairwise(self._starts(count))
         ]
-        points = torch.cat([part.points_xy for part in found])
-        confidences = torch.cat([part.confidences for part in found])
-        return torch.cat([points, confidences[..., None]], dim=-1).cpu()
 
     def _starts(self, count: int) -> list[int]:
         """Where each pass begins, and the end: equal parts, or those that are compiled."""
@@ -206,16 +220,15 @@ class PoseStage:
         on_device, sources = moved(together.pixels, self.models[0].device), together.sources
         return lambda start, end: warped(on_device, sources.part(start, end), size_wh, fill)
 
-    def _decoded(self, pixels: Mapping[_CropKind, Tensor]) -> CropKeypoints:
-        """The keypoints of some crops, by the mean of all networks' responses."""
-        first = self.models[0]
+    @torch.inference_mode()
+    def _measured_part(self, pixels: Mapping[_CropKind, Tensor]) -> Tensor:
+        """What the codec measures of the mean of all networks' responses to some crops."""
         codec = codec_of(self.decoding)
         responses = [
             model.respond(pixels[_crop_kind(model)], flip=self.decoding.flip)
             for model in self.models
         ]
-        mean = codec.average(responses, [model.codec for model in self.models])
-        return codec.decode(mean, first.preprocessing.input_size_wh)
+        return codec.measure(codec.average(responses, [model.codec for model in self.models]))
 
 
 def _crop_kind(model: PoseModel) -> _CropKind:

@@ -115,23 +115,3 @@ def test_the_codec_is_cpns_unless_a_recipe_says_otherwise(tmp_path: Path) -> Non
         decoding_table(Recipe("r", tmp_path, {"decoding": {"codec": "simc"}}))
     with pytest.raises(RecipeError, match="unknown field `amplitude`"):
         decoding_table(Recipe("r", tmp_path, {"decoding": {"codec": "dark", "amplitude": 1.0}}))
-
-
-def test_cpns_decoding_needs_no_number_on_the_cpu_so_that_a_gpu_need_not_wait() -> None:
-    codec = codec_of(DecodingTable())
-    maps = (torch.zeros((2, 17, 64, 48), device="meta"),)  # shapes alone: numbers cannot be read
-    back = codec.flip(maps, COCO_PERSON.mirrored)
-    found = codec.decode(codec.average([maps, back], [codec, codec]), (192, 256))
-    assert found.points_xy.shape == (2, 17, 2)
-    assert found.confidences.shape == (2, 17)
-
-
-@pytest.mark.parametrize("codec", ["argmax", "dark"])
-def test_other_heatmaps_are_decoded_with_a_single_copy_to_the_cpu(codec, monkeypatch) -> None:
-    maps, copied = torch.rand((2, 17, 64, 48)), []
-    table = ArgmaxTable(codec=codec)
-    wanted, cpu = ArgmaxCodec(table).decode((maps,), (192, 256)), torch.Tensor.cpu
-    monkeypatch.setattr(torch.Tensor, "cpu", lambda one: copied.append(one) or cpu(one))
-    found = ArgmaxCodec(table).decode((maps,), (192, 256))
-    assert len(copied) == 1
-    assert torch.equal(found.points_xy, wanted.points_xy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posepipe.pose.codecs.base import Codec, CodecTable, Response
+from posepipe.pose.codecs.base import Codec, CodecTable, Numbers, Response
 from posepipe.pose.codecs.cpn import heatmaps_at_fault
 from posepipe.pose.heatmaps import Cells, CropKeypoints, cell_centres, encode, mirror_back
 from posepipe.zoo.bounds import Count, Factor
-
-FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 _TINY = 1e-10  # below it, a heatmap's logarithm is useless
 
@@ -68,10 +66,9 @@ class ArgmaxCodec(Codec):
         )
         return (maps,)
 
-    def decode(self, response: Response, size_wh: tuple[int, int]) -> CropKeypoints:
-        """See `Codec.decode`."""
+    def measure(self, response: Response) -> Tensor:
+        """See `Codec.measure`: the peak, its cell in the flat map, perhaps the 3x3 values there."""
         maps = response[0].float()
-        height, width = maps.shape[-2:]
         peaks = maps.flatten(2).max(dim=-1)
         about = None
         if self.table.codec == "dark":
@@ -79,19 +76,23 @@ class ArgmaxCodec(Codec):
             about = _neighbours(smooth, peaks.indices).clamp(min=_TINY).log()
         elif self.table.quarter_offset:
             about = _neighbours(maps, peaks.indices)
-        # The maps were for the device. For a few numbers, numpy has half of torch's cost of a call.
         numbers = [peaks.values[..., None], peaks.indices[..., None].float()]
-        found = torch.cat(numbers if about is None else [*numbers, about], dim=-1).cpu().numpy()
-        y, x = np.divmod(found[..., 1].astype(np.int64), width)
+        return torch.cat(numbers if about is None else [*numbers, about], dim=-1)
+
+    def keypoints(self, numbers: Numbers, size_wh: tuple[int, int]) -> CropKeypoints:
+        """See `Codec.keypoints`; of a few numbers numpy makes them at half of torch's cost."""
+        width, height = (side // self.table.stride for side in size_wh)
+        y, x = np.divmod(numbers[..., 1].astype(np.int64), width)
         cells = np.stack([x, y], axis=-1)
         places = cells.astype(np.float32)
-        if about is not None:
+        about = numbers[..., 2:]
+        if about.shape[-1]:
             inside = (cells > 0) & (cells < np.array([width - 1, height - 1]))
             offsets = _dark if self.table.codec == "dark" else _quarter
-            places += offsets(found[..., 2:], inside)
+            places += offsets(about, inside)
         pitch_xy, first = cell_centres((height, width), self.table.stride, self.table.cells)
         points = places * np.array(pitch_xy, np.float32) + np.float32(first)
-        confidences = found[..., 0].clip(0, 1)
+        confidences = numbers[..., 0].clip(0, 1)
         return CropKeypoints(torch.from_numpy(points), torch.from_numpy(confidences))
 
     def flip(self, response: Response, mirrored: tuple[int, ...]) -> Response:
@@ -123,7 +124,7 @@ def _neighbours(maps: Tensor, cells: Tensor) -> Tensor:
     return flat.gather(2, places)
 
 
-def _quarter(about: FloatArray, inside: npt.NDArray[np.bool_]) -> FloatArray:
+def _quarter(about: Numbers, inside: npt.NDArray[np.bool_]) -> Numbers:
     """(B, K, 2): a quarter cell towards the higher neighbour in x and in y; none at a border.
 
     Args:
@@ -131,11 +132,11 @@ def _quarter(about: FloatArray, inside: npt.NDArray[np.bool_]) -> FloatArray:
         inside: (B, K, 2), whether it has neighbours on both sides, in x and in y.
     """
     differences = about[..., [5, 7]] - about[..., [3, 1]]
-    quarter: FloatArray = np.float32(0.25) * np.sign(differences) * inside
+    quarter: Numbers = np.float32(0.25) * np.sign(differences) * inside
     return quarter
 
 
-def _dark(about: FloatArray, inside: npt.NDArray[np.bool_]) -> FloatArray:
+def _dark(about: Numbers, inside: npt.NDArray[np.bool_]) -> Numbers:
     """(B, K, 2): from the highest cell to the peak of the parabola there (DARK, section 3.1).
 
     At most a cell away. None at a border or where it is no peak.

@@ -6,11 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
+from posepipe.networks.devices import fetched
 from posepipe.pose.heatmaps import CropKeypoints
 from posepipe.zoo.recipe import Table
 
+Numbers: TypeAlias = npt.NDArray[np.float32]
 Response: TypeAlias = tuple[Tensor, ...]
 """What a network gives for B crops: heatmaps alone, or vectors for x and for y."""
 
@@ -41,7 +45,6 @@ class Codec(ABC):
             size_wh: width and height of the crops.
         """
 
-    @abstractmethod
     def decode(self, response: Response, size_wh: tuple[int, int]) -> CropKeypoints:
         """Where the keypoints of B crops are; B = 0 is legal.
 
@@ -49,6 +52,19 @@ class Codec(ABC):
             response: the network's, or `average`'s.
             size_wh: width and height of the crops.
         """
+        [numbers] = fetched(self.measure(response))()
+        return self.keypoints(numbers, size_wh)
+
+    @abstractmethod
+    def measure(self, response: Response) -> Tensor:
+        """(B, K, M) float32, where the response is: the few numbers that `keypoints` needs of it.
+
+        A device computes them and the host need not wait for any.
+        """
+
+    @abstractmethod
+    def keypoints(self, numbers: Numbers, size_wh: tuple[int, int]) -> CropKeypoints:
+        """The keypoints of B crops of a size, by what `measure` gives of the responses to them."""
 
     @abstractmethod
     def flip(self, response: Response, mirrored: tuple[int, ...]) -> Response:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posepipe.pose.codecs.base import Codec, CodecTable, Response
+from posepipe.pose.codecs.base import Codec, CodecTable, Numbers, Response
 from posepipe.pose.heatmaps import CropKeypoints
 from posepipe.zoo.bounds import Count, Factor
 
@@ -45,11 +45,17 @@ class SimCCCodec(Codec):
             vectors.append(torch.exp(-(away**2) / (2 * sigma**2)))
         return tuple(vectors)
 
-    def decode(self, response: Response, size_wh: tuple[int, int]) -> CropKeypoints:
-        """See `Codec.decode`."""
+    def measure(self, response: Response) -> Tensor:
+        """See `Codec.measure`: x, y and the confidence."""
         x, y = (vectors.float().max(dim=-1) for vectors in response)
         points = torch.stack([x.indices, y.indices], dim=-1) / self.table.bins_per_pixel
-        return CropKeypoints(points, torch.minimum(x.values, y.values).clamp(0, 1))
+        confidences = torch.minimum(x.values, y.values).clamp(0, 1)
+        return torch.cat([points, confidences[..., None]], dim=-1)
+
+    def keypoints(self, numbers: Numbers, size_wh: tuple[int, int]) -> CropKeypoints:
+        """See `Codec.keypoints`."""
+        found = torch.from_numpy(numbers)
+        return CropKeypoints(found[..., :2], found[..., 2])
 
     def flip(self, response: Response, mirrored: tuple[int, ...]) -> Response:
         """See `Codec.flip`.

@@ -1,0 +1,56 @@
+"""How often a detector's host waits for its GPU: on one that computes shapes alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from fake_gpu import GPU, fake_gpu, put_on_gpu
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+
+from posepipe.detection.candidates import Origin
+from posepipe.detection.rtmdet import RTMDet, RTMDetDetector, RTMDetPreprocessing, RTMDetTable
+from posepipe.detection.stage import DetectionSettings, DetectionStage
+from posepipe.io.images import ImageFile
+
+LANDSCAPE, PORTRAIT = (64, 96), (96, 64)
+
+
+def rtmdet() -> RTMDetDetector:
+    network = RTMDet(RTMDetTable(width=0.125, channels=16, norm=False, classes=3))
+    given = RTMDetPreprocessing(long_side=96)
+    return RTMDetDetector(network, origin=Origin("", "", ""), preprocessing=given, min_score=0.9)
+
+
+def test_the_fake_gpu_says_what_a_real_one_would_wait_for() -> None:
+    with fake_gpu() as gpu:
+        numbers = torch.zeros(3, device=GPU)
+        numbers.cpu()
+        torch.ones(2).to(GPU)
+        assert gpu.blocking == [(3,), (2,)]
+        with pytest.raises(DataDependentOutputException):
+            numbers.sum().item()
+        with pytest.raises(DynamicOutputShapeException):
+            numbers[numbers > 0]
+        with pytest.raises(RuntimeError, match="same device"):
+            numbers + torch.ones(3)
+
+
+@pytest.mark.parametrize("sizes", [[LANDSCAPE], [LANDSCAPE] * 5, [LANDSCAPE, PORTRAIT, (64, 90)]])
+def test_rtmdet_is_waited_for_once_per_batch(sizes) -> None:
+    detector = rtmdet()
+    images = [np.zeros((*size, 3), np.uint8) for size in sizes]
+    stage = DetectionStage([detector], DetectionSettings(flip=True, scales=(1.0, 0.7)))
+    batch = [stage.prepare(ImageFile(n, None, "", image)) for n, image in enumerate(images)]
+    stage(batch)
+    with fake_gpu() as gpu:
+        put_on_gpu(detector.network)
+        detector._device = GPU
+        stage(batch)  # constants are sent once
+        gpu.blocking.clear()
+        gpu.waits = 0
+        finish = stage.begin(batch)
+        assert gpu.waits == 0
+        assert len(finish()) == len(sizes)
+    assert gpu.waits == 2  # for the images, and for their mirror images
+    assert gpu.blocking == []
