@@ -181,18 +181,18 @@ class Detector(Protocol[Ready]):
 
 
 @runtime_checkable
-class Beginning(Protocol):
+class Starting(Protocol):
     """A detector that can leave its device at work and come back for the results."""
 
-    def begin(self, batch: Sequence[Any]) -> Callable[[], list[Candidates]]:
+    def start(self, batch: Sequence[Any]) -> Callable[[], list[Candidates]]:
         """Give a batch to the device; the function returned waits for what a call would return."""
         ...
 
 
-def begun(detector: Detector[Ready], batch: Sequence[Ready]) -> Callable[[], list[Candidates]]:
-    """A detector's candidates of a batch, perhaps still being computed: see `Beginning`."""
-    if isinstance(detector, Beginning):
-        return detector.begin(batch)
+def started(detector: Detector[Ready], batch: Sequence[Ready]) -> Callable[[], list[Candidates]]:
+    """A detector's candidates of a batch, perhaps still being computed: see `Starting`."""
+    if isinstance(detector, Starting):
+        return detector.start(batch)
     found = detector(batch)
     return lambda: found
 

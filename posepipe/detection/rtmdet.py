@@ -246,10 +246,10 @@ class RTMDetDetector:
 
     def __call__(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
         """The candidates of each image; images that pad to the same shape run together."""
-        return self.begin(batch)()
+        return self.start(batch)()
 
-    def begin(self, batch: Sequence[DetectorInput]) -> Callable[[], list[Candidates]]:
-        """See `posepipe.detection.candidates.Beginning`; one copy from a GPU per batch."""
+    def start(self, batch: Sequence[DetectorInput]) -> Callable[[], list[Candidates]]:
+        """See `posepipe.detection.candidates.Starting`; one copy from a GPU per batch."""
         groups = by_shape([padded_shape(ready.pixels) for ready in batch])
         members = [[batch[position] for position in group] for group in groups]
         with torch.inference_mode(), one_thread(isinstance(self.network, RuntimeNetwork)):

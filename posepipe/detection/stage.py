@@ -21,7 +21,7 @@ from posepipe.core.boxes import Detections, area, clip
 from posepipe.core.skeleton import PERSON as PERSON_CATEGORY
 from posepipe.core.suppression import Method, Suppression, suppress
 from posepipe.detection.backends import DETECTRON2, registered_backend
-from posepipe.detection.candidates import PERSON, Candidates, Detector, Origin, begun, pooled
+from posepipe.detection.candidates import PERSON, Candidates, Detector, Origin, pooled, started
 from posepipe.errors import OptionError, RecipeError
 from posepipe.io.images import ImageFile
 from posepipe.networks.runtimes.registry import place_file, place_network
@@ -204,9 +204,9 @@ class DetectionStage:
 
     def __call__(self, batch: Sequence[ReadyImage]) -> list[Detections]:
         """The people of each image, best first; there may be none."""
-        return self.begin(batch)()
+        return self.start(batch)()
 
-    def begin(self, batch: Sequence[ReadyImage]) -> Callable[[], list[Detections]]:
+    def start(self, batch: Sequence[ReadyImage]) -> Callable[[], list[Detections]]:
         """Run the networks; the function returned gives what a call would return.
 
         It waits for the networks where a GPU runs them, and does all that comes after them.
@@ -228,7 +228,7 @@ class DetectionStage:
             mine = slice(number * scales, (number + 1) * scales)
             views = [view for ready in batch for view in ready.views[mine]]
             with self._lock:
-                looks.append((look.mirrored, begun(look.detector, views)))
+                looks.append((look.mirrored, started(look.detector, views)))
 
         def candidates() -> list[Candidates]:
             seen: list[list[Candidates]] = [[] for _ in batch]

@@ -149,9 +149,9 @@ class PoseStage:
         Raises:
             WeightsError: the network gives numbers that are not finite.
         """
-        return self.begin(batch)()
+        return self.start(batch)()
 
-    def begin(self, batch: Sequence[ReadyPeople]) -> Callable[[], list[Poses]]:
+    def start(self, batch: Sequence[ReadyPeople]) -> Callable[[], list[Poses]]:
         """Run the networks; the function returned gives what a call would return.
 
         It waits for the networks where a GPU runs them, and does all that comes after them.

@@ -49,7 +49,7 @@ def test_rtmdet_is_waited_for_once_per_batch(sizes) -> None:
         stage(batch)  # constants are sent once
         gpu.blocking.clear()
         gpu.waits = 0
-        finish = stage.begin(batch)
+        finish = stage.start(batch)
         assert gpu.waits == 0
         assert len(finish()) == len(sizes)
     assert gpu.waits == 2  # for the images, and for their mirror images

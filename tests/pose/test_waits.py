@@ -44,7 +44,7 @@ def test_the_pose_stage_waits_once_per_batch(decoding, window, random_cpn, make_
             batch = [stage.prepare((image, detections(1, boxes[:people]))) for _ in range(3)]
             gpu.blocking.clear()  # constants are sent once
             gpu.waits = 0
-            finish = stage.begin(batch)
+            finish = stage.start(batch)
             assert gpu.waits == 0
             assert [len(poses) for poses in finish()] == [people] * 3
         assert gpu.waits == 1
