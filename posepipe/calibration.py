@@ -16,7 +16,6 @@ from posepipe.io.find_images import find_images
 from posepipe.io.images import ImageFile
 from posepipe.networks.runtimes.names import TORCH
 from posepipe.pipeline import Pipeline
-from posepipe.pose.crops import network_input
 from posepipe.pose.stage import PoseStage
 from posepipe.zoo.recipe import load_recipe
 
@@ -53,7 +52,8 @@ def calibration_inputs(model: str | Path, images: str | Path) -> Inputs:
             pixels = image.read()
         except PosepipeError:
             continue
-        inputs.append(_array(detector.network_input([detector.prepare(pixels)])))
+        seen = detector.padded([detector.prepare(pixels)])
+        inputs.append(_array(detector.preprocessing.normalisation(seen)))
     return inputs
 
 
@@ -70,7 +70,7 @@ def _crops(model: str | Path, images: Sequence[ImageFile]) -> Inputs:
         except PosepipeError:
             continue
         for crops in ready.crops.values():
-            seen = network_input(torch.from_numpy(crops.pixels), network.preprocessing)
+            seen = network.preprocessing.normalisation(torch.from_numpy(crops.pixels))
             inputs += [_array(crop[None]) for crop in seen]
         if len(inputs) >= MOST_INPUTS:
             break

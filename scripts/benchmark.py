@@ -28,7 +28,7 @@ from evaluation_speed import evaluation_line
 from machine import machine_line
 from PIL import Image
 from reading_speed import reading_lines
-from runtime_speed import peer_lines, runtime_lines
+from runtime_speed import as_taken, peer_lines, runtime_lines
 from safetensors.torch import save_file
 
 from posepipe.core.boxes import Detections
@@ -40,7 +40,6 @@ from posepipe.networks.runtimes.base import RuntimeNetwork
 from posepipe.networks.threads import use_threads
 from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL
 from posepipe.pipeline import Pipeline
-from posepipe.pose.crops import network_input
 from posepipe.pose.loading import load_pose_stage
 from posepipe.pose.model import build_pose_network
 from posepipe.pose.stage import PoseStage
@@ -112,7 +111,7 @@ def weights_of(recipe: Recipe) -> Iterator[Path | None]:
 def pose_row(
     name: str, people: People, *, flip: bool, rounds: int, precision: str, device: str
 ) -> tuple[str, str, float, float, float]:
-    """The pose stage, from image files to poses, over its network on crops already normalised."""
+    """The pose stage, from image files to poses, over its network on crops that are ready."""
     changes = [f"decoding.flip={str(flip).lower()}"]
     with weights_of(load_recipe(name)) as weights:
         stage = load_pose_stage(
@@ -124,7 +123,7 @@ def pose_row(
     ready = [stage.prepare(item) for item in people]
     crops = [cut for picture in ready for cut in picture.crops.values()]  # one model, one kind
     pixels = torch.cat([torch.from_numpy(cut.pixels) for cut in crops])
-    images = network_input(pixels.to(model.device), model.preprocessing)
+    images = as_taken(model, pixels)
     lower = model.dtype != torch.float32
 
     @torch.inference_mode()

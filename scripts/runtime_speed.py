@@ -14,12 +14,12 @@ from posepipe.detection.stage import DetectionStage, load_detector
 from posepipe.detection.torchvision import Preprocessing
 from posepipe.io.images import ImageFile
 from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
+from posepipe.networks.runtimes.base import RuntimeNetwork
 from posepipe.networks.runtimes.names import TORCH
 from posepipe.networks.runtimes.registry import RUNTIMES
 from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL, PoseOptions
 from posepipe.pipeline import Pipeline
-from posepipe.pose.crops import network_input
-from posepipe.pose.model import exportable, load_pose_model
+from posepipe.pose.model import PoseModel, exportable, load_pose_model
 from posepipe.pose.stage import PoseStage
 from posepipe.runtime.both import run_through_both
 from posepipe.runtime.local import run
@@ -109,6 +109,17 @@ def runtime_lines(
         yield from table(title, in_turns(works, speed, rounds), unit, str(everyone[0]))
 
 
+def as_taken(model: PoseModel, pixels: torch.Tensor) -> torch.Tensor:
+    """Crops (B, h, w, 3) uint8 as the bare network takes them, which is how the stage runs it.
+
+    Torch's takes them normalised; in other runtimes that is part of the network.
+    """
+    pixels = pixels.to(model.device)
+    if isinstance(model.network, RuntimeNetwork):
+        return pixels
+    return model.preprocessing.normalisation(pixels)
+
+
 def _works(pipeline: Pipeline, images: Sequence[ImageFile], people: People) -> list[Work]:
     first, second = pipeline.both_stages
     assert isinstance(second, PoseStage)  # noqa: S101  # the default model is a crop network
@@ -116,7 +127,7 @@ def _works(pipeline: Pipeline, images: Sequence[ImageFile], people: People) -> l
     ready = [second.prepare(item) for item in people]
     crops = [cut for picture in ready for cut in picture.crops.values()]
     pixels = torch.cat([torch.from_numpy(cut.pixels) for cut in crops])
-    batches = network_input(pixels, model.preprocessing).split(second.batch_size)
+    batches = as_taken(model, pixels).split(second.batch_size)
     lower = model.dtype != torch.float32
 
     @torch.inference_mode()

@@ -34,7 +34,7 @@ from posepipe.detection.candidates import (
 from posepipe.networks.backbones.cspnext import PAFPN, CSPNeXt, SeparableUnit
 from posepipe.networks.devices import fetched, moved, precision_name
 from posepipe.networks.folding import fold_batch_norms
-from posepipe.networks.normalising import normalised
+from posepipe.networks.normalising import Normalisation
 from posepipe.networks.precision import run_in_precision
 from posepipe.networks.runtimes.base import Placement, RuntimeNetwork, run_all
 from posepipe.networks.runtimes.cached import in_runtime
@@ -89,6 +89,14 @@ class RTMDetPreprocessing(Table, frozen=True):
     mean: Rgb = (0.485, 0.456, 0.406)
     std: RgbDeviation = (0.229, 0.224, 0.225)
     fill: Annotated[int, Meta(ge=0, le=255)] = 114
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """What makes the network's input of uint8 RGB pixels."""
+        mean, std = (
+            (255 * red, 255 * green, 255 * blue) for red, green, blue in (self.mean, self.std)
+        )
+        return Normalisation(mean, std)
 
 
 class RTMDet(nn.Module):
@@ -202,6 +210,7 @@ class RTMDetDetector:
     Attributes:
         network: in evaluation mode on its device.
         origin: what it consists of.
+        preprocessing: the recipe's.
     """
 
     def __init__(
@@ -225,7 +234,7 @@ class RTMDetDetector:
             dtype: of an `RTMDet`'s convolutions; box arithmetic stays in float32.
         """
         self.origin = origin
-        self._preprocessing = preprocessing or RTMDetPreprocessing()
+        self.preprocessing = preprocessing or RTMDetPreprocessing()
         self._min_score = min_score
         self._device = device or torch.device("cpu")
         if isinstance(network, RTMDet):
@@ -237,7 +246,7 @@ class RTMDetDetector:
     def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> DetectorInput:
         """The image at the network's size, not yet padded: see `Detector.prepare`."""
         height, width = image.shape[:2]
-        factor = scale * self._preprocessing.long_side / max(height, width)
+        factor = scale * self.preprocessing.long_side / max(height, width)
         size_wh = (max(1, round(width * factor)), max(1, round(height * factor)))
         if size_wh != (width, height):
             how = cv2.INTER_AREA if factor < 0.5 else cv2.INTER_LINEAR
@@ -254,9 +263,9 @@ class RTMDetDetector:
         members = [[batch[position] for position in group] for group in groups]
         with torch.inference_mode(), one_thread(isinstance(self.network, RuntimeNetwork)):
             # A network leaves no cache warm: what is before and after it is done for all at once.
-            images = [self.network_input(of_group) for of_group in members]
-            maps = [_joined(tensors_of(given)) for given in run_all(self.network, images)]
-            arrived = fetched(*maps)
+            pixels = [self.padded(of_group) for of_group in members]
+            given = run_all(self.network, pixels, self.preprocessing.normalisation)
+            arrived = fetched(*(_joined(tensors_of(maps)) for maps in given))
 
         def finish() -> list[Candidates]:
             found: dict[int, Candidates] = {}
@@ -266,17 +275,17 @@ class RTMDetDetector:
 
         return finish
 
-    def network_input(self, batch: Sequence[DetectorInput]) -> Tensor:
-        """The network's input (B, 3, H, W) of images that pad to the same shape."""
+    def padded(self, batch: Sequence[DetectorInput]) -> Tensor:
+        """(B, H, W, 3) uint8 RGB pixels, on the device, of images that pad to the same shape."""
         first = batch[0].pixels
         height, width = padded_shape(first)
         if len(batch) == 1 and first.shape[:2] == (height, width):
             pixels = first[None]
         else:
-            pixels = np.full((len(batch), height, width, 3), self._preprocessing.fill, np.uint8)
+            pixels = np.full((len(batch), height, width, 3), self.preprocessing.fill, np.uint8)
             for place, ready in zip(pixels, batch, strict=True):
                 place[: ready.pixels.shape[0], : ready.pixels.shape[1]] = ready.pixels
-        return network_input(moved(pixels, self._device), self._preprocessing)
+        return moved(pixels, self._device)
 
     def _chosen(
         self, batch: Sequence[DetectorInput], numbers: npt.NDArray[np.float32]
@@ -307,12 +316,6 @@ def _joined(maps: Sequence[Tensor]) -> Tensor:
     return torch.cat([logits.sigmoid(), distances], dim=1)
 
 
-def network_input(pixels: Tensor, table: RTMDetPreprocessing) -> Tensor:
-    """(B, 3, H, W) float32 normalised images, of (B, H, W, 3) uint8 RGB pixels."""
-    mean, std = ([255 * value for value in of] for of in (table.mean, table.std))
-    return normalised(pixels, mean, std)
-
-
 def padded_shape(pixels: npt.NDArray[np.uint8]) -> tuple[int, int]:
     """Height and width of (h, w, 3) pixels, rounded up to whole strides of the coarsest level."""
     height, width = (-(-side // _LARGEST_STRIDE) * _LARGEST_STRIDE for side in pixels.shape[:2])
@@ -331,6 +334,7 @@ def load(
     network comes exported.
     """
     path, digest = find_weights(recipe, weights)
+    normalisation = recipe.table("preprocessing", RTMDetPreprocessing).normalisation
 
     def with_weights() -> RTMDet:
         network = build(recipe)
@@ -338,13 +342,19 @@ def load(
         return network
 
     if exported_file(recipe, weights) is not None:
-        opened = open_network(path, placement, place=str(path), wanted=OUTPUTS)
+        opened = open_network(
+            path, placement, place=str(path), wanted=OUTPUTS, normalisation=normalisation
+        )
         opened.check_takes(None)
         network: nn.Module = opened
     else:
         made_of = {"weights": digest, "network": recipe.table("network", RTMDetTable)}
         network, placement = in_runtime(
-            recipe.name, made_of, placement, lambda: exportable(with_weights())
+            recipe.name,
+            made_of,
+            placement,
+            lambda: exportable(with_weights()),
+            normalisation=normalisation,
         )
     version = runtime_version(network)
     origin = Origin(recipe.name, version, digest, precision_name(placement.dtype))

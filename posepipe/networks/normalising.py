@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What a network does to pixels before its first layer; its recipe says so.
+
+    Attributes:
+        mean: of each channel in the network's own order, on the scale 0 to 255; subtracted.
+        std: likewise; divided by.
+        bgr: the network's order is blue, green, red.
+    """
+
+    mean: Channels
+    std: Channels
+    bgr: bool = False
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 in channels_last, of (B, H, W, 3) uint8 RGB pixels on any device."""
+        return normalised(pixels.flip(-1) if self.bgr else pixels, self.mean, self.std)
 
 
 def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -9,11 +9,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
-from torch import Tensor
 
 from posepipe.core.affine import Affine
 from posepipe.core.boxes import Detections, extend, grow_to_aspect
-from posepipe.networks.normalising import normalised
+from posepipe.networks.normalising import Normalisation
 from posepipe.zoo.bounds import Deviation, Level, Number
 from posepipe.zoo.recipe import Table
 
@@ -55,6 +54,11 @@ class PreprocessingTable(Table, frozen=True):
             raise ValueError(
                 f"input_size_wh must be positive multiples of 32, got {self.input_size_wh}"
             )
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """What makes a network's input of crops, which are uint8 RGB."""
+        return Normalisation(self.mean, self.std, bgr=self.colour_order == "bgr")
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,13 +200,3 @@ def _cut_out(
     top, bottom = (min(max(y, 0), height) for y in (y1, y2))
     part[top - y1 : bottom - y1, left - x1 : right - x1] = image[top:bottom, left:right]
     return part
-
-
-def network_input(pixels: Tensor, table: PreprocessingTable) -> Tensor:
-    """(B, 3, h, w) float32 normalised images in channels_last, of (B, h, w, 3) uint8 RGB crops.
-
-    Runs on the device of `pixels`.
-    """
-    if table.colour_order == "bgr":
-        pixels = pixels.flip(-1)
-    return normalised(pixels, table.mean, table.std)

@@ -26,7 +26,7 @@ from posepipe.networks.runtimes.registry import (
 from posepipe.pose.codecs.base import Codec, Response
 from posepipe.pose.codecs.choose import AnyDecodingTable, codec_of, decoding_table
 from posepipe.pose.codecs.simcc import SimCCTable
-from posepipe.pose.crops import PreprocessingTable, network_input
+from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.networks.base import PoseNetwork
 from posepipe.pose.networks.build import (
     Head,
@@ -92,11 +92,10 @@ class PoseModel:
         if len(pixels) == 0:
             nowhere = torch.zeros((0, len(self.skeleton), 2), device=self.device)
             return codec.encode(nowhere, size_wh)
-        images = network_input(pixels.to(self.device, non_blocking=True), self.preprocessing)
+        pixels = pixels.to(self.device, non_blocking=True)
         if flip:  # as one batch of twice the size
-            both = torch.cat([images, images.flip(-1)])
-            images = both.contiguous(memory_format=torch.channels_last)
-        response = self._run(images)
+            pixels = torch.cat([pixels, pixels.flip(2)])
+        response = self._run(pixels)
         fault = codec.check(response, len(self.skeleton), size_wh)
         if fault:
             raise WeightsError(f"the network of {self.name} {fault}")
@@ -110,13 +109,13 @@ class PoseModel:
         """The heatmaps (B, K, h, w) of a network that gives heatmaps: see `respond`."""
         return self.respond(pixels, flip=flip)[0]
 
-    def _run(self, images: Tensor) -> Response:
+    def _run(self, pixels: Tensor) -> Response:
         if isinstance(self.network, RuntimeNetwork):  # computes in the format it was opened for
-            given = self.network(images)
+            given = self.network(pixels)
         else:
             lower = self.dtype != torch.float32
             with torch.autocast(self.device.type, dtype=self.dtype, enabled=lower):
-                given = self.network(images)
+                given = self.network(self.preprocessing.normalisation(pixels))
         parts = given if isinstance(given, tuple) else (given,)
         return tuple(part.float() for part in parts)
 
@@ -173,7 +172,11 @@ def load_pose_model(
         "size_wh": recipe.table("preprocessing", PreprocessingTable).input_size_wh,
     }
     network, placement = in_runtime(
-        recipe.name, made_of, placement, lambda: exportable(recipe, with_weights())
+        recipe.name,
+        made_of,
+        placement,
+        lambda: exportable(recipe, with_weights()),
+        normalisation=recipe.table("preprocessing", PreprocessingTable).normalisation,
     )
     return _pose_model(recipe, network, placement, digest)
 
@@ -212,8 +215,11 @@ def _opened(recipe: Recipe, path: Path, placement: Placement) -> RuntimeNetwork:
     of_others = backend_of(recipe) == "onnx"
     wanted = recipe.table("network", OnnxTable).outputs if of_others else ()
     source = path if path.suffix == OPENVINO else network_content(path)
-    network = open_network(source, placement, place=str(path), wanted=wanted)
-    network.check_takes(recipe.table("preprocessing", PreprocessingTable).input_size_wh)
+    given = recipe.table("preprocessing", PreprocessingTable)
+    network = open_network(
+        source, placement, place=str(path), wanted=wanted, normalisation=given.normalisation
+    )
+    network.check_takes(given.input_size_wh)
     return network
 
 

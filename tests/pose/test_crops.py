@@ -20,7 +20,6 @@ from posepipe.pose.crops import (
     PreprocessingTable,
     crop_windows,
     cut_crops,
-    network_input,
     whole_pixel_windows,
 )
 from posepipe.zoo.recipe import Recipe, RecipeError
@@ -147,7 +146,7 @@ def test_windows_and_pixels_are_those_of_both_public_code_bases(height):
         digest = sha256(pixels[0][..., ::-1])
         assert digest == expected["crop_sha256_uint8_hwc_bgr"][person]
         for table, name in ((rgb, "pc"), (bgr, "tf")):
-            tensor = network_input(torch.from_numpy(pixels), table)[0, :, ::16, ::16].numpy()
+            tensor = table.normalisation(torch.from_numpy(pixels))[0, :, ::16, ::16].numpy()
             golden = arrays[f"{name}_tensor_{height}_stride16"][person]
             assert np.abs(tensor - golden).max() < 1e-6
 
@@ -259,7 +258,7 @@ def test_the_network_sees_normalised_channels_in_its_own_order(order):
         PLAIN, colour_order=order, mean=(10.0, 20.0, 30.0), std=(1.0, 2.0, 4.0)
     )
     pixels = torch.tensor([110, 120, 130], dtype=torch.uint8).expand(2, 8, 4, 3)
-    images = network_input(pixels, table)
+    images = table.normalisation(pixels)
     seen = [100, 50, 25] if order == "rgb" else [(130 - 10) / 1, (120 - 20) / 2, (110 - 30) / 4]
     assert images.shape == (2, 3, 8, 4)
     assert images.dtype == torch.float32

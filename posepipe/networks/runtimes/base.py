@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from posepipe.errors import WeightsError
+from posepipe.networks.normalising import Normalisation
 from posepipe.networks.runtimes.names import TORCH
 
 
@@ -53,9 +54,11 @@ class Port:
 
 
 class RuntimeNetwork(nn.Module, ABC):
-    """An exported network: images (B, 3, H, W) float32 in, a tuple of float32 tensors out.
+    """An exported network: a batch of images in, a tuple of float32 tensors out.
 
-    A file that was exported for batches of one size gets them so, the last one filled up.
+    A batch is (B, 3, H, W) float32, normalised; or (B, H, W, 3) uint8 RGB pixels if the network was
+    opened with a normalisation. A file that was exported for batches of one size gets them so, the
+    last one filled up.
 
     Args:
         place: what error messages call the file.
@@ -63,7 +66,8 @@ class RuntimeNetwork(nn.Module, ABC):
         inputs: what the file takes.
         outputs: what the file gives.
         wanted: the outputs to give, in this order; all if there are none.
-        dtype: of the pixels that the file takes.
+        dtype: of the numbers that `_compute` takes.
+        normalisation: makes them of pixels, where the library does not.
 
     Attributes:
         version: as given.
@@ -82,6 +86,7 @@ class RuntimeNetwork(nn.Module, ABC):
         outputs: Sequence[str],
         wanted: Sequence[str] = (),
         dtype: npt.DTypeLike = np.float32,
+        normalisation: Normalisation | None = None,
     ) -> None:
         super().__init__()
         if len(inputs) != 1 or len(inputs[0].shape) != 4:
@@ -97,6 +102,7 @@ class RuntimeNetwork(nn.Module, ABC):
         self._place = place
         self._input = inputs[0]
         self._dtype = dtype
+        self._normalisation = normalisation
 
     def check_takes(self, size_wh: tuple[int, int] | None) -> None:
         """Check that it takes images of a size, or of any size.
@@ -113,7 +119,7 @@ class RuntimeNetwork(nn.Module, ABC):
             raise WeightsError(f"{self._place} takes images {fixed} (C, H, W), {needed}")
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The outputs for (B, 3, H, W) images, on their device; B is at least 1.
+        """The outputs for a batch of at least one image, on its device.
 
         Raises:
             WeightsError: the file cannot be run.
@@ -139,14 +145,17 @@ class RuntimeNetwork(nn.Module, ABC):
                 for of_parts in zip(*found[start:end], strict=True)
             )
             tensors = (torch.from_numpy(np.asarray(one, np.float32)) for one in outputs)
-            given.append(tuple(tensor[: len(images)].to(images.device) for tensor in tensors))
+            given.append(tuple(tensor.to(images.device) for tensor in tensors))
         return given
 
     def _parts(self, images: Tensor) -> list[npt.NDArray[Any]]:
         """A batch as the file takes it: whole, or in parts of one size, the last one filled up."""
-        pixels = np.ascontiguousarray(images.float().cpu().numpy().astype(self._dtype, copy=False))
+        if self._normalisation is not None:
+            images = self._normalisation(images)
+        images = images if images.dtype == torch.uint8 else images.float()
+        pixels = np.ascontiguousarray(images.cpu().numpy().astype(self._dtype, copy=False))
         step = self._input.shape[0]
-        if step is None:
+        if step in (None, len(pixels)):
             return [pixels]
         filling = np.zeros((-len(pixels) % step, *pixels.shape[1:]), pixels.dtype)
         filled = np.concatenate([pixels, filling]) if len(filling) else pixels
@@ -164,11 +173,19 @@ class RuntimeNetwork(nn.Module, ABC):
         """
 
 
-def run_all(network: nn.Module, batches: Sequence[Tensor]) -> list[Any]:
-    """What a network gives for batches that differ in shape; at the same time where it can."""
+def run_all(
+    network: nn.Module, batches: Sequence[Tensor], normalisation: Normalisation
+) -> list[Any]:
+    """What a network gives for batches that differ in shape; at the same time where it can.
+
+    Args:
+        network: a torch one, or one that was opened with the same normalisation.
+        batches: (B, H, W, 3) uint8 RGB pixels.
+        normalisation: what makes a torch network's input of them.
+    """
     if isinstance(network, RuntimeNetwork):
         return list(network.all(batches))
-    return [network(images) for images in batches]
+    return [network(normalisation(pixels)) for pixels in batches]
 
 
 class Runtime(Protocol):
@@ -189,6 +206,7 @@ class Runtime(Protocol):
         place: str,
         placement: Placement,
         wanted: Sequence[str] = (),
+        normalisation: Normalisation | None = None,
         cache: Path | None = None,
     ) -> RuntimeNetwork:
         """A network ready to run, with as many threads as torch has now.
@@ -198,6 +216,7 @@ class Runtime(Protocol):
             place: what error messages call it.
             placement: where and how it runs.
             wanted: the outputs to give, in this order; all if there are none.
+            normalisation: what makes the file's input of pixels, which the network then takes.
             cache: a folder for what the library compiles, so that the next time is quicker.
 
         Raises:

@@ -22,6 +22,7 @@ from torch import nn
 
 from posepipe.errors import PosepipeError, WeightsError
 from posepipe.io.jsonfiles import write_whole
+from posepipe.networks.normalising import Normalisation
 from posepipe.networks.runtimes.base import Placement, RuntimeNetwork
 from posepipe.networks.runtimes.export import Exportable, check_equal, to_onnx
 from posepipe.networks.runtimes.names import TORCH
@@ -37,6 +38,8 @@ def in_runtime(
     made_of: Mapping[str, Any],
     placement: Placement,
     make: Callable[[], Exportable],
+    *,
+    normalisation: Normalisation | None = None,
 ) -> tuple[nn.Module, Placement]:
     """A network where it is to run, and where that is.
 
@@ -50,6 +53,7 @@ def in_runtime(
             added here.
         placement: where and how it runs.
         make: gives the network, with its weights, where it has to be exported or runs in torch.
+        normalisation: see `Runtime.open`; a network in torch takes normalised images all the same.
 
     Raises:
         MissingDependencyError: it has to be exported, and the package onnx is not installed.
@@ -59,7 +63,7 @@ def in_runtime(
     if placement.runtime == TORCH:
         return make().network, placement
     try:
-        return _exported(name, made_of, placement, make), placement
+        return _exported(name, made_of, placement, make, normalisation), placement
     except PosepipeError:  # what is wrong with the model itself is wrong in torch, too
         if not placement.automatic:
             raise
@@ -67,7 +71,11 @@ def in_runtime(
 
 
 def _exported(
-    name: str, made_of: Mapping[str, Any], placement: Placement, make: Callable[[], Exportable]
+    name: str,
+    made_of: Mapping[str, Any],
+    placement: Placement,
+    make: Callable[[], Exportable],
+    normalisation: Normalisation | None,
 ) -> RuntimeNetwork:
     parts = {**made_of, "torch": str(torch.__version__), "code": _code()}
     text = msgspec.json.encode(parts, order="deterministic")
@@ -75,13 +83,16 @@ def _exported(
     content = _kept(folder)
     if content is not None:
         with suppress(WeightsError):  # an older library, which does not know what is in it
-            return open_network(content, placement, place=str(folder / _FILE), cache=folder)
+            place = str(folder / _FILE)
+            return open_network(
+                content, placement, place=place, normalisation=normalisation, cache=folder
+            )
     exportable = make()
     content = to_onnx(exportable)
     exact = replace(placement, dtype=torch.float32)
     check_equal(exportable, open_network(content, exact, place=name), exact, name)
-    stored = _keep(folder, content)
-    return open_network(content, placement, place=name, cache=folder if stored else None)
+    stored = folder if _keep(folder, content) else None
+    return open_network(content, placement, place=name, normalisation=normalisation, cache=stored)
 
 
 def _kept(folder: Path) -> bytes | None:

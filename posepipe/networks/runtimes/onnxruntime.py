@@ -12,6 +12,7 @@ import onnxruntime
 import torch
 
 from posepipe.errors import WeightsError
+from posepipe.networks.normalising import Normalisation
 from posepipe.networks.runtimes.base import Placement, Port, RuntimeNetwork, first_line
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -37,6 +38,7 @@ def open(  # the protocol's name
     place: str,
     placement: Placement,
     wanted: Sequence[str] = (),
+    normalisation: Normalisation | None = None,
     cache: Path | None = None,  # there is nothing to keep: it optimises in no time
 ) -> OnnxRuntimeNetwork:
     """See `Runtime.open`."""
@@ -55,13 +57,19 @@ def open(  # the protocol's name
     except Exception as error:  # of onnxruntime's own kinds, which have no common base
         reason = first_line(error)
         raise WeightsError(f"{place} cannot be read as an ONNX network: {reason}") from None
-    return OnnxRuntimeNetwork(session, place, wanted)
+    return OnnxRuntimeNetwork(session, place, wanted, normalisation)
 
 
 class OnnxRuntimeNetwork(RuntimeNetwork):
     """A `RuntimeNetwork` of an ``onnxruntime.InferenceSession``."""
 
-    def __init__(self, session: Any, place: str, wanted: Sequence[str]) -> None:
+    def __init__(
+        self,
+        session: Any,
+        place: str,
+        wanted: Sequence[str],
+        normalisation: Normalisation | None,
+    ) -> None:
         inputs = session.get_inputs()
         super().__init__(
             place,
@@ -70,6 +78,7 @@ class OnnxRuntimeNetwork(RuntimeNetwork):
             outputs=[one.name for one in session.get_outputs()],
             wanted=wanted,
             dtype=np.float16 if "float16" in inputs[0].type else np.float32,
+            normalisation=normalisation,
         )
         self._session = session
 

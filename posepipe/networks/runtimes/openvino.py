@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 import torch
+from openvino.preprocess import PrePostProcessor
 
 from posepipe.errors import WeightsError
+from posepipe.networks.normalising import Normalisation
 from posepipe.networks.runtimes.base import Placement, Port, RuntimeNetwork, first_line
 
 _MOST_STREAMS = 4
@@ -47,6 +49,7 @@ def open(  # the protocol's name
     place: str,
     placement: Placement,
     wanted: Sequence[str] = (),
+    normalisation: Normalisation | None = None,
     cache: Path | None = None,
 ) -> OpenVINONetwork:
     """See `Runtime.open`."""
@@ -63,6 +66,9 @@ def open(  # the protocol's name
             model = core.read_model(source)
         else:
             model = core.read_model(source.read_bytes() if isinstance(source, Path) else source)
+        inputs = [Port(_name(one), _sides(one.partial_shape)) for one in model.inputs]
+        if normalisation is not None and [len(port.shape) for port in inputs] == [4]:
+            model = _of_pixels(model, normalisation)
         compiled = core.compile_model(model, "CPU", {**config, "NUM_STREAMS": 1})
     except Exception as error:  # RuntimeError, and its own kinds
         reason = first_line(error)
@@ -72,7 +78,27 @@ def open(  # the protocol's name
     def compile_streams() -> Any:
         return core.compile_model(model, "CPU", {**config, "NUM_STREAMS": streams})
 
-    return OpenVINONetwork(compiled, place, wanted, compile_streams if streams > 1 else None)
+    return OpenVINONetwork(
+        compiled, place, inputs, wanted, compile_streams if streams > 1 else None
+    )
+
+
+def _of_pixels(model: Any, normalisation: Normalisation) -> Any:
+    """The model with (B, H, W, 3) uint8 RGB pixels for its input.
+
+    What makes its old input of them is part of it, and hardly costs anything: the library does it
+    in passing, in the number format and the layout that the first layers want.
+    """
+    steps = PrePostProcessor(model)
+    given = steps.input()
+    given.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    given.model().set_layout(openvino.Layout("NCHW"))
+    wanted = given.preprocess()
+    if normalisation.bgr:
+        wanted.reverse_channels()
+    wanted.convert_element_type(openvino.Type.f32)
+    wanted.mean(list(normalisation.mean)).scale(list(normalisation.std))
+    return steps.build()
 
 
 class OpenVINONetwork(RuntimeNetwork):
@@ -86,6 +112,7 @@ class OpenVINONetwork(RuntimeNetwork):
         self,
         compiled: Any,
         place: str,
+        inputs: Sequence[Port],
         wanted: Sequence[str],
         compile_streams: Callable[[], Any] | None = None,
     ) -> None:
@@ -94,17 +121,17 @@ class OpenVINONetwork(RuntimeNetwork):
         Args:
             compiled: with one stream.
             place: what error messages call it.
+            inputs: what the file takes, whatever the network was made to take.
             wanted: the outputs to give.
             compile_streams: compiles it with several streams, when they are needed; None: never.
         """
-        inputs = compiled.inputs
         super().__init__(
             place,
             version=version(),
-            inputs=[Port(_name(one), _sides(one.partial_shape)) for one in inputs],
+            inputs=inputs,
             outputs=[_name(one) for one in compiled.outputs],
             wanted=wanted,
-            dtype=inputs[0].element_type.to_dtype(),
+            dtype=compiled.inputs[0].element_type.to_dtype(),
         )
         self._compiled = compiled
         self._numbers = [[_name(one) for one in compiled.outputs].index(n) for n in self.outputs]

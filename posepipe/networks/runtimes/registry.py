@@ -19,6 +19,7 @@ from torch import nn
 
 from posepipe.errors import MissingDependencyError, OptionError
 from posepipe.networks.devices import resolve_device, resolve_precision
+from posepipe.networks.normalising import Normalisation
 from posepipe.networks.runtimes.base import Placement, Runtime, RuntimeNetwork, first_line
 from posepipe.networks.runtimes.export import can_export
 from posepipe.networks.runtimes.names import AUTO, TORCH, VARIABLE, RuntimeName
@@ -160,13 +161,21 @@ def open_network(
     *,
     place: str,
     wanted: Sequence[str] = (),
+    normalisation: Normalisation | None = None,
     cache: Path | None = None,
 ) -> RuntimeNetwork:
     """An exported network ready to run: see `Runtime.open`."""
     if isinstance(source, Path) and source.suffix == OPENVINO:
         check_numbers(source)
     runtime = RUNTIMES[placement.runtime].load()
-    return runtime.open(source, place=place, placement=placement, wanted=wanted, cache=cache)
+    return runtime.open(
+        source,
+        place=place,
+        placement=placement,
+        wanted=wanted,
+        normalisation=normalisation,
+        cache=cache,
+    )
 
 
 def runtime_version(network: nn.Module) -> str:

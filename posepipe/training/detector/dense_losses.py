@@ -26,7 +26,6 @@ from posepipe.detection.rtmdet import (
     cell_corners,
     decoded,
     flat,
-    network_input,
 )
 from posepipe.networks.precision import to_float32
 from posepipe.training.detector.batches import DetectionBatch, Target
@@ -69,7 +68,7 @@ class DenseLosses(nn.Module):
             place[:, width:] = self._fill
         device = pixels.device
         with torch.autocast(device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
-            outputs: Any = to_float32(self.network(network_input(pixels, self._preprocessing)))
+            outputs: Any = to_float32(self.network(self._preprocessing.normalisation(pixels)))
         with torch.autocast(device.type, enabled=False):
             corners = cell_corners((pixels.shape[1], pixels.shape[2]), device)
             logits, boxes = flat(outputs[0]), decoded(flat(outputs[1]), corners)

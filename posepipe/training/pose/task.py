@@ -13,7 +13,7 @@ from posepipe.networks.backbones.build import build_backbone
 from posepipe.networks.devices import resolve_precision
 from posepipe.networks.runtimes.names import TORCH
 from posepipe.pose.codecs.choose import HeatmapGrid, decoding_table, heatmap_grid
-from posepipe.pose.crops import PreprocessingTable, network_input
+from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.model import (
     PoseModel,
     build_pose_network,
@@ -189,7 +189,7 @@ class _PoseLosses(nn.Module):
 
     def forward(self, batch: PoseBatch) -> tuple[Losses, Tensor]:
         """The losses of a batch of crops, and how often each keypoint was mined, (K,) int64."""
-        predicted = _all_heatmaps(self.network, network_input(batch.pixels, self._given))
+        predicted = _all_heatmaps(self.network, self._given.normalisation(batch.pixels))
         losses, mined = pose_loss(
             predicted,
             batch,

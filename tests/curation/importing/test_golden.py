@@ -30,7 +30,7 @@ from posepipe.curation.importing.checkpoints import (
 )
 from posepipe.curation.importing.model_folder import recognise
 from posepipe.curation.importing.source import DECODING, MEAN_RGB, preprocessing, weights_of
-from posepipe.pose.crops import crop_to_image, network_input
+from posepipe.pose.crops import crop_to_image
 from posepipe.pose.heatmaps import decode, mirror_back
 from posepipe.pose.networks.cpn import CPN
 from posepipe.zoo.weights import fit_state
@@ -78,7 +78,7 @@ def heatmaps(network: CPN, given, seed: int, count: int = 2):
     if given.colour_order == "bgr":
         pixels = pixels.flip(-1)
     with torch.inference_mode():
-        return network.forward_all(network_input(pixels.contiguous(), given))
+        return network.forward_all(given.normalisation(pixels.contiguous()))
 
 
 def assert_equal(found: torch.Tensor, expected: np.ndarray) -> None:

@@ -10,7 +10,6 @@ from posepipe.detection.rtmdet import (
     RTMDetPreprocessing,
     RTMDetTable,
     cell_corners,
-    network_input,
 )
 from posepipe.training.detector.batches import DetectionBatch, Target
 from posepipe.training.detector.dense_losses import (
@@ -175,7 +174,7 @@ def test_the_class_of_a_box_is_learnt():
         sum(part.total / part.count for part in losses.values()).backward()
         optimiser.step()
     with torch.inference_mode():
-        logits, _ = learner.network(network_input(batch.pixels, learner._preprocessing))
+        logits, _ = learner.network(learner._preprocessing.normalisation(batch.pixels))
     best = torch.cat([level.flatten(2) for level in logits], dim=2)[0].sigmoid().amax(dim=1)
     assert best.argmax() == 2
     assert best[2] > 0.4
