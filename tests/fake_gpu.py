@@ -20,6 +20,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+_COPYING = (torch.ops.aten.to, torch.ops.aten._to_copy, torch.ops.aten.copy_)
 GPU = torch.device("cuda", 7)  # of that number, so that nothing is kept for a real one
 
 
@@ -29,7 +30,8 @@ class Traffic:
 
     Attributes:
         waits: how often it waited for events.
-        blocking: copies that stop it until the GPU has done all else, by their shapes.
+        blocking: copies that stop it until the GPU has done all else, by their shapes: all but
+            those from or to pinned memory that are told not to.
     """
 
     waits: int = 0
@@ -47,13 +49,14 @@ def fake_gpu() -> Iterator[Traffic]:
     def wait() -> None:
         traffic.waits += 1
 
+    copies = _Copies(traffic)
     stream = SimpleNamespace(record_event=lambda: SimpleNamespace(synchronize=wait))
     with (
         mock.patch("torch.cuda.current_stream", return_value=stream),
-        mock.patch("torch.Tensor.pin_memory", lambda tensor: tensor),
+        mock.patch.object(torch.Tensor, "pin_memory", lambda tensor: copies.pin(tensor)),
         mock.patch("torch.Tensor.numpy", _numpy),
         FakeTensorMode(allow_non_fake_inputs=True),
-        _Copies(traffic),
+        copies,
     ):
         yield traffic
 
@@ -72,14 +75,26 @@ class _Copies(TorchDispatchMode):
     def __init__(self, traffic: Traffic) -> None:
         super().__init__()
         self._traffic = traffic
+        self._pinned: list[torch.Tensor] = []
+
+    def pin(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy of a tensor in pinned memory."""
+        self._pinned.append(tensor.clone())
+        return self._pinned[-1]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = func(*args, **(kwargs or {}))
-        if func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default):
-            source = args[1] if func is torch.ops.aten.copy_.default else args[0]
+        if func is torch.ops.aten.empty.memory_format and (kwargs or {}).get("pin_memory"):
+            self._pinned.append(given)
+        if func.overloadpacket in _COPYING:
+            source = args[1] if func.overloadpacket is torch.ops.aten.copy_ else args[0]
             crosses = {source.device.type, given.device.type} == {"cpu", "cuda"}
-            quick = args[2:3] == (True,) or (kwargs or {}).get("non_blocking", False)
-            if crosses and not quick:
+            named = dict(zip((one.name for one in func._schema.arguments), args, strict=False))
+            quick = {**named, **(kwargs or {})}.get("non_blocking", False)
+            on_host = source if source.device.type == "cpu" else args[0]
+            memory = on_host.untyped_storage()._cdata
+            pinned = any(memory == one.untyped_storage()._cdata for one in self._pinned)
+            if crosses and not (quick and pinned):
                 self._traffic.blocking.append(tuple(given.shape))
         return given
 

@@ -213,11 +213,12 @@ class PoseStage:
         """What gives (N, h, w, 3) crops of a kind, from one of the batch's people to another."""
         cut = [ready.crops[kind] for ready in batch]
         windows = [one for one in cut if isinstance(one, Windows)]
+        device = self.models[0].device
         if not windows:
             pixels = np.concatenate([one.pixels for one in cut])
-            return lambda start, end: torch.from_numpy(pixels[start:end])
+            return lambda start, end: moved(pixels[start:end], device)
         (size_wh, fill, *_), together = kind, joined(windows)
-        on_device, sources = moved(together.pixels, self.models[0].device), together.sources
+        on_device, sources = moved(together.pixels, device), together.sources
         return lambda start, end: warped(on_device, sources.part(start, end), size_wh, fill)
 
     @torch.inference_mode()

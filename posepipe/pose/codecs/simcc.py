@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from posepipe.networks.devices import constant
 from posepipe.pose.codecs.base import Codec, CodecTable, Numbers, Response
 from posepipe.pose.heatmaps import CropKeypoints
 from posepipe.zoo.bounds import Count, Factor
@@ -62,7 +63,7 @@ class SimCCCodec(Codec):
 
         Pixel x becomes width - 1 - x, so that the mirrored vector lies bins_per_pixel - 1 too far.
         """
-        x, y = (vectors[:, list(mirrored)] for vectors in response)
+        x, y = (vectors.index_select(1, constant(mirrored, vectors.device)) for vectors in response)
         beyond = self.table.bins_per_pixel - 1
         x = F.pad(x.flip(-1)[..., beyond:], (0, beyond))
         return x, y
