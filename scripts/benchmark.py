@@ -187,18 +187,21 @@ def call_lines(*, rounds: int, precision: str, device: str) -> Iterator[str]:
         inside[0] += now() - inside[1]
 
     def watched(compute: Callable[..., T]) -> Callable[..., T]:
-        def watching(*batches: object) -> T:
+        def watching(*batches: object, **how: object) -> T:
             before()
-            given = compute(*batches)
+            given = compute(*batches, **how)
             after()
             return given
 
         return watching
 
+    def watched_twice(start: Callable[..., Callable[[], T]]) -> Callable[..., Callable[[], T]]:
+        return lambda *batches, **how: watched(watched(start)(*batches, **how))
+
     networks = [model.network for model in pipeline.pose_stage.models]
     for network in [*(one.network for one in pipeline.detection_stage.detectors), *networks]:
         if isinstance(network, RuntimeNetwork):
-            network.all = watched(network.all)  # type: ignore[method-assign]
+            network.start = watched_twice(network.start)  # type: ignore[method-assign]
         else:
             network.register_forward_pre_hook(before)
             network.register_forward_hook(after)

@@ -184,15 +184,27 @@ class Detector(Protocol[Ready]):
 class Starting(Protocol):
     """A detector that can leave its device at work and come back for the results."""
 
-    def start(self, batch: Sequence[Any]) -> Callable[[], list[Candidates]]:
-        """Give a batch to the device; the function returned waits for what a call would return."""
+    @property
+    def ahead(self) -> int:
+        """See `posepipe.networks.runtimes.base.starts_ahead`."""
+        ...
+
+    def start(self, batch: Sequence[Any], *, alone: bool = False) -> Callable[[], list[Candidates]]:
+        """Give a batch to the device; the function returned waits for what a call would return.
+
+        Args:
+            batch: prepared images.
+            alone: see `posepipe.networks.runtimes.base.RuntimeNetwork.start`.
+        """
         ...
 
 
-def started(detector: Detector[Ready], batch: Sequence[Ready]) -> Callable[[], list[Candidates]]:
+def started(
+    detector: Detector[Ready], batch: Sequence[Ready], *, alone: bool = False
+) -> Callable[[], list[Candidates]]:
     """A detector's candidates of a batch, perhaps still being computed: see `Starting`."""
     if isinstance(detector, Starting):
-        return detector.start(batch)
+        return detector.start(batch, alone=alone)
     found = detector(batch)
     return lambda: found
 

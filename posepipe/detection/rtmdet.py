@@ -36,7 +36,12 @@ from posepipe.networks.devices import fetched, moved, precision_name
 from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.normalising import Normalisation
 from posepipe.networks.precision import run_in_precision
-from posepipe.networks.runtimes.base import Placement, RuntimeNetwork, run_all
+from posepipe.networks.runtimes.base import (
+    Placement,
+    RuntimeNetwork,
+    start_all,
+    starts_ahead,
+)
 from posepipe.networks.runtimes.cached import in_runtime
 from posepipe.networks.runtimes.export import Exportable, tensors_of
 from posepipe.networks.runtimes.registry import open_network, runtime_version
@@ -255,21 +260,38 @@ class RTMDetDetector:
 
     def __call__(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
         """The candidates of each image; images that pad to the same shape run together."""
-        return self.start(batch)()
+        return self.start(batch, alone=True)()
 
-    def start(self, batch: Sequence[DetectorInput]) -> Callable[[], list[Candidates]]:
+    @property
+    def ahead(self) -> int:
+        """See `posepipe.detection.candidates.Starting`."""
+        return starts_ahead(self.network, self._device)
+
+    def start(
+        self, batch: Sequence[DetectorInput], *, alone: bool = False
+    ) -> Callable[[], list[Candidates]]:
         """See `posepipe.detection.candidates.Starting`; one copy from a GPU per batch."""
         groups = by_shape([padded_shape(ready.pixels) for ready in batch])
         members = [[batch[position] for position in group] for group in groups]
-        with torch.inference_mode(), one_thread(isinstance(self.network, RuntimeNetwork)):
-            # A network leaves no cache warm: what is before and after it is done for all at once.
-            pixels = [self.padded(of_group) for of_group in members]
-            given = run_all(self.network, pixels, self.preprocessing.normalisation)
-            arrived = fetched(*(_joined(tensors_of(maps)) for maps in given))
+        elsewhere = isinstance(self.network, RuntimeNetwork)
+        with torch.inference_mode():
+            with one_thread(elsewhere):
+                # A network leaves no cache warm: what is before it is done for all at once.
+                pixels = [self.padded(of_group) for of_group in members]
+            given = start_all(self.network, pixels, self.preprocessing.normalisation, alone=alone)
+
+        def fetch() -> Callable[[], list[npt.NDArray[np.float32]]]:
+            maps = given()
+            with torch.inference_mode(), one_thread(elsewhere):
+                return fetched(*(_joined(tensors_of(one)) for one in maps))
+
+        copied = None if elsewhere else fetch()  # a GPU copies while it is given more to do
 
         def finish() -> list[Candidates]:
             found: dict[int, Candidates] = {}
-            for group, of_group, numbers in zip(groups, members, arrived(), strict=True):
+            for group, of_group, numbers in zip(
+                groups, members, (copied or fetch())(), strict=True
+            ):
                 found |= zip(group, self._chosen(of_group, numbers), strict=True)
             return [found[position] for position in range(len(batch))]
 

@@ -21,7 +21,15 @@ from posepipe.core.boxes import Detections, area, clip
 from posepipe.core.skeleton import PERSON as PERSON_CATEGORY
 from posepipe.core.suppression import Method, Suppression, suppress
 from posepipe.detection.backends import DETECTRON2, registered_backend
-from posepipe.detection.candidates import PERSON, Candidates, Detector, Origin, pooled, started
+from posepipe.detection.candidates import (
+    PERSON,
+    Candidates,
+    Detector,
+    Origin,
+    Starting,
+    pooled,
+    started,
+)
 from posepipe.errors import OptionError, RecipeError
 from posepipe.io.images import ImageFile
 from posepipe.networks.runtimes.registry import place_file, place_network
@@ -155,7 +163,7 @@ class DetectionStage:
     """A `posepipe.runtime.stage.Stage` from `ImageFile` to `Detections`.
 
     Several detectors, scales and mirror images add their boxes to one pool before NMS. Several
-    threads may use one stage: its networks run for one of them at a time.
+    threads may use one stage; they start its networks one after the other.
 
     Attributes:
         settings: how boxes are chosen.
@@ -204,14 +212,23 @@ class DetectionStage:
 
     def __call__(self, batch: Sequence[ReadyImage]) -> list[Detections]:
         """The people of each image, best first; there may be none."""
-        return self.start(batch)()
+        return self._start(batch, alone=True)()
+
+    @property
+    def ahead(self) -> int:
+        """How many batches may be started before the results of an earlier one are asked for."""
+        return min(one.ahead if isinstance(one, Starting) else 0 for one in self.detectors)
 
     def start(self, batch: Sequence[ReadyImage]) -> Callable[[], list[Detections]]:
         """Run the networks; the function returned gives what a call would return.
 
-        It waits for the networks where a GPU runs them, and does all that comes after them.
+        It waits for the networks where a GPU or another runtime is at work on them, and does all
+        that comes after them.
         """
-        seen = self._looked_at(batch)
+        return self._start(batch, alone=False)
+
+    def _start(self, batch: Sequence[ReadyImage], *, alone: bool) -> Callable[[], list[Detections]]:
+        seen = self._looked_at(batch, alone=alone)
         return lambda: [
             choose_people(found, ready.image_id, ready.size_wh, self.settings)
             for found, ready in zip(seen(), batch, strict=True)
@@ -219,16 +236,19 @@ class DetectionStage:
 
     def candidates(self, batch: Sequence[ReadyImage]) -> list[Candidates]:
         """All that the views of each image give, before NMS: what `choose_people` takes."""
-        return self._looked_at(batch)()
+        return self._looked_at(batch, alone=True)()
 
-    def _looked_at(self, batch: Sequence[ReadyImage]) -> Callable[[], list[Candidates]]:
+    def _looked_at(
+        self, batch: Sequence[ReadyImage], *, alone: bool
+    ) -> Callable[[], list[Candidates]]:
+        alone = alone and len(self._looks) == 1
         scales = len(self.settings.scales)
         looks = []
         for number, look in enumerate(self._looks):
             mine = slice(number * scales, (number + 1) * scales)
             views = [view for ready in batch for view in ready.views[mine]]
             with self._lock:
-                looks.append((look.mirrored, started(look.detector, views)))
+                looks.append((look.mirrored, started(look.detector, views, alone=alone)))
 
         def candidates() -> list[Candidates]:
             seen: list[list[Candidates]] = [[] for _ in batch]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,8 @@ import cv2
 import torch
 
 from posepipe.networks.resources import usable_cores
+
+_number_in_use = threading.RLock()  # torch has one number of threads for the whole process
 
 
 def use_threads(count: int | None = None) -> int:
@@ -31,16 +34,18 @@ def one_thread(wanted: bool = True) -> Iterator[None]:
 
     For the small work beside networks that another library runs: torch's threads wait for more
     work by spinning, on the cores that the library's need. With two cores, the pose stage in
-    OpenVINO takes 5 % less time so.
+    OpenVINO takes 5 % less time so. One thread of the process can be within it at a time.
 
     Args:
         wanted: false changes nothing.
     """
-    threads = torch.get_num_threads()
-    if wanted:
-        torch.set_num_threads(1)
-    try:
+    if not wanted:
         yield
-    finally:
-        if wanted:
+        return
+    with _number_in_use:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
             torch.set_num_threads(threads)

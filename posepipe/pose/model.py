@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,12 @@ from torch import Tensor, nn
 from posepipe.core.skeleton import Skeleton
 from posepipe.errors import OptionError, RecipeError, WeightsError
 from posepipe.networks.devices import resolve_device, resolve_precision
-from posepipe.networks.runtimes.base import Placement, RuntimeNetwork
+from posepipe.networks.runtimes.base import (
+    Placement,
+    RuntimeNetwork,
+    start_all,
+    starts_ahead,
+)
 from posepipe.networks.runtimes.cached import in_runtime
 from posepipe.networks.runtimes.export import Exportable
 from posepipe.networks.runtimes.names import AUTO, TORCH
@@ -23,6 +28,7 @@ from posepipe.networks.runtimes.registry import (
     place_network,
     runtime_version,
 )
+from posepipe.networks.threads import one_thread
 from posepipe.pose.codecs.base import Codec, Response
 from posepipe.pose.codecs.choose import AnyDecodingTable, codec_of, decoding_table
 from posepipe.pose.codecs.simcc import SimCCTable
@@ -77,7 +83,6 @@ class PoseModel:
         """What reads keypoints off the network's response."""
         return codec_of(self.decoding)
 
-    @torch.inference_mode()
     def respond(self, pixels: Tensor, *, flip: bool) -> Response:
         """The network's response, float32 on the model's device, to (B, h, w, 3) uint8 RGB crops.
 
@@ -88,36 +93,64 @@ class PoseModel:
         Raises:
             WeightsError: the network does not give what its codec reads.
         """
+        return self.start(pixels, flip=flip, alone=True)()
+
+    @property
+    def ahead(self) -> int:
+        """How many calls of `start` may go ahead, see `starts_ahead`."""
+        return starts_ahead(self.network, self.device)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another library than torch runs the network."""
+        return isinstance(self.network, RuntimeNetwork)
+
+    @torch.inference_mode()
+    def start(self, pixels: Tensor, *, flip: bool, alone: bool = False) -> Callable[[], Response]:
+        """Begin to compute what `respond` gives; the function that comes back waits for it.
+
+        Args:
+            pixels: as in `respond`.
+            flip: as in `respond`.
+            alone: see `RuntimeNetwork.start`.
+
+        Raises:
+            WeightsError: as `respond`; here or by the function.
+        """
         size_wh, codec = self.preprocessing.input_size_wh, self.codec
         if len(pixels) == 0:
             nowhere = torch.zeros((0, len(self.skeleton), 2), device=self.device)
-            return codec.encode(nowhere, size_wh)
+            nothing = codec.encode(nowhere, size_wh)
+            return lambda: nothing
         pixels = pixels.to(self.device, non_blocking=True)
         if flip:  # as one batch of twice the size
-            pixels = torch.cat([pixels, pixels.flip(2)])
-        response = self._run(pixels)
-        fault = codec.check(response, len(self.skeleton), size_wh)
-        if fault:
-            raise WeightsError(f"the network of {self.name} {fault}")
-        if not flip:
-            return response
-        plain, mirrored = zip(*(part.chunk(2) for part in response), strict=True)
-        back = codec.flip(mirrored, self.skeleton.mirrored)
-        return codec.average([plain, back], [codec, codec])
+            with one_thread(self.is_elsewhere):
+                pixels = torch.cat([pixels, pixels.flip(2)])
+        lower = self.dtype != torch.float32 and not self.is_elsewhere
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=lower):
+            normalisation = self.preprocessing.normalisation
+            given = start_all(self.network, [pixels], normalisation, alone=alone)
+
+        @torch.inference_mode()
+        def finish() -> Response:
+            [outputs] = given()
+            parts = outputs if isinstance(outputs, tuple) else (outputs,)
+            response = tuple(part.float() for part in parts)
+            fault = codec.check(response, len(self.skeleton), size_wh)
+            if fault:
+                raise WeightsError(f"the network of {self.name} {fault}")
+            if not flip:
+                return response
+            plain, mirrored = zip(*(part.chunk(2) for part in response), strict=True)
+            with one_thread(self.is_elsewhere):
+                back = codec.flip(mirrored, self.skeleton.mirrored)
+                return codec.average([plain, back], [codec, codec])
+
+        return finish
 
     def heatmaps(self, pixels: Tensor, *, flip: bool) -> Tensor:
         """The heatmaps (B, K, h, w) of a network that gives heatmaps: see `respond`."""
         return self.respond(pixels, flip=flip)[0]
-
-    def _run(self, pixels: Tensor) -> Response:
-        if isinstance(self.network, RuntimeNetwork):  # computes in the format it was opened for
-            given = self.network(pixels)
-        else:
-            lower = self.dtype != torch.float32
-            with torch.autocast(self.device.type, dtype=self.dtype, enabled=lower):
-                given = self.network(self.preprocessing.normalisation(pixels))
-        parts = given if isinstance(given, tuple) else (given,)
-        return tuple(part.float() for part in parts)
 
 
 def load_pose_model(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -55,7 +56,7 @@ class ReadyPeople:
 class PoseStage:
     """Poses of the people that a detector found, by one CPN or the average of several.
 
-    Several threads may use one stage: its networks run for one of them at a time.
+    Several threads may use one stage; they start its networks one after the other.
 
     Args:
         models: their heatmaps are averaged (the paper's CPN+, tables 9 and 10), after each is
@@ -86,7 +87,7 @@ class PoseStage:
         for other in models[1:]:
             _check_compatible(models[0], other)
         self._lock = threading.Lock()
-        self._elsewhere = all(isinstance(model.network, RuntimeNetwork) for model in models)
+        self._elsewhere = all(model.is_elsewhere for model in models)
         self.models = tuple(models)
         self.skeleton = models[0].skeleton
         self.batch_size = batch_size
@@ -149,19 +150,28 @@ class PoseStage:
         Raises:
             WeightsError: the network gives numbers that are not finite.
         """
-        return self.start(batch)()
+        return self._start(batch, alone=True)()
+
+    @property
+    def ahead(self) -> int:
+        """How many batches may be started before the results of an earlier one are asked for."""
+        return min(model.ahead for model in self.models)
 
     def start(self, batch: Sequence[ReadyPeople]) -> Callable[[], list[Poses]]:
         """Run the networks; the function returned gives what a call would return.
 
-        It waits for the networks where a GPU runs them, and does all that comes after them.
+        It waits for the networks where a GPU or another runtime is at work on them, and does all
+        that comes after them.
         """
+        return self._start(batch, alone=False)
+
+    def _start(self, batch: Sequence[ReadyPeople], *, alone: bool) -> Callable[[], list[Poses]]:
         counts = [len(ready.detections) for ready in batch]
         if not any(counts):
             return lambda: [Poses.none(one.detections.image_id, self.skeleton) for one in batch]
-        with self._lock, one_thread(self._elsewhere):
-            arrived = fetched(*self._measured(batch, sum(counts)))
-        return lambda: self._poses(batch, counts, np.concatenate(arrived()))
+        with self._lock:
+            measured = self._measured(batch, sum(counts), alone=alone)
+        return lambda: self._poses(batch, counts, measured())
 
     def _poses(
         self, batch: Sequence[ReadyPeople], counts: Sequence[int], numbers: Numbers
@@ -194,13 +204,24 @@ class PoseStage:
             for ready, count, end in zip(batch, counts, ends, strict=True)
         ]
 
-    def _measured(self, batch: Sequence[ReadyPeople], count: int) -> list[Tensor]:
-        """What the codec measures of the networks' responses, in equal parts of all people."""
+    def _measured(
+        self, batch: Sequence[ReadyPeople], count: int, *, alone: bool
+    ) -> Callable[[], Numbers]:
+        """What waits for what the codec measures of all people, who pass in equal parts."""
         crops = {kind: self._crops(batch, kind) for kind in map(_crop_kind, self.models)}
-        return [
-            self._measured_part({kind: cut(start, end) for kind, cut in crops.items()})
-            for start, end in itertools.pairwise(self._starts(count))
-        ]
+        passes = list(itertools.pairwise(self._starts(count)))
+        ahead = self.ahead if self._elsewhere else 0
+        at_work: deque[Callable[[], Tensor]] = deque()
+        done: list[Tensor] = []
+        for start, end in passes:
+            pixels = {kind: cut(start, end) for kind, cut in crops.items()}
+            at_work.append(self._measured_part(pixels, alone=alone and len(passes) == 1))
+            if len(at_work) > ahead:
+                done.append(at_work.popleft()())
+        if not at_work:  # a GPU copies while it is given more to do
+            copied = fetched(*done)
+            return lambda: np.concatenate(copied())
+        return lambda: np.concatenate(fetched(*done, *(end() for end in at_work))())
 
     def _starts(self, count: int) -> list[int]:
         """Where each pass begins, and the end: equal parts, or those that are compiled."""
@@ -221,15 +242,24 @@ class PoseStage:
         on_device, sources = moved(together.pixels, device), together.sources
         return lambda start, end: warped(on_device, sources.part(start, end), size_wh, fill)
 
-    @torch.inference_mode()
-    def _measured_part(self, pixels: Mapping[_CropKind, Tensor]) -> Tensor:
-        """What the codec measures of the mean of all networks' responses to some crops."""
+    def _measured_part(
+        self, pixels: Mapping[_CropKind, Tensor], *, alone: bool
+    ) -> Callable[[], Tensor]:
+        """What waits for what the codec measures of the mean of all networks' responses."""
         codec = codec_of(self.decoding)
-        responses = [
-            model.respond(pixels[_crop_kind(model)], flip=self.decoding.flip)
+        begun = [
+            model.start(pixels[_crop_kind(model)], flip=self.decoding.flip, alone=alone)
             for model in self.models
         ]
-        return codec.measure(codec.average(responses, [model.codec for model in self.models]))
+
+        @torch.inference_mode()
+        def measured() -> Tensor:
+            responses = [response() for response in begun]
+            with one_thread(self._elsewhere):
+                mean = codec.average(responses, [model.codec for model in self.models])
+                return codec.measure(mean)
+
+        return measured
 
 
 def _crop_kind(model: PoseModel) -> _CropKind:

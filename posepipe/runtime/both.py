@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from posepipe.io.images import ImageFile
 from posepipe.io.records import as_written
 from posepipe.networks.resources import default_workers
 from posepipe.runtime.local import Outcome, default_bytes, run
-from posepipe.runtime.stage import Stage
+from posepipe.runtime.stage import Stage, batches_ahead, started
 from posepipe.runtime.streams import Tally
 
 
@@ -97,7 +97,18 @@ class _First(Stage[ImageFile, _Ready, _Between]):
         return self._stage.weight(ready.ready)
 
     def __call__(self, batch: Sequence[_Ready]) -> list[_Between]:
-        found = self._stage([ready.ready for ready in batch])
+        return self._found(batch, self._stage([ready.ready for ready in batch]))
+
+    @property
+    def ahead(self) -> int:
+        return batches_ahead(self._stage)
+
+    def start(self, batch: Sequence[_Ready]) -> Callable[[], list[_Between]]:
+        results = started(self._stage, [ready.ready for ready in batch], ahead=self.ahead)
+        return lambda: self._found(batch, results())
+
+    @staticmethod
+    def _found(batch: Sequence[_Ready], found: Sequence[Detections]) -> list[_Between]:
         for ready, detections in zip(batch, found, strict=True):
             ready.between.detections = as_written(detections)
         return [ready.between for ready in batch]
@@ -130,3 +141,10 @@ class _Second(Stage[_Between, Any, Poses]):
 
     def __call__(self, batch: Sequence[Any]) -> Sequence[Poses]:
         return self._stage(batch)
+
+    @property
+    def ahead(self) -> int:
+        return batches_ahead(self._stage)
+
+    def start(self, batch: Sequence[Any]) -> Callable[[], Sequence[Poses]]:
+        return started(self._stage, batch, ahead=self.ahead)

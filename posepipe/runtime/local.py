@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, NoReturn, TypeVar
 
 from posepipe.errors import PosepipeError
 from posepipe.networks.resources import default_workers
-from posepipe.runtime.stage import Stage
+from posepipe.runtime.stage import Stage, batches_ahead, started
 from posepipe.runtime.streams import Tally, batched, prefetch
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+T = TypeVar("T")
 
 BYTES_PER_WORKER = 128 * 2**20
 """What prepared items hold while they wait for a network, for each thread that prepares them."""
@@ -58,6 +61,10 @@ def run(
 ) -> Iterator[Outcome[In, Out]]:
     """The outcome of every item, in order, as soon as its batch is done.
 
+    A stage that can start batches ahead (`posepipe.runtime.stage.AheadStage`) does so if there are
+    workers: then the outcomes of a batch are asked for when those after it are started. An
+    exception comes after the outcomes of all that was started before.
+
     An item whose preparation raises a `PosepipeError` (an image that cannot be read) has that as
     its outcome and disturbs nobody else; any other exception ends the stream.
 
@@ -101,14 +108,69 @@ def run(
         room=room,
         may_begin=lambda: waiting.has_room() and may_begin(),
     )
-    for batch in batched(stream, full=stage.batch_size, most_items=_MOST_ITEMS, weight=taken):
-        good = [prepared for prepared in batch if prepared.error is None]
-        results = iter(stage([prepared.ready for prepared in good]) if good else [])
-        for prepared in batch:
-            if prepared.error is None:
-                yield Outcome(prepared.item, next(results))
-            else:
-                yield Outcome(prepared.item, None, prepared.error)
+    batches = batched(stream, full=stage.batch_size, most_items=_MOST_ITEMS, weight=taken)
+    ahead = batches_ahead(stage) if workers else 0
+    at_work: deque[_AtWork[In, Out]] = deque()
+    for batch in _and_its_failure(batches):
+        nbytes = 0 if isinstance(batch, Exception) else sum(one.nbytes for one in batch)
+        while at_work and sum(one.nbytes for one in at_work) + nbytes > most:
+            yield from at_work.popleft().outcomes()
+        at_work.append(_AtWork.of(batch, stage, ahead=ahead))
+        del batch  # the stage holds what it needs of it
+        while len(at_work) > ahead:
+            yield from at_work.popleft().outcomes()
+    while at_work:
+        yield from at_work.popleft().outcomes()
+
+
+def _and_its_failure(stream: Iterable[T]) -> Iterator[T | Exception]:
+    """A stream, and in the end the exception that it ends with, if it does."""
+    try:
+        yield from stream
+    except Exception as error:
+        yield error
+
+
+@dataclass(frozen=True)
+class _AtWork(Generic[In, Out]):
+    """A batch at work.
+
+    Attributes:
+        items: with their errors.
+        results: waits for those of the items without one, or raises what went wrong.
+        nbytes: what the prepared items held.
+    """
+
+    items: Sequence[tuple[In, PosepipeError | None]]
+    results: Callable[[], Sequence[Out]]
+    nbytes: int
+
+    @classmethod
+    def of(
+        cls, batch: list[_Waiting[In]] | Exception, stage: Stage[In, Any, Out], *, ahead: int
+    ) -> _AtWork[In, Out]:
+        """Start a batch; what goes wrong is raised when it is its turn, or what came instead."""
+        if isinstance(batch, Exception):
+            return cls((), partial(_raise, batch), 0)
+        good = [prepared.ready for prepared in batch if prepared.error is None]
+        results: Callable[[], Sequence[Out]] = list
+        try:
+            if good:
+                results = started(stage, good, ahead=ahead)
+        except Exception as error:
+            results = partial(_raise, error)
+        items = [(prepared.item, prepared.error) for prepared in batch]
+        return cls(items, results, sum(prepared.nbytes for prepared in batch))
+
+    def outcomes(self) -> Iterator[Outcome[In, Out]]:
+        """Every item's outcome, when all are there."""
+        results = iter(self.results())
+        for item, error in self.items:
+            yield Outcome(item, next(results) if error is None else None, error)
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def default_bytes(workers: int) -> int:

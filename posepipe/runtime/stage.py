@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 In = TypeVar("In", contravariant=True)
 Ready = TypeVar("Ready")
@@ -33,3 +33,35 @@ class Stage(Protocol[In, Ready, Out]):
     def __call__(self, batch: Sequence[Ready]) -> Sequence[Out]:
         """The results of a batch of prepared items: same length, same order."""
         ...
+
+
+@runtime_checkable
+class AheadStage(Protocol[In, Out]):
+    """A stage that can start batches before the results of earlier ones are asked for.
+
+    So its networks have something to do while a runner takes care of what comes before and after.
+    """
+
+    @property
+    def ahead(self) -> int:
+        """How many batches may be started before the results of an earlier one are asked for."""
+        ...
+
+    def start(self, batch: Sequence[In]) -> Callable[[], Sequence[Out]]:
+        """Start a batch; the function returned waits for what a call would return."""
+        ...
+
+
+def batches_ahead(stage: Stage[In, Any, Any]) -> int:
+    """How many batches of a stage may be started ahead; 0 if it is no `AheadStage`."""
+    return stage.ahead if isinstance(stage, AheadStage) else 0
+
+
+def started(
+    stage: Stage[In, Ready, Out], batch: Sequence[Ready], *, ahead: int
+) -> Callable[[], Sequence[Out]]:
+    """Start a batch ahead of earlier results or, if `ahead` is 0, do it alone and at once."""
+    if ahead and isinstance(stage, AheadStage):
+        return stage.start(batch)
+    results = stage(batch)
+    return lambda: results

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import pytest
 import torch
@@ -31,3 +34,23 @@ def test_torchs_work_beside_another_librarys_takes_one_thread() -> None:
     with one_thread():
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 2
+
+
+def test_threads_that_work_so_at_the_same_time_leave_the_number_as_it_was() -> None:
+    torch.set_num_threads(2)
+    seen = []
+
+    def work() -> None:
+        for _ in range(200):
+            with one_thread():
+                seen.append(torch.get_num_threads())
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == 2
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == 2

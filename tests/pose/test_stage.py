@@ -138,7 +138,7 @@ def test_what_another_runtime_runs_is_not_compiled(make_model):
         def __init__(self):
             super().__init__("a", version="b", inputs=[Port("", (1, 3, 64, 64))], outputs=["c"])
 
-        def _compute(self, name, parts):
+        def _start(self, name, parts, *, alone):
             raise NotImplementedError
 
     with pytest.raises(OptionError, match="--compile is for --runtime torch"):

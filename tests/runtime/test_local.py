@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from posepipe.errors import ImageError
+from posepipe.errors import ImageError, WeightsError
 from posepipe.runtime.local import run
 
 
@@ -171,6 +171,122 @@ def test_large_items_fill_a_batch_sooner_but_at_least_four_do(batch_size, size, 
     stage = Arrays(batch_size)
     list(run(stage, [size] * 20, most_bytes=1000))
     assert [len(batch) for batch in stage.batches] == expected
+
+
+# --- stages that start batches ahead
+
+
+class Ahead(Doubling):
+    """Doubles numbers; up to `ahead` batches are started before the results of one are asked for.
+
+    Attributes:
+        events: "start" and "finish" with the first item of the batch, in their order.
+    """
+
+    def __init__(self, ahead=2, batch_size=4, bad=(), fails_to_start=(), fails=()):
+        super().__init__(batch_size, bad)
+        self.ahead, self.fails_to_start, self.fails = ahead, fails_to_start, fails
+        self.events = []
+
+    def start(self, batch):
+        self.events.append(("start", batch[0]))
+        if set(batch) & set(self.fails_to_start):
+            raise WeightsError("cannot start")
+
+        def finish():
+            self.events.append(("finish", batch[0]))
+            if set(batch) & set(self.fails):
+                raise WeightsError("cannot finish")
+            return [2 * ready for ready in batch]
+
+        return finish
+
+    def __call__(self, batch):
+        self.batches.append(batch)
+        return self.start(batch)()
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 5])
+@pytest.mark.parametrize("bad", [(), (3,), (1, 2, 3, 4, 5, 6, 7)])
+def test_batches_started_ahead_keep_their_order(ahead, bad):
+    items = [1, 2, 3, 4, 5, 6, 7]
+    outcomes = list(run(Ahead(ahead, 2, bad), items, workers=2))
+    assert [outcome.item for outcome in outcomes] == items
+    assert [outcome.result for outcome in outcomes] == [None if n in bad else 2 * n for n in items]
+    assert [outcome.error is not None for outcome in outcomes] == [n in bad for n in items]
+
+
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_results_are_asked_for_when_so_many_batches_are_started_ahead(ahead):
+    stage = Ahead(ahead, batch_size=1)
+    stream = run(stage, [1, 2, 3, 4], workers=1)
+    assert next(stream).result == 2
+    assert stage.events == [*(("start", n) for n in range(1, ahead + 2)), ("finish", 1)]
+    assert [outcome.result for outcome in stream] == [4, 6, 8]
+    assert [what for what, _ in stage.events].count("start") == 4
+    assert stage.batches == []
+
+
+def test_without_workers_each_batch_is_called_alone():
+    stage = Ahead(batch_size=1)
+    stream = run(stage, [1, 2], workers=0)
+    next(stream)
+    assert stage.batches == [[1]]
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+@pytest.mark.parametrize("where", ["fails_to_start", "fails"])
+def test_a_failure_comes_after_all_that_went_before_and_nothing_comes_after_it(ahead, where):
+    stream = run(Ahead(ahead, batch_size=1, **{where: [3]}), [1, 2, 3, 4, 5], workers=1)
+    assert [next(stream).result, next(stream).result] == [2, 4]
+    with pytest.raises(WeightsError, match="cannot"):
+        next(stream)
+    assert list(stream) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_items_that_end_in_an_error_end_the_stream_after_what_was_started(workers):
+    def items():
+        yield from range(1, 20)
+        raise OSError("the list ends here")
+
+    def outcomes():
+        for outcome in run(stage, items(), workers=workers):
+            seen.append(outcome.result)
+
+    seen, stage = [], Ahead(batch_size=2)
+    with pytest.raises(OSError, match="ends here"):
+        outcomes()
+    assert seen == [2 * n for n in range(1, len(seen) + 1)]
+    assert len(seen) > 2 * stage.ahead
+    assert {n for what, n in stage.events if what == "finish"} == {n for _, n in stage.events}
+
+
+@pytest.mark.parametrize(("size", "most_at_work"), [(1, 3), (60, 2), (100, 1), (1000, 1)])
+def test_batches_at_work_hold_no_more_than_may_wait(size, most_at_work):
+    class Counts(Ahead):
+        at_work = most = 0
+
+        def prepare(self, item):
+            return np.zeros(item, np.uint8)
+
+        def weight(self, ready):
+            return 1
+
+        def start(self, batch):
+            self.at_work += 1
+            self.most = max(self.most, self.at_work)
+
+            def finish():
+                self.at_work -= 1
+                return [len(ready) for ready in batch]
+
+            return finish
+
+    stage = Counts(batch_size=4)
+    outcomes = run(stage, [size] * 40, workers=2, most_bytes=600)
+    assert [outcome.result for outcome in outcomes] == [size] * 40
+    assert stage.most == most_at_work
 
 
 def test_leaving_the_loop_stops_the_threads():

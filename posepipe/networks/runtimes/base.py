@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from posepipe.errors import WeightsError
 from posepipe.networks.normalising import Normalisation
 from posepipe.networks.runtimes.names import TORCH
+from posepipe.networks.threads import one_thread
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class RuntimeNetwork(nn.Module, ABC):
         inputs: what the file takes.
         outputs: what the file gives.
         wanted: the outputs to give, in this order; all if there are none.
-        dtype: of the numbers that `_compute` takes.
+        dtype: of the numbers that `_start` takes.
         normalisation: makes them of pixels, where the library does not.
 
     Attributes:
@@ -129,24 +132,57 @@ class RuntimeNetwork(nn.Module, ABC):
 
     def all(self, batches: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
         """`forward` of batches that may differ in size and shape, perhaps at the same time."""
+        return self.start(batches, alone=True)()
+
+    @property
+    def ahead(self) -> int:
+        """How many calls of `start` may go ahead of the one whose outputs are asked for next.
+
+        With so many it always has something to compute. 0: `start` returns when all is computed.
+        """
+        return 0
+
+    def start(
+        self, batches: Sequence[Tensor], *, alone: bool = False
+    ) -> Callable[[], list[tuple[Tensor, ...]]]:
+        """Begin to compute what `all` gives; the function that comes back waits for it.
+
+        Args:
+            batches: as `all` takes them; nobody may change them before the outputs are there.
+            alone: nothing else will be started before the outputs are asked for, so that it is the
+                time until then that counts, and otherwise how much is computed in all. The numbers
+                are the same.
+
+        Raises:
+            WeightsError: the file cannot be run; here or by the function.
+        """
         parts: list[npt.NDArray[Any]] = []
         ends: list[int] = []  # of each batch's parts
-        for images in batches:
-            parts += self._parts(images)
-            ends.append(len(parts))
+        with one_thread():
+            for images in batches:
+                parts += self._parts(images)
+                ends.append(len(parts))
+        wait = self._tried(lambda: self._start(self._input.name, parts, alone=alone))
+
+        def finish() -> list[tuple[Tensor, ...]]:
+            found = self._tried(wait)
+            given = []
+            for images, start, end in zip(batches, [0, *ends], ends, strict=False):
+                outputs = (
+                    np.concatenate(of_parts) if end - start > 1 else of_parts[0]
+                    for of_parts in zip(*found[start:end], strict=True)
+                )
+                tensors = (torch.from_numpy(np.asarray(one, np.float32)) for one in outputs)
+                given.append(tuple(tensor[: len(images)].to(images.device) for tensor in tensors))
+            return given
+
+        return finish
+
+    def _tried(self, work: Callable[[], T]) -> T:
         try:
-            found = self._compute(self._input.name, parts)
+            return work()
         except Exception as error:  # of the libraries' own kinds, which have no common base
             raise WeightsError(f"{self._place} cannot be run: {first_line(error)}") from None
-        given = []
-        for images, start, end in zip(batches, [0, *ends], ends, strict=False):
-            outputs = (
-                np.concatenate(of_parts)[: len(images)] if end - start > 1 else of_parts[0]
-                for of_parts in zip(*found[start:end], strict=True)
-            )
-            tensors = (torch.from_numpy(np.asarray(one, np.float32)) for one in outputs)
-            given.append(tuple(tensor.to(images.device) for tensor in tensors))
-        return given
 
     def _parts(self, images: Tensor) -> list[npt.NDArray[Any]]:
         """A batch as the file takes it: whole, or in parts of one size, the last one filled up."""
@@ -162,30 +198,49 @@ class RuntimeNetwork(nn.Module, ABC):
         return [filled[start : start + step] for start in range(0, len(filled), step)]
 
     @abstractmethod
-    def _compute(
-        self, name: str, parts: Sequence[npt.NDArray[Any]]
-    ) -> Sequence[Sequence[npt.NDArray[Any]]]:
-        """The outputs, in the order of `outputs`, for each part's pixels.
+    def _start(
+        self, name: str, parts: Sequence[npt.NDArray[Any]], *, alone: bool
+    ) -> Callable[[], Sequence[Sequence[npt.NDArray[Any]]]]:
+        """What waits for the outputs, in the order of `outputs`, for each part's pixels.
 
         Args:
             name: of the input that takes them.
             parts: of any number of images if the file takes any, else of as many as it takes.
+            alone: as in `start`.
         """
 
 
-def run_all(
-    network: nn.Module, batches: Sequence[Tensor], normalisation: Normalisation
-) -> list[Any]:
-    """What a network gives for batches that differ in shape; at the same time where it can.
+def start_all(
+    network: nn.Module,
+    batches: Sequence[Tensor],
+    normalisation: Normalisation,
+    *,
+    alone: bool = False,
+) -> Callable[[], list[Any]]:
+    """What waits for what a network gives for batches that differ in shape.
+
+    A `RuntimeNetwork` may compute them at the same time, see its `start`; torch computes them now.
 
     Args:
         network: a torch one, or one that was opened with the same normalisation.
         batches: (B, H, W, 3) uint8 RGB pixels.
         normalisation: what makes a torch network's input of them.
+        alone: see `RuntimeNetwork.start`.
     """
     if isinstance(network, RuntimeNetwork):
-        return list(network.all(batches))
-    return [network(normalisation(pixels)) for pixels in batches]
+        return network.start(batches, alone=alone)
+    found = [network(normalisation(pixels)) for pixels in batches]
+    return lambda: found
+
+
+def starts_ahead(network: nn.Module, device: torch.device) -> int:
+    """How many batches may be started ahead of the one whose outputs are asked for next.
+
+    Of torch it is one on a GPU, which computes while the host does something else.
+    """
+    if isinstance(network, RuntimeNetwork):
+        return network.ahead
+    return 1 if device.type == "cuda" else 0
 
 
 class Runtime(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,11 @@ class OnnxRuntimeNetwork(RuntimeNetwork):
         )
         self._session = session
 
-    def _compute(
-        self, name: str, parts: Sequence[npt.NDArray[Any]]
-    ) -> Sequence[Sequence[npt.NDArray[Any]]]:
-        return [self._session.run(list(self.outputs), {name: pixels}) for pixels in parts]
+    def _start(
+        self, name: str, parts: Sequence[npt.NDArray[Any]], *, alone: bool
+    ) -> Callable[[], Sequence[Sequence[npt.NDArray[Any]]]]:
+        found = [self._session.run(list(self.outputs), {name: pixels}) for pixels in parts]
+        return lambda: found
 
 
 def _side(given: int | str | None) -> int | None:

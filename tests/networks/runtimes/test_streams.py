@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from posepipe.networks.normalising import Normalisation
-from posepipe.networks.runtimes.base import Placement, RuntimeNetwork, run_all
+from posepipe.networks.runtimes.base import Placement, RuntimeNetwork, start_all
 from posepipe.networks.runtimes.export import Exportable, to_onnx
 from posepipe.networks.runtimes.registry import RUNTIMES, open_network
 
@@ -53,8 +54,8 @@ def opened(
     )
 
 
-def exported(network: nn.Module) -> bytes:
-    return to_onnx(Exportable(network.eval(), ("first", "second"), (32, 16), any_size=True))
+def exported(network: nn.Module, *, any_size: bool = True) -> bytes:
+    return to_onnx(Exportable(network.eval(), ("first", "second"), (32, 16), any_size=any_size))
 
 
 def batches() -> list[Tensor]:
@@ -70,15 +71,15 @@ def test_batches_at_the_same_time_give_what_each_gives_in_torch(runtime: str) ->
     network, images = Two(), batches()
     found = opened(runtime, exported(network))
     with torch.inference_mode():
-        together = run_all(found, images, COLOURS)
+        together = start_all(found, images, COLOURS)()
         alone = [found(one) for one in images]
-        in_torch = run_all(network, images, COLOURS)
+        in_torch = start_all(network, images, COLOURS)()
     for wanted, *given in zip(in_torch, together, alone, strict=True):
         for outputs in given:
             assert [one.shape for one in outputs] == [one.shape for one in wanted]
             for one, other in zip(outputs, wanted, strict=True):
                 torch.testing.assert_close(one, other)
-    assert run_all(found, [], COLOURS) == []
+    assert start_all(found, [], COLOURS)() == []
 
 
 @pytest.mark.parametrize("normalisation", [COLOURS, BACKWARDS, None])
@@ -110,3 +111,39 @@ def test_the_streams_of_openvino_share_a_batch_and_the_results_are_their_own() -
             found(pixels(count, 16, 32))  # does not write into what was given before
             for one, other in zip(first, wanted, strict=True):
                 torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("any_size", [True, False])
+def test_batches_started_ahead_give_the_numbers_of_each_alone_to_the_bit(
+    runtime: str, any_size: bool
+) -> None:
+    found = opened(runtime, exported(Two(), any_size=any_size))
+    images = [pixels(count, 16, 32) for count in (1, 4, 2, 5, 3, 1)]
+    alone = [found(one) for one in images]
+    singly = [[found(image[None]) for image in one] for one in images]
+    waiting = [found.start([one]) for one in images]
+    for number in (3, 0, 5, 1, 2, 4):  # in any order
+        [given] = waiting[number]()
+        for place, output in enumerate(given):
+            assert torch.equal(output, alone[number][place])
+            assert torch.equal(output, torch.cat([one[place] for one in singly[number]]))
+
+
+def test_several_threads_start_batches_and_each_gets_its_own_numbers() -> None:
+    found = opened("openvino", exported(Two(), any_size=False))
+    images = [pixels(count, 16, 32) for count in (3, 2, 1, 5) * 5]
+    wanted = [found(one) for one in images]
+    with ThreadPoolExecutor(4) as threads:
+        given = list(threads.map(lambda one: found.start([one])()[0], images))
+    for one, other in zip(given, wanted, strict=True):
+        assert all(map(torch.equal, one, other))
+
+
+def test_batches_that_are_started_and_left_disturb_no_other() -> None:
+    found = opened("openvino", exported(Two(), any_size=False))
+    images = pixels(4, 16, 32)
+    wanted = found(images)
+    for _ in range(9):
+        found.start([pixels(4, 16, 32)])
+    assert all(map(torch.equal, found(images), wanted))
