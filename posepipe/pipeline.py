@@ -93,16 +93,23 @@ class Pipeline:
         self.both_stages  # noqa: B018
         return self
 
-    def compile(self) -> Pipeline:
-        """Compile the pose networks with torch.compile; returns the pipeline itself.
+    def compile(self, command: Command = "run") -> Pipeline:
+        """Compile the networks with torch.compile; returns the pipeline itself.
 
         That takes up to minutes and pays for very long runs on a GPU only (docs/gpu.md).
 
+        Args:
+            command: "detect" or "pose" compiles those of one stage alone.
+
         Raises:
-            OptionError: the pose model looks at whole images, another runtime than torch runs it,
-                or it cannot be compiled here.
+            OptionError: the pose model looks at whole images, another runtime than torch runs a
+                network, or it cannot be compiled here.
             PosepipeError: a model cannot be loaded.
         """
+        if command in ("detect", "run"):
+            self.detection_stage.compile()
+        if command == "detect":
+            return self
         stage = self.pose_stage
         if not isinstance(stage, PoseStage):
             raise OptionError(

@@ -17,7 +17,13 @@ from posepipe.cli.options import (
     shard_output,
 )
 from posepipe.cli.progress import check_some_done, progress_bar, report_left_out, report_people
-from posepipe.cli.stage_options import chosen_detection, detection_options, pipeline_of
+from posepipe.cli.stage_options import (
+    chosen_detection,
+    compile_if_wanted,
+    compile_option,
+    detection_options,
+    pipeline_of,
+)
 from posepipe.cli.videos import are_videos, detect_video_command, report_frames, video_options
 
 
@@ -26,6 +32,7 @@ from posepipe.cli.videos import are_videos, detect_video_command, report_frames,
 @click.option("-o", "--output", type=PATH, required=True, help="The boxes.json to write.")
 @video_options
 @detection_options
+@compile_option
 @running_options
 @click.pass_obj
 def detect(verbose: bool, /, output: Path, **options: Any) -> None:
@@ -45,6 +52,7 @@ def detect(verbose: bool, /, output: Path, **options: Any) -> None:
     from posepipe.runtime.runs import run_detection
 
     pipeline = pipeline_of(options, detection=chosen_detection(options))
+    compile_if_wanted(pipeline, options, "detect", images=len(images))
     made = pipeline.made_by("detect")
     with progress_bar(len(images), "detect", output) as bar:
         document = run_detection(

@@ -76,7 +76,7 @@ def pose(verbose: bool, /, boxes: Path | None, output: Path, **options: Any) -> 
     from posepipe.runtime.runs import run_poses
 
     pipeline = pipeline_of(options, pose=chosen)
-    compile_if_wanted(pipeline, options, images=len(document.images))
+    compile_if_wanted(pipeline, options, "pose", images=len(document.images))
     made = pipeline.made_by("pose")
     with progress_bar(len(document.images), "pose", output) as bar:
         written, skipped = run_poses(

@@ -82,7 +82,7 @@ def run(verbose: bool, /, output: Path, **options: Any) -> None:
     from posepipe.runtime.runs import run_both
 
     pipeline = pipeline_of(options, detection=chosen_detection(options), pose=chosen_pose(options))
-    compile_if_wanted(pipeline, options, images=len(images))
+    compile_if_wanted(pipeline, options, "run", images=len(images))
     made = pipeline.made_by("run")
     with progress_bar(len(images), "run", output) as bar:
         written, skipped = run_both(

@@ -14,7 +14,7 @@ from posepipe.errors import OptionError
 
 if TYPE_CHECKING:
     from posepipe.options import DetectionOptions, PoseOptions
-    from posepipe.pipeline import Pipeline
+    from posepipe.pipeline import Command, Pipeline
 
 
 def _numbers(_: click.Context, __: click.Parameter, given: str | None) -> tuple[float, ...] | None:
@@ -174,8 +174,7 @@ compile_option: Callable[[Any], Any] = click.option(
     type=click.Choice(["auto", "on", "off"]),
     default="auto",
     show_default=True,
-    help="Compile the pose networks with torch.compile; auto: on a CUDA GPU for 100,000 images or "
-    "more.",
+    help="Compile the networks with torch.compile; auto: on a CUDA GPU for 100,000 images or more.",
 )
 
 
@@ -198,8 +197,10 @@ def pipeline_of(
     return Pipeline(detection, pose, **where_to_run(options))
 
 
-def compile_if_wanted(pipeline: Pipeline, options: dict[str, Any], *, images: int) -> None:
-    """What --compile says; where it is "auto" and fails, a warning.
+def compile_if_wanted(
+    pipeline: Pipeline, options: dict[str, Any], command: Command, *, images: int
+) -> None:
+    """What --compile says of a command's networks; where it is "auto" and fails, a warning.
 
     Raises:
         PosepipeError: a model cannot be loaded, or not compiled though that was asked for.
@@ -210,12 +211,14 @@ def compile_if_wanted(pipeline: Pipeline, options: dict[str, Any], *, images: in
     wanted = options["compile"]
     if wanted == "off" or (wanted == "auto" and not pays(resolve_device(pipeline.device), images)):
         return
-    try:
-        pipeline.compile()
-    except OptionError as error:
-        if wanted == "on":
-            raise
-        echo(f"posepipe: warning: {error}", err=True)
+    stages: tuple[Command, ...] = ("detect", "pose") if command == "run" else (command,)
+    for stage in stages:
+        try:
+            pipeline.compile(stage)
+        except OptionError as error:
+            if wanted == "on":
+                raise
+            echo(f"posepipe: warning: {error}", err=True)
 
 
 def fetch_weights(

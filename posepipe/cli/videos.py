@@ -217,7 +217,7 @@ def run_video_command(options: dict[str, Any], output: Path) -> VideoSummary:
         pipeline = pipeline_of(
             options, detection=chosen_detection(options), pose=chosen_pose(options)
         )
-        compile_if_wanted(pipeline, options, images=0)  # nobody knows how many
+        compile_if_wanted(pipeline, options, "run", images=0)  # nobody knows how many
         with video_progress(video, "run", output) as bar:
             summary = run_video(pipeline, video, replace(chosen, progress=bar))
         if summary.interrupted:
@@ -237,6 +237,7 @@ def detect_video_command(options: dict[str, Any], output: Path) -> BoxesDocument
     check_output(output, options["inputs"])
     with open_video(options) as video:
         pipeline = pipeline_of(options, detection=chosen_detection(options))
+        compile_if_wanted(pipeline, options, "detect", images=0)  # nobody knows how many
         with video_progress(video, "detect", output) as bar:
             document = detect_video(
                 pipeline,

@@ -23,6 +23,8 @@ from posepipe.core.shapes import check_same_length, checked
 from posepipe.zoo.bounds import Boxes
 from posepipe.zoo.recipe import Table
 
+MOST_COMPILED_SHAPES = 4
+"""Of padded images: each takes long to compile, and four are those of 80 % of COCO's images."""
 PERSON = 1
 """The class number of a person."""
 
@@ -195,6 +197,22 @@ class Starting(Protocol):
         Args:
             batch: prepared images.
             alone: see `posepipe.networks.runtimes.base.RuntimeNetwork.start`.
+        """
+        ...
+
+
+@runtime_checkable
+class Compilable(Protocol):
+    """A detector whose network torch.compile can compile."""
+
+    def compile(self, batch_size: int) -> None:
+        """Have the network compiled as images come, of the first few shapes of padded images.
+
+        Args:
+            batch_size: the most images that go through it together.
+
+        Raises:
+            OptionError: another runtime than torch runs it.
         """
         ...
 

@@ -13,6 +13,7 @@ whether there is something and how well the box fits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,7 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from posepipe.detection.candidates import (
+    MOST_COMPILED_SHAPES,
     Candidates,
     CandidatesTable,
     DetectorInput,
@@ -32,6 +34,7 @@ from posepipe.detection.candidates import (
     by_shape,
 )
 from posepipe.networks.backbones.cspnext import PAFPN, CSPNeXt, SeparableUnit
+from posepipe.networks.compiling import compiled
 from posepipe.networks.devices import fetched, moved, precision_name
 from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.normalising import Normalisation
@@ -247,6 +250,13 @@ class RTMDetDetector:
             run_in_precision(network.lower_precision_parts(), dtype)
         self.network = network.eval().requires_grad_(False).to(self._device)
         self.network.to(memory_format=torch.channels_last)
+
+    def compile(self, batch_size: int) -> None:
+        """See `posepipe.detection.candidates.Compilable`."""
+        self.network = compiled(
+            self.network, batch_size, model=self.origin.model, shapes=MOST_COMPILED_SHAPES
+        )
+        self.origin = replace(self.origin, backend=f"{self.origin.backend}, compiled")
 
     def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> DetectorInput:
         """The image at the network's size, not yet padded: see `Detector.prepare`."""

@@ -24,6 +24,7 @@ from posepipe.detection.backends import DETECTRON2, registered_backend
 from posepipe.detection.candidates import (
     PERSON,
     Candidates,
+    Compilable,
     Detector,
     Origin,
     Starting,
@@ -32,6 +33,7 @@ from posepipe.detection.candidates import (
 )
 from posepipe.errors import OptionError, RecipeError
 from posepipe.io.images import ImageFile
+from posepipe.networks.compiling import compiling
 from posepipe.networks.runtimes.registry import place_file, place_network
 from posepipe.zoo.bounds import Boxes, Factor, Share
 from posepipe.zoo.recipe import Recipe, Table, load_recipe
@@ -168,7 +170,6 @@ class DetectionStage:
     Attributes:
         settings: how boxes are chosen.
         detectors: the networks.
-        origins: what each detector consists of, for the record.
     """
 
     def __init__(
@@ -178,7 +179,6 @@ class DetectionStage:
             raise OptionError("detection needs at least one model")
         self.settings = settings or DetectionSettings()
         self.detectors = tuple(detectors)
-        self.origins: tuple[Origin, ...] = tuple(detector.origin for detector in detectors)
         self._lock = threading.Lock()
         self._looks = [
             _Look(detector, mirrored)
@@ -190,6 +190,32 @@ class DetectionStage:
     def batch_size(self) -> int:
         """How many images a batch holds."""
         return self.settings.batch_size
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """What each detector consists of, for the record."""
+        return tuple(detector.origin for detector in self.detectors)
+
+    def compile(self) -> None:
+        """Compile the networks with torch.compile, which takes up to minutes: for long runs.
+
+        One shape of images, that of 640x480, is compiled at once; others when they come.
+
+        Raises:
+            OptionError: networks that only their own library or another runtime than torch runs,
+                or they cannot be compiled here.
+        """
+        blank = np.zeros((480, 640, 3), np.uint8)
+        with self._lock, compiling():
+            for detector in self.detectors:
+                if not isinstance(detector, Compilable):
+                    origin = detector.origin
+                    raise OptionError(
+                        f"the network of {origin.model} cannot be compiled ({origin.backend}): "
+                        "leave out --compile"
+                    )
+                detector.compile(self.batch_size)
+                detector([detector.prepare(blank)])
 
     def prepare(self, item: ImageFile) -> ReadyImage:
         """Read an image and make the input of every view of it.

@@ -13,6 +13,7 @@ the network's call. So a pixel is rounded to a whole grey level: the two differ 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import FrozenBatchNorm2d
 
 from posepipe.detection.candidates import (
+    MOST_COMPILED_SHAPES,
     Candidates,
     CandidatesTable,
     DetectorInput,
@@ -37,11 +39,12 @@ from posepipe.detection.candidates import (
 from posepipe.detection.cascade import box_stages
 from posepipe.detection.networks import NetworkTable, build_network
 from posepipe.detection.whole_batch import boxes_of_all
+from posepipe.networks.compiling import compiled
 from posepipe.networks.devices import fetched, moved, precision_name
 from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.normalising import normalised
 from posepipe.networks.precision import run_in_precision
-from posepipe.networks.runtimes.base import Placement
+from posepipe.networks.runtimes.base import Placement, starts_ahead
 from posepipe.zoo.bounds import Deviation, Number
 from posepipe.zoo.recipe import Recipe, Table
 from posepipe.zoo.weights import find_weights, fit_state, read_state
@@ -52,6 +55,7 @@ RgbDeviation = tuple[Deviation, Deviation, Deviation]
 
 # Key prefixes that weights of networks with other heads have.
 UNUSED_HEADS = ("roi_heads.mask_", "roi_heads.keypoint_")
+_BLANK_SIDE = 128  # whole strides of all pyramids
 _PADDED_TO = 32  # torchvision's default: the coarsest stride of its pyramids
 
 
@@ -115,6 +119,11 @@ class TorchvisionDetector:
         self.network = network.requires_grad_(False).to(self._device)
         self.network.to(memory_format=torch.channels_last)
 
+    def compile(self, batch_size: int) -> None:
+        """See `posepipe.detection.candidates.Compilable`; backbone and pyramid, not the heads."""
+        self.network.backbone = _Levels(self.network.backbone, batch_size, self.origin.model)
+        self.origin = replace(self.origin, backend=f"{self.origin.backend}, compiled")
+
     def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> DetectorInput:
         """The image at the network's size: see `Detector.prepare`."""
         height, width = image.shape[:2]
@@ -127,8 +136,15 @@ class TorchvisionDetector:
         """The candidates of each image; images that pad to the same shape run together."""
         return self.start(batch)()
 
-    def start(self, batch: Sequence[DetectorInput]) -> Callable[[], list[Candidates]]:
+    @property
+    def ahead(self) -> int:
         """See `posepipe.detection.candidates.Starting`."""
+        return starts_ahead(self.network, self._device)
+
+    def start(
+        self, batch: Sequence[DetectorInput], *, alone: bool = False
+    ) -> Callable[[], list[Candidates]]:
+        """See `posepipe.detection.candidates.Starting`; alone or not makes no difference."""
         groups = by_shape([_padded_shape(ready.pixels) for ready in batch])
         members = [[batch[position] for position in group] for group in groups]
         with torch.inference_mode():
@@ -172,6 +188,23 @@ class TorchvisionDetector:
             :, None, :, None
         ]
         return images.masked_fill_(beyond, 0)
+
+
+class _Levels(nn.Module):
+    """A compiled pyramid, its levels by name again."""
+
+    def __init__(self, pyramid: nn.Module, batch_size: int, model: str) -> None:
+        super().__init__()
+        blank = torch.zeros(
+            1, 3, _BLANK_SIDE, _BLANK_SIDE, device=next(pyramid.parameters()).device
+        )
+        with torch.inference_mode():
+            self._names = tuple(pyramid(blank))
+        self.pyramid = compiled(pyramid, batch_size, model=model, shapes=MOST_COMPILED_SHAPES)
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The levels of (B, 3, H, W) images."""
+        return dict(zip(self._names, self.pyramid(images), strict=True))
 
 
 def load(

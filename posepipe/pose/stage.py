@@ -19,10 +19,9 @@ from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.errors import OptionError, WeightsError
 from posepipe.io.images import ImageFile
-from posepipe.networks.compiling import Compiled, compiling
+from posepipe.networks.compiling import Compiled, compiled, compiling
 from posepipe.networks.devices import fetched, moved
 from posepipe.networks.resources import default_batch_sizes
-from posepipe.networks.runtimes.base import RuntimeNetwork
 from posepipe.networks.threads import one_thread
 from posepipe.pose.codecs.base import Numbers
 from posepipe.pose.codecs.choose import codec_of
@@ -104,17 +103,11 @@ class PoseStage:
         Raises:
             OptionError: another runtime than torch runs them, or they cannot be compiled here.
         """
-        factor = 2 if self.decoding.flip else 1
-        for model in self.models:
-            if isinstance(model.network, RuntimeNetwork):
-                raise OptionError(
-                    f"{model.runtime} runs {model.name} and has compiled it: --compile is for "
-                    "--runtime torch"
-                )
+        most = self.batch_size * (2 if self.decoding.flip else 1)
         self.models = tuple(
             replace(
                 model,
-                network=Compiled(model.network, factor * self.batch_size),
+                network=compiled(model.network, most, model=model.name),
                 runtime=f"{model.runtime}, compiled",
             )
             for model in self.models

@@ -38,11 +38,12 @@ def test_only_torch_compiles(tmp_path) -> None:
     pytest.importorskip("openvino")
     pytest.importorskip("onnx")
     options = ["--compile", "on", "-o", tmp_path / "kps.json", "--device", "cpu"]
-    for inputs, says in (
-        (["--runtime", "openvino"], "--compile is for --runtime torch"),
-        (["--engine", "ray"], "leave out --compile"),
+    for command, inputs, says in (
+        ("run", ["--runtime", "openvino"], "--compile is for --runtime torch"),
+        ("detect", ["--runtime", "openvino"], "--compile is for --runtime torch"),
+        ("run", ["--engine", "ray"], "leave out --compile"),
     ):
-        result = posepipe("run", EXAMPLE, *inputs, *options)
+        result = posepipe(command, EXAMPLE, *inputs, *options)
         assert result.exit_code == 1
         assert says in error_of(result)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from posepipe.errors import OptionError
-from posepipe.networks.compiling import Compiled, compiling, pays
+from posepipe.networks.compiling import Compiled, compiling, pays, recorded
 
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 NO_COMPILER = pytest.mark.skipif(
     not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler here"
 )
@@ -40,6 +43,69 @@ def test_batches_are_put_together_from_two_sizes(count, sizes, monkeypatch) -> N
     assert network.sizes == sizes
     assert torch.equal(doubled, images * 2)
     torch.testing.assert_close(sums, images.flatten(1).sum(dim=1))
+
+
+def test_only_the_first_shapes_that_come_are_compiled(monkeypatch) -> None:
+    network = Counting()
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: lambda images: (images + 1,))
+    compiled = Compiled(network, 4, shapes=2)
+    for width in (5, 6, 7, 5):
+        images = torch.randn(3, 3, 4, width)
+        found = compiled(images)[0]
+        assert torch.equal(found, images * 2 if width == 7 else images + 1)
+    assert network.sizes == [3]  # as they come: nothing is filled up
+
+
+def test_what_is_recorded_is_replayed_for_other_images(monkeypatch) -> None:
+    """With stand-ins for CUDA's: a graph that remembers what computes, and where to."""
+    recording = []
+
+    class Graph:
+        def replay(self) -> None:
+            [found] = recording
+            for place, new in zip(found, network(given[0]), strict=True):
+                place.copy_(new)
+
+    @contextmanager
+    def record(_graph, **_):
+        yield
+        recording.append(seen[-1])
+
+    network, seen, given = Counting(), [], []
+
+    def compute(images: Tensor) -> tuple[Tensor, ...]:
+        given[:] = [images]
+        seen.append(network(images))
+        return seen[-1]
+
+    stream = SimpleNamespace(wait_stream=lambda _: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", record)
+    batches = torch.randn(3, 2, 3, 4, 5)
+    replayed = recorded(compute, batches[0])
+    assert len(seen) == 3  # computed twice before it is recorded
+    found = [replayed(images) for images in batches]
+    assert len(seen) == 3
+    for images, (doubled, sums) in zip(batches, found, strict=True):  # none is written over
+        assert torch.equal(doubled, images * 2)
+        torch.testing.assert_close(sums, images.flatten(1).sum(dim=1))
+
+
+@pytest.mark.gpu
+@NO_GPU
+@pytest.mark.filterwarnings("ignore")  # torch's own
+def test_a_compiled_network_on_cuda_gives_the_numbers_of_the_network() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()).eval().requires_grad_(False).cuda()
+    compiled = Compiled(network, 4, shapes=2)
+    with torch.inference_mode(), compiling():
+        for count, width in ((1, 8), (9, 8), (4, 9), (2, 8), (3, 10)):
+            images = torch.randn(count, 3, 8, width, device="cuda")
+            [found] = compiled(images)
+            torch.testing.assert_close(found, network(images), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import inspect
 import io
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -147,7 +148,8 @@ class Flat(nn.Module):
 
 
 def tensors_of(given: Any) -> list[Tensor]:
-    """A tensor, or tensors in nested lists and tuples, one after the other."""
+    """A tensor, or tensors in nested lists, tuples and mappings, one after the other."""
     if isinstance(given, Tensor):
         return [given]
-    return [tensor for part in given for tensor in tensors_of(part)]
+    parts = given.values() if isinstance(given, Mapping) else given
+    return [tensor for part in parts for tensor in tensors_of(part)]
