@@ -277,7 +277,7 @@ def training_row(
     default=EXAMPLES,
     help="Folder of images with people.",
 )
-@click.option("--pictures", default=12, show_default=True, help="How many to work on per round.")
+@click.option("--count", default=12, show_default=True, help="Images to work on per round.")
 @click.option(
     "--crops", default=48, show_default=True, help="How many people to work on per round."
 )
@@ -315,7 +315,7 @@ def training_row(
 @click.option("--steps", default=6, show_default=True, help="Steps of training per round.")
 def main(
     images: Path,
-    pictures: int,
+    count: int,
     crops: int,
     rounds: int,
     device: str,
@@ -335,7 +335,7 @@ def main(
     clock = time.process_time if cpu_time else time.perf_counter
     use_threads(threads)
     click.echo(machine_line(cpu_time=cpu_time))
-    files = list(islice(cycle(find_images([images])), pictures))
+    files = list(islice(cycle(find_images([images])), count))
     if peers:
         people = some_people(files, crops)
         click.echo("\n".join(peer_lines(files, people, speed=speed_of, rounds=rounds)))

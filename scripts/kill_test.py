@@ -109,12 +109,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("stages", nargs="+", choices=STAGES)
     parser.add_argument("--kills", type=int, default=30, help="of each stage")
-    parser.add_argument("--pictures", type=int, default=20)
+    parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     failed = False
     with tempfile.TemporaryDirectory(prefix="kill-test-") as folder:
-        cases = make_cases(Path(folder), chosen.pictures)
+        cases = make_cases(Path(folder), chosen.images)
         for stage in chosen.stages:
             tally = kill_runs(
                 cases[stage],
@@ -238,13 +238,13 @@ def start(arguments: list[str], log: Path) -> int:
         os._exit(status)
 
 
-def make_cases(folder: Path, pictures: int) -> dict[str, Case]:
+def make_cases(folder: Path, images: int) -> dict[str, Case]:
     """Small images, models and labels, and the commands over them."""
-    photos, labels = make_set(folder, "photos", range(1, pictures + 1))
+    photos, labels = make_set(folder, "photos", range(1, images + 1))
     others, other_labels = make_set(folder, "others", range(1001, 1003))
     broken = folder / "with a broken one"
     shutil.copytree(photos, broken)
-    (broken / f"{pictures // 2:012d}.jpg").write_bytes(b"no image")
+    (broken / f"{images // 2:012d}.jpg").write_bytes(b"no image")
     detector, pose = make_models(folder)
     boxes = folder / "boxes.json"
     where = ["--device", "cpu", "--precision", "fp32"]

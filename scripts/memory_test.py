@@ -31,10 +31,10 @@ os.environ["POSEPIPE_OFFLINE"] = "1"
 def main() -> None:
     """Print the resident memory at each tenth of the run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--minutes", type=int, help="of a video, instead of images")
     given = parser.parse_args()
-    count = given.pictures if given.minutes is None else given.minutes * 60 * FPS
+    count = given.images if given.minutes is None else given.minutes * 60 * FPS
     with tempfile.TemporaryDirectory(prefix="memory-test-") as name:
         folder = Path(name)
         make_cases(folder, 12)

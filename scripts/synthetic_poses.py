@@ -14,12 +14,12 @@ import numpy as np
 from posepipe.core.skeleton import COCO_PERSON
 
 
-def write_synthetic(labels: Path, results: Path, *, pictures: int, poses: int) -> None:
+def write_synthetic(labels: Path, results: Path, *, images: int, poses: int) -> None:
     """Two people an image, poses near them of different quality, and others on nobody."""
     random = np.random.default_rng(0)
     names = list(COCO_PERSON.keypoints)
     people, found = [], []
-    for picture in range(1, pictures + 1):
+    for picture in range(1, images + 1):
         for _ in range(2):
             size = random.uniform(40, 300, 2)
             points = random.uniform(0, 300, 2) + random.uniform(0, 1, (len(names), 2)) * size
@@ -45,7 +45,7 @@ def write_synthetic(labels: Path, results: Path, *, pictures: int, poses: int) -
             found.append({**entry, "keypoints": keypoints.round(2).tolist()})
     images = [
         {"id": picture, "file_name": f"{picture}.jpg", "width": 640, "height": 640}
-        for picture in range(1, pictures + 1)
+        for picture in range(1, images + 1)
     ]
     category = {"id": 1, "name": "person", "keypoints": names}
     labels.write_text(
@@ -58,7 +58,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("labels", type=Path)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--pictures", type=int, default=5000)
+    parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--poses", type=int, default=10, help="In each image.")
     given = parser.parse_args()
-    write_synthetic(given.labels, given.results, pictures=given.pictures, poses=given.poses)
+    write_synthetic(given.labels, given.results, images=given.images, poses=given.poses)

@@ -27,7 +27,9 @@ from posepipe.cli.terminal import echo
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resampling.")
 @click.option(
-    "--pictures",
+    "--images",
+    "--pictures",  # the former name
+    "images",
     type=click.IntRange(0),
     default=10,
     show_default=True,
@@ -43,7 +45,7 @@ def compare(
     annotations: Path | None,
     resamples: int,
     seed: int,
-    pictures: int,
+    images: int,
     json_file: Path | None,
 ) -> None:
     """Compare the poses of B.JSON (and more) with those of A.JSON on the same labels.
@@ -89,11 +91,11 @@ def compare(
         both = names[0], name
         echo(f"{path} against {first}\n\n{change_table(changes, both)}\n")
         seen = [change for change in most if change.is_seen]
-        if pictures and seen:
-            echo(picture_table(seen[:pictures], one.file_names, both) + "\n")
+        if images and seen:
+            echo(picture_table(seen[:images], one.file_names, both) + "\n")
             command = ["posepipe", "view", path, "--before", first, "--annotations", truth]
             echo(f"Look at them: {shlex.join(map(str, command))}\n")
-        elif pictures:
+        elif images:
             echo("Mean OKS changed in no image: the runs differ in scores, if at all.\n")
         documents.append(
             {

@@ -10,7 +10,7 @@ import click
 from posepipe.cli.ground_truth import annotation_file, ground_truth_options
 from posepipe.cli.options import PATH, check_output, log_options
 from posepipe.cli.terminal import echo
-from posepipe.errors import OptionError
+from posepipe.errors import EvaluationError, OptionError
 
 if TYPE_CHECKING:
     from posepipe.scoring.evaluation import Compared
@@ -90,15 +90,19 @@ def evaluate(
         of_boxes = evaluation.evaluate_boxes(
             given, truth, split=name, by_score=by_score, skeleton=skeleton or COCO_PERSON
         )
-        warnings, table, numbers = of_boxes.warnings, of_boxes.as_table(), of_boxes.as_json()
+        people, warnings = of_boxes.people, of_boxes.warnings
+        table, numbers = of_boxes.as_table(), of_boxes.as_json()
     else:
         compared = evaluation.compare(given, truth, skeleton=skeleton)
         card = evaluation.score(compared, split=name, per_keypoint=per_keypoint, by_score=by_score)
-        warnings, table, numbers = card.warnings, card.as_table(), card.as_json()
+        people, warnings = card.people, card.warnings
+        table, numbers = card.as_table(), card.as_json()
         if explain or page:
             explained = _explain(compared, page, title=f"{results.name} on {name}", view=view)
     for warning in warnings:
         echo(f"posepipe: warning: {warning}", err=True)
+    if not people:
+        raise EvaluationError(f"{truth} labels nobody who counts: there is nothing to evaluate on")
     echo(table)
     if explain:
         echo(f"\n{explained['table']}")

@@ -8,7 +8,7 @@ from typing import get_args
 import click
 
 from posepipe.cli.options import FRACTION, PATH, check_output, log_options
-from posepipe.cli.progress import say
+from posepipe.cli.progress import report_findings, say
 from posepipe.errors import OptionError
 
 
@@ -54,6 +54,7 @@ def rescore(
             "poses with posepipe pose"
         )
     document = read_keypoints(results)
+    report_findings(document.findings)
     poses = [rescored(of_picture, chosen) for of_picture in document.poses]
     if oks_nms is not None:
         poses = [without_duplicates(of_picture, threshold=oks_nms) for of_picture in poses]

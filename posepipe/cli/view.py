@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from posepipe.cli.options import PATH, log_options
-from posepipe.cli.progress import progress_bar, say
+from posepipe.cli.progress import progress_bar, report_findings, say
 from posepipe.cli.terminal import echo
 
 
@@ -50,6 +50,7 @@ def view(
     from posepipe.viewing.site import Site, write_site
 
     content = load_content(results, annotations=annotations, images=images, before=before)
+    report_findings(content.findings)
     site = Site(content)
     if export is not None:
         with progress_bar(len(site.routes()), "view", export, unit="files") as bar:

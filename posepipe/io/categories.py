@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from posepipe.core.skeleton import Skeleton
@@ -11,6 +12,8 @@ from posepipe.io.findings import EXAMPLES, Finding, noted
 from posepipe.io.schema import CategoryEntry
 
 PERSON_ID = 1  # COCO's category id of a person, in every file of its own
+
+_SIDES = {"l": "left", "r": "right"}
 
 
 def person_categories(
@@ -29,9 +32,9 @@ def person_categories(
     wanted = skeleton.category
     named = tuple(c for c in entries.categories if _plain(c.name) == _plain(wanted))
     if len(named) > 1:
-        ids = ", ".join(str(category.id) for category in named)
+        ids = [f"id {category.id}" for category in named]
         what = f"categories named {wanted!r}"
-        return named, noted(where, what, [f"ids {ids}"] * len(named), len(named), "all count")
+        return named, noted(where, what, ids, len(entries.categories), "all of them count")
     if named:
         return named, []
     if not entries.categories:
@@ -48,7 +51,11 @@ def person_categories(
     if alike:
         names = [repr(category.name) for category in alike]
         return alike, noted(
-            where, f"categories not named {wanted!r}", names, len(alike), "their keypoints are its"
+            where,
+            f"categories not named {wanted!r}",
+            names,
+            len(entries.categories),
+            "used because they have its keypoints",
         )
     others = tuple(category.name for category in entries.categories[:5])
     count = len(entries.categories)
@@ -60,7 +67,8 @@ def keypoint_names(
 ) -> list[Finding]:
     """A finding where a file names other keypoints than the skeleton's, or another order of them.
 
-    Case and the kind of separator do not matter; names that are only numbers say nothing.
+    Case, the kind of separator, and L or R for a side do not matter; names that are only numbers
+    say nothing.
 
     Args:
         categories: of people; those without names are passed over.
@@ -99,7 +107,13 @@ def keypoint_names(
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", name.casefold()).strip("_")
+    """A name without what tools write in different ways: case, separators, L and R as sides.
+
+    >>> _plain("Left Eye"), _plain("L-eye"), _plain("eye_r"), _plain("Ухо"), _plain("左目")
+    ('left_eye', 'left_eye', 'eye_right', 'ухо', '左目')
+    """
+    words = re.split(r"[\W_]+", unicodedata.normalize("NFKC", name).casefold())
+    return "_".join(_SIDES.get(word, word) for word in words if word) or name
 
 
 def _plain_all(names: Sequence[str]) -> tuple[str, ...]:

@@ -1,15 +1,18 @@
-"""Boxes as files have them, checked one by one: the valid ones become Detections."""
+"""Boxes and poses as files have them, checked one by one: what cannot be used is left out."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from posepipe.core.boxes import Detections, xywh_to_xyxy
-from posepipe.io.result_list import ResultEntry
+from posepipe.core.skeleton import Skeleton
+from posepipe.io.findings import lost, refuse_fatal
+from posepipe.io.people import LARGEST_COORDINATE
+from posepipe.io.result_list import ResultEntry, ResultFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,87 @@ def check_boxes(
         for boxes, scores in [sound.get(image_id, ([], []))]
     )
     return CheckedBoxes(detections, tuple(problems), others)
+
+
+def usable_poses(results: ResultFile, skeleton: Skeleton) -> ResultFile:
+    """The results without the entries that are no poses in pixels, which are a finding.
+
+    Args:
+        results: poses, of any program.
+        skeleton: what the keypoints are where an entry does not say so.
+
+    Raises:
+        DocumentError: these are most of them.
+    """
+    numbers = {id(entry): 3 * len(entry.skeleton or skeleton) for entry in results.entries}
+    of_another = any(
+        entry.keypoints is not None and len(entry.keypoints) != numbers[id(entry)]
+        for entry in results.entries
+    )
+    hint = f" (is {skeleton.name!r} not their skeleton? --model names a model that has it)"
+    return _usable(
+        results,
+        "poses",
+        lambda entry: _no_pose(entry, numbers[id(entry)]),
+        f"left out{hint if of_another else ''}",
+    )
+
+
+def usable_boxes(results: ResultFile) -> ResultFile:
+    """The results without the entries that are no boxes in pixels, which are a finding.
+
+    Raises:
+        DocumentError: these are most of them.
+    """
+    return _usable(results, "boxes", _no_box, "left out")
+
+
+def _usable(
+    results: ResultFile, what: str, why_not: Callable[[ResultEntry], str], then: str
+) -> ResultFile:
+    reasons = [why_not(entry) for entry in results.entries]
+    bad = [f"[{place}] {why}" for place, why in enumerate(reasons) if why]
+    if not bad:
+        return results
+    findings = lost(str(results.path), f"{what} that cannot be used", bad, len(reasons), then)
+    refuse_fatal(findings)
+    kept = [entry for entry, why in zip(results.entries, reasons, strict=True) if not why]
+    return replace(results, entries=tuple(kept), findings=(*results.findings, *findings))
+
+
+def _no_pose(entry: ResultEntry, numbers: int) -> str:
+    """Why an entry is no pose of so many numbers; "" if it is one."""
+    if entry.keypoints is None:
+        return "has no keypoints" + (", but a bbox" if entry.bbox else "")
+    if len(entry.keypoints) != numbers:
+        return f"has {len(entry.keypoints)} numbers as keypoints, not {numbers}"
+    tracking = (entry.frame or 0, entry.seconds or 0, entry.track_id or 0)
+    return _no_numbers(
+        entry, entry.keypoints, entry.box_xyxy or (), (entry.box_score or 0, *tracking)
+    )
+
+
+def _no_box(entry: ResultEntry) -> str:
+    """Why an entry is no box; "" if it is one."""
+    if entry.bbox is None:
+        return "has no bbox"
+    if min(entry.bbox[2:]) < 0:
+        return (
+            f"has a bbox of negative width or height, {list(entry.bbox)}: left, top, width, height "
+            "are needed"
+        )
+    return _no_numbers(entry, entry.bbox)
+
+
+def _no_numbers(entry: ResultEntry, *numbers: Sequence[float]) -> str:
+    if entry.score is None:
+        return "has no score: results are ranked by it"
+    # Nearly always the sum is enough of a check; NaN is not less than anything.
+    if sum(sum(map(abs, some)) for some in numbers) + abs(entry.score) < LARGEST_COORDINATE:
+        return ""
+    if all(abs(one) < LARGEST_COORDINATE for some in (*numbers, (entry.score,)) for one in some):
+        return ""
+    return "has a number that is not finite (NaN or infinity), or beyond any image"
 
 
 def _corners(entries: Sequence[ResultEntry]) -> list[tuple[float, ...]]:

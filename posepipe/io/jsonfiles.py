@@ -20,6 +20,28 @@ from posepipe.errors import DocumentError
 T = TypeVar("T")
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+NOT_UTF8 = "\ufffd"
+"""What stands for the bytes of a name that are not UTF-8."""
+
+_ESCAPES = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+_ONLY_PYTHONS = re.compile(rb"\b(?:NaN|Infinity)\b|\\u[dD][89a-fA-F]")
+_OTHER_KINDS = {
+    b"\xff\xfe": "is UTF-16: save it as UTF-8",
+    b"\xfe\xff": "is UTF-16: save it as UTF-8",
+    b"\x1f\x8b": "is compressed (gzip): unpack it",
+    b"PK\x03\x04": "is a zip archive: unpack it",
+    b"<": "is HTML or XML: fetch or export it again as JSON",
+}
+
+
+_PLAINLY = {
+    "Input data was truncated": "it ends too early",
+    "trailing characters": "more text after its end",
+    "object keys must be strings": "names need double quotes",
+}
 
 
 def read_bytes(path: Path) -> bytes:
@@ -40,7 +62,7 @@ def read_bytes(path: Path) -> bytes:
         raise DocumentError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def decode(data: bytes, kind: type[T], *, path: Path, what: str, nan: bool = False) -> T:
+def decode(data: bytes, kind: type[T], *, path: Path, what: str, lenient: bool = False) -> T:
     """A file's bytes as a `kind`, checked.
 
     Args:
@@ -48,7 +70,8 @@ def decode(data: bytes, kind: type[T], *, path: Path, what: str, nan: bool = Fal
         kind: a msgspec-decodable type; fields of the file that it does not have are ignored.
         path: the file's name, for messages.
         what: what the file should be, for messages: "a COCO annotation file".
-        nan: whether NaN and Infinity are let through; they are not JSON, though Python writes them.
+        lenient: whether what Python writes though it is not JSON is let through: NaN, Infinity, and
+            halves of characters in names that are not UTF-8, which become `NOT_UTF8`.
 
     Raises:
         DocumentError: not JSON (with line and column), or of another shape (with the place).
@@ -59,13 +82,15 @@ def decode(data: bytes, kind: type[T], *, path: Path, what: str, nan: bool = Fal
         except msgspec.ValidationError:
             raise
         except msgspec.DecodeError as error:
-            if nan and re.search(rb"\b(?:NaN|Infinity)\b", data):
-                return msgspec.convert(json.loads(data), kind)
-            raise DocumentError(f"{path} is not JSON: {_located(error, data)}") from None
+            if lenient and _ONLY_PYTHONS.search(data):
+                return msgspec.convert(json.loads(_ESCAPES.sub(_whole_only, data)), kind)
+            raise DocumentError(f"{path} is not JSON: {_reason(error, data)}") from None
     except msgspec.ValidationError as error:
         reason = re.sub(r"`\$\.?", "`", str(error))
         raise DocumentError(f"{path} is not {what}: {reason}") from None
-    except ValueError as error:  # json.loads: something besides NaN is wrong as well
+    except UnicodeDecodeError:
+        raise DocumentError(f"{path} is not JSON: it is not UTF-8: save it as UTF-8") from None
+    except ValueError as error:  # json.loads: something else is wrong as well
         raise DocumentError(f"{path} is not JSON: {error}") from None
     except RecursionError:
         raise DocumentError(f"{path} is not {what}: it is nested too deeply") from None
@@ -80,7 +105,7 @@ def as_kind(data: bytes, kind: type[T]) -> T | None:
 
 
 def decode_untyped(data: bytes, path: Path, what: str) -> Any:
-    """A file's bytes as Python's own types; NaN and Infinity are let through.
+    """A file's bytes as Python's own types; what Python's `json` writes is let through.
 
     Args:
         data: the bytes.
@@ -90,7 +115,7 @@ def decode_untyped(data: bytes, path: Path, what: str) -> Any:
     Raises:
         DocumentError: not JSON (with line and column), or nested too deeply.
     """
-    return decode(data, Any, path=path, what=what, nan=True)
+    return decode(data, Any, path=path, what=what, lenient=True)
 
 
 def lines_of_array(items: Iterable[object]) -> Iterator[bytes]:
@@ -200,7 +225,18 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _located(error: msgspec.DecodeError, data: bytes) -> str:
+def _whole_only(escape: re.Match[bytes]) -> bytes:
+    """A JSON escape; `NOT_UTF8`'s if it is half of a character."""
+    return NOT_UTF8.encode("ascii", "backslashreplace") if escape["half"] else escape[0]
+
+
+def _reason(error: msgspec.DecodeError, data: bytes) -> str:
+    """Why bytes are not JSON: what they are instead, or what is wrong at which place."""
+    if not data.strip():
+        return "it is empty"
+    for beginning, kind in _OTHER_KINDS.items():
+        if data.lstrip().startswith(beginning):
+            return f"it {kind}"
     text = str(error)
     at_byte = re.search(r" \(byte (\d+)\)$", text)
     place = int(at_byte[1]) if at_byte else len(data)
@@ -208,4 +244,5 @@ def _located(error: msgspec.DecodeError, data: bytes) -> str:
     column = place - (data.rfind(b"\n", 0, place) + 1) + 1
     reason = text[: at_byte.start()] if at_byte else text
     reason = reason.removeprefix("JSON is malformed: ")
+    reason = _PLAINLY.get(reason, reason)
     return f"{reason} at line {line}, column {column}"

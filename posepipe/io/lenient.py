@@ -20,14 +20,14 @@ def whole(value: object) -> int | None:
 
     >>> [whole(value) for value in (3, 3.0, "3", "3.0", True)]
     [3, 3, 3, 3, 1]
-    >>> [whole(value) for value in (3.5, "three", None, float("nan"), float("inf"))]
-    [None, None, None, None, None]
+    >>> [whole(value) for value in (3.5, "three", None, float("nan"), float("inf"), 1e308)]
+    [None, None, None, None, None, None]
     """
     match value:
         case bool() | int():
             return int(value)
-        case float():
-            return int(value) if value.is_integer() else None
+        case float():  # of larger ones nobody knows which whole number was meant
+            return int(value) if value.is_integer() and abs(value) < 2**63 else None
         case str():
             match = _WHOLE.fullmatch(value)
             return int(match[1]) if match else None

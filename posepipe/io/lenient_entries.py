@@ -12,6 +12,7 @@ import msgspec
 
 from posepipe.errors import DocumentError
 from posepipe.io.findings import Finding, lost, noted
+from posepipe.io.jsonfiles import NOT_UTF8
 from posepipe.io.lenient import identifier, number, numbers, shown, whole
 from posepipe.io.schema import WHAT, AnnotationEntry, AnnotationFile, CategoryEntry, ImageEntry
 
@@ -129,6 +130,7 @@ def images_of(
     """
     ids = _numbered(entry.get("id") for entry in _dicts(values))
     images, bad = entries_of(values, "images", lambda entry: _image(entry, ids))
+    damaged = [image.file_name for image in images if NOT_UTF8 in image.file_name]
     return (
         images,
         ids,
@@ -141,6 +143,7 @@ def images_of(
                 len(values),
                 "numbered; results are matched by these ids or by file names",
             ),
+            *noted(where, "file names that are not UTF-8", damaged, len(values), "rename them"),
         ],
     )
 

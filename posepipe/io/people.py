@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,8 @@ from posepipe.io.findings import Finding, lost, noted
 from posepipe.io.lenient import numbers
 from posepipe.io.schema import AnnotationEntry, ImageEntry
 
+ROUNDING = 0.75  # pixels by which the boxes of a person who is labelled twice may differ
+AREA_SHARES = (0.02, 2)  # of a person's box; outlines of COCO's people have 0.16 to 0.95
 FAR_OUTSIDE = 0.1  # of the image's longer side for keypoints, of the box's side for boxes
 # No image is as large; the square of its double still is an ordinary number.
 LARGEST_COORDINATE = 1e7
@@ -82,8 +83,9 @@ def clean_people(
 ) -> tuple[People, list[Finding]]:
     """People as the labels mean them, and what is odd about the labels.
 
-    Invalid boxes are left out with their people. Keypoints of another number than the
-    skeleton's, and labelled ones without a place, count as not labelled.
+    Invalid boxes are left out with their people, and a person who is labelled again counts once.
+    Keypoints of another number than the skeleton's, and labelled ones without a place, count as
+    not labelled.
 
     Args:
         entries: of people alone.
@@ -99,9 +101,10 @@ def clean_people(
     else:
         points = np.zeros((len(entries), len(skeleton), 3))
     areas, estimated, about_areas = _areas(entries, boxes, points, where)
-    people = People(tuple(entries), boxes, points, areas, estimated)
     findings += about_areas
-    findings += _contradictions(people, skeleton, where) if keypoints else []
+    people, about_copies = _once(People(tuple(entries), boxes, points, areas, estimated), where)
+    findings += about_copies
+    findings += _implausible(people, skeleton, where)
     findings += _misplaced(people, images, where)
     return people, findings
 
@@ -123,7 +126,9 @@ def with_boxes(
     findings = [
         *lost(where, "boxes with NaN or numbers beyond any image", _ids(entries, endless), count),
         *lost(where, "boxes of negative size", _ids(entries, negative), count),
-        *noted(where, "boxes without area, whose people are left out", _ids(entries, empty), count),
+        *noted(
+            where, "boxes without area", _ids(entries, empty), count, "nobody is looked for there"
+        ),
     ]
     return [entries[place] for place in kept], boxes[kept], findings
 
@@ -230,7 +235,7 @@ def _areas(
         estimated,
         noted(
             where,
-            "people with labelled keypoints whose area is 0 or missing",
+            "people with labelled keypoints without a usable area",
             _ids(entries, matters),
             len(entries),
             "the areas of their boxes are used instead",
@@ -238,31 +243,77 @@ def _areas(
     )
 
 
-def _contradictions(people: People, skeleton: Skeleton, where: str) -> list[Finding]:
-    """Labels that contradict themselves about a person, or name one person twice."""
-    unheard_of = [
-        f"annotation {entry.id}"
-        for entry in people.entries
-        if not all(0 <= index < len(skeleton) for index in entry.pseudo_keypoints)
-    ]
-    looks = Counter(
-        (entry.image_id, entry.bbox, bytes(entry.keypoints))
-        for entry in people.entries
-        if min(entry.bbox[2:]) > 0
+def _once(people: People, where: str) -> tuple[People, list[Finding]]:
+    """The people without those who are labelled again: keypoints and box the same, but rounded."""
+    places: dict[tuple[int, int, bool, bytes], list[int]] = {}
+    kept = np.ones(len(people), np.bool_)
+    again = []
+    looks = np.rint(people.keypoints).astype(np.int32)
+    crowds = people.is_crowd.tolist()
+    slack = np.where((people.keypoints[..., 2] > 0).any(axis=1), ROUNDING, 0).tolist()
+    for place, entry in enumerate(people.entries):
+        look = (entry.image_id, entry.category_id, crowds[place], looks[place].tobytes())
+        alike = places.setdefault(look, [])
+        first = next((p for p in alike if _same(people.entries[p], entry, slack[place])), None)
+        if first is None:
+            alike.append(place)
+        else:
+            kept[place] = False
+            again.append(f"annotation {entry.id} as {people.entries[first].id}")
+    findings = noted(where, "people who are labelled twice", again, len(people), "counted once")
+    return (people.chosen(kept) if again else people), findings
+
+
+def _same(one: AnnotationEntry, other: AnnotationEntry, slack: float) -> bool:
+    """Whether two boxes are the same, and more than a point; `slack` in pixels."""
+    near = all(abs(a - b) <= slack for a, b in zip(one.bbox, other.bbox, strict=True))
+    return near and min(one.bbox[2:]) > 0
+
+
+def _implausible(people: People, skeleton: Skeleton, where: str) -> list[Finding]:
+    """Labels that cannot be right, though each number is one: each is used as it is."""
+    entries, boxes = people.entries, people.boxes_xywh
+    solid = (boxes[:, 2:] > 0).all(axis=1) & ~people.is_crowd
+    posed = solid & (people.keypoints[..., 2] > 0).any(axis=1)
+    share = people.areas / np.where(solid, boxes[:, 2] * boxes[:, 3], 1)
+    unfit = posed & ~people.area_is_estimate & ((share < AREA_SHARES[0]) | (share > AREA_SHARES[1]))
+    kinds = (
+        (
+            "people with labelled keypoints whose boxes are smaller than 2 pixels",
+            posed & (boxes[:, 2:].max(axis=1, initial=0) < 2),
+            "boxes are in pixels, not in parts of the image",
+        ),
+        (
+            "people with labelled keypoints whose area does not fit their box",
+            unfit,
+            "areas are in square pixels, and OKS depends on them",
+        ),
+        (
+            "labels whose iscrowd is neither 0 nor 1",
+            np.array([entry.iscrowd not in (0, 1) for entry in entries], np.bool_),
+            "counted as crowd regions",
+        ),
+        (
+            "people with unknown pseudo keypoints",
+            np.array(
+                [
+                    not all(0 <= index < len(skeleton) for index in entry.pseudo_keypoints)
+                    for entry in entries
+                ],
+                np.bool_,
+            ),
+            "",
+        ),
     )
-    twice = [
-        f"box {', '.join(f'{side:g}' for side in box)} of image {image_id}"
-        for (image_id, box, _), times in looks.items()
-        if times > 1
-    ]
     return [
-        *noted(where, "people who are labelled twice", twice, len(people)),
-        *noted(where, "people with unknown pseudo keypoints", unheard_of, len(people)),
+        finding
+        for what, which, then in kinds
+        for finding in noted(where, what, _ids(entries, which), len(entries), then)
     ]
 
 
 def _misplaced(people: People, images: Mapping[int, ImageEntry], where: str) -> list[Finding]:
-    """Boxes and keypoints against the sizes of their images as the file has them."""
+    """Boxes and keypoints against each other and the sizes of their images as the file has them."""
     entries, boxes = people.entries, people.boxes_xywh
     sizes = np.array([images[entry.image_id].size_wh for entry in entries], np.float64)
     size = sizes.reshape(-1, 2)
@@ -276,10 +327,16 @@ def _misplaced(people: People, images: Mapping[int, ImageEntry], where: str) -> 
     points, labelled = people.keypoints[..., :2], people.keypoints[..., 2] > 0
     outside = np.maximum(-points, points - size[:, None]).max(axis=-1)  # pixels
     astray = known & (labelled & (outside > FAR_OUTSIDE * size.max(axis=1)[:, None])).any(axis=1)
+    inside = ((points >= (low - sides)[:, None]) & (points <= (high + sides)[:, None])).all(axis=-1)
+    elsewhere = labelled.any(axis=1) & (sides > 0).all(axis=1) & ~(labelled & inside).any(axis=1)
     kinds = (
         ("boxes outside their images", gone),
         ("boxes that reach outside their images by more than a tenth of their size", far),
         ("people with keypoints outside the image by more than a tenth of its size", astray),
+        (
+            "people none of whose labelled keypoints is in or near their box",
+            elsewhere & ~(gone | far | astray | people.is_crowd),
+        ),
     )
     return [
         finding

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -25,12 +26,27 @@ class Pictured(Protocol):
         """The images."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an image lies that an annotation file names.
+
+    Attributes:
+        path: the file.
+        problem: why there is none; "" where there may be one.
+        by_last_parts: whether only the last parts of its name lead there.
+    """
+
+    path: Path
+    problem: str = ""
+    by_last_parts: bool = False
+
+
 def image_files(annotations: Pictured, folder: str | Path) -> ImageSet:
     r"""The annotated images in a folder, with the annotations' ids and in their order.
 
-    Names with back-slashes are tried with slashes. Of URLs and absolute paths that are not here
-    the last part is looked for in the folder, or the last parts where the last alone is shared. A
-    image that is missing is found out when it is read.
+    Names with back-slashes are tried with slashes. Of URLs, of absolute paths that are not here and
+    of paths whose folder is not here, the last part is looked for in the folder, or the last parts
+    where the last alone is shared. An image that is missing is found out when it is read.
 
     Args:
         annotations: what lists the images.
@@ -42,31 +58,40 @@ def image_files(annotations: Pictured, folder: str | Path) -> ImageSet:
     root = Path(folder)
     if not root.is_dir():
         raise ImageError(f"{root}: no such folder of images: check the path")
-    found = paths_of([image.file_name for image in annotations.images], root)
-    odd = [
-        image.file_name
-        for image, (path, _) in zip(annotations.images, found, strict=True)
-        if _is_odd(_slashed(image.file_name)) and path.is_relative_to(root)
-    ]
-    what = "file names that are URLs or absolute paths"
-    then = "URLs are not fetched: their last parts are looked for there"
+    places = paths_of([image.file_name for image in annotations.images], root)
+    listed = list(zip(annotations.images, places, strict=True))
+    guessed = [image.file_name for image, place in listed if place.by_last_parts]
+    what = "file names that are URLs, absolute paths or in folders that are not there"
+    then = "their last parts were looked for (URLs are not fetched)"
     return ImageSet(
         root,
         tuple(
-            ImageFile(image.id, path, name_of(path, root, image.file_name), problem=problem)
-            for image, (path, problem) in zip(annotations.images, found, strict=True)
+            ImageFile(
+                image.id,
+                place.path if image.file_name else root / f"(image {image.id})",
+                name_of(place.path, root, image.file_name),
+                problem=place.problem,
+            )
+            for image, place in listed
         ),
-        tuple(noted(str(root), what, odd, len(annotations.images), then)),
+        tuple(noted(str(root), what, guessed, len(annotations.images), then)),
     )
 
 
-def paths_of(names: Sequence[str], root: Path) -> list[tuple[Path, str]]:
-    """For every name, the file that it means, and why there is none ("" where there may be one)."""
+def paths_of(names: Sequence[str], root: Path) -> list[Place]:
+    """Where the file is that every name means."""
     plain = [_slashed(name) for name in names]
-    last_parts = Counter(tail for name in plain if _is_odd(name) for tail in _tails(name))
+    parents = dict.fromkeys(str(PurePosixPath(name).parent) for name in plain)
+    absent = {parent for parent in parents if not _exists(root / parent)}
+    away = [_is_odd(name) or str(PurePosixPath(name).parent) in absent for name in plain]
+    last_parts = Counter(
+        tail
+        for name, is_away in zip(plain, away, strict=True)
+        for tail in (_tails(name) if is_away else ())
+    )
     return [
-        _path_of(name, slashed, root, last_parts)
-        for name, slashed in zip(names, plain, strict=True)
+        _place_of(name, slashed, root, last_parts if is_away else {})
+        for name, slashed, is_away in zip(names, plain, away, strict=True)
     ]
 
 
@@ -77,26 +102,31 @@ def name_of(path: Path, root: Path, listed: str) -> str:
     return listed
 
 
-def _path_of(name: str, slashed: str, root: Path, shared: Mapping[str, int]) -> tuple[Path, str]:
+def _place_of(name: str, slashed: str, root: Path, last_parts: Mapping[str, int]) -> Place:
+    """Where a name leads.
+
+    Args:
+        name: as the file has it.
+        slashed: without back-slashes.
+        root: the folder.
+        last_parts: how many names end in the same; {} where the folder has the name's own folder.
+    """
     if not name:
-        return root, "the annotation file has no file_name for it"
-    if not _is_odd(slashed) and slashed == name:
-        return root / name, ""
-    candidates: list[Path] = []
-    if not _URL.match(name):
-        candidates += [root / name, root / slashed]
-    if _is_odd(slashed):
-        candidates += [root / tail for tail in _tails(slashed) if shared[tail] == 1]
-    for candidate in candidates:
-        if _exists(candidate):
-            return candidate, ""
-    if _URL.match(name):
+        return Place(root, "the annotation file has no file_name for it")
+    if not last_parts and slashed == name:
+        return Place(root / name)
+    is_url = _URL.match(name)
+    for whole in () if is_url else (name, slashed):
+        if _exists(root / whole):
+            return Place(root / whole)
+    for tail in _tails(slashed) if last_parts else ():
+        if last_parts[tail] == 1 and _exists(root / tail):
+            return Place(root / tail, by_last_parts=True)
+    if is_url:
         last = PurePosixPath(slashed).name
-        return (
-            root / last,
-            f"{name} is a URL, which is not fetched, and there is no {last} in {root}",
-        )
-    return root / slashed, ""
+        why = f"{name} is a URL, which is not fetched, and there is no {last} in {root}"
+        return Place(root / last, why)
+    return Place(root / slashed)
 
 
 def _slashed(name: str) -> str:

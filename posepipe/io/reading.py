@@ -15,12 +15,11 @@ from posepipe.core.poses import Poses
 from posepipe.core.skeleton import COCO_PERSON, PERSON, Skeleton
 from posepipe.errors import DocumentError, ImageError, OptionError
 from posepipe.io.categories import PERSON_ID, keypoint_names
-from posepipe.io.checking import check_boxes
+from posepipe.io.checking import check_boxes, usable_poses
 from posepipe.io.coco import Annotations, image_files, labelled_boxes, read_coco
 from posepipe.io.findings import mostly_lost, noted, refuse_fatal
 from posepipe.io.identity import identify, is_person
 from posepipe.io.images import ImageFile, ImageSet, coco_id
-from posepipe.io.people import LARGEST_COORDINATE
 from posepipe.io.records import (
     BoxesDocument,
     KeypointsDocument,
@@ -115,7 +114,7 @@ def labelled_document(
         skeleton: of the labels.
 
     Raises:
-        DocumentError: a fatal finding.
+        DocumentError: a fatal finding, or people none of whom has a box to look in.
         ImageError: no such folder.
     """
     where = str(annotations.path)
@@ -137,11 +136,16 @@ def labelled_document(
         *sizes.findings,
     ]
     refuse_fatal(findings)
+    boxes = labelled_boxes(annotations, everybody=everybody)
+    if len(people) and not any(map(len, boxes)):
+        raise DocumentError(
+            f"{where}: nobody's pose can be estimated: of {len(people)} labelled people "
+            f"{len(people) - sum(counted)} are crowd regions, and the others' boxes have no area"
+        )
     return BoxesDocument(
         images=sizes.images,
         detections=tuple(
-            replace(found, size_wh=sizes.sizes_wh.get(found.image_id))
-            for found in labelled_boxes(annotations, everybody=everybody)
+            replace(found, size_wh=sizes.sizes_wh.get(found.image_id)) for found in boxes
         ),
         findings=tuple(findings),
         category=skeleton.category,
@@ -158,7 +162,8 @@ def read_keypoints(
 
     Another program's results may lack file names: then they are taken to be COCO's; boxes: the
     extent of the keypoints is used; box scores: the poses' own are.
-    Where all poses have the same category, it is a person's, whatever its id.
+    Where all poses have the same category, it is a person's, whatever its id. Entries that are no
+    poses (`usable_poses`) are left out, which is a finding.
 
     Args:
         source: the JSON file, or what was read of it.
@@ -166,8 +171,8 @@ def read_keypoints(
         skeleton: what the keypoints are, where the file does not say so.
 
     Raises:
-        DocumentError: not such a list, keypoints of another number than the skeleton's, poses of
-            several skeletons in an image, a number that is not finite.
+        DocumentError: not such a list, most entries are no poses of the skeleton, or poses of
+            several skeletons in an image.
         ImageError: no such folder.
     """
     results = source if isinstance(source, ResultFile) else read_results(source)
@@ -179,12 +184,12 @@ def read_keypoints(
             "`posepipe pose`"
         )
     folder = _existing_folder(images) if images else None
+    results = usable_poses(results, skeleton)
     of_people, others = _people_of(results)
     by_image: dict[int | str, list[ResultEntry]] = {}
     skeletons: dict[int | str, Skeleton] = {}
-    for place, entry in of_people:
+    for entry in of_people:
         own = entry.skeleton or skeleton
-        _check_pose(entry, own, f"{path}: [{place}]")
         of_image = skeletons.setdefault(entry.image_id, own)
         if of_image != own:
             raise DocumentError(
@@ -319,29 +324,11 @@ def _listed_images(
     return ImageSet(root, tuple(ImageFile(i, root / name, name) for i, name in found.items()))
 
 
-def _people_of(results: ResultFile) -> tuple[list[tuple[int, ResultEntry]], int]:
-    """The poses of people with their places, and how many others there are."""
+def _people_of(results: ResultFile) -> tuple[list[ResultEntry], int]:
+    """The poses of people, and how many others there are."""
     alike = len({entry.category_id for entry in results.entries}) <= 1 or results.by_posepipe
-    places = enumerate(results.entries)
-    people = [(place, entry) for place, entry in places if alike or is_person(entry, None)]
+    people = [entry for entry in results.entries if alike or is_person(entry, None)]
     return people, len(results.entries) - len(people)
-
-
-def _check_pose(entry: ResultEntry, skeleton: Skeleton, where: str) -> None:
-    if entry.keypoints is None:
-        raise DocumentError(f"{where} has no keypoints")
-    if len(entry.keypoints) != 3 * len(skeleton):
-        raise DocumentError(
-            f"{where}.keypoints has {len(entry.keypoints)} numbers, a {skeleton.name} has "
-            f"{3 * len(skeleton)}: x, y, confidence of {len(skeleton)} keypoints; name another "
-            "skeleton's model with --model"
-        )
-    if entry.score is None:
-        raise DocumentError(f"{where} has no score")
-    numbers = (*entry.keypoints, *(entry.box_xyxy or ()), entry.score, entry.box_score or 0)
-    numbers += (entry.frame or 0, entry.seconds or 0, entry.track_id or 0)
-    if not all(abs(number) < LARGEST_COORDINATE for number in numbers):  # nor is NaN
-        raise DocumentError(f"{where} has a number that is not finite, or beyond any image")
 
 
 def _existing_folder(folder: str | Path) -> Path:

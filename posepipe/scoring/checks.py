@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from msgspec import structs
 
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
@@ -16,7 +15,7 @@ from posepipe.errors import EvaluationError
 from posepipe.io.categories import keypoint_names
 from posepipe.io.findings import refuse_fatal
 from posepipe.io.identity import identify, is_person
-from posepipe.io.people import LARGEST_COORDINATE, People
+from posepipe.io.people import People
 from posepipe.io.result_list import ResultEntry, ResultFile
 from posepipe.scoring.results import GroundTruth
 
@@ -106,52 +105,19 @@ def skeleton_of(results: Sequence[ResultEntry], wanted: Skeleton | None) -> Skel
     return wanted
 
 
-def check_pose_results(results: Sequence[ResultEntry], skeleton: Skeleton) -> None:
-    """Check that every entry is a pose in pixels with a score.
+def check_in_pixels(poses: Sequence[ResultEntry], skeleton: Skeleton) -> None:
+    """Check that the coordinates of poses are not parts of the image.
 
     Raises:
-        EvaluationError: keypoints are missing, of another number, or normalised; no score; or a
-            number that is not finite.
+        EvaluationError: they are.
     """
-    numbers = 3 * len(skeleton)
-    for index, result in enumerate(results):
-        if result.keypoints is None:
-            boxes = " but a bbox: evaluate boxes with evaluate_boxes" if result.bbox else ""
-            raise EvaluationError(f"{_place(index, result)} has no keypoints{boxes}")
-        if len(result.keypoints) != numbers:
-            raise EvaluationError(
-                f"{_place(index, result)} has {len(result.keypoints)} numbers as keypoints, a "
-                f"{skeleton.name} has {numbers}: x, y, confidence for each of the "
-                f"{len(skeleton)}; name the model of another skeleton (--model)"
-            )
-    keypoints = np.array([result.keypoints for result in results]).reshape(-1, numbers)
-    _check_numbers(results, keypoints)
+    keypoints = np.array([pose.keypoints for pose in poses], np.float64)
     largest = np.abs(keypoints.reshape(-1, len(skeleton), 3)[..., :2]).max(initial=0)
-    if results and largest <= 1.5:
+    if poses and largest <= 1.5:
         raise EvaluationError(
             f"all keypoints lie in 0…1 (largest coordinate {largest:.4g}): they are normalised; "
             "multiply x by the image's width and y by its height"
         )
-
-
-def check_box_results(results: Sequence[ResultEntry]) -> None:
-    """Check that every entry is a box with a score.
-
-    Raises:
-        EvaluationError: no bbox, a negative width or height, no score, or a number that is not
-            finite.
-    """
-    for index, result in enumerate(results):
-        if result.bbox is None:
-            raise EvaluationError(
-                f"{_place(index, result)} has no bbox: box evaluation needs one in every entry"
-            )
-        if min(result.bbox[2:]) < 0:
-            raise EvaluationError(
-                f"{_place(index, result)} has a bbox of negative width or height, "
-                f"{list(result.bbox)}: left, top, width, height are needed"
-            )
-    _check_numbers(results, np.array([result.bbox for result in results]).reshape(-1, 4))
 
 
 def check_pose_labels(truth: GroundTruth, skeleton: Skeleton) -> None:
@@ -215,6 +181,12 @@ def warnings_about(
             f"images with more than {most} {plural}: {len(crowded)}; COCO ignores the "
             f"{sum(crowded) - most * len(crowded)} with the lowest scores there"
         )
+    poses = Counter((one.image_id, one.keypoints) for one in entries if kind == "pose")
+    if repeated := sum(poses.values()) - len(poses):
+        lines.append(
+            f"poses that are in the results again: {repeated} of {len(entries)}; COCO counts each "
+            "as wrong"
+        )
     with_box = sum(result.bbox is not None for result in given)
     if kind == "pose" and with_box:
         lines.append(
@@ -232,22 +204,3 @@ def warnings_about(
 def areas_are_estimates(people: People) -> bool:
     """Whether the areas of the people that count, or of some of them, are unknown."""
     return bool(people.area_is_estimate.any())
-
-
-def _place(index: int, result: ResultEntry) -> str:
-    return f"result {index} (image {result.image_id})"
-
-
-def _check_numbers(results: Sequence[ResultEntry], values: npt.NDArray[np.float64]) -> None:
-    """Check that every result has a score, and that it and its (N, n) values are valid."""
-    for index, result in enumerate(results):
-        if result.score is None:
-            raise EvaluationError(f"{_place(index, result)} has no score: results are ranked by it")
-    scores = np.array([result.score for result in results], np.float64).reshape(-1, 1)
-    sound = np.abs(np.concatenate([values, scores], axis=1)) < LARGEST_COORDINATE  # nor is NaN
-    if not sound.all():
-        index = int(np.flatnonzero(~sound.all(axis=1))[0])
-        raise EvaluationError(
-            f"{_place(index, results[index])} has a number that is not finite (NaN or infinity), "
-            "or beyond any image"
-        )

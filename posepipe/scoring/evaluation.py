@@ -13,14 +13,14 @@ from pathlib import Path
 from posepipe.core.boxes import Detections
 from posepipe.core.poses import Poses
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
+from posepipe.io.checking import usable_boxes, usable_poses
 from posepipe.io.coco import Annotations
 from posepipe.io.people import People
 from posepipe.io.result_list import ResultFile
 from posepipe.scoring.checks import (
     areas_are_estimates,
-    check_box_results,
+    check_in_pixels,
     check_pose_labels,
-    check_pose_results,
     counted_results,
     skeleton_of,
     warnings_about,
@@ -107,7 +107,8 @@ def compare(
     """Poses and labels, as `evaluate` scores them; its arguments and errors."""
     given = given_poses(results)
     skeleton = skeleton_of(given.entries, skeleton)
-    check_pose_results(given.entries, skeleton)
+    given = usable_poses(given, skeleton)
+    check_in_pixels(given.entries, skeleton)
     truth = ground_truth(annotations, image_ids, skeleton=skeleton)
     check_pose_labels(truth, skeleton)
     counted = counted_results(given, truth, "pose")
@@ -180,8 +181,7 @@ def evaluate_boxes(
         EvaluationError: results and annotations do not fit together.
     """
     truth = ground_truth(annotations, image_ids, skeleton=skeleton)
-    given = given_boxes(results)
-    check_box_results(given.entries)
+    given = usable_boxes(given_boxes(results))
     counted = counted_results(given, truth, "box")
     people = truth.people.chosen(~truth.people.is_crowd)
     matches, found = box_matches(counted.entries, truth)

@@ -110,7 +110,7 @@ def data_fingerprint(tables: Sequence[DataTable], data: DataSets) -> list[DataFi
     for table in tables:
         file = data.file(table)
         names = [image.file_name for image in file.entries.images]
-        paths = [path for path, _ in paths_of(names, Path(table.images))]
+        paths = [place.path for place in paths_of(names, Path(table.images))]
         with ThreadPoolExecutor(_THREADS) as pool:
             total = sum(pool.map(_file_bytes, paths))
         prints.append(

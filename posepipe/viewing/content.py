@@ -13,6 +13,8 @@ import numpy.typing as npt
 from posepipe.analysis.errors import Errors, KeypointError, find_errors, mean_oks
 from posepipe.core.poses import PoseLabels, Poses
 from posepipe.core.skeleton import COCO_PERSON, Skeleton
+from posepipe.drawing.style import DrawStyle
+from posepipe.io.findings import Finding
 from posepipe.io.images import ImageFile
 from posepipe.scoring.coco import size_of
 from posepipe.scoring.comparison import PoseComparison
@@ -69,10 +71,11 @@ class Content:
         poses: one per image.
         labels: one per image, or none at all.
         skeleton: of poses and labels.
-        least_score: people with a lower score are not shown until they are asked for.
-        least_confidence: keypoints with a lower one are not drawn.
+        min_score: people with a lower score are not shown until they are asked for.
+        min_confidence: keypoints with a lower one are not drawn.
         before: another run's poses, one per image, to show what has changed since; or none.
         of_boxes: the poses are boxes alone, and are not judged by the labels' keypoints.
+        findings: what is odd about the files.
 
     Raises:
         ValueError: lengths that differ.
@@ -83,10 +86,11 @@ class Content:
     poses: Sequence[Poses]
     labels: Sequence[PoseLabels] = ()
     skeleton: Skeleton = COCO_PERSON
-    least_score: float = 0.2
-    least_confidence: float = 0.2
+    min_score: float = DrawStyle.min_score
+    min_confidence: float = DrawStyle.min_confidence
     before: Sequence[Poses] = ()
     of_boxes: bool = False
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         number = len(self.images)
@@ -113,8 +117,8 @@ class Content:
                 *(["before"] if self.before else []),
                 *(["change"] if before is not None else []),
             ],
-            "leastScore": self.least_score,
-            "leastConfidence": self.least_confidence,
+            "minScore": self.min_score,
+            "minConfidence": self.min_confidence,
             "pictures": [
                 self._picture(number, size_wh, judged, before)
                 for number, size_wh in enumerate(sizes_wh)

@@ -13,6 +13,7 @@ from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import DocumentError, OptionError
 from posepipe.io.coco import read_annotations
 from posepipe.io.documents import read_boxes, read_keypoints
+from posepipe.io.findings import Finding
 from posepipe.io.identity import as_annotated
 from posepipe.io.images import ImageFile
 from posepipe.io.result_list import ResultFile, read_results
@@ -47,16 +48,24 @@ def load_content(
             raise OptionError("what has changed is judged by labels: name them with --annotations")
         now = load_content(results, annotations=annotations, images=images)
         then = load_content(before, annotations=annotations, images=images)
-        return replace(now, before=then.poses)
+        both = tuple(dict.fromkeys((*now.findings, *then.findings)))
+        return replace(now, before=then.poses, findings=both)
     given = read_results(results)
     own = (entry.skeleton for entry in given.entries if entry.skeleton is not None)
     skeleton = next(own, COCO_PERSON)
     if annotations is None:
-        _, found = _people(given, images)
+        _, found, findings = _people(given, images)
         if not found:
             raise DocumentError(f"{results} names no image: there is nothing to look at")
         shown, poses = zip(*found, strict=True)
-        return Content(results.name, shown, poses, skeleton=skeleton, of_boxes=given.holds_boxes)
+        return Content(
+            results.name,
+            shown,
+            poses,
+            skeleton=skeleton,
+            of_boxes=given.holds_boxes,
+            findings=findings,
+        )
     labels = read_annotations(annotations, skeleton=skeleton)
     known = as_annotated(given, labels)
     if given.entries and not known.entries:
@@ -64,7 +73,7 @@ def load_content(
             f"{annotations} has none of the images of {results}: the two belong to different "
             "image sets"
         )
-    root, found = _people(known, images)
+    root, found, findings = _people(known, images)
     by_id = {image.id: (image, poses) for image, poses in found}
     shown, poses = zip(
         *(
@@ -78,17 +87,28 @@ def load_content(
         strict=True,
     )
     of_images = [labels.labels_by_image[image.id] for image in shown]
-    return Content(results.name, shown, poses, of_images, skeleton, of_boxes=given.holds_boxes)
+    return Content(
+        results.name,
+        shown,
+        poses,
+        of_images,
+        skeleton,
+        of_boxes=given.holds_boxes,
+        findings=(*labels.findings, *findings),
+    )
 
 
-def _people(results: ResultFile, folder: Path | None) -> tuple[Path, list[tuple[ImageFile, Poses]]]:
-    """The images' folder, and every image with the people in it."""
+def _people(
+    results: ResultFile, folder: Path | None
+) -> tuple[Path, list[tuple[ImageFile, Poses]], tuple[Finding, ...]]:
+    """The images' folder, every image with the people in it, and what is odd about the file."""
     if results.holds_boxes:
         boxes = read_boxes(results, images=folder)
         people = [_without_keypoints(detections) for detections in boxes.detections]
-        return boxes.images.root, list(zip(boxes.images, people, strict=True))
+        return boxes.images.root, list(zip(boxes.images, people, strict=True)), boxes.findings
     document = read_keypoints(results, images=folder)
-    return document.images.root, list(zip(document.images, document.poses, strict=True))
+    found = list(zip(document.images, document.poses, strict=True))
+    return document.images.root, found, document.findings
 
 
 def _without_keypoints(detections: Detections) -> Poses:

@@ -279,6 +279,19 @@ def test_files_that_hold_something_else_than_asked_for_are_recognised(
         assert not output.exists()
 
 
+@pytest.mark.parametrize("changes", [{"iscrowd": 1}, {"keypoints": [0] * 51}])
+def test_labels_of_whom_nobody_counts_fail_an_evaluation(
+    changes: dict[str, object], tmp_path: Path
+) -> None:
+    labels = annotation_file(tmp_path / "labels.json", [annotation(**changes)])
+    keypoints = save_json(tmp_path / "kps.json", [pose_entry(file_name=None)])
+    result = posepipe("eval", keypoints, "--annotations", labels)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert lines(result)[-1].endswith(
+        "labels.json labels nobody who counts: there is nothing to evaluate on"
+    )
+
+
 def test_a_detection_list_needs_the_folder_of_its_pictures(tmp_path: Path) -> None:
     boxes = [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]
     plain = save_json(tmp_path / "list.json", boxes)
@@ -291,7 +304,7 @@ def test_a_detection_list_needs_the_folder_of_its_pictures(tmp_path: Path) -> No
     [
         ({"image_id": 99, "file_name": None}, "lacks for example 99"),
         ({"file_name": "other.jpg"}, "lacks for example other.jpg"),
-        ({"keypoints": [1.0, 2.0, 0.5]}, "a coco_person has 51"),
+        ({"keypoints": [1.0, 2.0, 0.5]}, "numbers as keypoints, not 51"),
         ({"keypoints": [0.5] * 51}, "they are normalised"),
         ({"score": None}, "has no score"),
         ({"keypoints": [float("nan")] * 51}, "not finite"),

@@ -94,7 +94,7 @@ def test_a_test_sets_image_info_has_no_annotations_at_all(tmp_path: Path) -> Non
 def test_where_a_label_comes_from_is_kept_for_those_that_say_it(tmp_path: Path) -> None:
     people = [
         annotation(1),
-        annotation(2, pseudo_keypoints=[0, 4], box_source="teacher", area_is_estimate=True),
+        annotation(2, 2, pseudo_keypoints=[0, 4], box_source="teacher", area_is_estimate=True),
         annotation(3, box_source="teacher", box_score=0.25, iscrowd=1),
     ]
     annotations = read_annotations(annotation_file(tmp_path / "a.json", people))

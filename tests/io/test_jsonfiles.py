@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,11 +12,18 @@ from pathlib import Path
 import pytest
 
 from posepipe.errors import DocumentError
-from posepipe.io.jsonfiles import decode, lines_of_array, read_bytes, write_whole
+from posepipe.io.jsonfiles import (
+    NOT_UTF8,
+    decode,
+    decode_untyped,
+    lines_of_array,
+    read_bytes,
+    write_whole,
+)
 
 
-def decoded(data: bytes, *, nan: bool = False) -> list[float]:
-    return decode(data, list[float], path=Path("a.json"), what="a list of numbers", nan=nan)
+def decoded(data: bytes, *, lenient: bool = False) -> list[float]:
+    return decode(data, list[float], path=Path("a.json"), what="a list of numbers", lenient=lenient)
 
 
 def test_an_array_has_one_item_a_line() -> None:
@@ -25,15 +34,20 @@ def test_an_array_has_one_item_a_line() -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "is not JSON: .*truncated at line 1, column 1"),
-        (b"[1,\n 2", "is not JSON: .*truncated at line 2, column 3"),
+        (b"", "is not JSON: it is empty"),
+        (b"[1,\n 2", "is not JSON: it ends too early at line 2, column 3"),
         (b"[1,\n  x]", "is not JSON: invalid character at line 2, column 3"),
         (b"[NaN]", "is not JSON: invalid character at line 1, column 2"),
         (b"[" * 100000, "is not a list of numbers|nested too deeply"),
         (b"{}", "is not a list of numbers: Expected `array`, got `object`"),
         (b'[1, "a"]', r"is not a list of numbers: Expected `float`, got `str` - at `\[1\]`"),
         (b"[1e999]", r"out of range - at `\[0\]`"),
-        (b"\xff\xfe[\x00", "is not JSON"),
+        (b"[1]\n[2]", "is not JSON: more text after its end at line 2, column 2"),
+        (b"\xff\xfe[\x00", "is not JSON: it is UTF-16: save it as UTF-8"),
+        (b"\xfe\xff\x00[", "is not JSON: it is UTF-16: save it as UTF-8"),
+        (b"\x1f\x8b\x08\x00", r"is not JSON: it is compressed \(gzip\): unpack it"),
+        (b"PK\x03\x04\x14", "is not JSON: it is a zip archive: unpack it"),
+        (b"\n<html>", "is not JSON: it is HTML or XML: fetch or export it again"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_place(data: bytes, reason: str) -> None:
@@ -42,13 +56,35 @@ def test_what_is_wrong_is_said_with_the_place(data: bytes, reason: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"{'a': 1}", "names need double quotes at line 1, column 2"),
+        ('["ä"]'.encode("latin-1"), "it is not UTF-8: save it as UTF-8"),
+    ],
+)
+def test_what_is_wrong_is_said_where_anything_may_stand(data: bytes, reason: str) -> None:
+    with pytest.raises(DocumentError, match=f"^a.json is not JSON: {reason}$"):
+        decode_untyped(data, Path("a.json"), "a list")
+
+
+@pytest.mark.parametrize(
+    "name", ["a\udcffb.jpg", "\ud800", "\\\\\udcff", "\udcff\U0001f600", "\\udcff"]
+)
+def test_halves_of_characters_as_python_writes_them_are_marked(name: str) -> None:
+    data = json.dumps([name]).encode()
+    (read,) = decode_untyped(data, Path("a.json"), "a list")
+    assert read == re.sub("[\ud800-\udfff]", NOT_UTF8, name)
+    read.encode()
+
+
 def test_nan_as_python_writes_it_is_let_through_where_asked_for() -> None:
-    numbers = decoded(b"[NaN, -Infinity, 1]", nan=True)
+    numbers = decoded(b"[NaN, -Infinity, 1]", lenient=True)
     assert str(numbers) == "[nan, -inf, 1.0]"
     with pytest.raises(DocumentError, match="is not JSON"):
-        decoded(b"[NaN,, 1]", nan=True)
+        decoded(b"[NaN,, 1]", lenient=True)
     with pytest.raises(DocumentError, match="Expected `float`, got `str`"):
-        decoded(b'[NaN, "a"]', nan=True)
+        decoded(b'[NaN, "a"]', lenient=True)
 
 
 def test_a_byte_order_mark_is_left_out(tmp_path: Path) -> None:

@@ -145,12 +145,12 @@ def test_another_programs_results_are_read_as_far_as_they_go(tmp_path: Path) -> 
         ({"annotations": [BOX]}, "holds boxes: .*posepipe pose"),
         ([BOX], "holds boxes: .*posepipe pose"),
         ([5], r"\[0\] is 5"),
-        ([POSE | {"keypoints": [1, 2, 3]}], r"\[0\].keypoints has 3 numbers, a coco_person has 51"),
+        ([POSE | {"keypoints": [1, 2, 3]}], r"\[0\] has 3 numbers as keypoints, not 51"),
         ([POSE | {"keypoints": [float("nan")] * 51}], r"\[0\] has a number that is not finite"),
-        ([POSE, POSE | {"score": float("inf")}], r"\[1\] has a number that is not finite"),
+        ([POSE | {"score": float("inf")}], r"\[0\] has a number that is not finite"),
         ([POSE | {"keypoints": ["a"] * 51}], r"\[0\].keypoints is .*: x, y, confidence of every"),
         ([{"image_id": 1}], r"\[0\] has no keypoints"),
-        ([POSE, POSE | {"score": None}], r"\[1\] has no score"),
+        ([POSE | {"score": None}], r"\[0\] has no score"),
         ([POSE | {"keypoints": [1e300] * 51}], "beyond any image"),
     ],
 )
@@ -162,3 +162,21 @@ def test_a_file_that_holds_no_poses_says_what_is_wrong(
         read_keypoints(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"score": None},
+        {"score": 1e308},
+        {"keypoints": [1.0] * 50},
+        {"keypoints": [float("nan")] * 51},
+    ],
+)
+def test_a_pose_that_cannot_be_used_is_left_out(tmp_path: Path, change: dict[str, object]) -> None:
+    path = save_json(tmp_path / "some.json", [POSE, POSE | change])
+    document = read_keypoints(path)
+    assert [len(poses) for poses in document.poses] == [1]
+    (finding,) = document.findings
+    assert finding.message.startswith(f"{path}: poses that cannot be used: 1 of 2 ([1] has ")
+    assert not finding.fatal

@@ -28,7 +28,7 @@ def read(path: Path) -> tuple[Annotations, list[str]]:
 
 def two(**changes: Any) -> list[dict[str, Any]]:
     """Two people in two images, the first with changes."""
-    return [annotation(1, 1) | changes, annotation(2, 2, bbox=[1, 2, 3, 4])]
+    return [annotation(1, 1) | changes, annotation(2, 2, bbox=[1, 2, 30, 40])]
 
 
 def assert_same(one: Annotations, other: Annotations) -> None:
@@ -115,7 +115,9 @@ def assert_same_things(one: Any, other: Any) -> None:
 
 def test_ids_that_are_text_or_too_large_are_numbered(tmp_path: Path) -> None:
     ids = ["cam0", 5, 2**63, "2"]
-    people = [annotation(n, image_id, bbox=[n, 2, 3, 4]) for n, image_id in enumerate(ids, start=1)]
+    people = [
+        annotation(n, image_id, bbox=[n, 2, 30, 40]) for n, image_id in enumerate(ids, start=1)
+    ]
     images = [image_entry(5, file_name=f"{n}.jpg") | {"id": id_} for n, id_ in enumerate(ids)]
     annotations, findings = read(annotation_file(tmp_path / "a.json", people, images))
     assert [image.id for image in annotations.images] == [1, 5, 3, 2]
@@ -142,7 +144,7 @@ def test_nan_counts_only_where_something_is_labelled(tmp_path: Path) -> None:
     assert findings == [
         "people with labelled keypoints at NaN or beyond any image: 1 of 2 (annotation 1): those "
         "keypoints count as not labelled",
-        "people with labelled keypoints whose area is 0 or missing: 1 of 2 (annotation 1): the "
+        "people with labelled keypoints without a usable area: 1 of 2 (annotation 1): the "
         "areas of their boxes are used instead",
     ]
 
@@ -233,19 +235,21 @@ Categories = list[dict[str, Any]]
         ([{"id": 3, "name": "Person "}], {3}, ""),
         ([{"id": "4", "name": "person"}], {4}, ""),
         ([{"id": 1, "name": "dog"}, {"id": 9, "name": "person"}], {9}, ""),
-        ([{"id": 2, "name": "person"}, {"id": 5, "name": "person"}], {2, 5}, "ids 2, 5"),
+        ([{"id": 2, "name": "person"}, {"id": 5, "name": "person"}], {2, 5}, "(id 2, id 5)"),
         ([], {7}, "id 7): taken for 'person'"),
         (
             [{"id": 6, "name": "human", "keypoints": list(COCO_PERSON.keypoints)}],
             {6},
-            "'human'): their keypoints are its",
+            "'human'): used because they have its keypoints",
         ),
     ],
 )
 def test_the_file_says_which_category_people_have(
     tmp_path: Path, categories: Categories, ids: set[int], told: str
 ) -> None:
-    people = [annotation(n, 1, category_id=id_, bbox=[n, 1, 9, 9]) for n, id_ in enumerate(ids, 1)]
+    people = [
+        annotation(n, 1, category_id=id_, bbox=[n, 1, 30, 30]) for n, id_ in enumerate(ids, 1)
+    ]
     annotations, findings = read(
         annotation_file(tmp_path / "a.json", people, categories=categories)
     )
@@ -258,7 +262,7 @@ def test_the_file_says_which_category_people_have(
 def test_most_being_unusable_is_fatal_and_some_is_not(tmp_path: Path) -> None:
     def broken(count: int) -> Path:
         people = [
-            annotation(n, n, bbox=[1, 2] if n <= count else [1, 2, 3, 4]) for n in range(1, 5)
+            annotation(n, n, bbox=[1, 2] if n <= count else [1, 2, 30, 40]) for n in range(1, 5)
         ]
         return annotation_file(tmp_path / "a.json", people)
 

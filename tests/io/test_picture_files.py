@@ -31,6 +31,9 @@ def listed(tmp_path: Path, *names: str) -> Path:
         ("/data/people/a.jpg", "people/a.jpg", True),
         ("http://images.cocodataset.org/val2017/a.jpg", "a.jpg", True),
         ("s3://bucket/val2017/a.jpg", "val2017/a.jpg", True),
+        ("in/a.jpg", "a.jpg", True),
+        (r"in\val\a.jpg", "val/a.jpg", True),
+        ("../in/a.jpg", "a.jpg", False),
     ],
 )
 def test_a_name_leads_to_its_file(tmp_path: Path, name: str, file: str, told: bool) -> None:
@@ -67,8 +70,29 @@ def test_a_url_that_is_not_here_is_not_fetched_and_named(tmp_path: Path) -> None
     url, nameless = image_files(read_annotations(path), tmp_path / "in")
     with pytest.raises(ImageError, match=r"example\.org/a\.jpg is a URL, which is not fetched"):
         url.read()
-    with pytest.raises(ImageError, match="has no file_name for it"):
+    with pytest.raises(
+        ImageError, match=r"in/\(image 2\): the annotation file has no file_name for"
+    ):
         nameless.read()
+
+
+def test_a_folder_that_is_there_is_meant(tmp_path: Path) -> None:
+    save_picture(tmp_path / "in" / "a.jpg")
+    (tmp_path / "in" / "val").mkdir()
+    (image,) = image_files(read_annotations(listed(tmp_path, "val/a.jpg")), tmp_path / "in")
+    with pytest.raises(ImageError, match=r"val/a\.jpg: no such file"):
+        image.read()
+
+
+def test_a_name_that_is_not_utf8_is_told_and_the_others_are_read(tmp_path: Path) -> None:
+    save_picture(tmp_path / "in" / "b.jpg")
+    annotations = read_annotations(listed(tmp_path, "caf\udce9.jpg", "b.jpg"))
+    (finding,) = annotations.findings
+    assert "file names that are not UTF-8: 1 of 2 (caf\ufffd.jpg): rename them" in finding.line
+    bad, good = image_files(annotations, tmp_path / "in")
+    assert good.read().shape == (6, 8, 3)
+    with pytest.raises(ImageError, match="no such file"):
+        bad.read()
 
 
 def labelled(tmp_path: Path, *sizes: tuple[int | None, int | None]) -> Path:
@@ -105,6 +129,26 @@ def test_labels_for_another_size_or_for_the_picture_on_its_side_are_not_used(
     path = labelled(tmp_path, (640, 480), (100, 80), (100, 80))
     with pytest.raises(DocumentError, match="of another size than their labels are for: 2 of 3"):
         labelled_document(read_coco(path).people(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"bbox": [10, 20, 0, 0]}, "of 2 labelled people 0 are crowd regions"),
+        ({"bbox": [10, 20, 0, 40]}, "the others' boxes have no area"),
+        ({"iscrowd": 1}, "of 2 labelled people 2 are crowd regions"),
+    ],
+)
+def test_labels_of_whom_nobody_can_be_posed_are_refused(
+    tmp_path: Path, changes: dict[str, object], why: str
+) -> None:
+    people = [annotation(n, n, **changes) for n in (1, 2)]
+    images = [image_entry(n, file_name="a.jpg") for n in (1, 2)]
+    path = annotation_file(tmp_path / "a.json", people, images)
+    with pytest.raises(DocumentError, match=f"nobody's pose can be estimated.*{why}"):
+        labelled_document(read_coco(path).people(), tmp_path)
+    path = annotation_file(tmp_path / "b.json", [*people, annotation(3)], images)
+    assert len(labelled_document(read_coco(path).people(), tmp_path).detections[0]) == 1
 
 
 def test_labels_of_boxes_alone_are_all_taken(tmp_path: Path) -> None:

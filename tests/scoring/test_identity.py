@@ -164,7 +164,55 @@ def test_an_area_of_0_does_not_make_perfect_poses_worth_nothing(tmp_path: Path) 
     assert card.ap is not None
     assert card.ap > 0
     assert card.ap_medium is card.ap_large is None, "their sizes are not known"
-    assert any("whose area is 0" in line for line in card.warnings)
+    assert any("without a usable area" in line for line in card.warnings)
+
+
+@pytest.mark.parametrize("shift", [0, 0.3, -0.6])
+def test_a_person_who_is_labelled_twice_counts_once(tmp_path: Path, shift: float) -> None:
+    box = [10 + shift, 20, 30, 40 + shift]
+    people = [
+        annotation(1, 1, keypoints=person(1), area=900.0),
+        annotation(2, 1, keypoints=person(1), area=900.0, bbox=box),
+    ]
+    card = scored(tmp_path, [pose(1, 1)], annotation_file(tmp_path / "a.json", people))
+    assert (card.people, card.ap) == (1, pytest.approx(1))
+    assert "labelled twice: 1 of 2 (annotation 2 as 1): counted once" in card.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bbox": [10, 20, 32, 40]},
+        {"keypoints": [*person(1)[:-3], 0, 0, 0]},
+        {"image_id": 2},
+        {"iscrowd": 1},
+    ],
+)
+def test_people_who_only_look_alike_all_count(tmp_path: Path, changes: dict[str, object]) -> None:
+    people = [annotation(n, 1, keypoints=person(1), area=900.0) for n in (1, 2)]
+    people[1] |= changes | {"num_keypoints": None}
+    truth = annotation_file(tmp_path / "a.json", people)
+    card = scored(tmp_path, [pose(1, 1)], truth)
+    assert not any("labelled twice" in line for line in card.warnings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"area": 0.0625}, "whose area does not fit their box: 2 of 2"),
+        ({"area": 1.0}, "whose area does not fit their box: 2 of 2"),
+        ({"area": 1e6}, "whose area does not fit their box: 2 of 2"),
+        ({"bbox": [0.1, 0.2, 0.3, 0.4], "area": 900.0}, "smaller than 2 pixels: 2 of 2"),
+        ({"bbox": [80, 20, 9, 9]}, "none of whose labelled keypoints is in or near their box"),
+        ({"iscrowd": 3}, "whose iscrowd is neither 0 nor 1: 2 of 2"),
+    ],
+)
+def test_labels_that_cannot_be_right_are_told(
+    tmp_path: Path, changes: dict[str, object], says: str
+) -> None:
+    people = [annotation(n, n, keypoints=person(1), area=900.0) | changes for n in (1, 2)]
+    card = scored(tmp_path, [pose(1, 1)], annotation_file(tmp_path / "a.json", people))
+    assert any(says in line for line in card.warnings), card.warnings
 
 
 def test_num_keypoints_that_contradicts_the_visibilities_does_not_count(tmp_path: Path) -> None:

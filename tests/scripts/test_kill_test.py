@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "kill_test.py"
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
 def test_some_kills_of_a_run_lose_nothing() -> None:
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--kills", "4", "--pictures", "4", "run"],
+        [sys.executable, str(SCRIPT), "--kills", "4", "--images", "4", "run"],
         capture_output=True,
         text=True,
         check=False,

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import annotation, annotation_file, image_entry
+from builders import annotation, annotation_file, image_entry, save_picture
 from PIL import Image
+from small_sets import entry, size_wh
 
+from posepipe.training.data import DataTable
 from posepipe.training.pictures import Picture
 from posepipe.training.samples import PoseSample
 
@@ -78,3 +80,21 @@ def painted_set(painted_person: Callable[..., PoseSample], tmp_path: Path) -> Ca
         return annotation_file(tmp_path / f"{name}.json", entries, images)
 
     return write
+
+
+@pytest.fixture
+def make_set(tmp_path):
+    """Makes a data set of two images and two people; what is given replaces its parts."""
+
+    def make(name, annotations=None, images=None, **changes):
+        folder = tmp_path / name
+        for number in (1, 2):
+            save_picture(folder / f"{name}-{number}.png", *size_wh(name, number))
+        if images is None:
+            images = [entry(name, number) for number in (1, 2)]
+        if annotations is None:
+            annotations = [annotation(1), annotation(2, image_id=2)]
+        path = annotation_file(tmp_path / f"{name}.json", annotations, images, **changes)
+        return DataTable(annotations=str(path), images=str(folder))
+
+    return make

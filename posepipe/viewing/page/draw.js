@@ -1,7 +1,7 @@
 // People on canvases: skeletons, boxes, and what is wrong with their keypoints.
 "use strict";
 (() => {
-  const { skeleton, leastConfidence } = window.posepipe;
+  const { skeleton, minConfidence } = window.posepipe;
   const COLOURS = {
     left: "#ff9500", right: "#2f9bff", middle: "#6bd66b", label: "#ffffff", before: "#ff5fd2", box: "#d0d000",
     jitter: "#ffe066", inversion: "#3df5e3", swap: "#c77dff", miss: "#ff4040",
@@ -20,7 +20,7 @@
     pen.strokeStyle = colour;
     pen.beginPath(); pen.moveTo(...from); pen.lineTo(...to); pen.stroke();
   };
-  const drawSkeleton = (pen, person, view, { colour, width = 2, dots = 3.5, least = leastConfidence } = {}) => {
+  const drawSkeleton = (pen, person, view, { colour, width = 2, dots = 3.5, least = minConfidence } = {}) => {
     pen.lineWidth = width;
     skeleton.limbs.forEach(([from, to]) => {
       if (!there(person, from, least) || !there(person, to, least)) return;
@@ -35,7 +35,7 @@
     });
   };
   const drawConfidences = (pen, person, view) => skeleton.keypoints.forEach((_, k) => {
-    if (!there(person, k, leastConfidence)) return;
+    if (!there(person, k, minConfidence)) return;
     const [x, y] = point(view, person, k);
     write(pen, percent(person.keypoints[3 * k + 2]), sideOf(k), x + 5, y - 5);
   });

@@ -212,7 +212,7 @@
   // ---- set up
   get("title").textContent = all.title;
   if (!all.has.includes("keypoints")) get("show-boxes").checked = true; // there is nothing else
-  get("score").value = all.leastScore;
+  get("score").value = all.minScore;
   [...all.errors, ...all.poseErrors].forEach((kind) => { add(get("error"), "option", kind).value = kind; });
   all.skeleton.keypoints.forEach((name, k) => { add(get("keypoint"), "option", name).value = k; });
   document.querySelectorAll("[data-needs]").forEach((element) => {
