@@ -12,9 +12,11 @@ whether there is something and how well the box fits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -59,8 +61,10 @@ OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("logits", "distances") for strid
 _LARGEST_STRIDE = STRIDES[-1]
 _HEAD_UNITS = 2
 _PRIOR = 0.01  # what every score is before any training
+_LEAST_LOGIT = -87.0  # of a score that float32 can tell from 0
 
 Side = Annotated[int, Meta(ge=32, le=8192)]
+FloatArray = npt.NDArray[np.float32]
 Rgb = tuple[Number, Number, Number]
 RgbDeviation = tuple[Deviation, Deviation, Deviation]
 
@@ -243,7 +247,8 @@ class RTMDetDetector:
         """
         self.origin = origin
         self.preprocessing = preprocessing or RTMDetPreprocessing()
-        self._min_score = min_score
+        least = math.log(min_score / (1 - min_score)) if min_score else _LEAST_LOGIT
+        self._least_logit = max(least, _LEAST_LOGIT)
         self._device = device or torch.device("cpu")
         if isinstance(network, RTMDet):
             fold_batch_norms(network.eval())
@@ -280,7 +285,7 @@ class RTMDetDetector:
     def start(
         self, batch: Sequence[DetectorInput], *, alone: bool = False
     ) -> Callable[[], list[Candidates]]:
-        """See `posepipe.detection.candidates.Starting`; one copy from a GPU per batch."""
+        """See `posepipe.detection.candidates.Starting`; the host waits for a GPU once per batch."""
         groups = by_shape([padded_shape(ready.pixels) for ready in batch])
         members = [[batch[position] for position in group] for group in groups]
         elsewhere = isinstance(self.network, RuntimeNetwork)
@@ -290,18 +295,17 @@ class RTMDetDetector:
                 pixels = [self.padded(of_group) for of_group in members]
             given = start_all(self.network, pixels, self.preprocessing.normalisation, alone=alone)
 
-        def fetch() -> Callable[[], list[npt.NDArray[np.float32]]]:
-            maps = given()
-            with torch.inference_mode(), one_thread(elsewhere):
-                return fetched(*(_joined(tensors_of(one)) for one in maps))
+        def fetch() -> Callable[[], list[FloatArray]]:
+            with torch.inference_mode():
+                return fetched(*(tensor for maps in given() for tensor in tensors_of(maps)))
 
         copied = None if elsewhere else fetch()  # a GPU copies while it is given more to do
 
         def finish() -> list[Candidates]:
             found: dict[int, Candidates] = {}
-            for group, of_group, numbers in zip(
-                groups, members, (copied or fetch())(), strict=True
-            ):
+            maps = iter((copied or fetch())())
+            for group, of_group in zip(groups, members, strict=True):
+                numbers = _joined(list(islice(maps, len(OUTPUTS))))
                 found |= zip(group, self._chosen(of_group, numbers), strict=True)
             return [found[position] for position in range(len(batch))]
 
@@ -324,28 +328,28 @@ class RTMDetDetector:
     ) -> Iterator[Candidates]:
         """The candidates of images of one shape, by what `_joined` gives of all of them."""
         # A few boxes of many cells: numpy chooses them with a third of torch's cost of a call.
-        scores = numbers[:, :-4].transpose(0, 2, 1)
-        images, cells, classes = np.nonzero(scores > self._min_score)
-        sides = numbers[images, -4:, cells]
-        corners = cell_corners(padded_shape(batch[0].pixels)).numpy()[cells]
-        boxes = np.concatenate([corners - sides[:, :2], corners + sides[:, 2:]], axis=1)
-        solid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        for number, ready in enumerate(batch):
-            mine = np.flatnonzero(solid & (images == number))
+        corners = cell_corners(padded_shape(batch[0].pixels)).numpy().T
+        for ready, of_image in zip(batch, numbers, strict=True):
+            logits, sides = of_image[:-4], of_image[-4:]
+            places = np.flatnonzero((logits > self._least_logit).T)
+            cells, classes = np.divmod(places, len(logits))
+            here, sides = corners[:, cells], sides[:, cells]
+            low, high = here - sides[:2], here + sides[2:]
+            solid = (high > low).all(axis=0)
+            if not solid.all():
+                low, high, cells, classes = (one[..., solid] for one in (low, high, cells, classes))
             yield Candidates(
-                ready.in_given_pixels(boxes[mine]),
-                scores[number, cells[mine], classes[mine]],
-                classes[mine] + 1,
+                ready.in_given_pixels(np.concatenate([low, high]).T),
+                1 / (1 + np.exp(-logits[classes, cells])),
+                classes + 1,
             )
 
 
-def _joined(maps: Sequence[Tensor]) -> Tensor:
-    """(B, classes + 4, P) scores and distances at all cells, of the network's tensors."""
-    logits, distances = (
-        torch.cat([level.flatten(2) for level in levels], dim=2)  # (B, C, P)
-        for levels in (maps[: len(STRIDES)], maps[len(STRIDES) :])
-    )
-    return torch.cat([logits.sigmoid(), distances], dim=1)
+def _joined(maps: Sequence[FloatArray]) -> FloatArray:
+    """(B, classes + 4, P) score logits and distances at all cells, of the network's outputs."""
+    levels = zip(maps[: len(STRIDES)], maps[len(STRIDES) :], strict=True)
+    of_levels = (np.concatenate(pair, axis=1) for pair in levels)
+    return np.concatenate([one.reshape(*one.shape[:2], -1) for one in of_levels], axis=2)
 
 
 def padded_shape(pixels: npt.NDArray[np.uint8]) -> tuple[int, int]:
