@@ -40,6 +40,20 @@ class Affine:
         object.__setattr__(self, "matrix", checked("matrix", self.matrix, (2, 3), np.float64))
 
     @classmethod
+    def _of(cls, *numbers: float) -> Affine:
+        """The map with these six numbers, row by row; they are made of checked ones."""
+        matrix = np.array(numbers, np.float64).reshape(2, 3)
+        matrix.setflags(write=False)
+        made = object.__new__(cls)
+        object.__setattr__(made, "matrix", matrix)
+        return made
+
+    @cached_property
+    def _numbers(self) -> tuple[float, float, float, float, float, float]:
+        """The matrix, row by row. A single map's arithmetic costs numpy more than Python."""
+        return tuple(self.matrix.ravel().tolist())  # type: ignore[return-value]
+
+    @classmethod
     def identity(cls) -> Affine:
         """The map that changes nothing."""
         return cls(np.eye(2, 3))
@@ -55,18 +69,12 @@ class Affine:
         Raises:
             ValueError: the box has no area.
         """
-        x1, y1, x2, y2 = (float(edge) for edge in checked("box_xyxy", box_xyxy, (4,), np.float64))
+        x1, y1, x2, y2 = checked("box_xyxy", box_xyxy, (4,), np.float64).tolist()
         if not (x2 > x1 and y2 > y1):
             raise ValueError(f"a box of positive area is needed, got {[x1, y1, x2, y2]}")
         scale_x, scale_y = size_wh[0] / (x2 - x1), size_wh[1] / (y2 - y1)
-        return cls(
-            np.array(
-                [
-                    [scale_x, 0.0, (0.5 - x1) * scale_x - 0.5],
-                    [0.0, scale_y, (0.5 - y1) * scale_y - 0.5],
-                ]
-            )
-        )
+        shift_x, shift_y = (0.5 - x1) * scale_x - 0.5, (0.5 - y1) * scale_y - 0.5
+        return cls._of(scale_x, 0.0, shift_x, 0.0, scale_y, shift_y)
 
     @classmethod
     def rotation(cls, angle_deg: float, centre_xy: Sequence[float], scale: float = 1.0) -> Affine:
@@ -93,8 +101,8 @@ class Affine:
     @property
     def _area_factor(self) -> float:
         """How many times as large an area becomes."""
-        (a, b, _), (c, d, _) = self.matrix.tolist()
-        return float(abs(a * d - b * c))
+        a, b, _, c, d, _ = self._numbers
+        return abs(a * d - b * c)
 
     @cached_property
     def inverse(self) -> Affine:
@@ -103,10 +111,13 @@ class Affine:
         Raises:
             ValueError: the map flattens the plane and cannot be undone.
         """
-        linear = self.matrix[:, :2]
         if self._area_factor < 1e-12:
             raise ValueError(f"this map has no inverse: {self.matrix.tolist()}")
-        back = np.linalg.inv(linear)
+        a, b, x, c, d, y = self._numbers
+        if b == c == 0:  # upright
+            across, down = 1 / a, 1 / d
+            return Affine._of(across, 0.0, -across * x, 0.0, down, -down * y)
+        back = np.linalg.inv(self.matrix[:, :2])
         return Affine(np.column_stack([back, -back @ self.matrix[:, 2]]))
 
     def then(self, after: Affine) -> Affine:
@@ -138,6 +149,7 @@ class Affine:
         *,
         fill: Sequence[int] = (0, 0, 0),
         antialias: bool = False,
+        out: npt.NDArray[np.uint8] | None = None,
     ) -> npt.NDArray[np.uint8]:
         """The target image: bilinear samples of `image`, `fill` outside of it.
 
@@ -150,27 +162,33 @@ class Affine:
                 is what `cv2.resize` gives for an upright box, as both public CPN code bases do, but
                 for the outermost pixels: there it blends in what lies beyond the box's edge.
 
+            out: (h, w, C) uint8, contiguous, to be overwritten; None: a new array.
+
         Returns:
             (h, w, C) uint8; all `fill` where the target lies wholly outside the source.
         """
         width, height = size_wh
+        if out is None:
+            out = np.empty((height, width, image.shape[2]), np.uint8)
         plan = self.plan((image.shape[1], image.shape[0]), size_wh, antialias=antialias)
         if plan is None:
-            return np.full((height, width, image.shape[2]), fill, dtype=np.uint8)
+            out[:] = fill
+            return out
         left, top, right, bottom = plan.window
         source = image[top:bottom, left:right]
         if plan.reduced_wh != (right - left, bottom - top):
             reduced = cv2.resize(source, plan.reduced_wh, interpolation=cv2.INTER_AREA)
             source = reduced.astype(np.uint8, copy=False)
-        warped = cv2.warpAffine(
+        cv2.warpAffine(
             source,
             plan.to_target.matrix,
             size_wh,
+            dst=out,
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=tuple(float(value) for value in fill),
         )
-        return np.asarray(warped, dtype=np.uint8).reshape(height, width, image.shape[2])
+        return out
 
     def plan(
         self, source_wh: tuple[int, int], size_wh: tuple[int, int], *, antialias: bool = False
@@ -191,11 +209,13 @@ class Affine:
         left, top, right, bottom = window
         width, height = right - left, bottom - top
         reduced_wh = (max(1, width // shrink), max(1, height // shrink))
-        pitch = np.array([width / reduced_wh[0], height / reduced_wh[1]])
-        first = np.array([left, top]) + (pitch - 1) / 2  # where the reduced window's first pixel is
-        linear = self.matrix[:, :2]
-        to_target = np.column_stack([linear * pitch, linear @ first + self.matrix[:, 2]])
-        return WarpPlan(window, reduced_wh, Affine(to_target))
+        across, down = width / reduced_wh[0], height / reduced_wh[1]
+        # Where the reduced window's first pixel is.
+        first_x, first_y = left + (across - 1) / 2, top + (down - 1) / 2
+        a, b, x, c, d, y = self._numbers
+        shift_x, shift_y = a * first_x + b * first_y + x, c * first_x + d * first_y + y
+        to_target = Affine._of(a * across, b * down, shift_x, c * across, d * down, shift_y)
+        return WarpPlan(window, reduced_wh, to_target)
 
     def _source_window(
         self, width: int, height: int, size_wh: tuple[int, int]
@@ -206,11 +226,13 @@ class Affine:
         for one small person would be a waste.
         """
         right, bottom = size_wh[0] - 0.5, size_wh[1] - 0.5
-        corners = self.inverse.apply([[-0.5, -0.5], [right, -0.5], [-0.5, bottom], [right, bottom]])
-        low = np.floor(corners.min(axis=0)).astype(int) - 1
-        high = np.ceil(corners.max(axis=0)).astype(int) + 2
-        left, top = max(0, int(low[0])), max(0, int(low[1]))
-        right_px, bottom_px = min(width, int(high[0])), min(height, int(high[1]))
+        a, b, x, c, d, y = self.inverse._numbers
+        corners = [(-0.5, -0.5), (right, -0.5), (-0.5, bottom), (right, bottom)]
+        columns = [a * u + b * v + x for u, v in corners]
+        rows = [c * u + d * v + y for u, v in corners]
+        left, top = (max(0, math.floor(min(at)) - 1) for at in (columns, rows))
+        right_px = min(width, math.ceil(max(columns)) + 2)
+        bottom_px = min(height, math.ceil(max(rows)) + 2)
         if left >= right_px or top >= bottom_px:
             return None
         return left, top, right_px, bottom_px

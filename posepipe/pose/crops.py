@@ -171,8 +171,12 @@ def cut_crops(
             part = _cut_out(image, window.astype(int), table.fill)
             pixels[person] = cv2.resize(part, table.input_size_wh, interpolation=cv2.INTER_LINEAR)
         else:
-            pixels[person] = to_crop.warp(
-                image, table.input_size_wh, fill=table.fill, antialias=table.antialias
+            to_crop.warp(
+                image,
+                table.input_size_wh,
+                fill=table.fill,
+                antialias=table.antialias,
+                out=pixels[person],
             )
     return Crops(pixels, to_image)
 

@@ -232,6 +232,17 @@ def test_any_number_of_channels_is_kept(channels):
     assert outside.tolist() == [[[*fill]] * 3] * 2
 
 
+@pytest.mark.parametrize("box", [WINDOW, [90, 90, 99, 99]])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_written_over_is_what_a_new_array_would_be(box, channels):
+    image, affine = noise(WIDTH, HEIGHT, channels), Affine.from_box(box, (8, 6))
+    fill, several = range(channels), np.full((3, 6, 8, channels), 77, np.uint8)
+    given = affine.warp(image, (8, 6), fill=fill, antialias=True, out=several[1])
+    assert np.shares_memory(given, several)
+    assert np.array_equal(several[1], affine.warp(image, (8, 6), fill=fill, antialias=True))
+    assert (several[::2] == 77).all()
+
+
 def test_the_picture_itself_is_left_alone():
     image = noise(WIDTH, HEIGHT)
     before = image.copy()

@@ -9,7 +9,12 @@ import torch
 
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import RecipeError
-from posepipe.pose.codecs.argmax import ArgmaxCodec, ArgmaxTable
+from posepipe.pose.codecs.argmax import (
+    ArgmaxCodec,
+    ArgmaxTable,
+    _at_peaks,
+    _at_peaks_on_device,
+)
 from posepipe.pose.codecs.base import Codec
 from posepipe.pose.codecs.choose import CODECS, codec_of, decoding_table
 from posepipe.pose.codecs.simcc import SimCCCodec, SimCCTable
@@ -115,3 +120,14 @@ def test_the_codec_is_cpns_unless_a_recipe_says_otherwise(tmp_path: Path) -> Non
         decoding_table(Recipe("r", tmp_path, {"decoding": {"codec": "simc"}}))
     with pytest.raises(RecipeError, match="unknown field `amplitude`"):
         decoding_table(Recipe("r", tmp_path, {"decoding": {"codec": "dark", "amplitude": 1.0}}))
+
+
+def test_the_host_measures_what_a_device_would():
+    maps = torch.rand(3, 17, 8, 6)
+    maps[0, 0], maps[0, 1, 0, 0], maps[0, 2, -1, -1] = 0.0, 2.0, 2.0  # no peak, and at the corners
+    smooth = maps.sqrt()
+    for count in (3, 1, 0):
+        flat, about = maps[:count].flatten(2), smooth[:count].flatten(2)
+        on_device = _at_peaks_on_device(flat, about, 6)
+        assert on_device.shape == (count, 17, 11)
+        assert torch.equal(torch.from_numpy(_at_peaks(flat.numpy(), about.numpy(), 6)), on_device)

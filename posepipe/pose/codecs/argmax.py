@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from posepipe.networks.devices import constant
 from posepipe.pose.codecs.base import Codec, CodecTable, Numbers, Response
 from posepipe.pose.codecs.cpn import heatmaps_at_fault
 from posepipe.pose.heatmaps import Cells, CropKeypoints, cell_centres, encode, mirror_back
@@ -67,17 +67,16 @@ class ArgmaxCodec(Codec):
         return (maps,)
 
     def measure(self, response: Response) -> Tensor:
-        """See `Codec.measure`: the peak, its cell in the flat map, perhaps the 3x3 values there."""
+        """See `Codec.measure`: the peak, its cell in the flat map, and the 3x3 values about it.
+
+        Of a cell at a border, those beyond it are any values of the map.
+        """
         maps = response[0].float()
-        peaks = maps.flatten(2).max(dim=-1)
-        about = None
-        if self.table.codec == "dark":
-            smooth = _smoothed(maps, self.table.blur_kernel)
-            about = _neighbours(smooth, peaks.indices).clamp(min=_TINY).log()
-        elif self.table.quarter_offset:
-            about = _neighbours(maps, peaks.indices)
-        numbers = [peaks.values[..., None], peaks.indices[..., None].float()]
-        return torch.cat(numbers if about is None else [*numbers, about], dim=-1)
+        smooth = _smoothed(maps, self.table.blur_kernel) if self.table.codec == "dark" else maps
+        width, flat, about = maps.shape[-1], maps.flatten(2), smooth.flatten(2)
+        if maps.is_cpu:  # numpy finds a peak in a tenth of torch's time
+            return torch.from_numpy(_at_peaks(flat.numpy(), about.numpy(), width))
+        return _at_peaks_on_device(flat, about, width)
 
     def keypoints(self, numbers: Numbers, size_wh: tuple[int, int]) -> CropKeypoints:
         """See `Codec.keypoints`; of a few numbers numpy makes them at half of torch's cost."""
@@ -85,11 +84,10 @@ class ArgmaxCodec(Codec):
         y, x = np.divmod(numbers[..., 1].astype(np.int64), width)
         cells = np.stack([x, y], axis=-1)
         places = cells.astype(np.float32)
-        about = numbers[..., 2:]
-        if about.shape[-1]:
+        if self.table.codec == "dark" or self.table.quarter_offset:
             inside = (cells > 0) & (cells < np.array([width - 1, height - 1]))
             offsets = _dark if self.table.codec == "dark" else _quarter
-            places += offsets(about, inside)
+            places += offsets(numbers[..., 2:], inside)
         pitch_xy, first = cell_centres((height, width), self.table.stride, self.table.cells)
         points = places * np.array(pitch_xy, np.float32) + np.float32(first)
         confidences = numbers[..., 0].clip(0, 1)
@@ -107,21 +105,33 @@ class ArgmaxCodec(Codec):
         return heatmaps_at_fault(response, keypoints, size_wh, self.table.stride)
 
 
-@lru_cache(maxsize=64)
-def _steps(width: int, device: torch.device) -> Tensor:
-    """(9,): from a cell of a map to the 3x3 cells about it, row by row, in the flat map."""
-    steps = [down * width + across for down in (-1, 0, 1) for across in (-1, 0, 1)]
-    return torch.tensor(steps, device=device)
+def _steps(width: int) -> tuple[int, ...]:
+    """From a cell of a map to the 3x3 cells about it, row by row, in the flat map."""
+    return tuple(down * width + across for down in (-1, 0, 1) for across in (-1, 0, 1))
 
 
-def _neighbours(maps: Tensor, cells: Tensor) -> Tensor:
-    """(B, K, 9): the values of the 3x3 cells about (B, K) cells of the flat maps, row by row.
+def _at_peaks(flat: Numbers, about: Numbers, width: int) -> Numbers:
+    """(B, K, 11): what `ArgmaxCodec.measure` gives of flat maps (B, K, P).
 
-    Of a cell at a border, those beyond it are any values of the map.
+    Args:
+        flat: where the peaks are.
+        about: the same maps or smoothed ones, of which the 3x3 values are.
+        width: of the maps.
     """
-    flat = maps.flatten(2)
-    places = (cells[..., None] + _steps(maps.shape[-1], maps.device)).clamp(0, flat.shape[-1] - 1)
-    return flat.gather(2, places)
+    cells = flat.argmax(axis=-1)[..., None]
+    begins = np.arange(0, flat.size, flat.shape[-1]).reshape(cells.shape)
+    places = np.clip(cells + np.array(_steps(width)), 0, flat.shape[-1] - 1)
+    peaks = flat.reshape(-1)[begins + cells]
+    found = [peaks, cells.astype(np.float32), about.reshape(-1)[begins + places]]
+    return np.concatenate(found, axis=-1)
+
+
+def _at_peaks_on_device(flat: Tensor, about: Tensor, width: int) -> Tensor:
+    """`_at_peaks` where the maps are."""
+    peaks = flat.max(dim=-1, keepdim=True)
+    steps = constant(_steps(width), flat.device)
+    places = (peaks.indices + steps).clamp(0, flat.shape[-1] - 1)
+    return torch.cat([peaks.values, peaks.indices.float(), about.gather(2, places)], dim=-1)
 
 
 def _quarter(about: Numbers, inside: npt.NDArray[np.bool_]) -> Numbers:
@@ -142,11 +152,11 @@ def _dark(about: Numbers, inside: npt.NDArray[np.bool_]) -> Numbers:
     At most a cell away. None at a border or where it is no peak.
 
     Args:
-        about: (B, K, 9) the smoothed heatmap's logarithm there and in the 3x3 cells about it.
+        about: (B, K, 9) the smoothed heatmap's values there and in the 3x3 cells about it.
         inside: (B, K, 2), whether it has neighbours on both sides, in x and in y.
     """
     upper_left, upper, upper_right, left, middle, right, lower_left, lower, lower_right = (
-        np.moveaxis(about, -1, 0)
+        np.moveaxis(np.log(np.maximum(about, np.float32(_TINY))), -1, 0)
     )
     dx, dy = (right - left) / 2, (lower - upper) / 2
     twice = 2 * middle
