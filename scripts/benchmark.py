@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py [--images DIR] [--rounds 3]
     python scripts/benchmark.py --only runtimes [--threads 1 --cpu-time]
+    python scripts/benchmark.py --only gpu --images DIR --pictures 512 --crops 2048
     python scripts/benchmark.py --peers
     python scripts/benchmark.py --only train --data people.json images
 
@@ -16,7 +17,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TypeVar
@@ -25,11 +25,11 @@ import click
 import numpy as np
 import torch
 from evaluation_speed import evaluation_line
+from gpu_speed import gpu_lines
 from machine import machine_line
 from PIL import Image
 from reading_speed import reading_lines
-from runtime_speed import as_taken, peer_lines, runtime_lines
-from safetensors.torch import save_file
+from runtime_speed import as_taken, crops_of, peer_lines, runtime_lines, weights_of
 
 from posepipe.core.boxes import Detections
 from posepipe.detection.stage import DetectionStage, load_detector
@@ -41,11 +41,10 @@ from posepipe.networks.threads import use_threads
 from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL
 from posepipe.pipeline import Pipeline
 from posepipe.pose.loading import load_pose_stage
-from posepipe.pose.model import build_pose_network
 from posepipe.pose.stage import PoseStage
 from posepipe.runtime.local import run
 from posepipe.training.data import DataTable
-from posepipe.zoo.recipe import Recipe, load_recipe
+from posepipe.zoo.recipe import load_recipe
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 T = TypeVar("T")
@@ -96,18 +95,6 @@ def timed(work: Callable[[], int]) -> Callable[[], float]:
     return lambda: speed_of(work)
 
 
-@contextmanager
-def weights_of(recipe: Recipe) -> Iterator[Path | None]:
-    """Random weights for a model that has none: speed does not depend on them."""
-    if recipe.has_weights:
-        yield None
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "weights.safetensors"
-        save_file(build_pose_network(recipe).state_dict(), file)
-        yield file
-
-
 def pose_row(
     name: str, people: People, *, flip: bool, rounds: int, precision: str, device: str
 ) -> tuple[str, str, float, float, float]:
@@ -120,10 +107,7 @@ def pose_row(
     assert isinstance(stage, PoseStage)  # noqa: S101  # both are crop networks
     [model] = stage.models
     count = sum(len(found) for _, found in people)
-    ready = [stage.prepare(item) for item in people]
-    crops = [cut for picture in ready for cut in picture.crops.values()]  # one model, one kind
-    pixels = torch.cat([torch.from_numpy(cut.pixels) for cut in crops])
-    images = as_taken(model, pixels)
+    images = as_taken(model, crops_of(people, model))
     lower = model.dtype != torch.float32
 
     @torch.inference_mode()
@@ -286,13 +270,18 @@ def training_row(
 @click.option("--precision", default="auto", show_default=True)
 @click.option(
     "--only",
-    type=click.Choice(["pose", "detect", "call", "eval", "train", "runtimes", "reading"]),
+    type=click.Choice(["pose", "detect", "call", "eval", "train", "runtimes", "reading", "gpu"]),
 )
 @click.option(
     "--exported",
     nargs=2,
     metavar="DETECTOR POSE",
     help="Exported models to measure beside the runtimes: int8, for example.",
+)
+@click.option(
+    "--compiled/--not-compiled",
+    default=True,
+    help="Of --only gpu: measure compiled networks as well, which takes minutes.",
 )
 @click.option("--peers", is_flag=True, help="Measure how others run the same networks instead.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that compute.")
@@ -322,6 +311,7 @@ def main(
     precision: str,
     only: str | None,
     exported: tuple[str, str] | None,
+    compiled: bool,
     peers: bool,
     threads: int | None,
     cpu_time: bool,
@@ -340,8 +330,21 @@ def main(
         people = some_people(files, crops)
         click.echo("\n".join(peer_lines(files, people, speed=speed_of, rounds=rounds)))
         return
-    if only in (None, "reading"):
-        click.echo("\n".join(reading_lines(files, speed=speed_of, rounds=rounds)))
+    if only in (None, "reading", "gpu"):
+        threads_of = (1, 2, 4, 8, 16) if only == "gpu" else (1, 2, 4)
+        for line in reading_lines(files, speed=speed_of, rounds=rounds, threads=threads_of):
+            click.echo(line)
+    if only == "gpu":
+        for line in gpu_lines(
+            files,
+            some_people(files, crops),
+            device=device,
+            precision=precision,
+            speed=speed_of,
+            rounds=rounds,
+            compiled=compiled,
+        ):
+            click.echo(line)
     rows = []
     if only in (None, "detect"):
         rows.append(detection_row(files, rounds=rounds, precision=precision, device=device))

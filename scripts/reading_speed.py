@@ -25,22 +25,25 @@ Work = Callable[[], int]
 Speed = Callable[[Work], float]
 
 
-def reading_lines(files: Sequence[ImageFile], *, speed: Speed, rounds: int) -> Iterator[str]:
+def reading_lines(
+    files: Sequence[ImageFile], *, speed: Speed, rounds: int, threads: Sequence[int] = (1, 2, 4)
+) -> Iterator[str]:
     """Images read per second by several threads, and how long an image needs Python's lock.
 
     Args:
         files: what to read, over and over; each reading takes at least 96 of them.
         speed: measures work that says how much of it there was.
         rounds: of which the median is printed, after one to warm up.
+        threads: how many read at the same time, one after the other.
     """
     with TemporaryDirectory() as folder:
         kinds = {"JPEG": files, "PNG": [_as_png(file, Path(folder)) for file in files]}
         yield f"{'reading, images/s':24} {'Pillow alone':>14} {'posepipe':>10} {'ratio':>7}"
         for kind, some in kinds.items():
             many = list(islice(cycle(some), max(96, len(some))))
-            for threads in (1, 2, 4):
-                pairs = [_both_ways(many, threads, speed) for _ in range(rounds + 1)][1:]
-                yield _row(f"{kind}, threads: {threads}", pairs, ".0f")
+            for count in threads:
+                pairs = [_both_ways(many, count, speed) for _ in range(rounds + 1)][1:]
+                yield _row(f"{kind}, threads: {count}", pairs, ".0f")
             locks = [_lock_both_ways(many) for _ in range(rounds + 1)][1:]
             yield _row(f"{kind}, ms with the lock", locks, ".2f")
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
+import numpy as np
 import torch
 from peers import People, ancestors, one_box_at_a_time, torchvisions_own
+from safetensors.torch import save_file
 
 from posepipe.detection.stage import DetectionStage, load_detector
 from posepipe.detection.torchvision import Preprocessing
@@ -19,11 +24,12 @@ from posepipe.networks.runtimes.names import TORCH
 from posepipe.networks.runtimes.registry import RUNTIMES
 from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL, PoseOptions
 from posepipe.pipeline import Pipeline
-from posepipe.pose.model import PoseModel, exportable, load_pose_model
+from posepipe.pose.crops import cut_crops
+from posepipe.pose.model import PoseModel, build_pose_network, exportable, load_pose_model
 from posepipe.pose.stage import PoseStage
 from posepipe.runtime.both import run_through_both
 from posepipe.runtime.local import run
-from posepipe.zoo.recipe import load_recipe
+from posepipe.zoo.recipe import Recipe, load_recipe
 
 TWO_STAGES = "person-detector-cspnext-fpn"
 Work = Callable[[], int]
@@ -120,13 +126,29 @@ def as_taken(model: PoseModel, pixels: torch.Tensor) -> torch.Tensor:
     return model.preprocessing.normalisation(pixels)
 
 
+@contextmanager
+def weights_of(recipe: Recipe) -> Iterator[Path | None]:
+    """Random weights for a model that has none: speed does not depend on them."""
+    if recipe.has_weights:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "weights.safetensors"
+        save_file(build_pose_network(recipe).state_dict(), file)
+        yield file
+
+
+def crops_of(people: People, model: PoseModel) -> torch.Tensor:
+    """(N, h, w, 3) uint8 RGB: people cut out by OpenCV as a model wants them."""
+    cut = [cut_crops(image.read(), found, model.preprocessing) for image, found in people]
+    return torch.from_numpy(np.concatenate([one.pixels for one in cut]))
+
+
 def _works(pipeline: Pipeline, images: Sequence[ImageFile], people: People) -> list[Work]:
     first, second = pipeline.both_stages
     assert isinstance(second, PoseStage)  # noqa: S101  # the default model is a crop network
     [model] = second.models
-    ready = [second.prepare(item) for item in people]
-    crops = [cut for picture in ready for cut in picture.crops.values()]
-    pixels = torch.cat([torch.from_numpy(cut.pixels) for cut in crops])
+    pixels = crops_of(people, model)
     batches = as_taken(model, pixels).split(second.batch_size)
     lower = model.dtype != torch.float32
 

@@ -1,0 +1,140 @@
+"""Rows of `benchmark.py --only gpu`: networks and stages, compiled and not, and `run`.
+
+They are there for a machine with a GPU; elsewhere the same runs on its CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from peers import People
+from runtime_speed import Speed, Work, as_taken, crops_of, in_turns, table, weights_of
+
+from posepipe.detection.candidates import by_shape
+from posepipe.detection.rtmdet import RTMDetDetector, padded_shape
+from posepipe.detection.stage import DetectionStage
+from posepipe.io.images import ImageFile
+from posepipe.networks.devices import resolve_device
+from posepipe.networks.runtimes.names import TORCH
+from posepipe.options import DEFAULT_POSE_MODEL, DetectionOptions, PoseOptions
+from posepipe.pipeline import Pipeline
+from posepipe.pose.stage import PoseStage
+from posepipe.runtime.both import run_through_both
+from posepipe.runtime.local import run
+from posepipe.zoo.recipe import load_recipe
+
+POSE_MODELS = ("cpn-resnet50-256x192", DEFAULT_POSE_MODEL)
+
+
+def gpu_lines(
+    images: Sequence[ImageFile],
+    people: People,
+    *,
+    device: str,
+    precision: str,
+    speed: Speed,
+    rounds: int,
+    compiled: bool = True,
+    models: Sequence[str] = POSE_MODELS,
+) -> Iterator[str]:
+    """Each network bare and in its stage, from files to results; then both stages together.
+
+    Args:
+        images: for the detector and for `run`.
+        people: for the pose stage.
+        device: where all runs in torch; the ratios are to the bare network as it is.
+        precision: of the networks.
+        speed: measures work that says how much of it there was.
+        rounds: of which the median is printed, after one to warm up.
+        compiled: measure compiled networks as well.
+        models: the pose models; one without weights gets random ones.
+    """
+    where = resolve_device(device)
+    name = torch.cuda.get_device_name(where) if where.type == "cuda" else str(where)
+    yield f"in torch on {name}, no flip test"
+    place = {"device": device, "precision": precision, "runtime": TORCH}
+    ways = {"": False, ", compiled": True} if compiled else {"": False}
+    for model in models:
+        works: dict[str, Work] = {}
+        for suffix, compiles in ways.items():
+            with weights_of(load_recipe(model)) as weights:
+                options = PoseOptions(models=(model,), weights=weights, flip=False)
+                stage = Pipeline(pose=options, **place).pose_stage
+            assert isinstance(stage, PoseStage)  # noqa: S101  # a crop network
+            if compiles:
+                stage.compile()
+            works |= {f"bare{suffix}": _bare_pose(stage, people)}
+            works |= {f"stage{suffix}": _poses(stage, people)}
+        title = f"pose {model}, batches of {stage.batch_size}"
+        yield from table(title, in_turns(works, speed, rounds), "crops/s", "bare")
+    detecting: dict[str, Work] = {}
+    running: dict[str, Work] = {}
+    for suffix, compiles in ways.items():
+        pose = PoseOptions(models=(models[-1],), flip=False)
+        pipeline = Pipeline(DetectionOptions(), pose, **place)
+        if compiles:
+            pipeline.compile()
+        first, second = pipeline.both_stages
+        detecting |= {f"bare{suffix}": _bare_detector(first, images)}
+        detecting |= {f"stage{suffix}": _count(lambda first=first: run(first, images))}
+        running |= {
+            f"run{suffix}": _count(
+                lambda first=first, second=second: run_through_both(first, second, images)
+            )
+        }
+    title = f"detect {first.origins[0].model}, batches of {first.batch_size}"
+    yield from table(title, in_turns(detecting, speed, rounds), "images/s", "bare")
+    title = f"both, {first.origins[0].model} and {models[-1]}"
+    yield from table(title, in_turns(running, speed, rounds), "images/s", "run")
+
+
+def _bare_pose(stage: PoseStage, people: People) -> Work:
+    [model] = stage.models
+    crops = crops_of(people, model)
+    batches = as_taken(model, crops).split(stage.batch_size)
+    lower = model.dtype != torch.float32
+
+    @torch.inference_mode()
+    def bare() -> int:
+        with torch.autocast(model.device.type, dtype=model.dtype, enabled=lower):
+            for batch in batches:
+                model.network(batch)
+        _wait(model.device)
+        return len(crops)
+
+    return bare
+
+
+def _bare_detector(stage: DetectionStage, images: Sequence[ImageFile]) -> Work:
+    [detector] = stage.detectors
+    assert isinstance(detector, RTMDetDetector)  # noqa: S101  # as the default one is
+    ready = [detector.prepare(image.read()) for image in images]
+    batches = []
+    for group in by_shape([padded_shape(one.pixels) for one in ready]):
+        for start in range(0, len(group), stage.batch_size):
+            members = [ready[place] for place in group[start : start + stage.batch_size]]
+            batches.append(detector.preprocessing.normalisation(detector.padded(members)))
+    where = batches[0].device
+
+    @torch.inference_mode()
+    def bare() -> int:
+        for batch in batches:
+            detector.network(batch)
+        _wait(where)
+        return len(ready)
+
+    return bare
+
+
+def _poses(stage: PoseStage, people: People) -> Work:
+    return lambda: sum(len(outcome.result or ()) for outcome in run(stage, people))
+
+
+def _count(outcomes: Callable[[], Iterator[object]]) -> Work:
+    return lambda: sum(1 for _ in outcomes())
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
