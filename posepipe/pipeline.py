@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import msgspec
-import numpy as np
 import numpy.typing as npt
 
 from posepipe.core.boxes import Detections
@@ -25,7 +24,7 @@ from posepipe.detection.stage import DetectionStage
 from posepipe.errors import OptionError
 from posepipe.io.documents import MadeBy, ModelUsed, as_written, made_by
 from posepipe.io.images import ImageFile
-from posepipe.io.inputs import Colour, Picture, Pictures, one_picture
+from posepipe.io.inputs import Colour, Picture, Pictures, one_picture, own_boxes
 from posepipe.loading import load_detection, load_pose
 from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
 from posepipe.networks.resources import default_workers
@@ -192,14 +191,7 @@ class Pipeline:
             PosepipeError: a model cannot be loaded, or the image cannot be read.
         """
         item = one_picture(image, colour=colour)
-        boxes = np.asarray(boxes_xyxy, np.float32)
-        boxes = boxes if boxes.size else boxes.reshape(0, 4)
-        given = np.ones(len(boxes)) if scores is None else scores
-        try:
-            found = Detections(item.id, boxes, np.asarray(given, np.float32))
-        except ValueError as error:
-            raise OptionError(str(error)) from None
-        return self._poses(item, found)
+        return self._poses(item, own_boxes(item.id, boxes_xyxy, scores))
 
     def stream(
         self,

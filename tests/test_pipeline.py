@@ -261,6 +261,11 @@ def test_boxes_of_ones_own_keep_their_order_and_need_no_scores(fake_stages):
         ([[0, 0, 4, 4]], [2], r"scores must lie in \[0, 1\]"),
         ([[0, 0, 4, 4]], [0.5, 0.5], "scores"),
         ([[0, 0, 4, np.nan]], None, "finite"),
+        ([[0, 0, 1e308, 4]], None, "finite"),
+        ("x", None, "boxes_xyxy must be an array of numbers"),
+        ([[1, 2, 3, 4], [1, 2]], None, "boxes_xyxy must be an array of numbers"),
+        (None, None, r"boxes_xyxy must have shape \(N, 4\)"),
+        ([[0, 0, 4, 4]], ["high"], "scores must be an array of numbers"),
     ],
 )
 def test_boxes_that_are_none_are_refused(boxes, scores, message, fake_stages):

@@ -22,7 +22,6 @@ _GROUPS = {
     "can be fetched": "fetched on first use, or by `posepipe models fetch NAME`",
     "no weights": "without weights: train them, or bring some with --weights",
 }
-_LINE = "  {:43} {:9} {:>5}  {:12} {}"
 
 
 _HOMES = "posepipe.cli.models_"
@@ -91,16 +90,21 @@ def _list_models(recipes: Sequence[Recipe]) -> None:
     groups: dict[str, list[Recipe]] = {state: [] for state in _GROUPS}
     for recipe in recipes:
         groups[state_of(recipe)].append(recipe)
-    echo(_LINE.format("", "stage", "MB", "AP", "licence of the weights"))
+    rows = {
+        recipe.name: (recipe.model.stage, _megabytes(recipe), _ap(recipe), _word(recipe))
+        for recipe in recipes
+    }
+    longest = max(map(len, rows), default=0)
+
+    def say(name: str, stage: str, megabytes: str, ap: str, licence: str) -> None:
+        echo(f"  {name:{longest}}  {stage:9}  {megabytes:>3}  {ap:14}  {licence}".rstrip())
+
+    say("", "stage", "MB", "AP", "licence")
     for state, members in groups.items():
         if members:
             echo(_GROUPS[state])
         for recipe in members:
-            echo(
-                _LINE.format(
-                    recipe.name, recipe.model.stage, _megabytes(recipe), _ap(recipe), _word(recipe)
-                ).rstrip()
-            )
+            say(recipe.name, *rows[recipe.name])
     echo("AP in per cent as reported: `posepipe models show NAME` says by whom and on what.")
     echo("The paper's networks, to be trained: `posepipe models --paper`.")
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from posepipe.cli.completion import models_of
-from posepipe.cli.options import PATH
+from posepipe.cli.options import PATH, set_option
 from posepipe.cli.terminal import echo
 
 
@@ -27,6 +27,7 @@ from posepipe.cli.terminal import echo
     help="The format.  [default: by the file's name]",
 )
 @click.option("--weights", type=PATH, help="A weights file instead of the model's own.")
+@set_option("--set", "changes", "decoding.flip=false")
 @click.option(
     "--int8",
     is_flag=True,

@@ -77,6 +77,7 @@ def export_model(
     *,
     format: Format | None = None,  # the option's name
     weights: str | Path | None = None,
+    changes: Sequence[str] = (),
     calibration: Sequence[npt.NDArray[np.float32]] | None = None,
 ) -> Exported:
     """Write a model as one file that another runtime runs, and that is a model by itself.
@@ -89,6 +90,7 @@ def export_model(
         output: ends in ``.onnx``, or in ``.xml``; then the numbers go into a ``.bin`` beside it.
         format: "onnx" or "openvino"; what the file's name says if None.
         weights: a weights file in place of the model's own.
+        changes: fields of the recipe to override, see `Recipe.with_changes`; the file has them.
         calibration: for 8-bit integers: normalised images (1, 3, H, W) as the network will see,
             see `posepipe.calibration`.
 
@@ -105,9 +107,9 @@ def export_model(
         raise OptionError(f"int8 is for OpenVINO: name a file that ends in {OPENVINO}")
     runtime = _runtime_for(kind)
     recipe = load_recipe(model)
-    exportable = exportable_model(recipe, weights)
+    exportable = exportable_model(recipe, weights, changes)
     _, digest = find_weights(recipe, weights)
-    tables = embedded_tables(recipe, digest, int8=calibration is not None)
+    tables = embedded_tables(recipe.with_changes(changes), digest, int8=calibration is not None)
     content = with_recipe(to_onnx(exportable), tables)
     placement = Placement(runtime, torch.device("cpu"), torch.float32)
     try:
@@ -133,8 +135,10 @@ def export_model(
     return Exported(output, size, version, found)
 
 
-def exportable_model(recipe: Recipe, weights: str | Path | None = None) -> Exportable:
-    """The network of a model, with its weights, as exporters want it.
+def exportable_model(
+    recipe: Recipe, weights: str | Path | None = None, changes: Sequence[str] = ()
+) -> Exportable:
+    """The network of a model, with its weights and a changed recipe, as exporters want it.
 
     Raises:
         OptionError: it is one that cannot be exported.
@@ -146,16 +150,26 @@ def exportable_model(recipe: Recipe, weights: str | Path | None = None) -> Expor
         if backend := backend_of(recipe):
             raise OptionError(f"model {recipe.name!r} is run by {backend}: it cannot be exported")
         loaded: Any = load_pose_model(
-            recipe.folder, weights=weights, device="cpu", precision="fp32", runtime=TORCH
+            recipe.folder,
+            weights=weights,
+            changes=changes,
+            device="cpu",
+            precision="fp32",
+            runtime=TORCH,
         )
-        return exportable_pose(recipe, loaded.network)
+        return exportable_pose(recipe.with_changes(changes), loaded.network)
     if not registered_backend(recipe).exports:
         raise OptionError(
             f"model {recipe.name!r} cannot be exported: only single-stage detectors and pose "
             "networks can, whose outputs are of one size"
         )
     found: Any = load_detector(
-        recipe, weights=weights, device="cpu", precision="fp32", runtime=TORCH
+        recipe,
+        weights=weights,
+        changes=changes,
+        device="cpu",
+        precision="fp32",
+        runtime=TORCH,
     )
     return exportable_rtmdet(found.network)
 

@@ -1,4 +1,4 @@
-"""What callers in Python give as images: paths, arrays, Pillow's images, frames of a camera."""
+"""What callers in Python give: images as paths, arrays, Pillow's or frames of a camera; boxes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from posepipe.core.boxes import Detections
 from posepipe.errors import ImageError, OptionError
 from posepipe.io.buckets import is_url, shown
 from posepipe.io.find_images import find_images
@@ -72,6 +73,28 @@ def find_pictures(
     return (_item(item, number, colour) for number, item in enumerate(items, start=1))
 
 
+def own_boxes(
+    image_id: int, boxes_xyxy: npt.ArrayLike, scores: npt.ArrayLike | None = None
+) -> Detections:
+    """A caller's boxes in place of a detector's.
+
+    Args:
+        image_id: of their image.
+        boxes_xyxy: (N, 4) corners in pixels; N may be 0.
+        scores: (N,) in [0, 1]; None: 1.
+
+    Raises:
+        OptionError: they have another shape, are out of range, or are no numbers.
+    """
+    boxes = _numbers("boxes_xyxy", boxes_xyxy)
+    boxes = boxes if boxes.size else boxes.reshape(0, 4)
+    given = np.ones(boxes.shape[:1], np.float32) if scores is None else _numbers("scores", scores)
+    try:
+        return Detections(image_id, boxes, given)
+    except ValueError as error:
+        raise OptionError(str(error)) from None
+
+
 def is_live(pictures: Pictures) -> bool:
     """Whether images come one by one from something of unknown length.
 
@@ -122,7 +145,8 @@ def _no_pixels(thing: object) -> str:
         return "None, not an image: the camera or video gave nothing"
     if not isinstance(thing, np.ndarray):
         kind = type(thing).__name__
-        return f"a {kind}: give a path, a numpy array of uint8 or a Pillow image"
+        article = "an" if kind[0] in "aeiou" else "a"
+        return f"{article} {kind}: give a path, a numpy array of uint8 or a Pillow image"
     if thing.dtype.kind == "f":
         remedy = "where 1 is white, (255 * x).round().astype(np.uint8) makes it one"
     else:
@@ -134,6 +158,14 @@ def _hint(array: npt.NDArray[np.uint8]) -> str:
     if array.ndim == 3 and array.shape[0] in (1, 3, 4):
         return ": channels come last, .transpose(1, 2, 0) brings them there"
     return ": these are several images, use stream()" if array.ndim == 4 else ""
+
+
+def _numbers(name: str, given: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    try:
+        with np.errstate(over="ignore"):  # `Detections` says that they are not finite then
+            return np.asarray(given, np.float32)
+    except (TypeError, ValueError):
+        raise OptionError(f"{name} must be an array of numbers") from None
 
 
 def _check_colour(colour: object) -> None:

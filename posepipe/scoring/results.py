@@ -27,13 +27,11 @@ class GroundTruth:
     Attributes:
         annotations: what the file says.
         image_ids: images that count, with and without people.
-        other_image_ids: images of the file that were not asked for.
         people: of the images that count; other categories are left out.
     """
 
     annotations: Annotations
     image_ids: frozenset[int]
-    other_image_ids: frozenset[int]
     people: People
 
     @property
@@ -80,7 +78,7 @@ def ground_truth(
         raise EvaluationError(f"{path} has no images: there is nothing to evaluate on")
     people = annotations.people
     chosen = np.array([entry.image_id in wanted for entry in people.entries], np.bool_)
-    return GroundTruth(annotations, wanted, known - wanted, people.chosen(chosen))
+    return GroundTruth(annotations, wanted, people.chosen(chosen))
 
 
 def given_poses(results: str | Path | ResultFile | Iterable[Poses]) -> ResultFile:

@@ -140,12 +140,3 @@ def _share(cutoff: FloatArray | float, seconds: float) -> FloatArray:
 def _trust(confidences: FloatArray) -> FloatArray:
     """(K, 1) how much of a step a keypoint takes: all of it from a confidence of one half."""
     return np.minimum(2 * confidences, 1.0)
-
-
-def smoothing_lag(options: SmoothingOptions, speed: float) -> float:
-    """Seconds by which a keypoint lags that moves steadily in its person, in heights a second.
-
-    >>> smoothing_lag(SmoothingOptions(cutoff=1.0, speed=0.0), 2.0) == 1 / (2 * np.pi)
-    True
-    """
-    return float(1 / (2 * np.pi * (options.cutoff + options.speed * speed)))

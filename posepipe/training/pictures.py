@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -81,11 +80,6 @@ class Picture:
 
     file: ImageFile
     cache: PictureCache | None = None
-
-    @classmethod
-    def in_memory(cls, pixels: Pixels) -> Picture:
-        """An image of (H, W, 3) uint8 RGB pixels that are there already; they are not copied."""
-        return cls(ImageFile(0, Path("in-memory"), "in-memory", pixels))
 
     def read(self) -> Pixels:
         """(H, W, 3) uint8 RGB; not to be written to.

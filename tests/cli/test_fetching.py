@@ -91,7 +91,7 @@ def test_a_model_named_to_detect_is_fetched_once_and_runs(
     assert first.exit_code == 0, first.output
     announced = lines(first)[0]
     assert announced.startswith(f"posepipe: fetching {SMALLEST}/fasterrcnn_mobilenet_v3_large_320")
-    assert f", {len(published) / 1e6:.0f} MB (weights: torchvision" in announced
+    assert f", {len(published) / 1e6:.0f} MB (weights: none named" in announced
     assert content(output)["annotations"]
     assert content(output)["info"]["models"][0]["weights_sha256"] == (
         hashlib.sha256(published).hexdigest()
@@ -104,7 +104,7 @@ def test_a_model_named_to_detect_is_fetched_once_and_runs(
 def test_the_listing_tells_states_and_licences(zoo: Recipe) -> None:
     _, group, line, *_ = posepipe("models").stdout.splitlines()
     assert group.startswith("fetched on first use")
-    row = ["detection", "78", "22.8", "boxes", "torchvision", "names", "none"]
+    row = ["detection", "78", "22.8", "boxes", "none", "named"]
     assert line.split() == [SMALLEST, *row]
     shown = posepipe("models", "show", SMALLEST).stdout
     assert f"can be fetched (78 MB): posepipe models fetch {SMALLEST}" in shown

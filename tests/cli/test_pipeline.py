@@ -172,6 +172,8 @@ def test_the_models_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = {line.split()[0]: line.split()[1] for line in said[1:] if line.startswith("  ")}
     assert listed == {recipe.name: recipe.model.stage for recipe in list_recipes()}
     assert max(map(len, said)) <= 100
+    column = said[0].index("licence")
+    assert all(line[column - 2 : column] == "  " for line in said[1:] if line.startswith("  "))
     groups = [line for line in said[1:-2] if not line.startswith("  ")]
     assert groups[0] == "ready"
     assert any(re.fullmatch(r"  cpn-litehrnet-256x192 +pose .* Apache-2.0", line) for line in said)

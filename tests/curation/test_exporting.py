@@ -13,7 +13,13 @@ from safetensors.torch import save_file
 from posepipe.curation import exporting
 from posepipe.curation.exporting import Exported, export_model
 from posepipe.detection.stage import load_detector
-from posepipe.errors import DocumentError, MissingDependencyError, OptionError, PosepipeError
+from posepipe.errors import (
+    DocumentError,
+    MissingDependencyError,
+    OptionError,
+    PosepipeError,
+    RecipeError,
+)
 from posepipe.pose.model import build_pose_network, load_pose_model
 from posepipe.zoo.recipe import load_recipe
 
@@ -98,6 +104,14 @@ def test_the_recipe_inside_is_what_its_use_needs(tiny, exported) -> None:
     assert "[decoding]\nblur_kernel = 5" in inside.text
     changed = load_pose_model(file, changes=["decoding.blur_kernel=3"])
     assert changed.decoding.blur_kernel == 3
+
+
+def test_fields_that_are_set_are_in_the_file(tiny, file) -> None:
+    export_model(tiny, file, changes=["decoding.flip=false", "decoding.blur_kernel=1"])
+    model = load_pose_model(file, **in_runtime(file))
+    assert (model.decoding.flip, model.decoding.blur_kernel) == (False, 1)
+    with pytest.raises(RecipeError, match="training"):
+        export_model(tiny, file, changes=["training.batch=2"])
 
 
 def test_a_detector_sees_pictures_of_any_size(file, random_picture) -> None:

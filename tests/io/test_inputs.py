@@ -84,7 +84,7 @@ def test_an_item_keeps_its_id() -> None:
     ("given", "reason"),
     [
         (None, "None, not an image: the camera or video gave nothing"),
-        (3, "a int: give a path, a numpy array of uint8 or a Pillow image"),
+        (3, "an int: give a path, a numpy array of uint8 or a Pillow image"),
         (np.zeros((0, 0, 3), np.uint8), r"shape \(0, 0, 3\), \(H, W, 3\) is needed$"),
         (np.zeros(5, np.uint8), r"shape \(5,\)"),
         (np.zeros((4, 4, 2), np.uint8), r"shape \(4, 4, 2\)"),

@@ -9,7 +9,7 @@ import pytest
 
 from posepipe.core.poses import Poses
 from posepipe.errors import OptionError
-from posepipe.tracking.smoothing import Smoother, SmoothingOptions, smoothing_lag
+from posepipe.tracking.smoothing import Smoother, SmoothingOptions
 
 K = 17
 HEIGHT = 200.0
@@ -62,7 +62,9 @@ def test_what_moves_steadily_in_its_person_lags_by_what_is_said(still):
     points[:, still:, 0] = (times * speed * HEIGHT)[:, None]
     relative = speed * still / K
     lag = (points[-1, -1, 0] - smoothed(points, times)[-1, -1, 0]) / (relative * HEIGHT)
-    assert lag == pytest.approx(smoothing_lag(SmoothingOptions(), relative), rel=0.01)
+    options = SmoothingOptions()
+    expected = 1 / (2 * np.pi * (options.cutoff + options.speed * relative))
+    assert lag == pytest.approx(expected, rel=0.01)
     assert lag < 0.05
 
 

@@ -10,9 +10,9 @@ import pytest
 from builders import annotation, annotation_file, image_entry, save_picture
 from PIL import Image
 from small_sets import entry, size_wh
+from training_crops import in_memory
 
 from posepipe.training.data import DataTable
-from posepipe.training.pictures import Picture
 from posepipe.training.samples import PoseSample
 
 
@@ -33,7 +33,7 @@ def painted_person() -> Callable[..., PoseSample]:
         weights[::6] = 0
         box = np.array([0.15 * width, 0.15 * height, 0.85 * width, 0.85 * height])
         return PoseSample(
-            Picture.in_memory(pixels),
+            in_memory(pixels),
             box,
             points,
             weights,

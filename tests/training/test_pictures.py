@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pytest
 from builders import save_picture
+from training_crops import in_memory
 
 from posepipe.errors import ImageError
 from posepipe.io.images import ImageFile
@@ -54,7 +55,7 @@ def test_no_more_is_kept_than_the_limit_allows_and_that_is_said_once(files, capl
 
 def test_pixels_in_memory_are_neither_kept_nor_changed():
     pixels = np.zeros((6, 8, 3), np.uint8)
-    picture = Picture.in_memory(pixels)
+    picture = in_memory(pixels)
     cached = Picture(picture.file, PictureCache(10 * BYTES))
     assert picture.read() is pixels
     assert cached.read() is pixels

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from builders import DOG, annotation, annotation_file, image_entry, keypoints_xyv, save_picture
+from training_crops import in_memory
 
 from posepipe.errors import DocumentError, ImageError, RecipeError
 from posepipe.io.coco import read_annotations, read_instances
 from posepipe.training.data import DataSets, DataTable
-from posepipe.training.pictures import Picture, PictureCache
+from posepipe.training.pictures import PictureCache
 from posepipe.training.samples import (
     DetectionSample,
     PoseSample,
@@ -33,7 +34,7 @@ from posepipe.zoo.recipe import Recipe
 )
 def test_a_sample_that_does_not_fit_together_is_refused(change, message):
     fields = {
-        "picture": Picture.in_memory(np.zeros((4, 4, 3), np.uint8)),
+        "picture": in_memory(np.zeros((4, 4, 3), np.uint8)),
         "box_xyxy": [0, 0, 5, 5],
         "keypoints_xy": np.zeros((17, 2)),
         "weights": np.ones(17),

@@ -78,11 +78,6 @@ class AugmentTable(Table, frozen=True):
             )
 
 
-NO_AUGMENTATION = AugmentTable(
-    flip=0, rotation=0, scale=(1, 1), shift=0, half_body=0, colour=0, cutout=0
-)
-
-
 @dataclass(frozen=True, eq=False)
 class Augmentation:
     """What is done to one person's image to make a crop of it; every engine does the same.
@@ -126,17 +121,6 @@ class CropLabels:
     points_xy: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64]
     visibility: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingCrop(CropLabels):
-    """A crop with its keypoints.
-
-    Attributes:
-        pixels: (h, w, 3) uint8 RGB.
-    """
-
-    pixels: npt.NDArray[np.uint8]
 
 
 def draw_augmentation(
@@ -216,47 +200,6 @@ def crop_pixels(
     for left, top, right, bottom in augmentation.cutouts_xyxy.tolist():
         crop[top:bottom, left:right] = fill
     return crop
-
-
-def augmented_crop(
-    sample: PoseSample,
-    table: AugmentTable,
-    *,
-    size_wh: tuple[int, int],
-    margins_xy: tuple[float, float],
-    fill: tuple[int, int, int],
-    skeleton: Skeleton,
-    generator: np.random.Generator,
-) -> TrainingCrop:
-    """A crop of a person with its labels, drawn and made on the CPU in one go.
-
-    Args:
-        sample: the person.
-        table: how much of everything.
-        size_wh: the crop's size in pixels.
-        margins_xy: what is added to each side of the box, as a share of it.
-        fill: RGB outside the image, and of what is covered.
-        skeleton: tells which keypoints change places in a mirror image.
-        generator: the only source of randomness.
-
-    Raises:
-        ImageError: the image is missing or cannot be read.
-    """
-    augmentation = draw_augmentation(
-        sample,
-        table,
-        size_wh=size_wh,
-        margins_xy=margins_xy,
-        skeleton=skeleton,
-        generator=generator,
-    )
-    labels = crop_labels(sample, augmentation, size_wh=size_wh, skeleton=skeleton)
-    return TrainingCrop(
-        labels.points_xy,
-        labels.weights,
-        labels.visibility,
-        crop_pixels(sample.read(), augmentation, size_wh=size_wh, fill=fill),
-    )
 
 
 def _half_body(

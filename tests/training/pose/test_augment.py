@@ -9,18 +9,11 @@ import numpy as np
 import pytest
 import torch
 from builders import DOG
+from training_crops import NO_AUGMENTATION, SIZE_WH, TrainingCrop, crop_of, in_memory
 
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import RecipeError
-from posepipe.training.pictures import Picture
-from posepipe.training.pose.augment import (
-    NO_AUGMENTATION,
-    AugmentTable,
-    TrainingCrop,
-    augmented_crop,
-    crop_labels,
-    draw_augmentation,
-)
+from posepipe.training.pose.augment import AugmentTable, crop_labels, draw_augmentation
 from posepipe.training.pose.device_crops import DeviceCrops
 from posepipe.training.samples import PoseSample
 from posepipe.zoo.recipe import Recipe
@@ -37,22 +30,6 @@ POLICIES = {
     "colour": msgspec.structs.replace(PLAIN, colour=0.3),
     "everything": AugmentTable(flip=0.5, rotation=1, half_body=0.5, cutout=0.5),
 }
-SIZE_WH = (96, 128)
-
-
-def crop_of(sample, table, seed=0, **changes):
-    return augmented_crop(
-        sample,
-        table,
-        **{
-            "size_wh": SIZE_WH,
-            "margins_xy": (0.1, 0.15),
-            "fill": (0, 0, 0),
-            "skeleton": COCO_PERSON,
-            "generator": np.random.default_rng(seed),
-            **changes,
-        },
-    )
 
 
 def device_crop_of(sample, table, seed=0):
@@ -79,7 +56,7 @@ def one_spot(keypoint):
     x, y = points[keypoint].astype(int)
     pixels[y - 1 : y + 2, x - 1 : x + 2] = 255
     return PoseSample(
-        Picture.in_memory(pixels),
+        in_memory(pixels),
         np.array([50, 50, 130, 170]),
         points,
         np.ones(17),

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from training_crops import NO_AUGMENTATION, in_memory
 
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import ImageError, OptionError
 from posepipe.io.images import ImageFile
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.training.pictures import Picture
-from posepipe.training.pose.augment import NO_AUGMENTATION, AugmentTable
+from posepipe.training.pose.augment import AugmentTable
 from posepipe.training.pose.batches import PoseBatches
 
 GIVEN = PreprocessingTable(input_size_wh=(64, 96))
@@ -178,9 +179,7 @@ def test_points_are_where_the_light_is_in_both_engines(painted_person):
     pixels[y - 1 : y + 2, x - 1 : x + 2] = 255
     points = person.keypoints_xy.copy()
     points[5] = x, y
-    lit = replace(
-        person, picture=Picture.in_memory(pixels), keypoints_xy=points, weights=np.ones(17)
-    )
+    lit = replace(person, picture=in_memory(pixels), keypoints_xy=points, weights=np.ones(17))
     given = PreprocessingTable(input_size_wh=(64, 96), fill=(0, 0, 0))
     seen = 0
     for engine in ("cpu", "device"):

@@ -10,17 +10,13 @@ import numpy as np
 import pytest
 import torch
 from builders import save_picture
+from training_crops import NO_AUGMENTATION, in_memory
 
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import ImageError
 from posepipe.io.images import ImageFile
 from posepipe.training.pictures import Picture
-from posepipe.training.pose.augment import (
-    NO_AUGMENTATION,
-    AugmentTable,
-    crop_pixels,
-    draw_augmentation,
-)
+from posepipe.training.pose.augment import AugmentTable, crop_pixels, draw_augmentation
 from posepipe.training.pose.device_crops import DeviceCrops
 from posepipe.training.samples import PoseSample
 
@@ -46,7 +42,7 @@ def person(seed=0, size_wh=(300, 400), share=0.5):
     size = np.array(size_wh)
     box = np.concatenate([size * (1 - share) / 2, size * (1 + share) / 2])
     points = np.random.default_rng(seed).uniform(box[:2], box[2:], (17, 2))
-    picture = Picture.in_memory(photo(seed, size_wh))
+    picture = in_memory(photo(seed, size_wh))
     return PoseSample(picture, box, points, np.ones(17), np.full(17, 2), area=1e4)
 
 
