@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TypeVar
@@ -29,13 +30,13 @@ from gpu_speed import gpu_lines
 from machine import machine_line
 from PIL import Image
 from reading_speed import reading_lines
-from runtime_speed import as_taken, crops_of, peer_lines, runtime_lines, weights_of
+from runtime_speed import bare_network, peer_lines, posed, runtime_lines, weights_of
 
 from posepipe.core.boxes import Detections
 from posepipe.detection.stage import DetectionStage, load_detector
 from posepipe.io.find_images import find_images
 from posepipe.io.images import ImageFile
-from posepipe.networks.devices import resolve_device, resolve_precision
+from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
 from posepipe.networks.runtimes.base import RuntimeNetwork
 from posepipe.networks.threads import use_threads
 from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL
@@ -53,9 +54,9 @@ People = Sequence[tuple[ImageFile, Detections]]
 
 def table(rows: Sequence[tuple[str, str, float, float, float]]) -> Iterator[str]:
     """The lines of the printed table."""
-    yield f"{'what':56} {'unit':>9} {'bare':>8} {'stage':>8} {'ratio':>6}"
+    yield f"{'what':64} {'unit':>9} {'bare':>8} {'stage':>8} {'ratio':>6}"
     for what, unit, bare, stage, ratio in rows:
-        yield f"{what:56} {unit:>9} {bare:8.2f} {stage:8.2f} {ratio:6.2f}"
+        yield f"{what:64} {unit:>9} {bare:8.2f} {stage:8.2f} {ratio:6.2f}"
 
 
 def compare(
@@ -106,25 +107,9 @@ def pose_row(
         )
     assert isinstance(stage, PoseStage)  # noqa: S101  # both are crop networks
     [model] = stage.models
-    count = sum(len(found) for _, found in people)
-    images = as_taken(model, crops_of(people, model))
-    lower = model.dtype != torch.float32
-
-    @torch.inference_mode()
-    def bare() -> int:
-        for start in range(0, count, stage.batch_size):
-            batch = images[start : start + stage.batch_size]
-            with torch.autocast(model.device.type, dtype=model.dtype, enabled=lower):
-                for _ in range(2 if flip else 1):
-                    model.network(batch)
-        if model.device.type == "cuda":
-            torch.cuda.synchronize()
-        return count
-
-    def whole() -> int:
-        return sum(len(outcome.result or ()) for outcome in run(stage, people))
-
-    what = f"pose {name}{', flip' if flip else ''} ({str(model.dtype)[6:]})"
+    how = f"{model.runtime}, {precision_name(model.dtype)}"
+    what = f"pose {name}{', flip' if flip else ''} ({how})"
+    bare, whole = bare_network(stage, people), partial(posed, stage, people)
     return (what, "crops/s", *compare(timed(bare), timed(whole), rounds))
 
 
@@ -301,6 +286,14 @@ def training_row(
     show_default=True,
     help="What to train; may be repeated.",
 )
+@click.option(
+    "--pose-model",
+    "pose_models",
+    multiple=True,
+    default=("cpn-resnet50-256x192", DEFAULT_POSE_MODEL),
+    show_default=True,
+    help="What to estimate poses with; may be repeated.",
+)
 @click.option("--steps", default=6, show_default=True, help="Steps of training per round.")
 def main(
     images: Path,
@@ -318,6 +311,7 @@ def main(
     data: tuple[Path, Path] | None,
     batch: int,
     models: tuple[str, ...],
+    pose_models: tuple[str, ...],
     steps: int,
 ) -> None:
     """Print the speed of the stages and of training beside that of their bare networks."""
@@ -350,7 +344,7 @@ def main(
         rows.append(detection_row(files, rounds=rounds, precision=precision, device=device))
     if only in (None, "pose"):
         people = some_people(files, crops)
-        for name in ("cpn-resnet50-256x192", DEFAULT_POSE_MODEL):
+        for name in pose_models:
             for flip in (False, True):
                 rows.append(
                     pose_row(

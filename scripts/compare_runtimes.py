@@ -2,9 +2,9 @@
 
     python scripts/compare_runtimes.py labels.json images/ [--detector NAME] [--model NAME]
 
-For each: AP of the person boxes (all boxes) and OKS AP in the labelled boxes, by the commands that
-a user would give, and how far they are from torch's in fp32. What is not installed is left out,
-with a line.
+For each: AP of the person boxes (all boxes), OKS AP in the boxes of `run` and in labelled ones, by
+the commands that a user would give, and how far they are from torch's in fp32. What is not
+installed is left out, with a line.
 """
 
 from __future__ import annotations
@@ -32,21 +32,22 @@ def posepipe(*words: str | Path) -> None:
 
 def accuracy(
     labels: Path, pictures: Path, models: Sequence[str], where: Sequence[str]
-) -> tuple[float, float]:
-    """Box AP and OKS AP in per cent."""
+) -> list[float]:
+    """Box AP, OKS AP of `posepipe run` and OKS AP in labelled boxes, in per cent."""
     detector, model = models
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        boxes, poses = folder / "boxes.json", folder / "kps.json"
+        boxes, own, labelled = (folder / f"{what}.json" for what in ("boxes", "own", "labelled"))
         posepipe("detect", pictures, "--model", detector, "--min-score", "0", "-o", boxes, *where)
+        posepipe("run", pictures, "--detector", detector, "--model", model, "-o", own, *where)
         truth = ["--ground-truth", labels, "--images", pictures]
-        posepipe("pose", *truth, "--model", model, "-o", poses, *where)
+        posepipe("pose", *truth, "--model", model, "-o", labelled, *where)
         found = []
-        for file in (boxes, poses):
+        for file in (boxes, own, labelled):
             numbers = folder / f"{file.stem}-numbers.json"
             posepipe("eval", file, "--annotations", labels, "--json", numbers)
             found.append(100 * json.loads(numbers.read_text())["ap"])
-    return found[0], found[1]
+    return found
 
 
 def placements() -> list[tuple[str, str]]:
@@ -70,16 +71,17 @@ def placements() -> list[tuple[str, str]]:
 @click.option("--model", default=DEFAULT_POSE_MODEL, show_default=True)
 def main(labels: Path, pictures: Path, detector: str, model: str) -> None:
     """Print the accuracy of every runtime beside torch's in fp32."""
-    click.echo(f"{'':24} {'box AP':>8} {'':>7} {'OKS AP':>8}")
-    first: tuple[float, float] | None = None
+    kinds = ("box AP", "OKS AP", "in labelled boxes")
+    click.echo(f"{'':24}" + "".join(f" {kind:>17}" for kind in kinds))
+    first: list[float] | None = None
     for runtime, precision in placements():
         where = ["--device", "cpu", "--runtime", runtime, "--precision", precision]
-        boxes, oks = accuracy(labels, pictures, (detector, model), where)
-        first = first or (boxes, oks)
-        click.echo(
-            f"{f'{runtime}, {precision}':24} {boxes:8.2f} {boxes - first[0]:+7.2f} "
-            f"{oks:8.2f} {oks - first[1]:+7.2f}"
-        )
+        found = accuracy(labels, pictures, (detector, model), where)
+        first = first or found
+        columns = [
+            f" {one:8.2f} {one - exact:+7.2f}" for one, exact in zip(found, first, strict=True)
+        ]
+        click.echo(f"{f'{runtime}, {precision}':24}" + "".join(columns))
 
 
 if __name__ == "__main__":

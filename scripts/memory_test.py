@@ -1,10 +1,12 @@
 """Whether memory stays flat: a run over many small images, or a video, its memory as it goes.
 
-    python scripts/memory_test.py --images 10000
+    python scripts/memory_test.py --pictures 10000 [--fast]
     python scripts/memory_test.py --minutes 10
 
 The images are links to a few files; detector and images are tiny (those of kill_test.py), since
-it is the pipeline's memory that is measured and not the networks'. The video has 25 frames a second
+it is the pipeline's memory that is measured and not the networks'. With `--fast` the models are
+those of `posepipe run --fast`, in the runtime that it chooses, and the images the examples, 320
+pixels wide or high. The video has 25 frames a second
 of 160x120; every fifth is worked on, people are followed, smoothed and drawn. Linux alone.
 """
 
@@ -32,13 +34,14 @@ def main() -> None:
     """Print the resident memory at each tenth of the run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--fast", action="store_true", help="shipped models, in their runtime")
     parser.add_argument("--minutes", type=int, help="of a video, instead of images")
     given = parser.parse_args()
     count = given.images if given.minutes is None else given.minutes * 60 * FPS
     with tempfile.TemporaryDirectory(prefix="memory-test-") as name:
         folder = Path(name)
         make_cases(folder, 12)
-        sources = sorted((folder / "photos").iterdir())
+        sources = small_examples(folder) if given.fast else sorted((folder / "photos").iterdir())
         output = folder / "out.json"
         if given.minutes is None:
             inputs = [many_pictures(folder / "many", sources, count)]
@@ -46,8 +49,10 @@ def main() -> None:
             inputs = [long_video(folder / "long.mp4", sources, count)]
             inputs += ["--every", EVERY, "--track", "--smooth", "--draw", folder / "drawn.mp4"]
             count //= EVERY
-        command = ["run", *inputs, "--detector", folder / "detector", "--model", folder / "pose"]
-        command += ["-o", output, "--top-k", "3", "--min-score", "0.01", "--device", "cpu"]
+        models = ["--detector", folder / "detector", "--model", folder / "pose", "--top-k", "3"]
+        models += ["--min-score", "0.01"]
+        command = ["run", *inputs, *(["--fast"] if given.fast else models), "-o", output]
+        command += ["--device", "cpu"]
         journal = output.with_name(output.name + ".journal")
         process = subprocess.Popen([sys.executable, "-m", "posepipe", *map(str, command)])
         told = 0
@@ -58,6 +63,17 @@ def main() -> None:
                 told += count // 10
             time.sleep(0.5)
         print(f"peak {peak_mb():.0f} MB, exit status {process.returncode}")
+
+
+def small_examples(folder: Path) -> list[Path]:
+    """The project's example images, made small."""
+    sources = []
+    for source in sorted((Path(__file__).parents[1] / "examples").glob("*.jpg")):
+        sources.append(folder / source.name)
+        with Image.open(source) as picture:
+            picture.thumbnail((320, 320))
+            picture.save(sources[-1])
+    return sources
 
 
 def many_pictures(folder: Path, sources: list[Path], count: int) -> Path:

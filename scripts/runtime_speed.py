@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 import numpy as np
 import torch
 from peers import People, ancestors, one_box_at_a_time, torchvisions_own
@@ -32,6 +36,8 @@ from posepipe.runtime.local import run
 from posepipe.zoo.recipe import Recipe, load_recipe
 
 TWO_STAGES = "person-detector-cspnext-fpn"
+Stages = tuple[DetectionStage, PoseStage]
+K = TypeVar("K")
 Work = Callable[[], int]
 Speed = Callable[[Work], float]
 
@@ -68,9 +74,9 @@ def places(precision: str, files: tuple[str, str] | None) -> list[Place]:
     return found
 
 
-def in_turns(works: Mapping[str, Work], speed: Speed, rounds: int) -> dict[str, list[float]]:
+def in_turns(works: Mapping[K, Work], speed: Speed, rounds: int) -> dict[K, list[float]]:
     """The speed of each in every round, after one to warm up."""
-    speeds: dict[str, list[float]] = {name: [] for name in works}
+    speeds: dict[K, list[float]] = {name: [] for name in works}
     for number in range(rounds + 1):
         order = list(works) if number % 2 else list(reversed(works))
         for name in order:
@@ -80,12 +86,16 @@ def in_turns(works: Mapping[str, Work], speed: Speed, rounds: int) -> dict[str, 
     return speeds
 
 
+def ratio(ones: Sequence[float], others: Sequence[float]) -> float:
+    """The median of the rounds' ratios."""
+    return statistics.median(one / other for one, other in zip(ones, others, strict=True))
+
+
 def table(title: str, speeds: Mapping[str, list[float]], unit: str, first: str) -> Iterator[str]:
     """Lines with the median of each, and the median of its ratio to the first one's."""
     yield f"{title:56} {unit:>9} {'ratio':>6}"
     for name, values in speeds.items():
-        ratios = [one / base for one, base in zip(values, speeds[first], strict=True)]
-        yield f"  {name:54} {statistics.median(values):9.2f} {statistics.median(ratios):6.2f}"
+        yield f"  {name:54} {statistics.median(values):9.2f} {ratio(values, speeds[first]):6.2f}"
 
 
 def runtime_lines(
@@ -97,33 +107,75 @@ def runtime_lines(
     precision: str,
     files: tuple[str, str] | None = None,
 ) -> Iterator[str]:
-    """Every runtime: bare pose network, pose stage, detection stage, and the two together."""
-    kinds: dict[str, dict[str, Work]] = {
-        f"{DEFAULT_POSE_MODEL}, bare": {},
-        f"pose {DEFAULT_POSE_MODEL}, with its mirror images": {},
-        f"detect {DEFAULT_DETECTOR}": {},
-        "run, both": {},
-    }
+    """Every runtime: the pose stage beside its network, the detection stage, both together."""
     everyone = places(precision, files)
+    both: dict[str, Stages] = {}
     for place in everyone:
         where = {"device": "cpu", "runtime": place.runtime, "precision": place.precision}
-        pipeline = Pipeline(*place.models, **where).load()
-        for works, work in zip(kinds.values(), _works(pipeline, images, people), strict=True):
-            works[str(place)] = work
-    units = ("crops/s", "crops/s", "images/s", "images/s")
-    for (title, works), unit in zip(kinds.items(), units, strict=True):
-        yield from table(title, in_turns(works, speed, rounds), unit, str(everyone[0]))
+        first, second = Pipeline(*place.models, **where).load().both_stages
+        assert isinstance(second, PoseStage)  # noqa: S101  # the default model is a crop network
+        both[str(place)] = first, second
+    for flip in (True, False):
+        yield from pose_lines(
+            {name: with_flip(stage, flip=flip) for name, (_, stage) in both.items()},
+            f"{DEFAULT_POSE_MODEL}, {'with' if flip else 'no'} mirror images, crops/s",
+            people,
+            speed=speed,
+            rounds=rounds,
+        )
+    works = {name: partial(detected, stages, images) for name, stages in both.items()}
+    speeds = in_turns(works, speed, rounds)
+    yield from table(f"detect {DEFAULT_DETECTOR}", speeds, "images/s", str(everyone[0]))
+    works = {name: partial(done, stages, images) for name, stages in both.items()}
+    yield from table("run, both", in_turns(works, speed, rounds), "images/s", str(everyone[0]))
 
 
-def as_taken(model: PoseModel, pixels: torch.Tensor) -> torch.Tensor:
-    """Crops (B, h, w, 3) uint8 as the bare network takes them, which is how the stage runs it.
+def pose_lines(
+    stages: Mapping[str, PoseStage],
+    title: str,
+    people: People,
+    *,
+    speed: Speed,
+    rounds: int,
+) -> Iterator[str]:
+    """Each stage, from files to poses, and its bare network; the ratio, and those to the first."""
+    works = {(name, False): bare_network(stage, people) for name, stage in stages.items()}
+    works |= {(name, True): partial(posed, stage, people) for name, stage in stages.items()}
+    speeds = in_turns(works, speed, rounds)
+    first = next(iter(stages))
+    yield f"{title:56} {'bare':>9} {'ratio':>6} {'stage':>9} {'ratio':>6} {'stage/bare':>10}"
+    for name in stages:
+        columns = [
+            f" {statistics.median(speeds[name, whole]):9.2f}"
+            f" {ratio(speeds[name, whole], speeds[first, whole]):6.2f}"
+            for whole in (False, True)
+        ]
+        kept = ratio(speeds[name, True], speeds[name, False])
+        yield f"  {name:54}" + "".join(columns) + f" {kept:10.3f}"
 
-    Torch's takes them normalised; in other runtimes that is part of the network.
-    """
-    pixels = pixels.to(model.device)
-    if isinstance(model.network, RuntimeNetwork):
-        return pixels
-    return model.preprocessing.normalisation(pixels)
+
+def with_flip(stage: PoseStage, *, flip: bool) -> PoseStage:
+    """The same stage with or without the flip test."""
+    models = [
+        replace(model, decoding=msgspec.structs.replace(model.decoding, flip=flip))
+        for model in stage.models
+    ]
+    return PoseStage(models, batch_size=stage.batch_size)
+
+
+def posed(stage: PoseStage, people: People) -> int:
+    """How many people there are, after their poses are estimated from the files."""
+    return sum(len(outcome.result or ()) for outcome in run(stage, people))
+
+
+def detected(stages: Stages, images: Sequence[ImageFile]) -> int:
+    """How many images there are, after people are detected in the files."""
+    return sum(1 for _ in run(stages[0], images))
+
+
+def done(stages: Stages, images: Sequence[ImageFile]) -> int:
+    """How many images there are, after both stages."""
+    return sum(1 for _ in run_through_both(*stages, images))
 
 
 @contextmanager
@@ -144,27 +196,50 @@ def crops_of(people: People, model: PoseModel) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([one.pixels for one in cut]))
 
 
-def _works(pipeline: Pipeline, images: Sequence[ImageFile], people: People) -> list[Work]:
-    first, second = pipeline.both_stages
-    assert isinstance(second, PoseStage)  # noqa: S101  # the default model is a crop network
-    [model] = second.models
-    pixels = crops_of(people, model)
-    batches = as_taken(model, pixels).split(second.batch_size)
+def as_taken(model: PoseModel, pixels: torch.Tensor) -> torch.Tensor:
+    """Crops (B, h, w, 3) uint8 as the bare network takes them, which is how the stage runs it.
+
+    Torch's takes them normalised; in other runtimes that is part of the network.
+    """
+    pixels = pixels.to(model.device)
+    if isinstance(model.network, RuntimeNetwork):
+        return pixels
+    return model.preprocessing.normalisation(pixels)
+
+
+def bare_network(stage: PoseStage, people: People) -> Work:
+    """A stage's network alone, on people who are cut out, mirrored and as it takes them.
+
+    So it is as fast as it can be: in full passes, of which as many are started ahead as the stage
+    starts.
+    """
+    [model] = stage.models
+    network = model.network
+    crops = crops_of(people, model)
+    batches = list(crops.split(stage.batch_size))
+    if stage.decoding.flip:
+        batches = [torch.cat([batch, batch.flip(2)]) for batch in batches]
+    batches = [as_taken(model, batch) for batch in batches]
     lower = model.dtype != torch.float32
 
     @torch.inference_mode()
     def bare() -> int:
-        with torch.autocast("cpu", dtype=model.dtype, enabled=lower):
-            for batch in batches:
-                model.network(batch)
-        return len(pixels)
+        at_work: deque[Callable[[], object]] = deque()
+        for batch in batches:
+            if isinstance(network, RuntimeNetwork):
+                at_work.append(network.start([batch]))
+                if len(at_work) > network.ahead:
+                    at_work.popleft()()
+            else:
+                with torch.autocast(model.device.type, dtype=model.dtype, enabled=lower):
+                    network(batch)
+        for wait in at_work:
+            wait()
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+        return len(crops)
 
-    return [
-        bare,
-        lambda: sum(len(outcome.result or ()) for outcome in run(second, people)),
-        lambda: sum(1 for _ in run(first, images)),
-        lambda: sum(1 for _ in run_through_both(first, second, images)),
-    ]
+    return bare
 
 
 def peer_lines(
