@@ -136,43 +136,59 @@ def detection_row(
 def call_lines(*, rounds: int, precision: str, device: str) -> Iterator[str]:
     """What a call of the pipeline costs beyond its networks' forward passes, for 640x480 arrays.
 
-    The networks' time is taken out of each call by watching them; the least of the rounds is
-    what the call costs where nothing else disturbs it.
+    The networks' time is taken out of each call by watching them: from when one is given its pixels
+    until its last output is there. Besides, they are run alone, in turns with the calls, on what
+    they were given in a call and by as many threads; in a call they find the caches cold. The least
+    of the rounds is what anything takes where nothing else disturbs it.
     """
     pipeline = Pipeline(device=device, precision=precision).load()
-    inside = [0.0, 0.0]  # seconds so far, when the network now running began
-
-    on_gpu = resolve_device(device).type == "cuda"
+    where = resolve_device(device).type
+    passes: list[Callable[[], object]] = []  # of the networks, since the list was emptied
+    inside = [0.0, 0.0]  # seconds of networks so far, when the network now running began
 
     def now() -> float:
-        if on_gpu:
+        if where == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def before(*_: object) -> None:
+    def before() -> None:
         inside[1] = now()
 
     def after(*_: object) -> None:
         inside[0] += now() - inside[1]
 
-    def watched(compute: Callable[..., T]) -> Callable[..., T]:
-        def watching(*batches: object, **how: object) -> T:
+    def watched(start: Callable[..., Sequence[Callable[[], T]]]) -> Callable[..., object]:
+        def watching(*given: object, **how: object) -> Sequence[Callable[[], T]]:
+            passes.append(lambda: [wait() for wait in start(*given, **how)])
             before()
-            given = compute(*batches, **how)
-            after()
-            return given
+            *waits, last = start(*given, **how)
+
+            def wait_for_last() -> T:
+                outputs = last()
+                after()
+                return outputs
+
+            return [*waits, wait_for_last]
 
         return watching
 
-    def watched_twice(start: Callable[..., Callable[[], T]]) -> Callable[..., Callable[[], T]]:
-        return lambda *batches, **how: watched(watched(start)(*batches, **how))
+    def note(network: torch.nn.Module, given: tuple[object, ...]) -> None:
+        dtype, lower = torch.get_autocast_dtype(where), torch.is_autocast_enabled(where)
 
-    networks = [model.network for model in pipeline.pose_stage.models]
-    for network in [*(one.network for one in pipeline.detection_stage.detectors), *networks]:
+        @torch.inference_mode()
+        def again() -> None:
+            with torch.autocast(where, dtype=dtype, enabled=lower):
+                network(*given)
+
+        passes.append(again)
+        before()
+
+    first, second = pipeline.both_stages
+    for network in (one.network for one in (*first.detectors, *second.models)):
         if isinstance(network, RuntimeNetwork):
-            network.start = watched_twice(network.start)  # type: ignore[method-assign]
+            network._start = watched(network._start)  # type: ignore[method-assign]
         else:
-            network.register_forward_pre_hook(before)
+            network.register_forward_pre_hook(note)
             network.register_forward_hook(after)
     photo = np.asarray(Image.open(EXAMPLES / "astronaut.jpg").convert("RGB").resize((640, 480)))
     boxes = pipeline.detect(photo).boxes_xyxy
@@ -182,15 +198,23 @@ def call_lines(*, rounds: int, precision: str, device: str) -> Iterator[str]:
         "pipeline.poses(array, boxes), one person": lambda: pipeline.poses(photo, boxes[:1]),
         f"pipeline(array), {len(boxes)} people": lambda: pipeline(photo),
     }
-    yield f"{'one call':56} {'networks':>12} {'all else':>12}   (ms, least of {10 * rounds})"
+    columns = ("call", "networks alone", "in the call", "all else")
+    yield f"{'one call':40}" + "".join(f" {name:>14}" for name in columns) + "   (ms)"
     for what, call in calls.items():
-        beyond, of_networks = [], []
+        passes.clear()
+        call()
+        again = tuple(passes)
+        times = []
         for _ in range(10 * rounds):
             inside[0], begun = 0.0, now()
             call()
-            beyond.append(1000 * (now() - begun - inside[0]))
-            of_networks.append(1000 * inside[0])
-        yield f"{what:56} {min(of_networks):12.2f} {min(beyond):12.2f}"
+            ended, of_networks = now(), inside[0]
+            for one in again:
+                one()
+            alone = now() - ended
+            whole = ended - begun
+            times.append((whole, alone, of_networks, whole - of_networks))
+        yield f"{what:40}" + "".join(f" {1000 * min(of):14.2f}" for of in zip(*times, strict=True))
 
 
 def training_row(

@@ -294,18 +294,21 @@ class RTMDetDetector:
                 # A network leaves no cache warm: what is before it is done for all at once.
                 pixels = [self.padded(of_group) for of_group in members]
             given = start_all(self.network, pixels, self.preprocessing.normalisation, alone=alone)
+            if not elsewhere:  # a GPU copies while it is given more to do
+                copied = fetched(*(tensor for maps in given() for tensor in tensors_of(maps)))
 
-        def fetch() -> Callable[[], list[FloatArray]]:
-            with torch.inference_mode():
-                return fetched(*(tensor for maps in given() for tensor in tensors_of(maps)))
-
-        copied = None if elsewhere else fetch()  # a GPU copies while it is given more to do
+        def outputs() -> Iterator[FloatArray]:
+            if not elsewhere:
+                yield from copied()
+                return
+            for maps in given():  # the next ones are still being computed
+                yield from (tensor.numpy() for tensor in maps)
 
         def finish() -> list[Candidates]:
             found: dict[int, Candidates] = {}
-            maps = iter((copied or fetch())())
+            arrays = outputs()
             for group, of_group in zip(groups, members, strict=True):
-                numbers = _joined(list(islice(maps, len(OUTPUTS))))
+                numbers = _joined(list(islice(arrays, len(OUTPUTS))))
                 found |= zip(group, self._chosen(of_group, numbers), strict=True)
             return [found[position] for position in range(len(batch))]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,7 +128,7 @@ class PoseModel:
             with one_thread(self.is_elsewhere):
                 pixels = torch.cat([pixels, pixels.flip(2)])
         lower = self.dtype != torch.float32 and not self.is_elsewhere
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=lower):
+        with torch.autocast(self.device.type, dtype=self.dtype) if lower else nullcontext():
             normalisation = self.preprocessing.normalisation
             given = start_all(self.network, [pixels], normalisation, alone=alone)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -132,7 +132,7 @@ class RuntimeNetwork(nn.Module, ABC):
 
     def all(self, batches: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
         """`forward` of batches that may differ in size and shape, perhaps at the same time."""
-        return self.start(batches, alone=True)()
+        return list(self.start(batches, alone=True)())
 
     @property
     def ahead(self) -> int:
@@ -144,8 +144,11 @@ class RuntimeNetwork(nn.Module, ABC):
 
     def start(
         self, batches: Sequence[Tensor], *, alone: bool = False
-    ) -> Callable[[], list[tuple[Tensor, ...]]]:
-        """Begin to compute what `all` gives; the function that comes back waits for it.
+    ) -> Callable[[], Iterator[tuple[Tensor, ...]]]:
+        """Begin to compute what `all` gives; the function that comes back gives it.
+
+        It waits for each batch when its turn comes, while the others may still be computed; all of
+        them must be asked for.
 
         Args:
             batches: as `all` takes them; nobody may change them before the outputs are there.
@@ -162,19 +165,17 @@ class RuntimeNetwork(nn.Module, ABC):
             for images in batches:
                 parts += self._parts(images)
                 ends.append(len(parts))
-        wait = self._tried(lambda: self._start(self._input.name, parts, alone=alone))
+        waits = self._tried(lambda: self._start(self._input.name, parts, alone=alone))
 
-        def finish() -> list[tuple[Tensor, ...]]:
-            found = self._tried(wait)
-            given = []
+        def finish() -> Iterator[tuple[Tensor, ...]]:
             for images, start, end in zip(batches, [0, *ends], ends, strict=False):
+                found = [self._tried(wait) for wait in waits[start:end]]
                 outputs = (
                     np.concatenate(of_parts) if end - start > 1 else of_parts[0]
-                    for of_parts in zip(*found[start:end], strict=True)
+                    for of_parts in zip(*found, strict=True)
                 )
                 tensors = (torch.from_numpy(np.asarray(one, np.float32)) for one in outputs)
-                given.append(tuple(tensor[: len(images)].to(images.device) for tensor in tensors))
-            return given
+                yield tuple(tensor[: len(images)].to(images.device) for tensor in tensors)
 
         return finish
 
@@ -200,8 +201,8 @@ class RuntimeNetwork(nn.Module, ABC):
     @abstractmethod
     def _start(
         self, name: str, parts: Sequence[npt.NDArray[Any]], *, alone: bool
-    ) -> Callable[[], Sequence[Sequence[npt.NDArray[Any]]]]:
-        """What waits for the outputs, in the order of `outputs`, for each part's pixels.
+    ) -> Sequence[Callable[[], Sequence[npt.NDArray[Any]]]]:
+        """For each part, what waits for its outputs, in the order of `outputs`.
 
         Args:
             name: of the input that takes them.
@@ -216,8 +217,8 @@ def start_all(
     normalisation: Normalisation,
     *,
     alone: bool = False,
-) -> Callable[[], list[Any]]:
-    """What waits for what a network gives for batches that differ in shape.
+) -> Callable[[], Iterable[Any]]:
+    """What gives what a network gives for batches that differ in shape.
 
     A `RuntimeNetwork` may compute them at the same time, see its `start`; torch computes them now.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,9 @@ class OnnxRuntimeNetwork(RuntimeNetwork):
 
     def _start(
         self, name: str, parts: Sequence[npt.NDArray[Any]], *, alone: bool
-    ) -> Callable[[], Sequence[Sequence[npt.NDArray[Any]]]]:
+    ) -> Sequence[Callable[[], Sequence[npt.NDArray[Any]]]]:
         found = [self._session.run(list(self.outputs), {name: pixels}) for pixels in parts]
-        return lambda: found
+        return [partial(tuple, outputs) for outputs in found]
 
 
 def _side(given: int | str | None) -> int | None:

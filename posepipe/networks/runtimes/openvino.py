@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +172,7 @@ class OpenVINONetwork(RuntimeNetwork):
 
     def _start(
         self, name: str, parts: Sequence[npt.NDArray[Any]], *, alone: bool
-    ) -> Callable[[], Sequence[Sequence[npt.NDArray[Any]]]]:
+    ) -> Sequence[Callable[[], Sequence[npt.NDArray[Any]]]]:
         count = sum(map(len, parts))
         most, streams = _IMAGES_OF_A_PIECE, self._streams
         if self._input.shape[0] is not None:
@@ -184,7 +184,7 @@ class OpenVINONetwork(RuntimeNetwork):
         begun = [
             [self._begin(piece, streams) for piece in _pieces(pixels, most)] for pixels in parts
         ]
-        return lambda: [_joined([end() for end in of_part]) for of_part in begun]
+        return [partial(_joined, of_part) for of_part in begun]
 
     def _begin(
         self, pixels: npt.NDArray[Any], streams: int
@@ -231,7 +231,9 @@ def _pieces(pixels: npt.NDArray[Any], most: int) -> list[npt.NDArray[Any]]:
     return [pixels[start : start + most] for start in range(0, len(pixels), most)]
 
 
-def _joined(pieces: Sequence[Sequence[npt.NDArray[Any]]]) -> list[npt.NDArray[Any]]:
+def _joined(ends: Sequence[Callable[[], list[npt.NDArray[Any]]]]) -> list[npt.NDArray[Any]]:
+    """The outputs of a part, once all its pieces are computed."""
+    pieces = [end() for end in ends]
     if len(pieces) == 1:
         return list(pieces[0])
     return [np.concatenate(outputs) for outputs in zip(*pieces, strict=True)]
