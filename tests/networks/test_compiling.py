@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 
 from posepipe.errors import OptionError
 from posepipe.networks.compiling import Compiled, compiling, pays, recorded
@@ -43,6 +45,22 @@ def test_batches_are_put_together_from_two_sizes(count, sizes, monkeypatch) -> N
     assert network.sizes == sizes
     assert torch.equal(doubled, images * 2)
     torch.testing.assert_close(sums, images.flatten(1).sum(dim=1))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's own
+def test_nothing_is_compiled_again_for_other_batches(monkeypatch) -> None:
+    counter = CompileCounter()  # counts what a compiler would be given
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    torch.compiler.reset()
+    networks = [nn.Conv2d(3, channels, 3).eval().requires_grad_(False) for channels in (2, 3, 4)]
+    with torch.inference_mode():
+        for number, network in enumerate(networks, start=1):
+            compiled = Compiled(network, 16, shapes=2)
+            for count, width in [(16, 8), (1, 8), (37, 9), (15, 9), (3, 8), (5, 10)]:
+                [found] = compiled(torch.randn(count, 3, 8, width))
+                assert found.shape == (count, network.out_channels, 6, width - 2)
+            assert counter.frame_count == 4 * number  # two sizes of two shapes
 
 
 def test_only_the_first_shapes_that_come_are_compiled(monkeypatch) -> None:
