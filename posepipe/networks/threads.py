@@ -28,6 +28,12 @@ def use_threads(count: int | None = None) -> int:
     return threads
 
 
+def threads_in_use() -> int:
+    """How many threads torch computes with; not the one that another thread is within just now."""
+    with _number_in_use:
+        return torch.get_num_threads()
+
+
 @contextmanager
 def one_thread(wanted: bool = True) -> Iterator[None]:
     """Within it, torch computes in the thread that calls it, and in no other.

@@ -11,11 +11,10 @@ from typing import Any, Generic, NoReturn, TypeVar
 from posepipe.errors import PosepipeError
 from posepipe.networks.resources import default_workers
 from posepipe.runtime.stage import Stage, batches_ahead, started
-from posepipe.runtime.streams import Tally, batched, prefetch
+from posepipe.runtime.streams import Tally, and_its_failure, batched, prefetch
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-T = TypeVar("T")
 
 BYTES_PER_WORKER = 128 * 2**20
 """What prepared items hold while they wait for a network, for each thread that prepares them."""
@@ -111,7 +110,7 @@ def run(
     batches = batched(stream, full=stage.batch_size, most_items=_MOST_ITEMS, weight=taken)
     ahead = batches_ahead(stage) if workers else 0
     at_work: deque[_AtWork[In, Out]] = deque()
-    for batch in _and_its_failure(batches):
+    for batch in and_its_failure(batches):
         nbytes = 0 if isinstance(batch, Exception) else sum(one.nbytes for one in batch)
         while at_work and sum(one.nbytes for one in at_work) + nbytes > most:
             yield from at_work.popleft().outcomes()
@@ -121,14 +120,6 @@ def run(
             yield from at_work.popleft().outcomes()
     while at_work:
         yield from at_work.popleft().outcomes()
-
-
-def _and_its_failure(stream: Iterable[T]) -> Iterator[T | Exception]:
-    """A stream, and in the end the exception that it ends with, if it does."""
-    try:
-        yield from stream
-    except Exception as error:
-        yield error
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def prefetch(
 
     Args:
         function: what to do with an item; an exception from it is raised here, at its item's turn.
-        items: any iterable.
+        items: any iterable; if it ends with an exception, that is raised after all that it gave.
         workers: threads; 0 computes in the consumer's own thread.
         ahead: how many results may wait for the consumer.
         room: while this is false, the consumer gets what there is before another item is taken.
@@ -74,14 +74,16 @@ def prefetch(
     pool = ThreadPoolExecutor(workers, thread_name_prefix="posepipe-prefetch")
     wanted, closed = 0, threading.Event()  # the results asked for so far
 
-    def in_time(number: int, item: In) -> Out:
+    def in_time(number: int, item: In | Exception) -> Out:
+        if isinstance(item, Exception):
+            raise item
         while number >= wanted and not may_begin():
             if closed.wait(_SECONDS_TO_LOOK_AGAIN):
                 raise CancelledError
         return function(item)
 
     try:
-        for number, item in enumerate(items):
+        for number, item in enumerate(and_its_failure(items)):
             pending.append(pool.submit(in_time, number, item))
             while len(pending) > ahead or (pending and not room()):
                 wanted += 1
@@ -100,7 +102,7 @@ def batched(
     """Consecutive items in lists, each holding at least `full` of weight; the last may hold less.
 
     Args:
-        items: any iterable.
+        items: any iterable; if it ends with an exception, that is raised after the last list.
         full: the weight at which a batch is handed on.
         most_items: the number of items at which it is handed on all the same: images without
             people weigh nothing and would pile up for ever.
@@ -110,8 +112,11 @@ def batched(
     [[1, 1], [3], [1]]
     """
     batch: list[T] = []
-    filled = 0
-    for item in items:
+    filled, failure = 0, None
+    for item in and_its_failure(items):
+        if isinstance(item, Exception):
+            failure = item
+            break
         batch.append(item)
         filled += weight(item)
         if filled >= full or len(batch) >= most_items:
@@ -119,3 +124,13 @@ def batched(
             batch, filled = [], 0
     if batch:
         yield batch
+    if failure is not None:
+        raise failure
+
+
+def and_its_failure(items: Iterable[T]) -> Iterator[T | Exception]:
+    """Items, and at the end the exception that they end with, if they do."""
+    try:
+        yield from items
+    except Exception as error:
+        yield error

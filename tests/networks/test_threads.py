@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from posepipe.networks import threads
-from posepipe.networks.threads import one_thread, use_threads
+from posepipe.networks.threads import one_thread, threads_in_use, use_threads
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +54,21 @@ def test_threads_that_work_so_at_the_same_time_leave_the_number_as_it_was() -> N
     assert torch.get_num_threads() == 2
     with ThreadPoolExecutor(1) as later:
         assert later.submit(torch.get_num_threads).result() == 2
+
+
+def test_the_number_in_use_is_not_that_of_another_threads_small_work() -> None:
+    torch.set_num_threads(2)
+    entered, leave = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with one_thread():
+            entered.set()
+            leave.wait(60)
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(work)
+        assert entered.wait(60)
+        asked = pool.submit(threads_in_use)
+        assert not asked.done()
+        leave.set()
+        assert asked.result(60) == 2

@@ -87,14 +87,25 @@ def test_an_error_comes_at_its_items_turn(workers):
     assert working_threads() == []
 
 
-def test_an_error_of_the_items_themselves_ends_the_stream_and_its_threads():
-    def items():
-        yield 1
-        raise OSError("the list ends here")
+def ending_in_an_error():
+    yield from (1, 2, 3)
+    raise OSError("the list ends here")
 
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_of_the_items_themselves_comes_after_all_they_gave(workers):
+    stream = prefetch(str, ending_in_an_error(), workers=workers, ahead=4)
+    assert [next(stream), next(stream), next(stream)] == ["1", "2", "3"]
     with pytest.raises(OSError, match="ends here"):
-        list(prefetch(str, items(), workers=2, ahead=4))
+        next(stream)
     assert working_threads() == []
+
+
+def test_an_error_of_the_items_comes_after_the_batch_that_they_began():
+    stream = batched(ending_in_an_error(), full=2, most_items=9, weight=lambda item: 1)
+    assert [next(stream), next(stream)] == [[1, 2], [3]]
+    with pytest.raises(OSError, match="ends here"):
+        next(stream)
 
 
 def test_closing_the_stream_stops_the_threads_and_drops_what_has_not_begun():

@@ -8,6 +8,7 @@ written is no error: then the network is exported anew each time.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -100,12 +101,14 @@ def _kept(folder: Path) -> bytes | None:
     with suppress(OSError, ValueError):
         content = (folder / _FILE).read_bytes()
         if hashlib.sha256(content).hexdigest() == _sum_of(folder).read_text("ascii").strip():
+            with suppress(OSError):  # a cache that only others may write
+                os.utime(folder)  # `_keep` puts out those unused for longest
             return content
     return None
 
 
 def _keep(folder: Path, content: bytes) -> bool:
-    """Put a network into the cache, and the oldest ones of its name out; whether it is there."""
+    """Put a network into the cache and drop those unused for longest; whether it is there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / _FILE, [content])

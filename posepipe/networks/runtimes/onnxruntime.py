@@ -15,6 +15,7 @@ import torch
 from posepipe.errors import WeightsError
 from posepipe.networks.normalising import Normalisation
 from posepipe.networks.runtimes.base import Placement, Port, RuntimeNetwork, first_line
+from posepipe.networks.threads import threads_in_use
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -45,7 +46,7 @@ def open(  # the protocol's name
     """See `Runtime.open`."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised as well
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads_in_use()
     device = placement.device
     provider: Any = _PROVIDERS[device.type]
     if device.index is not None:

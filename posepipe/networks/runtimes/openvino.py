@@ -19,6 +19,7 @@ from openvino.preprocess import PrePostProcessor
 from posepipe.errors import WeightsError
 from posepipe.networks.normalising import Normalisation
 from posepipe.networks.runtimes.base import Placement, Port, RuntimeNetwork, first_line
+from posepipe.networks.threads import threads_in_use
 
 _MOST_STREAMS = 4
 _IMAGES_OF_A_PIECE = 2
@@ -58,7 +59,7 @@ def open(  # the protocol's name
     """See `Runtime.open`."""
     config: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": _HINTS[placement.dtype],
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_NUM_THREADS": threads_in_use(),
         "ENABLE_CPU_PINNING": False,  # cores are shared with the threads that read images
         **({} if cache is None else {"CACHE_DIR": str(cache)}),
     }
@@ -86,7 +87,7 @@ def open(  # the protocol's name
 
 
 def _streams() -> int:
-    return min(torch.get_num_threads(), _MOST_STREAMS)
+    return min(threads_in_use(), _MOST_STREAMS)
 
 
 def _unreadable(place: str, error: Exception) -> WeightsError:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +89,22 @@ def test_other_weights_are_another_network_and_old_ones_go(cache) -> None:
     assert make.times == 6
     assert len(list(cache.iterdir())) == 4
     in_runtime("toy", {"weights": "5"}, where, make)
+    assert make.times == 6
+
+
+def test_the_one_that_was_not_used_for_longest_goes_first(cache) -> None:
+    pytest.importorskip("onnxruntime")
+    make, where = Maker(convolution), Placement("onnxruntime", CPU, torch.float32)
+    for number in range(4):
+        in_runtime("toy", {"weights": str(number)}, where, make)
+    for age, folder in enumerate(sorted(cache.iterdir(), key=lambda one: one.stat().st_mtime_ns)):
+        os.utime(folder, (1_000 + age, 1_000 + age))  # the first one is the oldest
+    in_runtime("toy", {"weights": "0"}, where, make)
+    in_runtime("toy", {"weights": "4"}, where, make)
+    assert make.times == 5
+    in_runtime("toy", {"weights": "0"}, where, make)
+    assert make.times == 5
+    in_runtime("toy", {"weights": "1"}, where, make)
     assert make.times == 6
 
 
