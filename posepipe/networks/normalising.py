@@ -35,8 +35,9 @@ def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
     """(B, 3, H, W) float32 images in channels_last: (B, H, W, 3) uint8 pixels less mean, over std.
 
     Args:
-        pixels: on any device; the channels in the order of `mean` and `std`.
-        mean: of each channel, on the scale 0 to 255.
+        pixels: on any device; the channels in the order of `mean` and `std`. They may be float32,
+            and are then written over.
+        mean: of each channel, on the scale of the pixels: 0 to 255 for uint8.
         std: likewise.
     """
     batch, height, width, channels = pixels.shape
