@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from posepipe.errors import DocumentError
+from posepipe.io.reasons import reason
 
 T = TypeVar("T")
 
@@ -84,10 +85,9 @@ def decode(data: bytes, kind: type[T], *, path: Path, what: str, lenient: bool =
         except msgspec.DecodeError as error:
             if lenient and _ONLY_PYTHONS.search(data):
                 return msgspec.convert(json.loads(_ESCAPES.sub(_whole_only, data)), kind)
-            raise DocumentError(f"{path} is not JSON: {_reason(error, data)}") from None
+            raise DocumentError(f"{path} is not JSON: {_not_json(error, data)}") from None
     except msgspec.ValidationError as error:
-        reason = re.sub(r"`\$\.?", "`", str(error))
-        raise DocumentError(f"{path} is not {what}: {reason}") from None
+        raise DocumentError(f"{path} is not {what}: {reason(error, kind)}") from None
     except UnicodeDecodeError:
         raise DocumentError(f"{path} is not JSON: it is not UTF-8: save it as UTF-8") from None
     except ValueError as error:  # json.loads: something else is wrong as well
@@ -230,7 +230,7 @@ def _whole_only(escape: re.Match[bytes]) -> bytes:
     return NOT_UTF8.encode("ascii", "backslashreplace") if escape["half"] else escape[0]
 
 
-def _reason(error: msgspec.DecodeError, data: bytes) -> str:
+def _not_json(error: msgspec.DecodeError, data: bytes) -> str:
     """Why bytes are not JSON: what they are instead, or what is wrong at which place."""
     if not data.strip():
         return "it is empty"
@@ -242,7 +242,6 @@ def _reason(error: msgspec.DecodeError, data: bytes) -> str:
     place = int(at_byte[1]) if at_byte else len(data)
     line = data.count(b"\n", 0, place) + 1
     column = place - (data.rfind(b"\n", 0, place) + 1) + 1
-    reason = text[: at_byte.start()] if at_byte else text
-    reason = reason.removeprefix("JSON is malformed: ")
-    reason = _PLAINLY.get(reason, reason)
-    return f"{reason} at line {line}, column {column}"
+    what = text[: at_byte.start()] if at_byte else text
+    what = what.removeprefix("JSON is malformed: ")
+    return f"{_PLAINLY.get(what, what)} at line {line}, column {column}"

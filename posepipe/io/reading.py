@@ -20,6 +20,7 @@ from posepipe.io.coco import Annotations, image_files, labelled_boxes, read_coco
 from posepipe.io.findings import mostly_lost, noted, refuse_fatal
 from posepipe.io.identity import identify, is_person
 from posepipe.io.images import ImageFile, ImageSet, coco_id
+from posepipe.io.reasons import reason
 from posepipe.io.records import (
     BoxesDocument,
     KeypointsDocument,
@@ -348,8 +349,9 @@ def _origin(results: ResultFile) -> MadeBy | None:
     try:
         return msgspec.convert(results.info, MadeBy)
     except msgspec.ValidationError as error:
-        reason = str(error).replace("`$", "`info")
-        raise DocumentError(f"{results.path} is not {WHAT_BOXES}: {reason}") from None
+        raise DocumentError(
+            f"{results.path} is not {WHAT_BOXES}: in `info` {reason(error, MadeBy)}"
+        ) from None
 
 
 def _poses(image_id: int, people: Sequence[ResultEntry], skeleton: Skeleton) -> Poses:

@@ -23,6 +23,7 @@ from posepipe.io.images import coco_id
 from posepipe.io.jsonfiles import as_kind, decode_untyped, read_bytes
 from posepipe.io.lenient import ID_RANGE, identifier, number, numbers, shown, whole
 from posepipe.io.lenient_entries import UnreadableError, entries_of, images_of, unused_numbers
+from posepipe.io.reasons import reason
 from posepipe.io.schema import Box, ImageEntry
 
 WHAT = "a list of boxes or poses"
@@ -293,7 +294,7 @@ def _skeleton(entry: Mapping[str, Any]) -> Skeleton | None:
     try:
         return msgspec.convert(entry.get("skeleton"), Skeleton | None)
     except msgspec.ValidationError as error:
-        raise UnreadableError(f".skeleton: {error}") from None
+        raise UnreadableError(f".skeleton: {reason(error, Skeleton)}") from None
 
 
 def _seconds(value: object) -> float | None:

@@ -12,7 +12,6 @@ knows what the tables mean: each stage describes its own as a `Table` and asks f
 from __future__ import annotations
 
 import copy
-import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ import tomli_w
 
 from posepipe.errors import RecipeError, WeightsError
 from posepipe.io.checksums import sha256_of
+from posepipe.io.reasons import reason
 from posepipe.zoo.sources import (
     EXTENDS,
     RECIPE_FILE,
@@ -169,7 +169,7 @@ class Recipe:
         try:
             return msgspec.convert(self.tables.get(name, {}), kind)
         except msgspec.ValidationError as error:
-            message = str(error).replace("`$.", "`") + _choices(kind, str(error))
+            message = reason(error, kind)
             own = [change for change in self.changes if change.startswith(f"{name}.")]
             guilty = [change for change in own if _field(change) in message] or own
             changed = "".join(f" with --set {change}" for change in guilty)
@@ -260,19 +260,6 @@ class Recipe:
                 "damaged or of another version; fetch the model folder again"
             )
         return path, digest
-
-
-def _choices(kind: type, message: str) -> str:
-    """What msgspec leaves out of its message about a field that takes one of a few values."""
-    found = re.search(r"Invalid enum value .* at `\$\.([\w.]+)`", message)
-    if found is None:
-        return ""
-    info: Any = msgspec.inspect.type_info(kind)
-    for name in found[1].split("."):
-        fields = {field.encode_name: field.type for field in getattr(info, "fields", ())}
-        info = fields.get(name)
-    values = ", ".join(map(str, getattr(info, "values", ())))
-    return f": use one of {values}" if values else ""
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:

@@ -90,12 +90,12 @@ def read_state(path: Path) -> StateDict:
 
 
 def without_wrappers(state: StateDict) -> StateDict:
-    """The state without what wrappers for several GPUs and trainers put before every key.
+    """The state without what torch.compile, several GPUs and trainers put before every key.
 
     >>> list(without_wrappers({"module.module.conv.weight": torch.zeros(1)}))
     ['conv.weight']
     """
-    for wrapper in ("model.", "module.", "module."):
+    for wrapper in ("model.", "module.", "module.", "_orig_mod."):
         if state and all(key.startswith(wrapper) for key in state):
             state = {key.removeprefix(wrapper): tensor for key, tensor in state.items()}
     return state

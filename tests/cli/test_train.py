@@ -96,8 +96,8 @@ def test_a_wrong_field_is_one_line(recipe: Path, data: Path, tmp_path: Path) -> 
     command = ("train", recipe, "-o", tmp_path / "run", "--data", data, data.parent)
     line = error_of(posepipe(*command, "--set", "training.learning_rat=1"))
     assert line == (
-        f"{recipe / 'recipe.toml'} with --set training.learning_rat=1, [training]: Object contains "
-        "unknown field `learning_rat`"
+        f"{recipe / 'recipe.toml'} with --set training.learning_rat=1, [training]: "
+        "there is no field 'learning_rat': did you mean 'learning_rate'?"
     )
 
 

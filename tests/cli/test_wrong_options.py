@@ -29,12 +29,12 @@ from commands import (
         (["--device", "cuda:99"], "'cuda:99' asked for"),
         (["--scales", "1,large"], "--scales takes numbers like 0.8,1,1.25"),
         (["--scales", ""], "--scales takes numbers"),
-        (["--scales", "0"], "Expected `float` >= 0.1 - at `scales[0]`"),
-        (["--scales", "nan"], "at `scales`"),
+        (["--scales", "0"], "scales[0] takes a number of at least 0.1"),
+        (["--scales", "nan"], "scales takes a list, got a text"),
         (["--nms-sigma", "-1"], "with --set suppression.sigma=-1.0, [suppression]: "),
         (["--set", "suppression.sigma=-1"], "with --set suppression.sigma=-1, [suppression]: "),
         (["--set", "decoding.flip=false"], "there is no table 'decoding' to set here: use one of"),
-        (["--set", "suppression.sgima=1"], "unknown field `sgima`"),
+        (["--set", "suppression.sgima=1"], "there is no field 'sgima'"),
         (["--set", "sigma"], "write TABLE.FIELD=VALUE"),
     ],
 )
@@ -60,8 +60,8 @@ def test_options_of_detection_that_cannot_be_are_explained(
         (["--set", "decoding.blur_kernel=4"], "blur_kernel must be odd, got 4"),
         (["--set", "suppression.sigma=1"], "there is no table 'suppression' to set here"),
         (["--set", "training.batch=2"], "there is no table 'training' to set here"),
-        (["--set", "decoding.flip=perhaps"], "Expected `bool`, got `str` - at `flip`"),
-        (["--blur-kernel", "-1"], "Expected `int` >= 1 - at `blur_kernel`"),
+        (["--set", "decoding.flip=perhaps"], "flip takes true or false, got a text"),
+        (["--blur-kernel", "-1"], "blur_kernel takes a whole number of at least 1"),
     ],
 )
 def test_options_of_pose_that_cannot_be_are_explained(

@@ -310,7 +310,7 @@ def test_the_docs_list_every_model_that_can_be_fetched() -> None:
     [
         ('sha256_prefix = "XYZ"', "sha256_prefix"),
         ('urls = ["https://example.org/model"]', "names no weights file"),
-        ('sha512 = ""', "unknown field `sha512`"),
+        ('sha512 = ""', "there is no field 'sha512'"),
     ],
 )
 def test_a_wrong_table_of_weights_is_named(line: str, says: str, tmp_path: Path) -> None:

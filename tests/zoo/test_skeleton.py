@@ -70,7 +70,7 @@ upper_body = ["nose", "right_ear"]
         (DOG + "sigmas = [0.1]", r"\[skeleton\]: sigmas has 1 numbers for 4 keypoints"),
         (DOG + "upper_body = ['paw']", "upper_body names 'paw', which is not among the keypoints"),
         (DOG + "mirror_pairs = [['nose', 'nose']]", "'nose' is in mirror_pairs twice"),
-        (DOG + "colour = 'brown'", "unknown field `colour`"),
+        (DOG + "colour = 'brown'", "there is no field 'colour'"),
         ("[skeleton]\nsigmas = [0.1]", "keypoints is missing"),
     ],
 )
