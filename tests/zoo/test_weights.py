@@ -166,7 +166,9 @@ def test_lower_precision_stays_inside_the_modules_that_have_it() -> None:
     assert 0 < (fast(numbers) - exact(numbers)).abs().max() < 0.05
 
 
-@pytest.mark.parametrize("prefix", ["module.", "module.module.", "model.", "model.module."])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "module.module.", "model.", "model.module.", "_orig_mod."]
+)
 def test_what_wrappers_put_before_every_key_is_left_out(tmp_path: Path, prefix: str) -> None:
     network = nn.Linear(2, 3)
     wrapped = {prefix + key: value for key, value in network.state_dict().items()}
