@@ -247,7 +247,9 @@ class RTMDetDetector:
         """
         self.origin = origin
         self.preprocessing = preprocessing or RTMDetPreprocessing()
-        least = math.log(min_score / (1 - min_score)) if min_score else _LEAST_LOGIT
+        self._min_score = min_score
+        # What scores more has a larger logit than this, however the logarithm is rounded.
+        least = math.log(min_score / (1 - min_score)) - 1e-3 if min_score else _LEAST_LOGIT
         self._least_logit = max(least, _LEAST_LOGIT)
         self._device = device or torch.device("cpu")
         if isinstance(network, RTMDet):
@@ -338,14 +340,10 @@ class RTMDetDetector:
             cells, classes = np.divmod(places, len(logits))
             here, sides = corners[:, cells], sides[:, cells]
             low, high = here - sides[:2], here + sides[2:]
-            solid = (high > low).all(axis=0)
-            if not solid.all():
-                low, high, cells, classes = (one[..., solid] for one in (low, high, cells, classes))
-            yield Candidates(
-                ready.in_given_pixels(np.concatenate([low, high]).T),
-                1 / (1 + np.exp(-logits[classes, cells])),
-                classes + 1,
-            )
+            scores = 1 / (1 + np.exp(-logits[classes, cells]))
+            stays = (high > low).all(axis=0) & (scores > self._min_score)
+            boxes = np.concatenate([low, high])[:, stays].T
+            yield Candidates(ready.in_given_pixels(boxes), scores[stays], classes[stays] + 1)
 
 
 def _joined(maps: Sequence[FloatArray]) -> FloatArray:

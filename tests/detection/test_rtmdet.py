@@ -124,6 +124,29 @@ def test_only_boxes_that_score_more_than_the_recipe_says_are_handed_over(detecto
     assert high.scores.min() > middle
 
 
+def test_scores_are_sigmoids_of_logits_however_extreme():
+    class Fixed(torch.nn.Module):
+        def forward(self, images):
+            sizes = [(images.shape[2] // stride, images.shape[3] // stride) for stride in STRIDES]
+            logits = [torch.linspace(-120, 120, 2 * h * w).view(1, 2, h, w) for h, w in sizes]
+            return logits, [torch.ones(1, 4, h, w) for h, w in sizes]
+
+    image = np.zeros((64, 96, 3), np.uint8)
+    for least in (0.0, 0.05, 0.9):
+        detector = RTMDetDetector(
+            Fixed(),
+            origin=Origin("fixed", "", ""),
+            preprocessing=RTMDetPreprocessing(long_side=96),
+            min_score=least,
+        )
+        [found] = detector([detector.prepare(image)])
+        with torch.inference_mode():
+            scores = flat(Fixed()(torch.zeros(1, 3, 64, 96))[0])[0].sigmoid()
+        wanted = scores[scores > max(least, 1e-37)].numpy()
+        np.testing.assert_allclose(found.scores[found.scores > 1e-37], wanted, rtol=1e-5)
+        assert (found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2] == 2).all()
+
+
 def test_an_empty_batch_gives_nothing(detector):
     assert detector()([]) == []
 
