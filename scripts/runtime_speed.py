@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -224,17 +224,17 @@ def bare_network(stage: PoseStage, people: People) -> Work:
 
     @torch.inference_mode()
     def bare() -> int:
-        at_work: deque[Callable[[], object]] = deque()
+        at_work: deque[Callable[[], Iterable[object]]] = deque()
         for batch in batches:
             if isinstance(network, RuntimeNetwork):
                 at_work.append(network.start([batch]))
                 if len(at_work) > network.ahead:
-                    at_work.popleft()()
+                    list(at_work.popleft()())
             else:
                 with torch.autocast(model.device.type, dtype=model.dtype, enabled=lower):
                     network(batch)
-        for wait in at_work:
-            wait()
+        for outputs in at_work:
+            list(outputs())
         if model.device.type == "cuda":
             torch.cuda.synchronize()
         return len(crops)

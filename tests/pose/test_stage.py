@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from posepipe.core.boxes import Detections
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import ImageError, OptionError
 from posepipe.io.images import ImageFile
+from posepipe.networks.normalising import Normalisation
 from posepipe.networks.runtimes.base import Port, RuntimeNetwork
 from posepipe.pose.stage import PoseStage
 
@@ -143,6 +145,60 @@ def test_what_another_runtime_runs_is_not_compiled(make_model):
 
     with pytest.raises(OptionError, match="--compile is for --runtime torch"):
         PoseStage([make_model(Other())]).compile()
+
+
+class Background(RuntimeNetwork):
+    """Another library that runs a torch network, when its outputs are asked for.
+
+    Attributes:
+        at_work: how many calls of `start` have not been asked for their outputs.
+        most: the most of them there have been.
+        alone: of each call.
+    """
+
+    ahead = 2
+
+    def __init__(self, network):
+        super().__init__(
+            "a",
+            version="b",
+            inputs=[Port("", (None, 3, 64, 64))],
+            outputs=["c"],
+            normalisation=Normalisation((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
+        )
+        self._network = network
+        self.at_work, self.most, self.alone = 0, 0, []
+
+    def _start(self, name, parts, *, alone):
+        def outputs(part):
+            self.at_work -= 1
+            return [self._network(torch.from_numpy(part)).numpy()]
+
+        self.at_work += 1
+        self.most = max(self.most, self.at_work)
+        self.alone.append(alone)
+        return [partial(outputs, part) for part in parts]
+
+
+@pytest.mark.parametrize("people", [1, 3, 6, 9])
+def test_a_network_that_computes_in_the_background_gives_the_same_poses(
+    people, colour_network, make_model
+):
+    item = (
+        image_file(noise()),
+        detections(1, [[10 * n, 20, 10 * n + 60, 84] for n in range(people)]),
+    )
+    network = Background(colour_network)
+    stage = PoseStage([make_model(network)], batch_size=2)
+    [wanted] = poses_of(PoseStage([make_model(colour_network)], batch_size=2), item)
+    finish = stage.start([stage.prepare(item)])
+    passes = -(-people // 2)
+    assert (network.most, network.at_work) == (min(passes, 3), min(passes, 2))
+    for [found] in (finish(), poses_of(stage, item)):
+        assert np.array_equal(found.keypoints, wanted.keypoints)
+    assert network.at_work == 0
+    assert network.alone[0] is False
+    assert network.alone[-1] == (passes == 1)  # one pass, and nothing else
 
 
 def test_a_picture_weighs_as_much_as_it_has_people(stage):
