@@ -52,7 +52,11 @@ class Compiled(nn.Module):
         self._ready: dict[tuple[int, ...], dict[int, Compute]] = {}  # by shape, then by size
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The network's tensors, one after the other, for any number of images, at least one."""
+        """The network's tensors, one after the other, for any number of images, at least one.
+
+        Raises:
+            OptionError: the network cannot be compiled here.
+        """
         shape = tuple(images.shape[1:])
         if shape not in self._ready:
             if len(self._ready) == self._most_shapes:
@@ -67,10 +71,18 @@ class Compiled(nn.Module):
             if lacking:
                 part = torch.cat([part, part.new_zeros((lacking, *shape))])
             part = part.contiguous(memory_format=torch.channels_last)
-            if size not in self._ready[shape]:
-                self._ready[shape][size] = self._for_batches_like(part)
-            given.append([one[: size - lacking] for one in self._ready[shape][size](part)])
+            given.append([one[: size - lacking] for one in self._outputs(part)])
         return tuple(torch.cat(parts) for parts in zip(*given, strict=True))
+
+    def _outputs(self, images: Tensor) -> tuple[Tensor, ...]:
+        ready, size = self._ready[tuple(images.shape[1:])], len(images)
+        if size in ready:
+            return ready[size](images)
+        with compiling():
+            compute = self._for_batches_like(images)
+            outputs = compute(images)
+        ready[size] = compute
+        return outputs
 
     def _for_batches_like(self, images: Tensor) -> Compute:
         if images.device.type != "cuda":

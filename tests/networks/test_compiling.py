@@ -146,6 +146,15 @@ def test_without_a_compiler_there_is_one_clear_line() -> None:
         raise RuntimeError("no g++")
 
 
+def test_a_shape_that_cannot_be_compiled_is_said_whenever_it_comes(monkeypatch) -> None:
+    def fail(_) -> None:
+        raise ImportError("file too short")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
+    with pytest.raises(OptionError, match=r"cannot be compiled \(file too short\)"):
+        Compiled(Counting(), 4)(torch.zeros(1, 3, 8, 8))
+
+
 def test_compiling_pays_for_long_runs_on_cuda_alone() -> None:
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
     assert pays(cuda, 1_000_000)
