@@ -208,6 +208,7 @@ def _openvino() -> Iterator[Fact]:
     if find_spec("openvino") is None:
         yield Fact("openvino", "not installed: pip install 'posepipe[openvino]'")
         return
+    import posepipe.networks.runtimes  # noqa: F401, I001  # first: it keeps the other silent
     import openvino
 
     yield Fact("openvino", openvino.__version__)

@@ -67,6 +67,7 @@ def quantised(content: bytes, inputs: Sequence[npt.NDArray[np.float32]]) -> Any:
         )
     # NNCF looks for a CUDA compiler, whose absence is nobody's concern here.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    import posepipe.networks.runtimes  # noqa: F401, I001  # first: it keeps the others silent
     import nncf
     import openvino
 
