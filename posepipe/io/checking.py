@@ -159,7 +159,7 @@ def _no_box(entry: ResultEntry) -> str:
 
 def _no_numbers(entry: ResultEntry, *numbers: Sequence[float]) -> str:
     if entry.score is None:
-        return "has no score: results are ranked by it"
+        return "has no score"
     # Nearly always the sum is enough of a check; NaN is not less than anything.
     if sum(sum(map(abs, some)) for some in numbers) + abs(entry.score) < LARGEST_COORDINATE:
         return ""

@@ -141,7 +141,8 @@ def labelled_document(
     if len(people) and not any(map(len, boxes)):
         raise DocumentError(
             f"{where}: nobody's pose can be estimated: of {len(people)} labelled people "
-            f"{len(people) - sum(counted)} are crowd regions, and the others' boxes have no area"
+            f"{len(people) - sum(counted)} are crowd regions and {sum(counted)} have boxes without "
+            "area"
         )
     return BoxesDocument(
         images=sizes.images,

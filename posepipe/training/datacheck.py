@@ -62,7 +62,9 @@ def check_data(
             about_labels = _about_labels(table, data, learnt)
         except DocumentError as error:
             findings.append(
-                Finding(True, table.annotations, "useless files", 1, None, (str(error),))
+                Finding(
+                    True, table.annotations, "files that cannot be used", 1, None, (str(error),)
+                )
             )
             continue
         if table.annotations not in checked:
