@@ -144,7 +144,7 @@ def draw(
     check_some_done(count, skipped, "nothing was drawn")
     if not items:
         echo(f"posepipe: {results} names no image: nothing was drawn", err=True)
-    say(f"{count_of(count, 'picture')} drawn in {output}", verbose=verbose)
+    say(f"{count_of(count, 'image')} drawn in {output}", verbose=verbose)
 
 
 def _draw_video(results: Path, options: dict[str, Any], style: DrawStyle, *, verbose: bool) -> None:

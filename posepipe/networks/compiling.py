@@ -40,7 +40,8 @@ class Compiled(nn.Module):
         network: on its device, from (B, 3, H, W) to a tensor or to several, nested or not, B first.
         batch_size: the largest B.
         shapes: the first so many heights and widths that come are compiled; images of others take
-            the network as it is.
+            the network as it is, and so do batches of which one before could be compiled, but they
+            cannot (a GPU's memory may be full).
     """
 
     def __init__(self, network: nn.Module, batch_size: int, *, shapes: int = 1) -> None:
@@ -50,17 +51,18 @@ class Compiled(nn.Module):
         self._most_shapes = shapes
         self._compiled: Any = torch.compile(network, dynamic=False)
         self._ready: dict[tuple[int, ...], dict[int, Compute]] = {}  # by shape, then by size
+        self._pool: Any = None
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """The network's tensors, one after the other, for any number of images, at least one.
 
         Raises:
-            OptionError: the network cannot be compiled here.
+            OptionError: the network cannot be compiled here: it is the first time.
         """
         shape = tuple(images.shape[1:])
         if shape not in self._ready:
             if len(self._ready) == self._most_shapes:
-                return tuple(tensors_of(self.network(images)))
+                return self._as_it_is(images)
             self._ready[shape] = {}
         given = []
         while len(images):
@@ -78,29 +80,41 @@ class Compiled(nn.Module):
         ready, size = self._ready[tuple(images.shape[1:])], len(images)
         if size in ready:
             return ready[size](images)
-        with compiling():
-            compute = self._for_batches_like(images)
+        try:
+            with compiling():
+                compute = self._for_batches_like(images)
+                outputs = compute(images)
+        except OptionError:
+            if not any(self._ready.values()):
+                raise
+            compute = self._as_it_is
             outputs = compute(images)
         ready[size] = compute
         return outputs
+
+    def _as_it_is(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensors_of(self.network(images)))
 
     def _for_batches_like(self, images: Tensor) -> Compute:
         if images.device.type != "cuda":
             return self._compute
         with torch.cuda.device(images.device):
-            return recorded(self._compute, images)
+            self._pool = self._pool or torch.cuda.graph_pool_handle()  # they run one by one
+            return recorded(self._compute, images, self._pool)
 
     def _compute(self, images: Tensor) -> tuple[Tensor, ...]:
         with torch._dynamo.config.patch(cache_size_limit=_MOST_COMPILED):
             return tuple(tensors_of(self._compiled(images)))
 
 
-def recorded(compute: Compute, images: Tensor) -> Compute:
+def recorded(compute: Compute, images: Tensor, pool: Any = None) -> Compute:
     """A computation of a CUDA GPU as a graph: recorded once, then replayed without Python.
 
     Args:
         compute: waits for no number, and gives the same shapes for the same shape.
         images: whose shape all images will have.
+        pool: of memory for what is computed in between, which graphs share that are replayed one
+            after the other on one stream; None: one of its own.
     """
     given = images.clone()
     beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -110,7 +124,7 @@ def recorded(compute: Compute, images: Tensor) -> Compute:
             compute(given)
     torch.cuda.current_stream().wait_stream(beside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         found = compute(given)
 
     def replayed(part: Tensor) -> tuple[Tensor, ...]:

@@ -155,6 +155,23 @@ def test_a_shape_that_cannot_be_compiled_is_said_whenever_it_comes(monkeypatch) 
         Compiled(Counting(), 4)(torch.zeros(1, 3, 8, 8))
 
 
+def test_after_a_first_success_batches_that_cannot_be_compiled_take_the_network_as_it_is(
+    monkeypatch,
+) -> None:
+    def compute(images: Tensor) -> tuple[Tensor, Tensor]:
+        if len(images) == 16 or images.shape[-1] == 9:
+            raise RuntimeError("out of memory")
+        return images * 2, images.flatten(1).sum(dim=1)
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: compute)
+    network = Counting()
+    compiled = Compiled(network, 16, shapes=2)
+    for count, width in [(2, 8), (16, 8), (18, 8), (2, 9)]:
+        images = torch.randn(count, 3, 4, width)
+        assert torch.equal(compiled(images)[0], images * 2)
+    assert network.sizes == [16, 16, 2]
+
+
 def test_compiling_pays_for_long_runs_on_cuda_alone() -> None:
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
     assert pays(cuda, 1_000_000)
