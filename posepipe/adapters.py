@@ -79,8 +79,8 @@ def to_pandas(poses: Poses | Iterable[tuple[ImageFile, Poses]]) -> pd.DataFrame:
         MissingDependencyError: pandas is not installed.
     """
     pandas = _imported("pandas")
-    pictures = [("", poses)] if isinstance(poses, Poses) else [(i.file_name, p) for i, p in poses]
-    tables = [_columns(name, people) for name, people in [("", Poses.none(0)), *pictures]]
+    images = [("", poses)] if isinstance(poses, Poses) else [(i.file_name, p) for i, p in poses]
+    tables = [_columns(name, people) for name, people in [("", Poses.none(0)), *images]]
     columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     if isinstance(poses, Poses):
         del columns["file_name"]

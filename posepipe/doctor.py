@@ -67,7 +67,7 @@ def examine(
     *,
     device: str = "auto",
     precision: str = "auto",
-    picture: str | Path | None = None,
+    image: str | Path | None = None,
     variables: Collection[str] = (),
 ) -> Iterator[Section]:
     """Look at everything that results and speed depend on; a section as soon as it is done.
@@ -75,7 +75,7 @@ def examine(
     Args:
         device: where the timed image runs.
         precision: of the same.
-        picture: what is timed; None takes an image of noise, with one box.
+        image: what is timed; None takes an image of noise, with one box.
         variables: the environment variables that stand for options: others that begin with
             ``POSEPIPE_`` and are not known here are told as unknown.
     """
@@ -84,7 +84,7 @@ def examine(
     yield Section("runtimes and files", tuple(_runtimes()))
     yield Section("models", tuple(_guarded("models", _models)))
     yield Section("environment", tuple(_environment(variables)))
-    timed = _guarded("image", lambda: _timed(device, precision, picture))
+    timed = _guarded("image", lambda: _timed(device, precision, image))
     yield Section("a timed image", tuple(timed))
 
 
@@ -191,7 +191,7 @@ def _runtimes() -> Iterator[Fact]:
     yield from _guarded("onnxruntime", _onnxruntime)
     yield from _guarded("openvino", _openvino)
     yield from _guarded("videos", _videos)
-    yield from _guarded("images", _pictures)
+    yield from _guarded("images", _images)
 
 
 def _onnxruntime() -> Iterator[Fact]:
@@ -221,7 +221,7 @@ def _videos() -> Iterator[Fact]:
     yield Fact("videos", f"PyAV {av.__version__}, libavcodec {codec}")
 
 
-def _pictures() -> Iterator[Fact]:
+def _images() -> Iterator[Fact]:
     from PIL import features
 
     optional = ("avif", "jpg_2000", "webp")
@@ -290,17 +290,17 @@ def _environment(variables: Collection[str]) -> Iterator[Fact]:
         yield Fact("variables", "none")
 
 
-def _timed(device: str, precision: str, picture: str | Path | None) -> Iterator[Fact]:
+def _timed(device: str, precision: str, image: str | Path | None) -> Iterator[Fact]:
     import numpy as np
 
-    from posepipe.io.inputs import one_picture
+    from posepipe.io.inputs import one_image
     from posepipe.pipeline import Pipeline
 
-    if picture is None:
+    if image is None:
         pixels = np.random.default_rng(0).integers(0, 256, (*_SIZE_HW, 3), dtype=np.uint8)
         what = "noise"
     else:
-        pixels, what = one_picture(picture).read(), Path(picture).name
+        pixels, what = one_image(image).read(), Path(image).name
     height, width = pixels.shape[:2]
     begun = time.perf_counter()
     pipeline = Pipeline(device=device, precision=precision).load()

@@ -24,7 +24,7 @@ from posepipe.detection.stage import DetectionStage
 from posepipe.errors import OptionError
 from posepipe.io.documents import MadeBy, ModelUsed, as_written, made_by
 from posepipe.io.images import ImageFile
-from posepipe.io.inputs import Colour, Picture, Pictures, one_picture, own_boxes
+from posepipe.io.inputs import AnyImage, AnyImages, Colour, one_image, own_boxes
 from posepipe.loading import load_detection, load_pose
 from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
 from posepipe.networks.resources import default_workers
@@ -143,7 +143,7 @@ class Pipeline:
                 self._pose_stage = load_pose(self.pose, **self._place)
             return self._pose_stage
 
-    def __call__(self, image: Picture, *, colour: Colour = "rgb") -> Poses:
+    def __call__(self, image: AnyImage, *, colour: Colour = "rgb") -> Poses:
         """The poses of all people in one image; empty if there are none.
 
         Args:
@@ -158,7 +158,7 @@ class Pipeline:
         item = _read(image, colour)
         return self._poses(item, self._detections(item))
 
-    def detect(self, image: Picture, *, colour: Colour = "rgb") -> Detections:
+    def detect(self, image: AnyImage, *, colour: Colour = "rgb") -> Detections:
         """The boxes of all people in one image, best first, as in boxes.json.
 
         Args:
@@ -172,7 +172,7 @@ class Pipeline:
 
     def poses(
         self,
-        image: Picture,
+        image: AnyImage,
         boxes_xyxy: npt.ArrayLike,
         *,
         scores: npt.ArrayLike | None = None,
@@ -190,12 +190,12 @@ class Pipeline:
             OptionError: boxes or scores have another shape, or are out of range.
             PosepipeError: a model cannot be loaded, or the image cannot be read.
         """
-        item = one_picture(image, colour=colour)
+        item = one_image(image, colour=colour)
         return self._poses(item, own_boxes(item.id, boxes_xyxy, scores))
 
     def stream(
         self,
-        images: Pictures,
+        images: AnyImages,
         *,
         colour: Colour = "rgb",
         recursive: bool = False,
@@ -240,7 +240,7 @@ class Pipeline:
 
     def stream_detections(
         self,
-        images: Pictures,
+        images: AnyImages,
         *,
         colour: Colour = "rgb",
         recursive: bool = False,
@@ -344,7 +344,7 @@ class Pipeline:
 
 
 def detect(
-    images: Pictures, *, options: DetectionOptions | None = None, **streaming: Any
+    images: AnyImages, *, options: DetectionOptions | None = None, **streaming: Any
 ) -> Iterator[tuple[ImageFile, Detections]]:
     """The people in each image: `Pipeline.stream_detections` with its arguments.
 
@@ -359,7 +359,7 @@ def detect(
 
 
 def estimate_poses(
-    images: Pictures,
+    images: AnyImages,
     *,
     options: PoseOptions | None = None,
     detection: DetectionOptions | None = None,
@@ -382,6 +382,6 @@ def _default_pipeline() -> Pipeline:
     return Pipeline()
 
 
-def _read(picture: Picture, colour: Colour) -> ImageFile:
-    image = one_picture(picture, colour=colour)
+def _read(given: AnyImage, colour: Colour) -> ImageFile:
+    image = one_image(given, colour=colour)
     return replace(image, pixels=image.read())

@@ -229,8 +229,8 @@ def ablate(
     """
     pipeline.load()  # before all the work: models may be missing
     labels = read_labels(all_annotations or annotations)
-    pictures = tqdm(images, "detect", unit=" images", disable=None, file=sys.stderr)
-    looked = results_of(run(CandidateStage(pipeline.detection_stage), pictures, workers=workers))
+    shown = tqdm(images, "detect", unit=" images", disable=None, file=sys.stderr)
+    looked = results_of(run(CandidateStage(pipeline.detection_stage), shown, workers=workers))
     seen = [Seen(image, size_wh, candidates) for image, (candidates, size_wh) in looked]
     reason = why_not_all_classes(seen, labels)
     found = {

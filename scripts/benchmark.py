@@ -2,7 +2,7 @@
 
     python scripts/benchmark.py [--images DIR] [--rounds 3]
     python scripts/benchmark.py --only runtimes [--threads 1 --cpu-time]
-    python scripts/benchmark.py --only gpu --images DIR --pictures 512 --crops 2048
+    python scripts/benchmark.py --only gpu --images DIR --count 512 --crops 2048
     python scripts/benchmark.py --peers
     python scripts/benchmark.py --only train --data people.json images
 

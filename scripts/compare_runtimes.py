@@ -31,16 +31,16 @@ def posepipe(*words: str | Path) -> None:
 
 
 def accuracy(
-    labels: Path, pictures: Path, models: Sequence[str], where: Sequence[str]
+    labels: Path, images: Path, models: Sequence[str], where: Sequence[str]
 ) -> list[float]:
     """Box AP, OKS AP of `posepipe run` and OKS AP in labelled boxes, in per cent."""
     detector, model = models
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         boxes, own, labelled = (folder / f"{what}.json" for what in ("boxes", "own", "labelled"))
-        posepipe("detect", pictures, "--model", detector, "--min-score", "0", "-o", boxes, *where)
-        posepipe("run", pictures, "--detector", detector, "--model", model, "-o", own, *where)
-        truth = ["--ground-truth", labels, "--images", pictures]
+        posepipe("detect", images, "--model", detector, "--min-score", "0", "-o", boxes, *where)
+        posepipe("run", images, "--detector", detector, "--model", model, "-o", own, *where)
+        truth = ["--ground-truth", labels, "--images", images]
         posepipe("pose", *truth, "--model", model, "-o", labelled, *where)
         found = []
         for file in (boxes, own, labelled):
@@ -66,17 +66,17 @@ def placements() -> list[tuple[str, str]]:
 
 @click.command()
 @click.argument("labels", type=click.Path(path_type=Path, exists=True))
-@click.argument("pictures", type=click.Path(path_type=Path, exists=True))
+@click.argument("images", type=click.Path(path_type=Path, exists=True))
 @click.option("--detector", default=DEFAULT_DETECTOR, show_default=True)
 @click.option("--model", default=DEFAULT_POSE_MODEL, show_default=True)
-def main(labels: Path, pictures: Path, detector: str, model: str) -> None:
+def main(labels: Path, images: Path, detector: str, model: str) -> None:
     """Print the accuracy of every runtime beside torch's in fp32."""
     kinds = ("box AP", "OKS AP", "in labelled boxes")
     click.echo(f"{'':24}" + "".join(f" {kind:>17}" for kind in kinds))
     first: list[float] | None = None
     for runtime, precision in placements():
         where = ["--device", "cpu", "--runtime", runtime, "--precision", precision]
-        found = accuracy(labels, pictures, (detector, model), where)
+        found = accuracy(labels, images, (detector, model), where)
         first = first or found
         columns = [
             f" {one:8.2f} {one - exact:+7.2f}" for one, exact in zip(found, first, strict=True)

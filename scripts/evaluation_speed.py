@@ -16,11 +16,11 @@ from synthetic_poses import write_synthetic
 from posepipe.scoring.evaluation import evaluate
 
 
-def evaluation_line(*, rounds: int, pictures: int = 5000, poses: int = 20) -> str:
+def evaluation_line(*, rounds: int, images: int = 5000, poses: int = 20) -> str:
     """Seconds of evaluating synthetic poses from files to numbers, beside pycocotools' own."""
     with tempfile.TemporaryDirectory() as folder:
         labels, results = Path(folder) / "labels.json", Path(folder) / "results.json"
-        write_synthetic(labels, results, pictures=pictures, poses=poses)
+        write_synthetic(labels, results, images=images, poses=poses)
         seconds: dict[str, list[float]] = {"ours": [], "per keypoint": [], "pycocotools": []}
         for _ in range(rounds):
             for name, work in (
@@ -36,7 +36,7 @@ def evaluation_line(*, rounds: int, pictures: int = 5000, poses: int = 20) -> st
         equal = "equal" if found == ours else "DIFFERENT"
     median = {name: statistics.median(values) for name, values in seconds.items()}
     return (
-        f"evaluating {pictures} images x {poses} poses: {median['ours']:.1f} s, with every "
+        f"evaluating {images} images x {poses} poses: {median['ours']:.1f} s, with every "
         f"keypoint {median['per keypoint']:.1f} s; pycocotools {median['pycocotools']:.1f} s, "
         f"ratio {median['pycocotools'] / median['ours']:.1f}, numbers {equal}"
     )

@@ -96,12 +96,12 @@ class Case:
     Attributes:
         arguments: of the command for an output.
         contents: what counts of an output, by name, in bytes.
-        pictures: which images an output is about, each as often as it is there.
+        images: which images an output is about, each as often as it is there.
     """
 
     arguments: Callable[[Path], list[str]]
     contents: Callable[[Path], dict[str, bytes]]
-    pictures: Callable[[Path], list[str]]
+    images: Callable[[Path], list[str]]
 
 
 def main() -> None:
@@ -159,7 +159,7 @@ def kill_runs(case: Case, folder: Path, kills: int, chance: random.Random) -> Co
             continue
         ours, theirs = case.contents(output), case.contents(whole)
         tally["bytes differ"] += sum(ours[name] != theirs[name] for name in theirs)
-        there, wanted = Counter(case.pictures(output)), Counter(case.pictures(whole))
+        there, wanted = Counter(case.images(output)), Counter(case.images(whole))
         tally["lost"] += (wanted - there).total()
         tally["doubled"] += (there - wanted).total()
         names = {path.name for path in output.parent.iterdir()}
@@ -257,7 +257,7 @@ def make_cases(folder: Path, images: int) -> dict[str, Case]:
         return Case(
             lambda output: [*command, "-o", str(output), "--resume"],
             lambda output: {"out": output.read_bytes()},
-            pictures_of,
+            images_of,
         )
 
     both = ["run", str(broken), "--detector", str(detector), "--model", str(pose), *least, *where]
@@ -310,7 +310,7 @@ def make_models(folder: Path) -> tuple[Path, Path]:
     return detector, pose
 
 
-def pictures_of(output: Path) -> list[str]:
+def images_of(output: Path) -> list[str]:
     """The images of a boxes.json, or the people's of a kps.json with their places."""
     content = json.loads(output.read_bytes())
     if isinstance(content, dict):

@@ -1,6 +1,6 @@
 """A service under load: a real `posepipe serve`, hundreds of parallel requests, waves of them.
 
-    python scripts/load_test.py [--requests 400] [--parallel 200] [--waves 3] [PICTURE...] [-- …]
+    python scripts/load_test.py [--requests 400] [--parallel 200] [--waves 3] [IMAGE...] [-- …]
 
 prints, wave by wave, requests a second, the median and the slowest answer, lost and wrong answers,
 and the service's memory. Options behind ``--`` go to `posepipe serve`.
@@ -26,12 +26,12 @@ def main() -> None:
     """Start a service, load it, end it."""
     own, _, options = " ".join(sys.argv[1:]).partition(" -- ")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", nargs="*", type=Path, default=[EXAMPLES / "astronaut.jpg"])
+    parser.add_argument("images", nargs="*", type=Path, default=[EXAMPLES / "astronaut.jpg"])
     parser.add_argument("--requests", type=int, default=400, help="of a wave")
     parser.add_argument("--parallel", type=int, default=200)
     parser.add_argument("--waves", type=int, default=3)
     given = parser.parse_args(own.split())
-    bodies = [path.read_bytes() for path in given.pictures]
+    bodies = [path.read_bytes() for path in given.images]
     command = [sys.executable, "-m", "posepipe", "serve", "--port", "0", "--timeout", "300"]
     process = subprocess.Popen([*command, *options.split()], stdout=subprocess.PIPE, text=True)
     try:

@@ -28,9 +28,9 @@ def still() -> npt.NDArray[np.uint8]:
     """(512, W, 3) RGB: the two portraits side by side."""
     parts = []
     for name in ("astronaut.jpg", "grace_hopper.jpg"):
-        with Image.open(ROOT / "examples" / name) as picture:
-            width = round(picture.width * HEIGHT / picture.height)
-            parts.append(np.asarray(picture.convert("RGB").resize((width, HEIGHT))))
+        with Image.open(ROOT / "examples" / name) as image:
+            width = round(image.width * HEIGHT / image.height)
+            parts.append(np.asarray(image.convert("RGB").resize((width, HEIGHT))))
     return np.concatenate(parts, axis=1)
 
 
@@ -48,7 +48,7 @@ def view_of(seconds: float, still_width: int) -> npt.NDArray[np.float64]:
 
 def main() -> None:
     """Write the video."""
-    picture = still()
+    image = still()
     target = ROOT / "examples" / "pan.mp4"
     with av.open(str(target), "w") as container:
         stream = container.add_stream("libx264", rate=RATE)
@@ -56,9 +56,9 @@ def main() -> None:
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "26", "preset": "veryslow"}
         for number in range(round(SECONDS * RATE)):
-            view = view_of(number / RATE, picture.shape[1])
+            view = view_of(number / RATE, image.shape[1])
             pixels = cv2.warpAffine(
-                picture, view, SIZE_WH, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
+                image, view, SIZE_WH, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
             )
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, RATE)

@@ -30,7 +30,7 @@ from posepipe.videos.runs import run_video
 PAN = Path(__file__).parents[1] / "examples" / "pan.mp4"
 
 
-def pictures(pipeline: Pipeline, frames: Path, output: Path) -> int:
+def frame_images(pipeline: Pipeline, frames: Path, output: Path) -> int:
     """`posepipe run FRAMES`; how many people were found."""
     options = RunOptions(output=output, made_by=pipeline.made_by("run"))
     images = find_images([frames])
@@ -63,7 +63,7 @@ def main(path: Path, rounds: int, detector: str | None) -> None:
                 count += 1
         output, drawn = folder / "kps.json", folder / "drawn.mp4"
         ways: dict[str, Callable[[], int]] = {
-            "the frames as images (JPEG)": lambda: pictures(pipeline, frames, output),
+            "the frames as images (JPEG)": lambda: frame_images(pipeline, frames, output),
             "the video": lambda: video(pipeline, path, output),
             "--track --smooth": lambda: video(pipeline, path, output, **followed),
             "--track --smooth --draw": lambda: video(

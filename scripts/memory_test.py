@@ -1,6 +1,6 @@
 """Whether memory stays flat: a run over many small images, or a video, its memory as it goes.
 
-    python scripts/memory_test.py --pictures 10000 [--fast]
+    python scripts/memory_test.py --images 10000 [--fast]
     python scripts/memory_test.py --minutes 10
 
 The images are links to a few files; detector and images are tiny (those of kill_test.py), since
@@ -44,7 +44,7 @@ def main() -> None:
         sources = small_examples(folder) if given.fast else sorted((folder / "photos").iterdir())
         output = folder / "out.json"
         if given.minutes is None:
-            inputs = [many_pictures(folder / "many", sources, count)]
+            inputs = [many_images(folder / "many", sources, count)]
         else:
             inputs = [long_video(folder / "long.mp4", sources, count)]
             inputs += ["--every", EVERY, "--track", "--smooth", "--draw", folder / "drawn.mp4"]
@@ -70,13 +70,13 @@ def small_examples(folder: Path) -> list[Path]:
     sources = []
     for source in sorted((Path(__file__).parents[1] / "examples").glob("*.jpg")):
         sources.append(folder / source.name)
-        with Image.open(source) as picture:
-            picture.thumbnail((320, 320))
-            picture.save(sources[-1])
+        with Image.open(source) as image:
+            image.thumbnail((320, 320))
+            image.save(sources[-1])
     return sources
 
 
-def many_pictures(folder: Path, sources: list[Path], count: int) -> Path:
+def many_images(folder: Path, sources: list[Path], count: int) -> Path:
     """A folder of links to a few images."""
     folder.mkdir()
     for number in range(count):
@@ -86,15 +86,15 @@ def many_pictures(folder: Path, sources: list[Path], count: int) -> Path:
 
 def long_video(path: Path, sources: list[Path], count: int) -> Path:
     """A video that pans over a few images, each for ten seconds."""
-    pictures = []
+    images = []
     for source in sources:
-        with Image.open(source) as picture:
-            pictures.append(np.asarray(picture.convert("RGB").resize((240, 120))))
+        with Image.open(source) as image:
+            images.append(np.asarray(image.convert("RGB").resize((240, 120))))
     with VideoWriter(path, fps=FPS) as writer:
         for number in range(count):
             part, place = divmod(number, 10 * FPS)
             left = place * 80 // (10 * FPS)
-            writer.write(pictures[part % len(pictures)][:, left : left + 160], number / FPS)
+            writer.write(images[part % len(images)][:, left : left + 160], number / FPS)
     return path
 
 

@@ -35,9 +35,9 @@ def ancestors(people: People, network: nn.Module, table: PreprocessingTable) -> 
     """
     done = 0
     for image, found in people:
-        picture = cv2.imread(str(image.path))
+        pixels = cv2.imread(str(image.path))
         for box in found.boxes_xyxy:
-            crop = _window(picture, box, table)[:, :, ::-1]
+            crop = _window(pixels, box, table)[:, :, ::-1]
             images = (crop - np.float32(table.mean)) / np.float32(table.std)
             with torch.no_grad():
                 straight = network(_batch(images))[0].numpy()
@@ -54,13 +54,13 @@ def one_box_at_a_time(people: People, session: Any, table: PreprocessingTable) -
     name, done = session.get_inputs()[0].name, 0
     width, height = table.input_size_wh
     for image, found in people:
-        picture = cv2.imread(str(image.path))
+        pixels = cv2.imread(str(image.path))
         for box in found.boxes_xyxy:
             corners, centre = (box[2:] - box[:2]) * 1.25, (box[2:] + box[:2]) / 2
             scale = max(corners[0] / width, corners[1] / height)
             matrix = np.array([[1 / scale, 0, width / 2 - centre[0] / scale]])
             matrix = np.vstack([matrix, [[0, 1 / scale, height / 2 - centre[1] / scale]]])
-            crop = cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR)
+            crop = cv2.warpAffine(pixels, matrix, (width, height), flags=cv2.INTER_LINEAR)
             images = (crop[:, :, ::-1] - np.float32(table.mean)) / np.float32(table.std)
             [maps] = session.run(None, {name: _planes(images)})
             cells = maps[0].reshape(len(maps[0]), -1).argmax(axis=1)
@@ -84,11 +84,11 @@ def torchvisions_own(images: Sequence[ImageFile], network: Any, table: Preproces
     return len(images)
 
 
-def _window(picture: npt.NDArray[Any], box: npt.NDArray[Any], table: PreprocessingTable) -> Crop:
+def _window(image: npt.NDArray[Any], box: npt.NDArray[Any], table: PreprocessingTable) -> Crop:
     """A person's window of an image that is padded by its longer side, resized."""
     width, height = table.input_size_wh
-    pad = max(picture.shape[:2])
-    padded = cv2.copyMakeBorder(picture, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=table.fill)
+    pad = max(image.shape[:2])
+    padded = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=table.fill)
     centre, size = (box[:2] + box[2:]) / 2 + pad, (box[2:] - box[:2]) * [1.2, 1.3]
     size = np.maximum(size, [size[1] * width / height, size[0] * height / width])
     low, high = np.maximum(centre - size / 2, 0).astype(int), (centre + size / 2).astype(int)

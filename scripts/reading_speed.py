@@ -56,7 +56,7 @@ def _row(what: str, pairs: Sequence[tuple[float, float]], form: str) -> str:
 
 @contextmanager
 def _pillow_alone() -> Iterator[None]:
-    with patch.object(images, "jpeg_pixels", lambda picture: None):
+    with patch.object(images, "jpeg_pixels", lambda image: None):
         yield
 
 

@@ -19,11 +19,11 @@ from PIL import Image
 
 def shrunk(path: Path, target: Path, side: int) -> tuple[float, float, int, int]:
     """Write an image scaled so that its longer side is `side`; the scale in x and y, the size."""
-    with Image.open(path) as picture:
-        width, height = picture.size
+    with Image.open(path) as image:
+        width, height = image.size
         scale = min(1.0, side / max(width, height))
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        small = picture.convert("RGB").resize(size, Image.Resampling.HAMMING)
+        small = image.convert("RGB").resize(size, Image.Resampling.HAMMING)
     small.save(target, quality=90)
     return size[0] / width, size[1] / height, *size
 

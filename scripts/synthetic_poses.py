@@ -19,7 +19,7 @@ def write_synthetic(labels: Path, results: Path, *, images: int, poses: int) -> 
     random = np.random.default_rng(0)
     names = list(COCO_PERSON.keypoints)
     people, found = [], []
-    for picture in range(1, images + 1):
+    for image in range(1, images + 1):
         for _ in range(2):
             size = random.uniform(40, 300, 2)
             points = random.uniform(0, 300, 2) + random.uniform(0, 1, (len(names), 2)) * size
@@ -28,7 +28,7 @@ def write_synthetic(labels: Path, results: Path, *, images: int, poses: int) -> 
             label = np.column_stack([points, seen]) * (seen > 0)[:, None]
             people.append(
                 {
-                    **{"id": len(people) + 1, "image_id": picture, "category_id": 1, "iscrowd": 0},
+                    **{"id": len(people) + 1, "image_id": image, "category_id": 1, "iscrowd": 0},
                     **{"bbox": [*low, *wh], "area": float(0.6 * wh.prod())},
                     **{"keypoints": label.ravel().tolist(), "num_keypoints": int((seen > 0).sum())},
                 }
@@ -41,11 +41,11 @@ def write_synthetic(labels: Path, results: Path, *, images: int, poses: int) -> 
                 else random.uniform(0, 600, (len(names), 2))
             )
             keypoints = np.column_stack([points, random.uniform(0, 1, len(names))]).ravel()
-            entry = {"image_id": picture, "category_id": 1, "score": float(random.uniform())}
+            entry = {"image_id": image, "category_id": 1, "score": float(random.uniform())}
             found.append({**entry, "keypoints": keypoints.round(2).tolist()})
     images = [
-        {"id": picture, "file_name": f"{picture}.jpg", "width": 640, "height": 640}
-        for picture in range(1, images + 1)
+        {"id": image, "file_name": f"{image}.jpg", "width": 640, "height": 640}
+        for image in range(1, images + 1)
     ]
     category = {"id": 1, "name": "person", "keypoints": names}
     labels.write_text(

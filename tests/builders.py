@@ -38,7 +38,7 @@ BOX = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
 POSE = {"image_id": 1, "category_id": 1, "keypoints": [1.0] * 51, "score": 0.5}
 
 
-def picture(width: int = 8, height: int = 6) -> npt.NDArray[np.uint8]:
+def an_image(width: int = 8, height: int = 6) -> npt.NDArray[np.uint8]:
     """(height, width, 3) uint8 RGB in which every quarter has a colour of its own.
 
     Red and green on top, blue and white below: no two of its eight orientations look alike.
@@ -53,12 +53,12 @@ def picture(width: int = 8, height: int = 6) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def save_picture(path: Path, width: int = 8, height: int = 6, *, orientation: int = 1) -> Path:
-    """A file with `picture`'s pixels; its folder is made; the suffix says the format."""
+def save_image(path: Path, width: int = 8, height: int = 6, *, orientation: int = 1) -> Path:
+    """A file with `image`'s pixels; its folder is made; the suffix says the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    Image.fromarray(picture(width, height)).save(path, exif=exif)
+    Image.fromarray(an_image(width, height)).save(path, exif=exif)
     return path
 
 

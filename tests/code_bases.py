@@ -69,7 +69,7 @@ def filled(names: Path, seed: int, value: Callable[[str, list[int], np.ndarray],
     return arrays, digest.hexdigest()
 
 
-def pictures(seed: int, height: int = 256, width: int = 192) -> np.ndarray:
+def images(seed: int, height: int = 256, width: int = 192) -> np.ndarray:
     """(2, 3, height, width) uint8, in the colour order of the network."""
 
     def noise(j: int, grain: int) -> np.ndarray:

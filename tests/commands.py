@@ -65,9 +65,9 @@ def error_of(result: Result) -> str:
 def photo(path: Path, size: int = 200, source: str = "astronaut.jpg") -> Path:
     """A small copy of an example photograph of one person; its longer side is `size`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with Image.open(EXAMPLES / source) as picture:
-        picture.thumbnail((size, size))
-        picture.convert("RGB").save(path)
+    with Image.open(EXAMPLES / source) as image:
+        image.thumbnail((size, size))
+        image.convert("RGB").save(path)
     return path
 
 
@@ -91,7 +91,7 @@ def content(path: Path) -> Any:
 
 
 def boxes_file(path: Path, *bboxes: list[float], **changes: Any) -> Path:
-    """A boxes.json as another program might write it, for `pictures/a.jpg` (200x200) beside it."""
+    """A boxes.json as another program might write it, for `images/a.jpg` (200x200) beside it."""
     document = {
         "image_root": "pictures",
         "images": [{"id": 1, "file_name": "a.jpg", "width": 200, "height": 200}],

@@ -17,7 +17,7 @@ import torch
 from code_bases import u01
 from torch import nn
 
-from posepipe.networks.native.pictures import final_size_wh
+from posepipe.networks.native.images import final_size_wh
 from posepipe.networks.native.tables import BackboneTable, NetworkTable, PreprocessingTable
 from posepipe.pose.networks.keypoint_rcnn import NativeKeypointRCNNTable
 
@@ -106,7 +106,7 @@ FACTORS = {
 }
 
 
-def picture(seed: int, shape_hw: tuple[int, int]) -> np.ndarray:
+def an_image(seed: int, shape_hw: tuple[int, int]) -> np.ndarray:
     """(H, W, 3) uint8 RGB noise in coarse and fine grains."""
     height, width = shape_hw
     total = np.zeros((height, width, 3))
@@ -126,7 +126,7 @@ def boxes_in(seed: int, shape_hw: tuple[int, int]) -> np.ndarray:
     return np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
 
 
-PICTURES = [picture(14 + place, shape_hw) for place, shape_hw in enumerate(SIZES_HW)]
+IMAGES = [an_image(14 + place, shape_hw) for place, shape_hw in enumerate(SIZES_HW)]
 
 
 def _configured(config: str, table: BackboneTable) -> Any:
@@ -172,7 +172,7 @@ def real_answers(case: Case, state: dict[str, torch.Tensor]) -> list[Answer]:
     config.TEST.DETECTIONS_PER_IMAGE = 10**6
     predictor = DefaultPredictor(config)
     _fill_real(predictor.model, state)
-    found = [predictor(image[:, :, ::-1])["instances"] for image in PICTURES]
+    found = [predictor(image[:, :, ::-1])["instances"] for image in IMAGES]
     return [
         (one.pred_boxes.tensor.numpy(), one.scores.numpy(), one.pred_classes.numpy())
         for one in found
@@ -193,7 +193,7 @@ def real_keypoints(state: dict[str, torch.Tensor]) -> list[np.ndarray]:
     predictor = DefaultPredictor(config)
     _fill_real(predictor.model, state, "proposal_generator.", "roi_heads.box_")
     found = []
-    for seed, image in enumerate(PICTURES):
+    for seed, image in enumerate(IMAGES):
         height, width = image.shape[:2]
         bgr = image[:, :, ::-1]
         pixels = predictor.aug.get_transform(bgr).apply_image(bgr)

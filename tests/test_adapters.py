@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import DOG, K, detections, picture, poses
+from builders import DOG, K, an_image, detections, poses
 
 from posepipe import adapters
 from posepipe.errors import MissingDependencyError
@@ -42,7 +42,7 @@ def test_boxes_for_supervision_keep_all_numbers(people: int) -> None:
 
 def test_supervision_draws_what_it_is_given() -> None:
     sv = pytest.importorskip("supervision")
-    plain = picture(120, 90)
+    plain = an_image(120, 90)
     drawn = sv.VertexAnnotator(color=sv.Color.WHITE, radius=2).annotate(
         plain.copy(), adapters.to_sv_key_points(poses())
     )
@@ -65,7 +65,7 @@ def test_a_table_has_a_row_for_every_keypoint() -> None:
     assert (second.image_id, second.score) == (7, given.scores[1])
 
 
-def test_a_table_of_a_stream_names_the_pictures() -> None:
+def test_a_table_of_a_stream_names_the_images() -> None:
     pytest.importorskip("pandas")
     stream = [(ImageFile(n, Path(f"{n}.jpg"), f"{n}.jpg"), poses(n, people=n)) for n in range(3)]
     table = adapters.to_pandas(iter(stream))

@@ -27,7 +27,7 @@ from posepipe.networks.native import tables as native
 from posepipe.pose.codecs.choose import decoding_table
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.heatmaps import DecodingTable
-from posepipe.pose.networks.build import BACKENDS, WHOLE_PICTURES, backend_of, network_table
+from posepipe.pose.networks.build import BACKENDS, WHOLE_IMAGES, backend_of, network_table
 from posepipe.pose.networks.hourglass import HourglassTable
 from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNDecoding
 from posepipe.pose.networks.plain import PlainTable
@@ -203,7 +203,7 @@ def test_a_recipe_has_known_tables_with_known_fields(name: str) -> None:
         backend = backend_of(recipe)
         network = BACKENDS[backend] if backend else type(network_table(recipe))
         known = {**POSE_TABLES, "network": network}
-        if backend in WHOLE_PICTURES:
+        if backend in WHOLE_IMAGES:
             known |= {"preprocessing": native.PreprocessingTable, "decoding": KeypointRCNNDecoding}
         else:
             known["decoding"] = type(decoding_table(recipe))
@@ -325,7 +325,7 @@ def test_no_file_tells_of_the_machine_it_was_written_on() -> None:
     assert found == []
 
 
-def test_the_path_of_a_picture_in_the_docs_leads_through_things_that_are_there() -> None:
+def test_the_path_of_an_image_in_the_docs_leads_through_things_that_are_there() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     section = text.partition("## One image through")[2].partition("\n## ")[0]
     assert 1 <= len(re.findall(r"^\d+\. ", section, re.MULTILINE)) <= 12

@@ -133,8 +133,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [image_entry(1, file_name=name, width=width, height=200)]
         for name, width in {"a.jpg": 200, "b.jpg": 171}.items()
     )
-    with Image.open(folder / "pictures" / "a.jpg") as picture:
-        write_video(folder / "clip.mp4", [np.asarray(picture)] * 2)
+    with Image.open(folder / "pictures" / "a.jpg") as image:
+        write_video(folder / "clip.mp4", [np.asarray(image)] * 2)
     keypoints = [v for k in range(17) for v in (60.0 + 5 * k, 20.0 + 9 * k, 2)]
     person = annotation(bbox=[40, 5, 120, 190], area=12000.0, keypoints=keypoints)
     for name, pictures in {"people.json": images, "val.json": others}.items():

@@ -86,7 +86,7 @@ def jitter(points):
     return float(np.linalg.norm(np.diff(points, n=2, axis=0), axis=-1).mean())
 
 
-def test_keypoints_stay_where_they_are_in_the_still_picture(frames, script, still):
+def test_keypoints_stay_where_they_are_in_the_still_image(frames, script, still):
     for points, confidences in in_the_still(frames, script, still.shape[1]).values():
         sure = np.flatnonzero(np.median(confidences, axis=0)[FACE] > 0.5)
         assert len(sure) >= 4

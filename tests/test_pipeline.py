@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import picture, save_picture
+from builders import an_image, save_image
 from PIL import Image
 
 import posepipe
@@ -85,18 +85,18 @@ def test_a_detector_of_something_else_than_the_poses_is_refused(folder, monkeypa
     monkeypatch.setattr(Centred, "models", [load_recipe(DEFAULT_POSE_MODEL)], raising=False)
     pipeline = Pipeline()
     expected = f"finds 'dog', but the pose model {DEFAULT_POSE_MODEL} is for 'person'"
-    for work in (pipeline.load, lambda: pipeline(picture()), lambda: pipeline.stream(folder)):
+    for work in (pipeline.load, lambda: pipeline(an_image()), lambda: pipeline.stream(folder)):
         with pytest.raises(OptionError, match=expected):
             work()
-    assert len(pipeline.detect(picture())) == 1
-    assert len(pipeline.poses(picture(), [[0, 0, 5, 5]])) == 1
+    assert len(pipeline.detect(an_image())) == 1
+    assert len(pipeline.poses(an_image(), [[0, 0, 5, 5]])) == 1
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Three images in a folder, one more in a folder inside it."""
     for n, name in enumerate(["b1.png", "b2.jpg", "b10.png", "deeper/c.png"]):
-        save_picture(tmp_path / "pictures" / name, 10 + n, 20)
+        save_image(tmp_path / "pictures" / name, 10 + n, 20)
     return tmp_path / "pictures"
 
 
@@ -122,7 +122,7 @@ def test_paths_of_every_form_are_looked_up(function, folder, fake_stages):
 
 @pytest.mark.parametrize("function", [posepipe.detect, posepipe.estimate_poses])
 def test_arrays_of_every_form_are_taken(function, fake_stages):
-    arrays = [picture(8 + n, 6) for n in range(3)]
+    arrays = [an_image(8 + n, 6) for n in range(3)]
 
     def ids_and_widths(inputs):
         return [(image.id, people.boxes_xyxy[0, 2]) for image, people in function(inputs)]
@@ -145,12 +145,12 @@ class Camera:
     def __iter__(self):
         while True:
             self.asked += 1
-            yield picture(10 + self.asked, 6)
+            yield an_image(10 + self.asked, 6)
 
 
 @pytest.mark.parametrize("method", ["stream", "stream_detections"])
 @pytest.mark.parametrize("wrap", [lambda camera: camera, iter])
-def test_a_live_source_gives_each_result_before_the_next_picture_is_asked_for(
+def test_a_live_source_gives_each_result_before_the_next_image_is_asked_for(
     method, wrap, fake_stages
 ):
     camera = Camera()
@@ -167,9 +167,9 @@ def test_a_slow_source_is_not_waited_for_to_fill_a_batch(fake_stages):
     first_is_there = threading.Event()
 
     def slow():
-        yield picture()
+        yield an_image()
         assert first_is_there.wait(timeout=30)
-        yield picture()
+        yield an_image()
 
     count = 0
     for _ in Pipeline().stream(slow()):
@@ -179,7 +179,7 @@ def test_a_slow_source_is_not_waited_for_to_fill_a_batch(fake_stages):
 
 
 @pytest.mark.parametrize("together", [2, 7])
-def test_so_many_pictures_are_taken_together_as_is_asked(together, fake_stages):
+def test_so_many_images_are_taken_together_as_is_asked(together, fake_stages):
     camera = Camera()
     stream = Pipeline().stream(camera, together=together)
     for n, _ in enumerate(itertools.islice(stream, 20)):
@@ -189,7 +189,7 @@ def test_so_many_pictures_are_taken_together_as_is_asked(together, fake_stages):
 
 
 def test_a_list_is_worked_on_ahead_and_closing_stops_the_threads(fake_stages):
-    stream = Pipeline().stream([picture()] * 50)
+    stream = Pipeline().stream([an_image()] * 50)
     next(stream)
     assert working_threads() != []
     stream.close()
@@ -197,7 +197,7 @@ def test_a_list_is_worked_on_ahead_and_closing_stops_the_threads(fake_stages):
 
 
 def test_a_camera_that_gives_nothing_is_named_and_may_be_passed_over(fake_stages):
-    frames = [picture(), None, picture()]
+    frames = [an_image(), None, an_image()]
     with pytest.raises(ImageError, match=r"^image-2: None, not an image: the camera or video"):
         list(Pipeline().stream(iter(frames)))
     passed = list(Pipeline().stream(iter(frames), unreadable="skip"))
@@ -216,13 +216,13 @@ def test_a_camera_that_gives_nothing_is_named_and_may_be_passed_over(fake_stages
 )
 def test_options_of_a_stream_are_checked_before_any_work(option, message, fake_stages):
     with pytest.raises(OptionError, match=message):
-        Pipeline().stream([picture()], **option)
+        Pipeline().stream([an_image()], **option)
 
 
 # --- one image
 
 
-def test_one_picture_gives_the_poses_that_a_stream_gives(folder, fake_stages):
+def test_one_image_gives_the_poses_that_a_stream_gives(folder, fake_stages):
     pipeline = Pipeline()
     path = folder / "b2.jpg"
     [(image, of_stream)] = pipeline.stream(path)
@@ -236,21 +236,21 @@ def test_one_picture_gives_the_poses_that_a_stream_gives(folder, fake_stages):
 
 def test_the_pipelines_parts_give_what_the_whole_gives(fake_stages):
     pipeline = Pipeline()
-    found = pipeline.detect(picture(20, 10))
+    found = pipeline.detect(an_image(20, 10))
     assert found.boxes_xyxy.tolist() == [[0, 0, 20, 10]]
     assert found.size_wh == (20, 10)
-    by_hand = pipeline.poses(picture(20, 10), found.boxes_xyxy, scores=found.scores)
-    whole = pipeline(picture(20, 10))
+    by_hand = pipeline.poses(an_image(20, 10), found.boxes_xyxy, scores=found.scores)
+    whole = pipeline(an_image(20, 10))
     np.testing.assert_array_equal(by_hand.keypoints, whole.keypoints)
     assert by_hand.scores.tolist() == whole.scores.tolist() == [0.25]
 
 
 def test_boxes_of_ones_own_keep_their_order_and_need_no_scores(fake_stages):
     boxes = [[5, 5, 9, 9], [0, 0, 4, 4]]
-    poses = Pipeline().poses(picture(), boxes)
+    poses = Pipeline().poses(an_image(), boxes)
     assert poses.boxes_xyxy.tolist() == boxes
     assert poses.box_scores.tolist() == [1, 1]
-    assert len(Pipeline().poses(picture(), [])) == 0
+    assert len(Pipeline().poses(an_image(), [])) == 0
 
 
 @pytest.mark.parametrize(
@@ -270,10 +270,10 @@ def test_boxes_of_ones_own_keep_their_order_and_need_no_scores(fake_stages):
 )
 def test_boxes_that_are_none_are_refused(boxes, scores, message, fake_stages):
     with pytest.raises(OptionError, match=message):
-        Pipeline().poses(picture(), boxes, scores=scores)
+        Pipeline().poses(an_image(), boxes, scores=scores)
 
 
-def test_a_folder_is_no_single_picture(folder, fake_stages):
+def test_a_folder_is_no_single_image(folder, fake_stages):
     with pytest.raises(ImageError, match="is a folder, not an image"):
         Pipeline()(folder)
 
@@ -287,11 +287,11 @@ def test_models_are_loaded_once_and_only_those_that_are_needed(monkeypatch):
     monkeypatch.setattr(module, "load_pose", lambda *_, **__: loaded.append(2) or Centred())
     pipeline = Pipeline()
     assert loaded == []
-    pipeline.poses(picture(), [[0, 0, 4, 4]])
+    pipeline.poses(an_image(), [[0, 0, 4, 4]])
     assert loaded == [2]
     for _ in range(3):
-        pipeline(picture())
-        list(pipeline.stream([picture()]))
+        pipeline(an_image())
+        list(pipeline.stream([an_image()]))
     assert loaded == [2, 1]
     assert pipeline.load() is pipeline
     assert loaded == [2, 1]
@@ -317,15 +317,15 @@ def test_the_functions_load_the_default_models_once(monkeypatch):
     monkeypatch.setattr(module, "load_detection", lambda *_, **__: loaded.append(1) or OnePerson())
     module._default_pipeline.cache_clear()
     for _ in range(3):
-        list(posepipe.detect(picture()))
+        list(posepipe.detect(an_image()))
     assert loaded == [1]
-    list(posepipe.detect(picture(), options=DetectionOptions(min_score=0.5)))
+    list(posepipe.detect(an_image(), options=DetectionOptions(min_score=0.5)))
     assert loaded == [1, 1]
     module._default_pipeline.cache_clear()
 
 
-def test_paths_and_arrays_in_one_list_are_pictures_in_their_order(folder, fake_stages):
-    given = [folder / "b1.png", picture(5, 5), folder / "b10.png"]
+def test_paths_and_arrays_in_one_list_are_images_in_their_order(folder, fake_stages):
+    given = [folder / "b1.png", an_image(5, 5), folder / "b10.png"]
     assert names(posepipe.detect(given)) == ["b1.png", "image-2", "b10.png"]
 
 
@@ -336,9 +336,7 @@ def test_an_input_that_leads_nowhere_is_named(tmp_path, fake_stages):
 
 @pytest.mark.parametrize("function", [posepipe.detect, posepipe.estimate_poses])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_unreadable_picture_ends_the_stream_or_is_left_out(
-    function, workers, folder, fake_stages
-):
+def test_an_unreadable_image_ends_the_stream_or_is_left_out(function, workers, folder, fake_stages):
     (folder / "b2.jpg").write_bytes(b"no image")
     stream = function(folder, workers=workers)
     with pytest.raises(ImageError, match=r"b2\.jpg is not an image"):
@@ -350,10 +348,10 @@ def test_an_unreadable_picture_ends_the_stream_or_is_left_out(
 
 
 def test_poses_are_rescored_unless_told_otherwise(fake_stages):
-    [(_, scored)] = posepipe.estimate_poses(picture())
+    [(_, scored)] = posepipe.estimate_poses(an_image())
     assert scored.scores.tolist() == [0.25]
     plain = posepipe.PoseOptions(rescore=False)
-    [(_, poses)] = posepipe.estimate_poses(picture(), options=plain)
+    [(_, poses)] = posepipe.estimate_poses(an_image(), options=plain)
     assert poses.scores.tolist() == [0.5]
 
 

@@ -42,11 +42,11 @@ def test_several_threads_get_what_one_gets(shipped, tmp_path):
     folder = smaller_detector(tmp_path / "quick", 96)
     detection = DetectionOptions(models=(folder,), min_score=0.3)  # few people: few crops
     quick = Pipeline(detection, PoseOptions.fast(), device="cpu", precision="fp32")
-    pictures = [photo_of("astronaut.jpg", 80 + 16 * n) for n in range(2)]
-    alone = [quick(image) for image in pictures]
+    images = [photo_of("astronaut.jpg", 80 + 16 * n) for n in range(2)]
+    alone = [quick(image) for image in images]
     assert any(len(poses) for poses in alone)
     with ThreadPoolExecutor(4) as pool:
-        at_once = list(pool.map(quick, pictures * 2))
+        at_once = list(pool.map(quick, images * 2))
     for poses, expected in zip(at_once, alone * 2, strict=True):
         np.testing.assert_array_equal(poses.keypoints, expected.keypoints)
         np.testing.assert_array_equal(poses.scores, expected.scores)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.io.images import ImageFile
-from posepipe.training.pictures import Picture
+from posepipe.training.images import TrainingImage
 from posepipe.training.pose.augment import (
     AugmentTable,
     CropLabels,
@@ -34,9 +34,9 @@ class TrainingCrop(CropLabels):
     pixels: npt.NDArray[np.uint8]
 
 
-def in_memory(pixels: npt.NDArray[np.uint8]) -> Picture:
+def in_memory(pixels: npt.NDArray[np.uint8]) -> TrainingImage:
     """An image of (H, W, 3) uint8 RGB pixels that are there already."""
-    return Picture(ImageFile(0, Path("in-memory"), "in-memory", pixels))
+    return TrainingImage(ImageFile(0, Path("in-memory"), "in-memory", pixels))
 
 
 def crop_of(sample: PoseSample, table: AugmentTable, seed: int = 0, **changes: Any) -> TrainingCrop:

@@ -57,10 +57,10 @@ def write_video(
                 stream.codec_context.time_base = clock
                 kind = sound if isinstance(sound, str) else "aac"
                 listen = container.add_stream(kind, rate=16000, layout="mono") if sound else None
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            image = av.VideoFrame.from_ndarray(frame, format="rgb24")
             moment = number / rate if times is None else list(times)[number]
-            picture.pts, picture.time_base = round(1000 * moment), clock
-            container.mux(stream.encode(picture))
+            image.pts, image.time_base = round(1000 * moment), clock
+            container.mux(stream.encode(image))
         container.mux(stream.encode(None))
         if listen is not None:
             _hum(container, listen, seconds=1.0)

@@ -18,15 +18,15 @@ def _jpeg(pixels) -> bytes:
     return file.getvalue()
 
 
-PICTURES = [_jpeg(pixels) for pixels in numbered(20)]
+IMAGES = [_jpeg(pixels) for pixels in numbered(20)]
 
 
 @contextmanager
-def web_camera(*, pictures: int | None = None, hangs: bool = False) -> Iterator[str]:
+def web_camera(*, images: int | None = None, hangs: bool = False) -> Iterator[str]:
     """The address of a camera that gives 50 images a second.
 
     Args:
-        pictures: after so many it goes away; None for never.
+        images: after so many it goes away; None for never.
         hangs: it does not go away, but says nothing more.
     """
     closing = threading.Event()
@@ -40,8 +40,8 @@ def web_camera(*, pictures: int | None = None, hangs: bool = False) -> Iterator[
             self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
             self.end_headers()
             count = 0
-            while pictures is None or count < pictures:
-                jpeg = PICTURES[count % 20]
+            while images is None or count < images:
+                jpeg = IMAGES[count % 20]
                 head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
                 try:
                     self.wfile.write(head.encode() + jpeg + b"\r\n")

@@ -19,7 +19,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from posepipe.scoring.coco import POSES_PER_PICTURE, THRESHOLDS
+from posepipe.scoring.coco import POSES_PER_IMAGE, THRESHOLDS
 from posepipe.scoring.comparison import PoseComparison
 from posepipe.scoring.matching import BoolArray, FloatArray, IntArray, match, ranges
 from posepipe.scoring.oks import similarity_of_keypoints
@@ -80,7 +80,7 @@ def find_errors(comparison: PoseComparison) -> Errors:
         comparison.oks,
         thresholds=np.array([LEAST_OKS, *THRESHOLDS]),
         area_ranges=((0.0, np.inf),),
-        most=POSES_PER_PICTURE,
+        most=POSES_PER_IMAGE,
     )
     fits = (matches.labels[0] >= 0) & ~matches.ignored[0]  # at each threshold
     found, people = matches.found[fits[0]], matches.labels[0, 0][fits[0]]
@@ -102,9 +102,9 @@ def mean_oks(comparison: PoseComparison, errors: Errors) -> dict[int, float]:
 
     Images in which nobody counts are not in it.
     """
-    pictures = comparison.labelled.pictures
-    people = np.bincount(pictures[~comparison.labelled.ignored])
-    total = np.bincount(pictures[errors.people], errors.oks, minlength=len(people))
+    images = comparison.labelled.images
+    people = np.bincount(images[~comparison.labelled.ignored])
+    total = np.bincount(images[errors.people], errors.oks, minlength=len(people))
     return {int(n): float(total[n] / people[n]) for n in np.flatnonzero(people)}
 
 
@@ -155,14 +155,12 @@ def _other_people(
     comparison: PoseComparison, found: IntArray, people: IntArray
 ) -> tuple[IntArray, IntArray]:
     """Pairs with every other labelled person of their image: (Q,) pair, (Q,) person."""
-    pair, other = pairs_within_pictures(
-        comparison.found.pictures[found], comparison.labelled.pictures
-    )
+    pair, other = pairs_within_images(comparison.found.images[found], comparison.labelled.images)
     apart = other != people[pair]
     return pair[apart], other[apart]
 
 
-def pairs_within_pictures(first: IntArray, second: IntArray) -> tuple[IntArray, IntArray]:
+def pairs_within_images(first: IntArray, second: IntArray) -> tuple[IntArray, IntArray]:
     """Every pair of things of the same image, by index.
 
     Args:
@@ -172,11 +170,11 @@ def pairs_within_pictures(first: IntArray, second: IntArray) -> tuple[IntArray, 
     Returns:
         (Q,) and (Q,): the pairs, in the order of the first.
 
-    >>> [part.tolist() for part in pairs_within_pictures(np.array([7, 8]), np.array([8, 9, 8]))]
+    >>> [part.tolist() for part in pairs_within_images(np.array([7, 8]), np.array([8, 9, 8]))]
     [[1, 1], [0, 2]]
     """
-    by_picture = np.argsort(second, kind="stable")
-    begin = np.searchsorted(second[by_picture], first, side="left")
-    number = np.searchsorted(second[by_picture], first, side="right") - begin
+    by_image = np.argsort(second, kind="stable")
+    begin = np.searchsorted(second[by_image], first, side="left")
+    number = np.searchsorted(second[by_image], first, side="right") - begin
     pair = np.repeat(np.arange(len(first)), number)
-    return pair, by_picture[ranges(begin, begin + number)]
+    return pair, by_image[ranges(begin, begin + number)]

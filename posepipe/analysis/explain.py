@@ -13,10 +13,10 @@ from posepipe.analysis.errors import (
     Errors,
     KeypointError,
     find_errors,
-    pairs_within_pictures,
+    pairs_within_images,
 )
 from posepipe.core.boxes import area
-from posepipe.scoring.coco import POSES_PER_PICTURE, average_precision, size_of
+from posepipe.scoring.coco import POSES_PER_IMAGE, average_precision, size_of
 from posepipe.scoring.comparison import PoseComparison
 from posepipe.scoring.matching import BoolArray, FloatArray, Found, IntArray, match, place_in_run
 
@@ -94,7 +94,7 @@ def explain(comparison: PoseComparison) -> Explanation:
     ap = average_precision(comparison)
     if ap is None:
         return Explanation(None, (), None, (), {})
-    comparison = _of_poses(comparison, _best_of_pictures(comparison))
+    comparison = _of_poses(comparison, _best_of_images(comparison))
     errors = find_errors(comparison)
     causes = []
     mended = comparison
@@ -169,7 +169,7 @@ def _in_order(comparison: PoseComparison) -> PoseComparison:
         ranked.oks,
         thresholds=np.array([LEAST_OKS]),
         area_ranges=((0.0, np.inf),),
-        most=POSES_PER_PICTURE,
+        most=POSES_PER_IMAGE,
     )
     right = (matches.labels[0, 0] >= 0) & ~matches.ignored[0, 0]
     found, people = matches.found[right], matches.labels[0, 0][right]
@@ -199,17 +199,15 @@ def _pairs_of_people_who_count(
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """(Q,) poses, (Q,) people of the same image, (Q,) their OKS."""
     people = np.flatnonzero(~comparison.labelled.ignored)
-    pose, place = pairs_within_pictures(
-        comparison.found.pictures, comparison.labelled.pictures[people]
-    )
+    pose, place = pairs_within_images(comparison.found.images, comparison.labelled.images[people])
     return pose, people[place], comparison.oks(pose, people[place])
 
 
-def _best_of_pictures(comparison: PoseComparison) -> IntArray:
+def _best_of_images(comparison: PoseComparison) -> IntArray:
     """The poses that an evaluation considers, by index."""
     found = comparison.found
-    order = np.lexsort((-found.scores, found.pictures))
-    return np.sort(order[place_in_run(found.pictures[order]) < POSES_PER_PICTURE])
+    order = np.lexsort((-found.scores, found.images))
+    return np.sort(order[place_in_run(found.images[order]) < POSES_PER_IMAGE])
 
 
 def _of_poses(comparison: PoseComparison, kept: IntArray) -> PoseComparison:
@@ -217,7 +215,7 @@ def _of_poses(comparison: PoseComparison, kept: IntArray) -> PoseComparison:
     found = comparison.found
     return replace(
         comparison,
-        found=Found(found.pictures[kept], found.scores[kept], found.areas[kept]),
+        found=Found(found.images[kept], found.scores[kept], found.areas[kept]),
         keypoints_xy=comparison.keypoints_xy[kept],
     )
 
@@ -270,8 +268,8 @@ def _groups(comparison: PoseComparison, errors: Errors) -> tuple[Group, ...]:
 def _neighbours(comparison: PoseComparison) -> IntArray:
     """(M,) how many other people of the image have a box of IoU 0.1 or more with a person's."""
     boxes = comparison.boxes_xyxy
-    pictures = comparison.labelled.pictures
-    one, other = pairs_within_pictures(pictures, pictures)
+    images = comparison.labelled.images
+    one, other = pairs_within_images(images, images)
     low = np.maximum(boxes[one, :2], boxes[other, :2])
     high = np.minimum(boxes[one, 2:], boxes[other, 2:])
     shared = area(np.concatenate([low, high], axis=1))

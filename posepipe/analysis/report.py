@@ -9,7 +9,7 @@ import msgspec
 
 from posepipe.analysis.errors import KeypointError
 from posepipe.analysis.explain import Explanation
-from posepipe.analysis.resampling import Difference, PictureChange
+from posepipe.analysis.resampling import Difference, ImageChange
 
 KINDS = tuple(kind.name.lower() for kind in KeypointError if kind != KeypointError.UNLABELLED)
 
@@ -109,8 +109,8 @@ def change_overview(runs: Sequence[Sequence[Difference]], names: Sequence[str]) 
     return _columns([heads, *rows]) + "\n* real: the 95 % interval of the change excludes 0"
 
 
-def picture_table(
-    changes: Sequence[PictureChange], file_names: Sequence[str], names: tuple[str, str]
+def image_table(
+    changes: Sequence[ImageChange], file_names: Sequence[str], names: tuple[str, str]
 ) -> str:
     """Plain text: mean OKS of the people in some images in both runs, in per cent.
 
@@ -121,7 +121,7 @@ def picture_table(
     """
     rows = [
         [
-            file_names[change.picture],
+            file_names[change.image],
             _percent(change.first),
             _percent(change.second),
             f"{100 * (change.second - change.first):+.1f}",

@@ -53,16 +53,16 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class PictureChange:
+class ImageChange:
     """How much better the second run is on an image.
 
     Attributes:
-        picture: its number, from 0, in the order of the image ids.
+        image: its number, from 0, in the order of the image ids.
         first: mean OKS of the labelled people, 0 for those without a pose.
         second: the same for the second run.
     """
 
-    picture: int
+    image: int
     first: float
     second: float
 
@@ -76,7 +76,7 @@ def differences(
     first: PoseComparison,
     second: PoseComparison,
     *,
-    pictures: int,
+    images: int,
     resamples: int = 1000,
     seed: int = 0,
     progress: Callable[[int], None] = lambda _: None,
@@ -86,7 +86,7 @@ def differences(
     Args:
         first: a run.
         second: another, compared with the same labels.
-        pictures: how many there are, those without people too.
+        images: how many there are, those without people too.
         resamples: how often images are drawn; the ten numbers get their intervals from it.
         seed: of the drawings.
         progress: called with 1 after every drawing.
@@ -104,7 +104,7 @@ def differences(
     random = np.random.default_rng(seed)
     drawn = []
     for _ in range(resamples):
-        times = random.multinomial(pictures, np.full(pictures, 1 / pictures)).astype(np.float64)
+        times = random.multinomial(images, np.full(images, 1 / images)).astype(np.float64)
         one, other = (
             np.array(
                 stats_of(precision_recall(matches, run.found, times=times)), np.float64
@@ -126,11 +126,11 @@ def differences(
     return (*numbers, *keypoints)
 
 
-def changes_of_pictures(first: PoseComparison, second: PoseComparison) -> tuple[PictureChange, ...]:
+def changes_of_images(first: PoseComparison, second: PoseComparison) -> tuple[ImageChange, ...]:
     """Mean OKS of every image with people who count in two runs, the largest change first."""
     before, after = (mean_oks(run, find_errors(run)) for run in (first, second))
-    order = sorted(before, key=lambda picture: -abs(after[picture] - before[picture]))
-    return tuple(PictureChange(picture, before[picture], after[picture]) for picture in order)
+    order = sorted(before, key=lambda image: -abs(after[image] - before[image]))
+    return tuple(ImageChange(image, before[image], after[image]) for image in order)
 
 
 def _interval(changes: FloatArray | None) -> tuple[float | None, float | None]:

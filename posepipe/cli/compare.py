@@ -57,8 +57,8 @@ def compare(
     truth = annotation_file(split, data, annotations)
     import msgspec
 
-    from posepipe.analysis.report import change_overview, change_table, picture_table
-    from posepipe.analysis.resampling import changes_of_pictures, differences
+    from posepipe.analysis.report import change_overview, change_table, image_table
+    from posepipe.analysis.resampling import changes_of_images, differences
     from posepipe.io.coco import read_coco
     from posepipe.io.jsonfiles import write_whole
     from posepipe.scoring import evaluation
@@ -77,12 +77,12 @@ def compare(
             changes = differences(
                 one.comparison,
                 other.comparison,
-                pictures=len(one.file_names),
+                images=len(one.file_names),
                 resamples=resamples,
                 seed=seed,
                 progress=bar,
             )
-            compared[path] = changes, changes_of_pictures(one.comparison, other.comparison)
+            compared[path] = changes, changes_of_images(one.comparison, other.comparison)
     names = _names([first, *others])
     if len(others) > 1:
         echo(change_overview([changes for changes, _ in compared.values()], names) + "\n")
@@ -92,7 +92,7 @@ def compare(
         echo(f"{path} against {first}\n\n{change_table(changes, both)}\n")
         seen = [change for change in most if change.is_seen]
         if images and seen:
-            echo(picture_table(seen[:images], one.file_names, both) + "\n")
+            echo(image_table(seen[:images], one.file_names, both) + "\n")
             command = ["posepipe", "view", path, "--before", first, "--annotations", truth]
             echo(f"Look at them: {shlex.join(map(str, command))}\n")
         elif images:
@@ -103,7 +103,7 @@ def compare(
                 "second": str(path),
                 "numbers": changes,
                 "images": [
-                    {"file_name": one.file_names[p.picture], "first": p.first, "second": p.second}
+                    {"file_name": one.file_names[p.image], "first": p.first, "second": p.second}
                     for p in most
                 ],
             }

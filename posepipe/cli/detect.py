@@ -10,8 +10,8 @@ import click
 from posepipe.cli.options import (
     PATH,
     check_output,
+    image_options,
     image_set,
-    picture_options,
     run_options,
     running_options,
     shard_output,
@@ -28,7 +28,7 @@ from posepipe.cli.videos import are_videos, detect_video_command, report_frames,
 
 
 @click.command()
-@picture_options
+@image_options
 @click.option("-o", "--output", type=PATH, required=True, help="The boxes.json to write.")
 @video_options
 @detection_options

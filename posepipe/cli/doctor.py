@@ -30,7 +30,7 @@ def doctor(ctx: click.Context, image: Path | None, device: str, precision: str) 
 
     problems: list[str] = []
     known = set(variables_of(ctx.find_root().command))
-    for section in examine(device=device, precision=precision, picture=image, variables=known):
+    for section in examine(device=device, precision=precision, image=image, variables=known):
         echo(section.title)
         for fact in section.facts:
             mark = "!" if fact.problem else " "

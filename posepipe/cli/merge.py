@@ -29,8 +29,8 @@ def merge(verbose: bool, /, shards: tuple[Path, ...], output: Path) -> None:
     from posepipe.runtime.merging import merge_shards
 
     found = read_shards(shards)
-    with progress_bar(found.header.pictures, "merge", output) as bar:
+    with progress_bar(found.header.images, "merge", output) as bar:
         merged = merge_shards(found, output, progress=bar)
     report_left_out(merged.skipped)
-    check_some_done(merged.pictures, merged.skipped, f"{output} has nobody in it")
-    report_counts(merged.pictures, merged.people, output, verbose=verbose)
+    check_some_done(merged.images, merged.skipped, f"{output} has nobody in it")
+    report_counts(merged.images, merged.people, output, verbose=verbose)

@@ -39,4 +39,4 @@ def new(folder: Path, annotations: Path, base: str | None, category: str | None)
     echo(f"{made.folder}: {len(skeleton)} keypoints of {skeleton.category!r}, as {base}")
     for note in made.notes:
         echo(f"- {note}")
-    echo(f"next: posepipe train {made.folder} -o RUN --data {annotations} PICTURES --start {base}")
+    echo(f"next: posepipe train {made.folder} -o RUN --data {annotations} IMAGES --start {base}")

@@ -117,7 +117,7 @@ coco_folder_option: Callable[[Any], Any] = click.option(
     "--data", type=PATH, help="COCO's folder.  [default: $POSEPIPE_DATA, datasets/coco]"
 )
 
-picture_options: Callable[[Any], Any] = together(
+image_options: Callable[[Any], Any] = together(
     click.argument("inputs", nargs=-1, metavar="[INPUT]...", shell_complete=files),
     click.option("--recursive", is_flag=True, help="Also search subfolders."),
     click.option("--split", help="A COCO split instead: minival, val2017, train2017."),
@@ -205,7 +205,7 @@ def set_option(flag: str, name: str, example: str) -> Callable[[Any], Any]:
 
 
 def image_set(options: dict[str, Any]) -> ImageSet:
-    """The images that `picture_options` lead to.
+    """The images that `image_options` lead to.
 
     Raises:
         PosepipeError: neither inputs nor a split, both, or no image there.

@@ -176,15 +176,15 @@ def report_people(found: Sequence[Sized], output: Path, *, verbose: bool) -> Non
     report_counts(len(found), sum(map(len, found)), output, verbose=verbose)
 
 
-def report_counts(pictures: int, people: int, output: Path, *, verbose: bool) -> None:
+def report_counts(images: int, people: int, output: Path, *, verbose: bool) -> None:
     """As `report_people`, of numbers."""
-    named = count_of(pictures, "image")
-    if pictures and not people:
+    named = count_of(images, "image")
+    if images and not people:
         echo(f"posepipe: no people found in {named}", err=True)
     say(
         f"{named}, {count_of(people, 'person', 'people')}: {output}",
         verbose=verbose,
-        images=pictures,
+        images=images,
         people=people,
         output=output,
     )

@@ -55,9 +55,9 @@ def rescore(
         )
     document = read_keypoints(results)
     report_findings(document.findings)
-    poses = [rescored(of_picture, chosen) for of_picture in document.poses]
+    poses = [rescored(of_image, chosen) for of_image in document.poses]
     if oks_nms is not None:
-        poses = [without_duplicates(of_picture, threshold=oks_nms) for of_picture in poses]
+        poses = [without_duplicates(of_image, threshold=oks_nms) for of_image in poses]
     write_keypoints(output, replace(document, poses=tuple(poses)))
     before, after = (sum(map(len, some)) for some in (document.poses, poses))
     say(f"{after} of {before} poses in {output}", verbose=verbose)

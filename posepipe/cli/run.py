@@ -10,8 +10,8 @@ import click
 from posepipe.cli.options import (
     PATH,
     check_output,
+    image_options,
     image_set,
-    picture_options,
     run_options,
     running_options,
     shard_output,
@@ -43,7 +43,7 @@ from posepipe.cli.videos import (
 
 
 @click.command()
-@picture_options
+@image_options
 @click.option(
     "-o",
     "--output",
@@ -73,8 +73,8 @@ def run(verbose: bool, /, output: Path, **options: Any) -> None:
     if options["engine"] == "ray":
         merged = run_on_cluster(options, output)
         report_left_out(merged.skipped)
-        check_some_done(merged.pictures, merged.skipped, f"{output} has nobody in it")
-        report_counts(merged.pictures, merged.people, output, verbose=verbose)
+        check_some_done(merged.images, merged.skipped, f"{output} has nobody in it")
+        report_counts(merged.images, merged.people, output, verbose=verbose)
         return
     output = shard_output(output, options)
     images = image_set(options)

@@ -29,7 +29,7 @@ class Affine:
     Attributes:
         matrix: (2, 3) float64; target (x, y) = matrix[:, :2] @ source (x, y) + matrix[:, 2].
 
-    >>> double = Affine.from_box([0, 0, 4, 4], size_wh=(8, 8))   # a 4x4 picture drawn twice as big
+    >>> double = Affine.from_box([0, 0, 4, 4], size_wh=(8, 8))   # a 4x4 image drawn twice as big
     >>> double.apply([[0, 0]])                     # the first pixel covers target pixels 0 and 1
     array([[0.5, 0.5]])
     """

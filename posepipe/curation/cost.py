@@ -20,7 +20,7 @@ from posepipe.zoo.recipe import Recipe
 if TYPE_CHECKING:
     from torch.utils.flop_counter import FlopCounterMode
 
-_PICTURE_WH = (640, 480)  # an image for detectors
+_IMAGE_WH = (640, 480)  # an image for detectors
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _detector_cost(recipe: Recipe) -> Cost | None:
     parameters = _parameters(network)
     origin, device = Origin(recipe.name, "", ""), torch.device("cpu")
     detector = backend.detector(network, recipe, origin=origin, device=device, dtype=torch.float32)
-    width, height = _PICTURE_WH
+    width, height = _IMAGE_WH
     ready = detector.prepare(
         np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     )

@@ -44,7 +44,7 @@ _NAMES = {
     "detection": {"picture", "boxes_xyxy", "scores", "classes"},
 }
 _MOST_HEATMAP_BYTES = 60_000
-_PICTURE_WH = (96, 128)
+_IMAGE_WH = (96, 128)
 # Beyond the image's left and lower edge, so that the colour outside matters.
 _BOX_XYXY = (-10.3, 30.6, 60.2, 140.9)
 
@@ -117,13 +117,13 @@ def make_golden(model: PoseModel | Detector[Any]) -> bytes:
     Args:
         model: in fp32; a detector should hand over candidates of any score.
     """
-    picture = _picture()
-    arrays: Arrays = {"picture": picture}
+    image = _image()
+    arrays: Arrays = {"picture": image}
     if isinstance(model, PoseModel):
         arrays["boxes_xyxy"] = np.array([_BOX_XYXY], dtype=np.float32)
-        arrays["heatmaps"] = _sampled_heatmaps(model, picture, arrays["boxes_xyxy"])
+        arrays["heatmaps"] = _sampled_heatmaps(model, image, arrays["boxes_xyxy"])
     else:
-        [candidates] = model([model.prepare(picture)])
+        [candidates] = model([model.prepare(image)])
         best = np.argsort(-candidates.scores, kind="stable")[:_CANDIDATES]
         arrays["boxes_xyxy"] = candidates.boxes_xyxy[best]
         arrays["scores"] = candidates.scores[best]
@@ -169,11 +169,11 @@ def _read(recipe: Recipe) -> tuple[Arrays, str]:
 
 
 def _sampled_heatmaps(
-    model: PoseModel, picture: npt.NDArray[np.uint8], boxes_xyxy: npt.NDArray[np.float32]
+    model: PoseModel, image: npt.NDArray[np.uint8], boxes_xyxy: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
     """(N, K, h, w) heatmaps of an image's people, every n-th row and column: as many as fit."""
     scores = np.ones(len(boxes_xyxy), dtype=np.float32)
-    crops = cut_crops(picture, Detections(1, boxes_xyxy, scores), model.preprocessing)
+    crops = cut_crops(image, Detections(1, boxes_xyxy, scores), model.preprocessing)
     maps = model.heatmaps(torch.from_numpy(crops.pixels), flip=model.decoding.flip)
     step = math.ceil(math.sqrt(maps.numel() * maps.element_size() / _MOST_HEATMAP_BYTES))
     sampled: npt.NDArray[np.float32] = maps[:, :, ::step, ::step].contiguous().cpu().numpy()
@@ -203,9 +203,9 @@ def _candidate_difference(found: Candidates, expected: Candidates, longer_side: 
     return float(max(differences, default=0.0))
 
 
-def _picture() -> npt.NDArray[np.uint8]:
+def _image() -> npt.NDArray[np.uint8]:
     """An image of noise in coarse, middling and fine grains, the same on every machine."""
-    width, height = _PICTURE_WH
+    width, height = _IMAGE_WH
     total = np.zeros((height, width, 3), dtype=np.int64)
     for seed, (grain, weight) in enumerate(((32, 2), (8, 1), (1, 1))):
         shape = (height // grain, width // grain, 3)

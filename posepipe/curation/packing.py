@@ -326,7 +326,7 @@ def _data_table(data: Sequence[DataUsed]) -> str:
     for one in data:
         drawn = f"{one.weight:g}" if one.use == "train" else ""
         lines.append(
-            f"| {Path(one.annotations).stem} | {one.use} | {drawn} | {one.pictures:,} | "
+            f"| {Path(one.annotations).stem} | {one.use} | {drawn} | {one.image_count:,} | "
             f"{one.people:,} | {one.with_keypoints:,} | {one.sha256[:12]}… |"
         )
     return "\n".join(lines)

@@ -140,7 +140,7 @@ def refined(
         (R_i, 4) for each image, in the order of its RoIs; some may have no area.
     """
     boxes = coder.decode_single(deltas[:, :4], torch.cat(list(rois)))
-    parts = boxes.split([len(of_picture) for of_picture in rois])
+    parts = boxes.split([len(of_image) for of_image in rois])
     return [
         clip_boxes_to_image(part, shape) for part, shape in zip(parts, image_shapes, strict=True)
     ]

@@ -121,7 +121,7 @@ class Parts:
         positions = [_positions(file) for file in files]
         everywhere = np.concatenate([*positions, np.zeros(0, np.int64)])
         where, first = np.unique(everywhere, return_index=True)
-        if not np.array_equal(where, np.arange(self.header.pictures)):
+        if not np.array_equal(where, np.arange(self.header.images)):
             raise DocumentError(f"{self.folder} lacks images: go on with --resume")
         starts = np.cumsum([0, *map(len, positions)])
         lines_of = lru_cache(_FILES_IN_MEMORY)(_lines)

@@ -38,7 +38,7 @@ from posepipe.runtime.runs import DetectionStage, PoseStage, RunOptions
 
 T = TypeVar("T")
 
-_PICTURES_OF_A_PART = 2048
+_IMAGES_OF_A_PART = 2048
 _CPUS_OF_A_READER = 0.25
 # Each block of the list costs the driver 60 kB, so blocks are large; but every worker gets several.
 _MOST_OF_A_BLOCK = 1024
@@ -145,7 +145,7 @@ def _fill(
                 raise ImageError(
                     f"{row['skipped']} (--strict stops here: mend it, then go on with --resume)"
                 )
-            if len(waiting) >= _PICTURES_OF_A_PART:
+            if len(waiting) >= _IMAGES_OF_A_PART:
                 parts.append(waiting)
                 waiting = []
     finally:

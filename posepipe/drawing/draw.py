@@ -23,14 +23,14 @@ from posepipe.drawing.shapes import (
 )
 from posepipe.drawing.style import DrawStyle, person_colour
 from posepipe.errors import ImageError
-from posepipe.io.inputs import Picture, one_picture
+from posepipe.io.inputs import AnyImage, one_image
 
 DARK: Colour = (24, 24, 28)  # outlines and the background of labels
 SMALLEST_RING = 2.0  # pixels of radius, below which a ring around a keypoint is only noise
 
 
 def draw_poses(
-    image: Picture,
+    image: AnyImage,
     poses: Poses,
     *,
     style: DrawStyle | None = None,
@@ -52,7 +52,7 @@ def draw_poses(
         ImageError: the image cannot be read, or an array is not (H, W, 3) uint8.
     """
     style = style or DrawStyle()
-    canvas = _copy(image if isinstance(image, np.ndarray) else one_picture(image).read())
+    canvas = _copy(image if isinstance(image, np.ndarray) else one_image(image).read())
     sizes = np.array([_person_size(poses, index, style) for index in range(len(poses))])
     shown = [index for index in np.argsort(-sizes) if poses.scores[index] >= style.min_score]
     if style.boxes:

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from posepipe.errors import ImageError, MissingDependencyError
-from posepipe.io.images import LIST_SUFFIX, PICTURE_SUFFIXES, ImageFile, ImageSet
+from posepipe.io.images import IMAGE_SUFFIXES, LIST_SUFFIX, ImageFile, ImageSet
 from posepipe.io.order import ids_of, listed, natural_order
 
 T = TypeVar("T")
@@ -118,7 +118,7 @@ def _look_up(url: str, recursive: bool) -> Iterator[str]:
         system, path = _opened(url)
         found = _tried(lambda: system.glob(path, detail=True), url)
         yield from _urls(system, (entry for entry in found.values() if entry["type"] == "file"))
-    elif suffix in PICTURE_SUFFIXES:
+    elif suffix in IMAGE_SUFFIXES:
         yield url
     elif suffix == LIST_SUFFIX:
         folder = url.rpartition("/")[0]
@@ -136,7 +136,7 @@ def _in_folder(url: str, recursive: bool) -> Iterator[str]:
         entries = _tried(lambda: system.ls(path, detail=True), url)
     for address in _urls(system, (entry for entry in entries if entry["type"] == "file")):
         name = PurePosixPath(shown(address)).name
-        if PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith("."):
+        if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
             yield address
 
 

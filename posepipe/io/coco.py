@@ -22,9 +22,9 @@ from posepipe.core.skeleton import COCO_PERSON, PERSON, Skeleton
 from posepipe.io.categories import PERSON_ID, person_categories
 from posepipe.io.entries import Entries, read_entries
 from posepipe.io.findings import Finding, refuse_fatal
+from posepipe.io.image_files import image_files
 from posepipe.io.jsonfiles import read_bytes
 from posepipe.io.people import People, clean_people, with_boxes
-from posepipe.io.picture_files import image_files
 from posepipe.io.schema import AnnotationEntry, CategoryEntry, ImageEntry
 
 __all__ = [

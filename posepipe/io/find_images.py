@@ -13,7 +13,7 @@ from pathlib import Path
 from posepipe.errors import ImageError
 from posepipe.io.buckets import find_in_buckets, is_url, path_of
 from posepipe.io.findings import Finding
-from posepipe.io.images import LIST_SUFFIX, PICTURE_SUFFIXES, ImageFile, ImageSet
+from posepipe.io.images import IMAGE_SUFFIXES, LIST_SUFFIX, ImageFile, ImageSet
 from posepipe.io.order import ids_of, listed, natural_order
 
 
@@ -68,15 +68,15 @@ def find_images(inputs: Sequence[str | Path], *, recursive: bool = False) -> Ima
         true_path = _resolved(path) if _is_link(path) else resolved_folder(path.parent) / path.name
         name = _relative_name(path, root)
         images.setdefault(true_path, ImageFile(0, path, name, problem=find.problem))
-    pictures = sorted((i for i in images.values() if not i.problem), key=_by_name)
+    readable = sorted((i for i in images.values() if not i.problem), key=_by_name)
     dead_ends = sorted((i for i in images.values() if i.problem), key=_by_name)
-    ids = ids_of([image.file_name for image in pictures])
+    ids = ids_of([image.file_name for image in readable])
     ids += range(max(ids) + 1, max(ids) + 1 + len(dead_ends))
     return ImageSet(
         root,
         tuple(
             replace(image, id=number)
-            for image, number in zip(pictures + dead_ends, ids, strict=True)
+            for image, number in zip(readable + dead_ends, ids, strict=True)
         ),
         _about(passed_over, root),
     )
@@ -145,11 +145,11 @@ def _files_of(
             continue
         suffix = entry.suffix.lower()
         if entry.is_file():
-            if suffix in PICTURE_SUFFIXES:
+            if suffix in IMAGE_SUFFIXES:
                 yield _Find(entry, base)
             else:
                 passed_over[suffix] += 1
-        elif entry.is_symlink() and suffix in PICTURE_SUFFIXES and not entry.is_dir():
+        elif entry.is_symlink() and suffix in IMAGE_SUFFIXES and not entry.is_dir():
             yield _dead_end(entry, "a link that leads nowhere")
         elif recursive and entry.is_dir() and not entry.is_symlink():  # a link may lead back up
             yield from _files_of(entry, base, recursive, passed_over)
@@ -231,7 +231,7 @@ def _is_link(path: Path) -> bool:
 def _missing(path: Path) -> _Find:
     if _is_link(path):
         return _dead_end(path, "a link that leads nowhere")
-    if path.suffix.lower() in PICTURE_SUFFIXES:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
         return _Find(path, path.parent, exists=False)  # an item like others, until it is read
     return _dead_end(path, "no such file or folder")
 

@@ -87,10 +87,10 @@ class AnimatedImage(Video):
 
     def __post_init__(self) -> None:
         try:
-            with Image.open(self.source, formats=("WEBP",)) as picture:
-                self.size_wh, self.count = picture.size, getattr(picture, "n_frames", 1)
-                picture.load()
-                self.fps = 1000 / (picture.info.get("duration") or 40)
+            with Image.open(self.source, formats=("WEBP",)) as image:
+                self.size_wh, self.count = image.size, getattr(image, "n_frames", 1)
+                image.load()
+                self.fps = 1000 / (image.info.get("duration") or 40)
         except FileNotFoundError:
             raise ImageError(f"{self.source}: no such file: check the path") from None
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -105,8 +105,8 @@ class AnimatedImage(Video):
 
     def _decoded(self) -> Iterator[Frame]:
         milliseconds = 0
-        with Image.open(self.source, formats=("WEBP",)) as picture:
-            for number, one in enumerate(ImageSequence.Iterator(picture)):
+        with Image.open(self.source, formats=("WEBP",)) as image:
+            for number, one in enumerate(ImageSequence.Iterator(image)):
                 try:
                     pixels = rgb_pixels(one.copy(), Path(self.source))
                 except (ImageError, OSError, EOFError) as error:

@@ -1,4 +1,4 @@
-"""Pictures: what a unit of work is, how it is found, and how its pixels are read."""
+"""Images: what a unit of work is, how it is found, and how its pixels are read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from posepipe.io.orientation import orientation, upright, upright_pixels
 
 LIST_SUFFIX = ".txt"
 HEIF_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
-PICTURE_SUFFIXES = HEIF_SUFFIXES | frozenset(
+IMAGE_SUFFIXES = HEIF_SUFFIXES | frozenset(
     ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .mpo .png .ppm .pgm .tif .tiff .webp".split()  # noqa: SIM905
 )
 # What is read, whatever a file is called; Pillow knows many more, of which EPS starts Ghostscript.
@@ -85,10 +85,10 @@ class ImageFile:
             return _frame(self)
         # Pillow rather than OpenCV: it raises on truncated files (OpenCV fills them up with grey),
         # reads CMYK, and leaves it to us what becomes of transparency.
-        with _opened(self) as picture:
-            pixels = _check_pixels(picture, self)
+        with _opened(self) as image:
+            pixels = _check_pixels(image, self)
             with _LARGE_ONE_BY_ONE if pixels > _LARGE_PIXELS else nullcontext():
-                return _decoded(picture, self.name)
+                return _decoded(image, self.name)
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -103,12 +103,12 @@ class ImageFile:
         if self.is_frame:
             height, width = _frame(self).shape[:2]
             return width, height
-        with _opened(self) as picture:
+        with _opened(self) as image:
             try:
-                if picture.format == "TIFF":  # Pillow turns these upright itself as it loads them
-                    picture.load()
-                width, height = picture.size
-                return (height, width) if orientation(picture) >= 5 else (width, height)
+                if image.format == "TIFF":  # Pillow turns these upright itself as it loads them
+                    image.load()
+                width, height = image.size
+                return (height, width) if orientation(image) >= 5 else (width, height)
             except Exception as error:
                 raise _explained(error, self.name) from None
 
@@ -122,8 +122,8 @@ class ImageFile:
         if self.pixels is not None or self.is_frame:
             width, height = self.size_wh
             return width * height
-        with _opened(self) as picture:
-            return _check_pixels(picture, self)
+        with _opened(self) as image:
+            return _check_pixels(image, self)
 
     def decoded_size_wh(self) -> tuple[int, int]:
         """`size_wh`, once everything in the file has been decoded: what is truncated raises.
@@ -135,11 +135,11 @@ class ImageFile:
         """
         size_wh = self.size_wh
         if self.pixels is None and not self.is_frame:
-            with _opened(self) as picture:
-                _check_pixels(picture, self)
+            with _opened(self) as image:
+                _check_pixels(image, self)
                 try:
-                    picture.draft("RGB", (1, 1))
-                    picture.load()
+                    image.draft("RGB", (1, 1))
+                    image.load()
                 except Exception as error:
                     raise _explained(error, self.name) from None
         return size_wh
@@ -167,9 +167,9 @@ class ImageFile:
         """
         if self.pixels is not None or self.is_frame:
             return False
-        with _opened(self) as picture:
+        with _opened(self) as image:
             try:
-                return orientation(picture) >= 5
+                return orientation(image) >= 5
             except Exception as error:
                 raise _explained(error, self.name) from None
 
@@ -202,32 +202,32 @@ class ImageSet:
         return replace(self, images=images)
 
 
-def rgb_pixels(picture: Image.Image, path: Path | str) -> npt.NDArray[np.uint8]:
+def rgb_pixels(image: Image.Image, path: Path | str) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB pixels of one of Pillow's images, as `ImageFile.read` gives them.
 
     Args:
-        picture: in any of Pillow's modes, its pixels read or not; it may be closed.
+        image: in any of Pillow's modes, its pixels read or not; it may be closed.
         path: names it in an error's message.
 
     Raises:
         ImageError: damaged, truncated, or of floating-point pixels.
     """
     try:
-        picture.load()
-        return _pixels(upright(picture), path)
+        image.load()
+        return _pixels(upright(image), path)
     except Exception as error:
         raise _explained(error, path) from None
 
 
-def _decoded(picture: Image.Image, path: Path | str) -> npt.NDArray[np.uint8]:
+def _decoded(image: Image.Image, path: Path | str) -> npt.NDArray[np.uint8]:
     """`rgb_pixels` of an image just opened, decoded by what does it fastest."""
     try:
-        stored = jpeg_pixels(picture)
+        stored = jpeg_pixels(image)
         if stored is not None:
-            return upright_pixels(stored, orientation(picture))
+            return upright_pixels(stored, orientation(image))
     except Exception as error:
         raise _explained(error, path) from None
-    return rgb_pixels(picture, path)
+    return rgb_pixels(image, path)
 
 
 def coco_id(file_name: str) -> int | None:
@@ -287,9 +287,9 @@ def _opened_data(data: bytes, path: Path | str) -> Image.Image:
         raise _explained(error, path) from None
 
 
-def _check_pixels(picture: Image.Image, image: ImageFile) -> int:
+def _check_pixels(opened: Image.Image, image: ImageFile) -> int:
     """How many pixels an image has, if that many are allowed."""
-    pixels = picture.width * picture.height
+    pixels = opened.width * opened.height
     if pixels > image.max_pixels:
         raise ImageTooLargeError(
             f"{image.name} has {pixels:,} pixels, more than {image.max_pixels:,}: make it smaller, "
@@ -318,35 +318,35 @@ def _formats() -> tuple[str, ...]:
     return (*_FORMATS, *(name for name in _FORMATS_IF_KNOWN if name in known))
 
 
-def _as_rgb(picture: Image.Image, path: Path | str) -> Image.Image:
-    mode = picture.mode
-    if mode == "RGB" and "transparency" not in picture.info:
-        return picture
+def _as_rgb(image: Image.Image, path: Path | str) -> Image.Image:
+    mode = image.mode
+    if mode == "RGB" and "transparency" not in image.info:
+        return image
     if mode.startswith("I"):  # 16-bit grey, in some versions of Pillow as 32-bit integers
-        grey = np.clip(np.asarray(picture).astype(np.int64), 0, 0xFFFF) >> 8
+        grey = np.clip(np.asarray(image).astype(np.int64), 0, 0xFFFF) >> 8
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if mode == "F":
         raise ImageError(f"{path} has floating-point pixels, of unknown range: save it with 8 bits")
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB")
-    return picture.convert("RGB")
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
 
 
-def _pixels(picture: Image.Image, path: Path | str) -> npt.NDArray[np.uint8]:
+def _pixels(image: Image.Image, path: Path | str) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB pixels of an image of any mode, made strip by strip.
 
     In one go there would be several more arrays of the image's size: gigabytes, for a large one
     with transparency; and even of the 5 ms for a 640x480 JPEG more than 1 went into the system's
     handing out of their memory, page by page.
     """
-    width, height = picture.size
+    width, height = image.size
     pixels = np.empty((height, width, 3), np.uint8)
     rows = max(1, 2**16 // (4 * width))
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        pixels[top:bottom] = np.asarray(_as_rgb(picture.crop((0, top, width, bottom)), path))
+        pixels[top:bottom] = np.asarray(_as_rgb(image.crop((0, top, width, bottom)), path))
     return pixels
 
 

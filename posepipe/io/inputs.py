@@ -17,17 +17,17 @@ from posepipe.io.buckets import is_url, shown
 from posepipe.io.find_images import find_images
 from posepipe.io.images import ImageFile, ImageSet, rgb_pixels
 
-Picture: TypeAlias = str | Path | npt.NDArray[np.uint8] | Image.Image | ImageFile
+AnyImage: TypeAlias = str | Path | npt.NDArray[np.uint8] | Image.Image | ImageFile
 """One image. An array is (H, W, 3), (H, W, 4) or (H, W), uint8."""
 
-Pictures: TypeAlias = Picture | ImageSet | Iterable[Picture]
-"""Pictures: a folder, a pattern, a list or a lazy stream of images, a (B, H, W, 3) array."""
+AnyImages: TypeAlias = AnyImage | ImageSet | Iterable[AnyImage]
+"""Images: a folder, a pattern, a list or a lazy stream of images, a (B, H, W, 3) array."""
 
 Colour: TypeAlias = Literal["rgb", "bgr"]
 """The order of an array's channels; OpenCV's is "bgr"."""
 
 
-def one_picture(picture: Picture, *, colour: Colour = "rgb") -> ImageFile:
+def one_image(image: AnyImage, *, colour: Colour = "rgb") -> ImageFile:
     """A single image as an item with the id 1 (an `ImageFile` keeps its own).
 
     What is not an image becomes an item whose `read` raises.
@@ -36,11 +36,11 @@ def one_picture(picture: Picture, *, colour: Colour = "rgb") -> ImageFile:
         OptionError: no such order of colours.
     """
     _check_colour(colour)
-    return _item(picture, 1, colour)
+    return _item(image, 1, colour)
 
 
-def find_pictures(
-    pictures: Pictures, *, colour: Colour = "rgb", recursive: bool = False
+def image_files(
+    images: AnyImages, *, colour: Colour = "rgb", recursive: bool = False
 ) -> ImageSet | Iterator[ImageFile]:
     """Images as items, lazily where they are given lazily.
 
@@ -49,7 +49,7 @@ def find_pictures(
     order and gets the ids 1…n; something that is not an image is an item whose `read` raises.
 
     Args:
-        pictures: see `Pictures`.
+        images: see `Images`.
         colour: of arrays.
         recursive: whether folders inside folders are searched.
 
@@ -58,18 +58,18 @@ def find_pictures(
         OptionError: no such order of colours.
     """
     _check_colour(colour)
-    if isinstance(pictures, ImageSet):
-        return pictures
-    if isinstance(pictures, str | Path):
-        return find_images([pictures], recursive=recursive)
-    if isinstance(pictures, Sequence) and pictures:
-        paths = [path for path in pictures if isinstance(path, str | Path)]
-        if len(paths) == len(pictures):
+    if isinstance(images, ImageSet):
+        return images
+    if isinstance(images, str | Path):
+        return find_images([images], recursive=recursive)
+    if isinstance(images, Sequence) and images:
+        paths = [path for path in images if isinstance(path, str | Path)]
+        if len(paths) == len(images):
             return find_images(paths, recursive=recursive)
-    several = isinstance(pictures, Iterable) and not (
-        isinstance(pictures, np.ndarray) and pictures.ndim != 4
+    several = isinstance(images, Iterable) and not (
+        isinstance(images, np.ndarray) and images.ndim != 4
     )
-    items: Iterable[Picture] = pictures if several else [pictures]  # type: ignore[list-item, assignment]  # what is left of the union
+    items: Iterable[AnyImage] = images if several else [images]  # type: ignore[list-item, assignment]  # what is left of the union
     return (_item(item, number, colour) for number, item in enumerate(items, start=1))
 
 
@@ -95,29 +95,29 @@ def own_boxes(
         raise OptionError(str(error)) from None
 
 
-def is_live(pictures: Pictures) -> bool:
+def is_live(images: AnyImages) -> bool:
     """Whether images come one by one from something of unknown length.
 
     >>> is_live(["a.jpg", "b.jpg"]), is_live(frame for frame in ())
     (False, True)
     """
-    return isinstance(pictures, Iterable) and not isinstance(pictures, Sized)
+    return isinstance(images, Iterable) and not isinstance(images, Sized)
 
 
-def _item(picture: object, number: int, colour: Colour) -> ImageFile:
-    if isinstance(picture, ImageFile):
-        return picture
-    if isinstance(picture, str) and is_url(picture):
-        path = Path(shown(picture))
-        return ImageFile(number, path, path.name, url=picture)
-    if isinstance(picture, str | Path):
-        path = Path(picture).expanduser()
+def _item(image: object, number: int, colour: Colour) -> ImageFile:
+    if isinstance(image, ImageFile):
+        return image
+    if isinstance(image, str) and is_url(image):
+        path = Path(shown(image))
+        return ImageFile(number, path, path.name, url=image)
+    if isinstance(image, str | Path):
+        path = Path(image).expanduser()
         return ImageFile(number, path, path.name)
     name = Path(f"image-{number}")
     try:
-        if isinstance(picture, Image.Image):
-            return ImageFile(number, name, name.name, rgb_pixels(picture.copy(), name))
-        return ImageFile(number, name, name.name, _rgb_of(picture, colour, name))
+        if isinstance(image, Image.Image):
+            return ImageFile(number, name, name.name, rgb_pixels(image.copy(), name))
+        return ImageFile(number, name, name.name, _rgb_of(image, colour, name))
     except ImageError as error:
         return ImageFile(number, name, name.name, problem=str(error).removeprefix(f"{name}: "))
 

@@ -23,29 +23,29 @@ _USUAL_SAMPLINGS = (0, 1, 2)  # of chroma, as Pillow numbers them: 4:4:4, 4:2:2,
 _MOST_BYTES_PER_PIXEL, _MOST_BYTES_BESIDE = 1, 2**20
 
 
-def jpeg_pixels(picture: Image.Image) -> npt.NDArray[np.uint8] | None:
+def jpeg_pixels(image: Image.Image) -> npt.NDArray[np.uint8] | None:
     """The pixels of a JPEG file whose header Pillow has read, as they are stored.
 
     They are Pillow's to the last bit (`_decoder` checks that). Of several images in the file
     (MPO), the first is read.
 
     Args:
-        picture: just opened; Pillow can still load it afterwards.
+        image: just opened; Pillow can still load it afterwards.
 
     Returns:
         (H, W, 3) uint8 RGB, not yet turned as EXIF data say. None leaves the file to Pillow: not a
         JPEG, of a rare kind (CMYK, chroma sampled in another way than most do), damaged or
         truncated.
     """
-    if not isinstance(picture, JpegImageFile) or not _is_usual(picture) or picture.fp is None:
+    if not isinstance(image, JpegImageFile) or not _is_usual(image) or image.fp is None:
         return None
     decode = _decoder()
-    width, height = picture.size
-    length = picture.fp.seek(0, 2)
+    width, height = image.size
+    length = image.fp.seek(0, 2)
     if decode is None or length > _MOST_BYTES_PER_PIXEL * width * height + _MOST_BYTES_BESIDE:
         return None
-    picture.fp.seek(0)
-    data = picture.fp.read()
+    image.fp.seek(0)
+    data = image.fp.read()
     # The array is as large as the header that was checked says, whatever the file has become.
     pixels = np.empty((height, width, 3), np.uint8)
     try:
@@ -55,10 +55,8 @@ def jpeg_pixels(picture: Image.Image) -> npt.NDArray[np.uint8] | None:
     return pixels if decoded.shape == pixels.shape else None
 
 
-def _is_usual(picture: JpegImageFile) -> bool:
-    return picture.mode == "L" or (
-        picture.mode == "RGB" and get_sampling(picture) in _USUAL_SAMPLINGS
-    )
+def _is_usual(image: JpegImageFile) -> bool:
+    return image.mode == "L" or (image.mode == "RGB" and get_sampling(image) in _USUAL_SAMPLINGS)
 
 
 @cache
@@ -85,18 +83,18 @@ def _by_pillow(data: bytes) -> npt.NDArray[np.uint8]:
 def _examples() -> list[bytes]:
     """A small JPEG of every kind that `jpeg_pixels` decodes."""
     numbers = np.arange(31 * 33 * 3).reshape(31, 33, 3) ** 2 // 7
-    picture = Image.fromarray((numbers % 256).astype(np.uint8))
+    image = Image.fromarray((numbers % 256).astype(np.uint8))
 
-    def saved(picture: Image.Image, **options: Any) -> bytes:
+    def saved(image: Image.Image, **options: Any) -> bytes:
         file = BytesIO()
-        picture.save(file, "JPEG", **options)
+        image.save(file, "JPEG", **options)
         return file.getvalue()
 
-    progressive = saved(picture, progressive=True)
+    progressive = saved(image, progressive=True)
     last_scan = progressive.rindex(b"\xff\xda")  # without it, libjpeg smooths the image
     return [
-        *(saved(picture, subsampling=sampling) for sampling in _USUAL_SAMPLINGS),
-        saved(picture.convert("L")),
+        *(saved(image, subsampling=sampling) for sampling in _USUAL_SAMPLINGS),
+        saved(image.convert("L")),
         progressive,
         progressive[:last_scan] + b"\xff\xd9",
     ]

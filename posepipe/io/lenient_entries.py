@@ -47,7 +47,7 @@ def read_leniently(
     kinds, bad_categories = entries_of(
         categories, "categories", lambda entry: _category(entry, category_numbers)
     )
-    pictures, numbers_of_ids, about_pictures = images_of(images, where)
+    listed, numbers_of_ids, about_images = images_of(images, where)
     only = categories[0] if len(kinds) == 1 else None
 
     def category_id(value: object) -> int:
@@ -76,11 +76,11 @@ def read_leniently(
     )
     findings = [
         *lost(where, "categories that cannot be read", bad_categories, len(categories)),
-        *about_pictures,
+        *about_images,
         *lost(where, "annotations that cannot be read", bad_annotations, len(annotations)),
     ]
     text_ids = {key: value for key, value in numbers_of_ids.items() if isinstance(key, str)}
-    return AnnotationFile(tuple(pictures), tuple(things), tuple(kinds)), text_ids, findings
+    return AnnotationFile(tuple(listed), tuple(things), tuple(kinds)), text_ids, findings
 
 
 class UnreadableError(Exception):
@@ -208,11 +208,11 @@ def _annotation(
     category_id: Callable[[object], int],
     fresh: Callable[[], int],
 ) -> AnnotationEntry:
-    picture = identifier(entry.get("image_id"))
-    if picture is None:
+    image = identifier(entry.get("image_id"))
+    if image is None:
         raise UnreadableError(f".image_id is {shown(entry.get('image_id'))}")
-    if isinstance(picture, str) and picture not in image_ids:
-        raise UnreadableError(f" is of image {picture}, which is not listed")
+    if isinstance(image, str) and image not in image_ids:
+        raise UnreadableError(f" is of image {image}, which is not listed")
     bbox = numbers(entry.get("bbox"), 4)
     if bbox is None:
         raise UnreadableError(
@@ -222,7 +222,7 @@ def _annotation(
     source, score = entry.get("box_source"), number(entry.get("box_score"))
     return AnnotationEntry(
         own_id if isinstance(own_id, int) else fresh(),
-        image_ids.get(picture, picture) if isinstance(picture, int) else image_ids[picture],
+        image_ids.get(image, image) if isinstance(image, int) else image_ids[image],
         category_id(entry.get("category_id")),
         (bbox[0], bbox[1], bbox[2], bbox[3]),
         _finite(number(entry.get("area"))),

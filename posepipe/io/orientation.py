@@ -19,14 +19,14 @@ _TO_UPRIGHT = {
 }
 
 
-def orientation(picture: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 if there is none or it makes no sense.
 
     Raises:
         OSError: the file is truncated.
     """
     try:
-        value = picture.getexif().get(_TAG, 1)
+        value = image.getexif().get(_TAG, 1)
     except OSError:  # Pillow looks for EXIF behind a PNG's pixels, too; they may be truncated
         raise
     except Exception:  # damaged EXIF data are no reason to lose the image
@@ -34,13 +34,13 @@ def orientation(picture: Image.Image) -> int:
     return value if value in _TO_UPRIGHT else 1
 
 
-def upright(picture: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """The image turned; what was given is closed then."""
-    turn = _TO_UPRIGHT.get(orientation(picture))
+    turn = _TO_UPRIGHT.get(orientation(image))
     if turn is None:
-        return picture
-    turned = picture.transpose(turn)
-    picture.close()  # its memory
+        return image
+    turned = image.transpose(turn)
+    image.close()  # its memory
     return turned
 
 

@@ -87,7 +87,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
         posepipe_shard: the format's version.
         number, of: which shard it is.
         kind: of the results.
-        pictures: how many there are in all shards.
+        images: how many there are in all shards.
         root: the folder that file names are relative to, absolute.
         category: what was looked for.
         made_by: what determined the results.
@@ -98,7 +98,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     of: int
     kind: Kind
-    pictures: int
+    images: int
     root: str
     category: str
     made_by: MadeBy
@@ -174,10 +174,10 @@ class Shards:
         for file in files:
             file.take(1)  # the header
         at_once = max(1, _LINES_AT_ONCE // len(files))
-        while position < self.header.pictures:
+        while position < self.header.images:
             parts = [file.take(at_once) for file in files]
             for place in range(at_once * len(files)):
-                if position == self.header.pictures:
+                if position == self.header.images:
                     return
                 part, file = parts[place % len(files)], files[place % len(files)]
                 line = place // len(files)
@@ -258,7 +258,7 @@ def _check_together(first_path: Path, first: Header, path: Path, header: Header)
         return {
             "number of shards": one.of,
             "kind": one.kind,
-            "images": one.pictures,
+            "images": one.images,
             **one.fingerprint,
         }
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from posepipe.errors import ImageError, MissingDependencyError
-from posepipe.io.images import LIST_SUFFIX, PICTURE_SUFFIXES
+from posepipe.io.images import IMAGE_SUFFIXES, LIST_SUFFIX
 
 if TYPE_CHECKING:
     import av
@@ -46,7 +46,7 @@ def _is_of_images(address: str) -> bool:
         return False
     path = address.partition("?")[0]
     suffix = PurePosixPath(path).suffix.lower()
-    return path.endswith("/") or suffix in PICTURE_SUFFIXES or suffix == LIST_SUFFIX
+    return path.endswith("/") or suffix in IMAGE_SUFFIXES or suffix == LIST_SUFFIX
 
 
 def is_live_source(source: str | Path) -> bool:
@@ -76,8 +76,8 @@ def _is_animated(path: Path) -> bool:
     from PIL import Image
 
     try:
-        with Image.open(path, formats=("GIF", "WEBP")) as picture:
-            return getattr(picture, "n_frames", 1) > 1
+        with Image.open(path, formats=("GIF", "WEBP")) as image:
+            return getattr(image, "n_frames", 1) > 1
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
 

@@ -193,11 +193,11 @@ class Video:
                 if broken == 1:
                     self._say(f"a broken frame after {clock.seconds:.2f} s: {reason_of(error)}")
                 continue
-            for picture in decoded:
-                seconds = clock(picture, number)
+            for image in decoded:
+                seconds = clock(image, number)
                 if number < 0:
                     number = round(seconds * self.fps)
-                pixels = _upright(picture)
+                pixels = _upright(image)
                 self.size_wh = (pixels.shape[1], pixels.shape[0])
                 yield Frame(number, seconds, pixels)
                 number += 1
@@ -280,14 +280,14 @@ class _Clock:
         if not video.is_live:
             self._first = float(start * base) if start is not None and base is not None else 0.0
 
-    def __call__(self, picture: av.VideoFrame, number: int) -> float:
+    def __call__(self, image: av.VideoFrame, number: int) -> float:
         """Seconds of a frame; its number, -1 if unknown, tells where the video does not."""
         if self._is_made_up:
             time = monotonic()
-        elif picture.pts is None or self._base is None:
+        elif image.pts is None or self._base is None:
             time = (self._first or 0.0) + max(number, 0) / self._fps
         else:
-            time = float(picture.pts * self._base)
+            time = float(image.pts * self._base)
         if self._first is None:
             self._first = time
         if time - self._first < self.seconds - 1:
@@ -297,10 +297,10 @@ class _Clock:
         return self.seconds
 
 
-def _upright(picture: av.VideoFrame) -> npt.NDArray[np.uint8]:
+def _upright(image: av.VideoFrame) -> npt.NDArray[np.uint8]:
     """(H, W, 3) RGB pixels, turned as the video asks: phones are held in every way."""
-    pixels = picture.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    turns = round(picture.rotation / 90) % 4
+    pixels = image.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    turns = round(image.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 

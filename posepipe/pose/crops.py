@@ -99,7 +99,7 @@ def whole_pixel_windows(
     boxes_xyxy: npt.ArrayLike,
     margins_xy: tuple[float, float],
     crop_wh: tuple[int, int],
-    picture_wh: tuple[int, int],
+    image_wh: tuple[int, int],
 ) -> npt.NDArray[np.int64]:
     """(N, 4) windows of whole pixels around (N, 4) boxes, by both public CPN code bases' rule.
 
@@ -115,7 +115,7 @@ def whole_pixel_windows(
         boxes_xyxy: (N, 4) in the image's pixels.
         margins_xy: see `PreprocessingTable`.
         crop_wh: width and height of the crop, whose shape the windows have but for the rounding.
-        picture_wh: width and height of the image.
+        image_wh: width and height of the image.
 
     Returns:
         (N, 4) int64 x1, y1, x2, y2 in the image's pixels; they may be negative or beyond it.
@@ -124,7 +124,7 @@ def whole_pixel_windows(
     array([[ 34,  12, 347, 428]])
     """
     boxes = np.asarray(boxes_xyxy, dtype=np.float32).reshape(-1, 4)
-    padding = max(picture_wh)
+    padding = max(image_wh)
     corner = (boxes[:, :2] + np.float32(padding)).astype(np.float64)  # in the widened image
     sides = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
     centre = corner + sides / 2
@@ -133,7 +133,7 @@ def whole_pixel_windows(
     # The side that must not grow, in the image and in the crop.
     people, chosen = np.arange(len(boxes)), (with_margins / crop).argmax(axis=1)
     side, crop_side = with_margins[people, chosen], crop[chosen]
-    room = np.minimum(centre, np.array(picture_wh) + 2 * padding - centre)
+    room = np.minimum(centre, np.array(image_wh) + 2 * padding - centre)
     limit = (room / crop * crop_side[:, None] * 2 - 1).min(axis=1)
     side = np.minimum(side, limit).clip(min=0)
     half = (side / 2 / crop_side)[:, None] * crop
@@ -157,8 +157,8 @@ def cut_crops(
     if not len(boxes):
         return Crops(np.empty((0, height, width, 3), np.uint8), np.empty((0, 2, 3)))
     if table.window == "whole_pixels":
-        picture_wh = (image.shape[1], image.shape[0])
-        whole = whole_pixel_windows(boxes, table.margins_xy, table.input_size_wh, picture_wh)
+        image_wh = (image.shape[1], image.shape[0])
+        whole = whole_pixel_windows(boxes, table.margins_xy, table.input_size_wh, image_wh)
         windows = whole.astype(np.float64)
     else:
         windows = crop_windows(boxes, table.margins_xy, width / height)

@@ -57,7 +57,7 @@ class KeypointRCNN:
 
 
 @dataclass(frozen=True, eq=False)
-class ReadyPicture:
+class ReadyImage:
     """An image and where its people are.
 
     Attributes:
@@ -110,7 +110,7 @@ class KeypointRCNNStage:
         self.skeleton = model.skeleton
         self._lock = threading.Lock()
 
-    def prepare(self, item: tuple[ImageFile, Detections]) -> ReadyPicture:
+    def prepare(self, item: tuple[ImageFile, Detections]) -> ReadyImage:
         """Read the image, unless nobody is in it.
 
         Raises:
@@ -118,18 +118,18 @@ class KeypointRCNNStage:
         """
         image_file, detections = item
         if not len(detections):
-            return ReadyPicture(detections, np.zeros((0, 0, 3), np.uint8))
-        return ReadyPicture(detections, image_file.read())
+            return ReadyImage(detections, np.zeros((0, 0, 3), np.uint8))
+        return ReadyImage(detections, image_file.read())
 
-    def weight(self, ready: ReadyPicture) -> int:
+    def weight(self, ready: ReadyImage) -> int:
         """1, or 0 for nobody."""
         return min(len(ready.detections), 1)
 
-    def __call__(self, batch: Sequence[ReadyPicture]) -> list[Poses]:
+    def __call__(self, batch: Sequence[ReadyImage]) -> list[Poses]:
         """The poses of each image, in order; scores are the detector's, unchanged."""
         return [self._poses(ready) for ready in batch]
 
-    def _poses(self, ready: ReadyPicture) -> Poses:
+    def _poses(self, ready: ReadyImage) -> Poses:
         found = ready.detections
         keypoints = np.zeros((0, len(self.skeleton), 3))
         if len(found):
@@ -144,7 +144,7 @@ class KeypointRCNNStage:
             skeleton=self.skeleton,
         )
 
-    def _keypoints(self, ready: ReadyPicture) -> Tensor:
+    def _keypoints(self, ready: ReadyImage) -> Tensor:
         """(N, K, 3): x, y in the image's pixels, confidence."""
         [model] = self.models
         keypoints, given = model.keypoints, ready.pixels.shape[:2]

@@ -20,7 +20,7 @@ from posepipe.networks.runtimes.base import Placement
 from posepipe.networks.runtimes.registry import place_network
 from posepipe.pose.model import RECIPE_TABLES, load_pose_model
 from posepipe.pose.networks.base import PoseNetwork
-from posepipe.pose.networks.build import WHOLE_PICTURES, Head, backend_of
+from posepipe.pose.networks.build import WHOLE_IMAGES, Head, backend_of
 from posepipe.pose.networks.globalnet import HeatmapHead
 from posepipe.pose.networks.keypoint_rcnn import (
     KeypointRCNNDecoding,
@@ -123,7 +123,7 @@ def load_pose_stage(
         MissingDependencyError: a network needs a library that is not installed.
     """
     recipes = [load_recipe(model) for model in models]
-    whole = [recipe for recipe in recipes if backend_of(recipe) in WHOLE_PICTURES]
+    whole = [recipe for recipe in recipes if backend_of(recipe) in WHOLE_IMAGES]
     if not whole:
         loaded = [
             load_pose_model(

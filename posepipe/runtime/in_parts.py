@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 
 from posepipe.errors import OptionError
 from posepipe.io.images import ImageFile
-from posepipe.io.inputs import Colour, Pictures, find_pictures, is_live
+from posepipe.io.inputs import AnyImages, Colour, image_files, is_live
 from posepipe.runtime.local import Outcome
 
 T = TypeVar("T")
@@ -17,7 +17,7 @@ Trouble: TypeAlias = Literal["raise", "skip"]
 
 
 def in_parts(
-    images: Pictures, *, colour: Colour, recursive: bool, together: int | None
+    images: AnyImages, *, colour: Colour, recursive: bool, together: int | None
 ) -> Iterator[Iterable[ImageFile]]:
     """The images in parts, which are finished one after the other.
 
@@ -32,7 +32,7 @@ def in_parts(
         ImageError: a path leads nowhere.
         OptionError: no such colour order, or less than one image together.
     """
-    found = find_pictures(images, colour=colour, recursive=recursive)
+    found = image_files(images, colour=colour, recursive=recursive)
     if together is None and not is_live(images):
         return iter([found])
     if together is not None and together < 1:

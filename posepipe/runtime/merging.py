@@ -23,12 +23,12 @@ class Merged:
     """What a document was made of.
 
     Attributes:
-        pictures: how many were processed.
+        images: how many were processed.
         people: how many were found in them.
         skipped: images that could not be processed.
     """
 
-    pictures: int
+    images: int
     people: int
     skipped: tuple[Skipped, ...]
 
@@ -111,7 +111,7 @@ class _Tally:
 
     def __init__(self, progress: Callable[[int], None]) -> None:
         self.skipped: list[Skipped] = []
-        self._pictures = self._people = 0
+        self._images = self._people = 0
         self._progress = progress
 
     def count(self, entry: ShardEntry[Detections] | ShardEntry[Poses]) -> None:
@@ -119,10 +119,10 @@ class _Tally:
         if entry.result is None:
             self.skipped.append(Skipped(entry.file_name, entry.skipped))
         else:
-            self._pictures += 1
+            self._images += 1
         self._people += people
         self._progress(people)
 
     @property
     def merged(self) -> Merged:
-        return Merged(self._pictures, self._people, tuple(self.skipped))
+        return Merged(self._images, self._people, tuple(self.skipped))

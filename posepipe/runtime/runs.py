@@ -83,7 +83,7 @@ class RunOptions:
             number=shard.number,
             of=shard.of,
             kind=kind,
-            pictures=len(images),
+            images=len(images),
             root=images.url or str(images.root.resolve()),
             category=category,
             made_by=self.made_by,

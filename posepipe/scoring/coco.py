@@ -14,7 +14,7 @@ from posepipe.io.result_list import ResultEntry
 from posepipe.scoring.comparison import (
     PoseComparison,
     as_array,
-    picture_numbers,
+    image_numbers,
     scores_of,
 )
 from posepipe.scoring.matching import (
@@ -35,9 +35,9 @@ Stats = tuple[float | None, ...]
 THRESHOLDS: FloatArray = np.linspace(0.5, 0.95, 10)
 _ANY = (0.0, 1e10)
 _SMALL, _MEDIUM, _LARGE = (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10)
-POSES_PER_PICTURE = 20
+POSES_PER_IMAGE = 20
 POSE_NUMBERS = ("AP", "AP.5", "AP.75", "AP M", "AP L", "AR", "AR.5", "AR.75", "AR M", "AR L")
-BOXES_PER_PICTURE = 100
+BOXES_PER_IMAGE = 100
 
 
 def size_of(area: float) -> str:
@@ -57,7 +57,7 @@ def pose_matches(comparison: PoseComparison) -> Matches:
         comparison.oks,
         thresholds=THRESHOLDS,
         area_ranges=(_ANY, _MEDIUM, _LARGE),
-        most=POSES_PER_PICTURE,
+        most=POSES_PER_IMAGE,
     )
 
 
@@ -86,7 +86,7 @@ def _average_precision(found: Found, labelled: Labelled, similarity: Similarity)
         similarity,
         thresholds=THRESHOLDS,
         area_ranges=(_ANY,),
-        most=POSES_PER_PICTURE,
+        most=POSES_PER_IMAGE,
     )
     return _mean(precision_recall(matches, found).precision[0])
 
@@ -99,7 +99,7 @@ def box_stats(matches: Matches, found: Found) -> Stats:
 
 def box_matches(results: Sequence[ResultEntry], truth: GroundTruth) -> tuple[Matches, Found]:
     """Boxes, and how they match people of any, small, medium and large size."""
-    number = truth.picture_numbers
+    number = truth.image_numbers
     boxes = as_array([result.bbox for result in results], (-1, 4))
     people = truth.people
     labels, crowd = people.boxes_xywh, people.is_crowd
@@ -107,14 +107,14 @@ def box_matches(results: Sequence[ResultEntry], truth: GroundTruth) -> tuple[Mat
     def similarity(found: IntArray, labelled: IntArray) -> FloatArray:
         return _coco_iou(boxes[found], labels[labelled], crowd[labelled])
 
-    found = Found(picture_numbers(results, number), scores_of(results), boxes[:, 2] * boxes[:, 3])
+    found = Found(image_numbers(results, number), scores_of(results), boxes[:, 2] * boxes[:, 3])
     matches = match(
         found,
-        Labelled(picture_numbers(people.entries, number), people.areas, crowd, crowd),
+        Labelled(image_numbers(people.entries, number), people.areas, crowd, crowd),
         similarity,
         thresholds=THRESHOLDS,
         area_ranges=(_ANY, _SMALL, _MEDIUM, _LARGE),
-        most=BOXES_PER_PICTURE,
+        most=BOXES_PER_IMAGE,
     )
     return matches, found
 

@@ -54,18 +54,18 @@ class PoseComparison:
     ) -> PoseComparison:
         """The comparison of a result list with an annotation file's people."""
         count = len(skeleton)
-        number, people = truth.picture_numbers, truth.people
+        number, people = truth.image_numbers, truth.people
         points = as_array([result.keypoints for result in results], (-1, count, 3))
         extent = points[..., :2].max(axis=1) - points[..., :2].min(axis=1)
         visible, crowd = people.keypoints[..., 2] > 0, people.is_crowd
         return cls(
             skeleton=skeleton,
             found=Found(
-                picture_numbers(results, number), scores_of(results), extent[:, 0] * extent[:, 1]
+                image_numbers(results, number), scores_of(results), extent[:, 0] * extent[:, 1]
             ),
             keypoints_xy=points[..., :2],
             labelled=Labelled(
-                picture_numbers(people.entries, number),
+                image_numbers(people.entries, number),
                 people.areas,
                 crowd | ~visible.any(axis=1),
                 crowd,
@@ -76,7 +76,7 @@ class PoseComparison:
         )
 
     @classmethod
-    def of_pictures(
+    def of_images(
         cls, poses: Sequence[Poses], labels: Sequence[PoseLabels], *, skeleton: Skeleton
     ) -> PoseComparison:
         """The comparison of the poses of images with the labels of the same images."""
@@ -133,10 +133,10 @@ class PoseComparison:
             )[:, 0]
 
         whole = self.labelled
-        return Labelled(whole.pictures, whole.areas, whole.ignored | ~seen, whole.crowd), similarity
+        return Labelled(whole.images, whole.areas, whole.ignored | ~seen, whole.crowd), similarity
 
 
-def picture_numbers(
+def image_numbers(
     entries: Sequence[ResultEntry] | Sequence[AnnotationEntry], number: Mapping[int | str, int]
 ) -> IntArray:
     """(n,) the number of each entry's image."""

@@ -30,13 +30,13 @@ class Labelled:
     """The labelled objects of all images.
 
     Attributes:
-        pictures: (M,) number of the image, from 0.
+        images: (M,) number of the image, from 0.
         areas: (M,) square pixels.
         ignored: (M,) whether finding it, or not finding it, counts neither way.
         crowd: (M,) whether it takes any number of found objects.
     """
 
-    pictures: IntArray
+    images: IntArray
     areas: FloatArray
     ignored: BoolArray
     crowd: BoolArray
@@ -47,12 +47,12 @@ class Found:
     """The found objects of all images.
 
     Attributes:
-        pictures: (N,) number of the image, from 0.
+        images: (N,) number of the image, from 0.
         scores: (N,) any finite numbers; the best first.
         areas: (N,) square pixels.
     """
 
-    pictures: IntArray
+    images: IntArray
     scores: FloatArray
     areas: FloatArray
 
@@ -98,22 +98,22 @@ def match(
         The matches; without found objects they are empty.
     """
     order = np.lexsort(
-        (-found.scores, found.pictures)
+        (-found.scores, found.images)
     )  # stable: of equal scores the first stays first
-    rank = place_in_run(found.pictures[order])
+    rank = place_in_run(found.images[order])
     order, rank = order[rank < most], rank[rank < most]
     low, high = np.array(area_ranges, np.float64).reshape(-1, 2).T
     ignored = labelled.ignored | _outside(labelled.areas, low, high)  # (A, M)
     shape = (len(low), len(thresholds), len(order))
     taken_labels = np.full(shape, -1, np.intp)
     least = np.minimum(thresholds, 1 - 1e-10)
-    by_picture = np.argsort(labelled.pictures, kind="stable")
-    for group in _groups(found.pictures[order], labelled.pictures[by_picture], shape[0] * shape[1]):
+    by_image = np.argsort(labelled.images, kind="stable")
+    for group in _groups(found.images[order], labelled.images[by_image], shape[0] * shape[1]):
         places, label_places = group
         _match_group(
             (order[places], places, rank[places]),
-            by_picture[label_places],
-            (found.pictures, labelled.pictures),
+            by_image[label_places],
+            (found.images, labelled.images),
             (similarity, least),
             (ignored, labelled.crowd),
             taken_labels,
@@ -126,14 +126,14 @@ def match(
         found=order,
         labels=taken_labels,
         ignored=uncounted,
-        positives=_per_picture(~ignored, labelled.pictures),
+        positives=_per_image(~ignored, labelled.images),
     )
 
 
 def _match_group(
     found: tuple[IntArray, IntArray, IntArray],
     labels: IntArray,
-    pictures: tuple[IntArray, IntArray],
+    images: tuple[IntArray, IntArray],
     rule: tuple[Similarity, FloatArray],
     flags: tuple[BoolArray, BoolArray],
     taken_labels: IntArray,
@@ -141,9 +141,9 @@ def _match_group(
     """Match the found objects of some images with their labels; results go to `taken_labels`."""
     objects, places, rank = found
     similarity, least = rule
-    rows, row_of_object = np.unique(pictures[0][objects], return_inverse=True)
-    row_of_label = np.searchsorted(rows, pictures[1][labels])
-    column = place_in_run(pictures[1][labels])
+    rows, row_of_object = np.unique(images[0][objects], return_inverse=True)
+    row_of_label = np.searchsorted(rows, images[1][labels])
+    column = place_in_run(images[1][labels])
     width, depth = int(column.max()) + 1, int(rank.max()) + 1
     label_at = np.full((width, len(rows)), -1, np.intp)
     label_at[column, row_of_label] = labels
@@ -179,16 +179,16 @@ def _match_group(
 
 
 def _groups(
-    found_pictures: IntArray, label_pictures: IntArray, copies: int
+    found_images: IntArray, label_images: IntArray, copies: int
 ) -> Iterator[tuple[IntArray, IntArray]]:
     """Places of found objects and of labels, a group of images at a time; both inputs are sorted.
 
     Images without found objects or without labels need no matching and are in no group. Those
     with about as many labels go together, so that little is padded.
     """
-    pictures, starts, counts = np.unique(label_pictures, return_index=True, return_counts=True)
-    first = np.searchsorted(found_pictures, pictures, side="left")
-    last = np.searchsorted(found_pictures, pictures, side="right")
+    images, starts, counts = np.unique(label_images, return_index=True, return_counts=True)
+    first = np.searchsorted(found_images, images, side="left")
+    last = np.searchsorted(found_images, images, side="right")
     some = np.flatnonzero(last > first)
     some = some[np.argsort(counts[some], kind="stable")]
     begin = 0
@@ -227,10 +227,10 @@ def place_in_run(values: IntArray) -> IntArray:
     )
 
 
-def _per_picture(flags: BoolArray, pictures: IntArray) -> IntArray:
+def _per_image(flags: BoolArray, images: IntArray) -> IntArray:
     """(A, images) how many of the flags (A, M) are set in each image (M,)."""
-    number = int(pictures.max(initial=-1)) + 1
-    counts = [np.bincount(pictures[row], minlength=number) for row in flags]
+    number = int(images.max(initial=-1)) + 1
+    counts = [np.bincount(images[row], minlength=number) for row in flags]
     return np.array(counts, np.intp).reshape(len(flags), number)
 
 

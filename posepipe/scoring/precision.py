@@ -41,16 +41,16 @@ def precision_recall(
     order = np.argsort(-found.scores[matches.found], kind="stable")
     hit = (matches.labels >= 0)[..., order]
     counts = np.where(matches.ignored[..., order], 0.0, 1.0)
-    of_picture = matches.positives.astype(np.float64)
+    of_image = matches.positives.astype(np.float64)
     if times is not None:
-        counts *= times[found.pictures[matches.found[order]]]
-        of_picture = of_picture * times[: of_picture.shape[1]]
+        counts *= times[found.images[matches.found[order]]]
+        of_image = of_image * times[: of_image.shape[1]]
     true = np.cumsum(np.where(hit, counts, 0.0), axis=-1)
     false = np.cumsum(np.where(hit, 0.0, counts), axis=-1)
     sizes, thresholds = true.shape[:2]
     precision = np.zeros((sizes, thresholds, len(RECALLS)))
     recall = np.zeros((sizes, thresholds))
-    for size, positives in enumerate(of_picture.sum(axis=1)):
+    for size, positives in enumerate(of_image.sum(axis=1)):
         if not positives:
             precision[size] = recall[size] = np.nan
             continue

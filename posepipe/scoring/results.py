@@ -35,7 +35,7 @@ class GroundTruth:
     people: People
 
     @property
-    def picture_numbers(self) -> dict[int | str, int]:
+    def image_numbers(self) -> dict[int | str, int]:
         """The place of every image that counts in the order of ids, which is pycocotools'."""
         return {image_id: place for place, image_id in enumerate(sorted(self.image_ids))}
 

@@ -37,7 +37,7 @@ from posepipe.serving.options import ServeOptions
 
 T = TypeVar("T")
 
-_PICTURE: dict[str, Any] = {
+_IMAGE: dict[str, Any] = {
     "requestBody": {
         "description": "The image: the bytes of a JPEG, PNG, WebP, … file.",
         "required": True,
@@ -105,7 +105,7 @@ def create_app(
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     app.add_middleware(_Watched, service=service)
 
-    @app.post("/poses", openapi_extra=_PICTURE, responses=_TROUBLE, response_description=_POSE_LIST)
+    @app.post("/poses", openapi_extra=_IMAGE, responses=_TROUBLE, response_description=_POSE_LIST)
     async def poses(
         request: Request, file_name: FileName = "image", image_id: ImageId = 1
     ) -> Response:
@@ -116,7 +116,7 @@ def create_app(
 
     @app.post(
         "/draw",
-        openapi_extra=_PICTURE,
+        openapi_extra=_IMAGE,
         responses={**_TROUBLE, 200: {"content": {"image/jpeg": {}, "image/png": {}}}},
         response_class=Response,
     )

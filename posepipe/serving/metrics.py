@@ -17,7 +17,7 @@ from prometheus_client import (
 from posepipe.serving.admission import Admission
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_PICTURES = (1, 2, 4, 8, 16, 32, 64)
+_IMAGES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
@@ -48,7 +48,7 @@ class Metrics:
         self._batches = Histogram(
             "posepipe_batch_images",
             "Images that went through the networks together.",
-            buckets=_PICTURES,
+            buckets=_IMAGES,
             registry=registry,
         )
         self._batch_seconds = Histogram(
@@ -70,9 +70,9 @@ class Metrics:
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
-    def batch(self, pictures: int, seconds: float) -> None:
+    def batch(self, images: int, seconds: float) -> None:
         """Count a batch."""
-        self._batches.observe(pictures)
+        self._batches.observe(images)
         self._batch_seconds.observe(seconds)
 
     def people(self, count: int) -> None:

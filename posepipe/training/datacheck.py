@@ -15,8 +15,8 @@ from posepipe.errors import DocumentError, ImageError
 from posepipe.io.categories import keypoint_names
 from posepipe.io.coco import Annotations, image_files
 from posepipe.io.findings import Finding, lost, noted
+from posepipe.io.image_files import paths_of
 from posepipe.io.images import ImageFile
-from posepipe.io.picture_files import paths_of
 from posepipe.io.schema import ImageEntry
 from posepipe.io.sizes import compare_sizes
 from posepipe.training.data import DataSets, DataTable, key_of
@@ -50,13 +50,13 @@ def check_data(
         learnt: "keypoints" of people; or boxes, of "people" or of "things" of all categories.
     """
     findings: list[Finding] = []
-    pictures: dict[tuple[str, str], list[_Picture]] = {}
+    looked_at: dict[tuple[str, str], list[_Image]] = {}
     checked: set[str] = set()
     for table in [*train, *validate]:
         key = key_of(table)
-        if key in pictures:
+        if key in looked_at:
             continue
-        pictures[key] = []
+        looked_at[key] = []
         try:
             images = data.file(table).entries.images
             about_labels = _about_labels(table, data, learnt)
@@ -74,12 +74,12 @@ def check_data(
             missing = (table.images,)
             findings.append(Finding(True, table.annotations, "missing folders", 1, None, missing))
             continue
-        pictures[key], about_pictures = _look(table, images, data)
-        findings += about_pictures
+        looked_at[key], about_images = _look(table, images, data)
+        findings += about_images
         findings += _nobody(table, data, learnt)
     for one in _distinct(train):
         for other in _distinct(validate):
-            findings += _shared(one, pictures[one], other, pictures[other])
+            findings += _shared(one, looked_at[one], other, looked_at[other])
     return findings
 
 
@@ -91,15 +91,15 @@ class DataFingerprint:
         annotations: the file.
         sha256: of the file.
         images: the folder.
-        pictures: how many the file lists.
-        picture_bytes: size of all their files; missing ones count 0.
+        image_count: how many the file lists.
+        image_bytes: size of all their files; missing ones count 0.
     """
 
     annotations: str
     sha256: str
     images: str
-    pictures: int
-    picture_bytes: int
+    image_count: int
+    image_bytes: int
 
 
 def data_fingerprint(tables: Sequence[DataTable], data: DataSets) -> list[DataFingerprint]:
@@ -122,7 +122,7 @@ def data_fingerprint(tables: Sequence[DataTable], data: DataSets) -> list[DataFi
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Picture:
+class _Image:
     """A listed image, as its file was found.
 
     Attributes:
@@ -165,37 +165,37 @@ def _about_labels(table: DataTable, data: DataSets, learnt: Learnt) -> list[Find
 
 def _look(
     table: DataTable, images: Sequence[ImageEntry], data: DataSets
-) -> tuple[list[_Picture], list[Finding]]:
+) -> tuple[list[_Image], list[Finding]]:
     """The images of a set as they are found; those that cannot be used are left out."""
 
-    def one(file: ImageFile) -> _Picture:
+    def one(file: ImageFile) -> _Image:
         try:
             status = file.path.stat()
         except (OSError, ValueError, RuntimeError):  # a link to itself is a RuntimeError
-            return _Picture(file, missing=True)
+            return _Image(file, missing=True)
         found = (status.st_dev, status.st_ino), status.st_size
         try:
-            return _Picture(file, "", False, file.decoded_size_wh(), *found)
+            return _Image(file, "", False, file.decoded_size_wh(), *found)
         except ImageError as error:
-            return _Picture(file, str(error), False, None, *found)
+            return _Image(file, str(error), False, None, *found)
 
     files = image_files(data.file(table).entries, table.images)
     with ThreadPoolExecutor(_THREADS) as pool:
-        pictures = list(pool.map(one, files))
-    where, count = table.annotations, len(pictures)
-    sizes = compare_sizes(files, images, where, [picture.size_wh for picture in pictures])
+        looked_at = list(pool.map(one, files))
+    where, count = table.annotations, len(looked_at)
+    sizes = compare_sizes(files, images, where, [image.size_wh for image in looked_at])
     missing = [
-        picture.file.problem or entry.file_name
-        for picture, entry in zip(pictures, images, strict=True)
-        if picture.missing
+        image.file.problem or entry.file_name
+        for image, entry in zip(looked_at, images, strict=True)
+        if image.missing
     ]
-    unreadable = [picture.problem for picture in pictures if picture.problem]
+    unreadable = [image.problem for image in looked_at if image.problem]
     data.left_out[key_of(table)] = frozenset(
-        picture.file.id
-        for picture, sized in zip(pictures, sizes.images, strict=True)
-        if picture.missing or picture.problem or sized.problem
+        image.file.id
+        for image, sized in zip(looked_at, sizes.images, strict=True)
+        if image.missing or image.problem or sized.problem
     )
-    return pictures, [
+    return looked_at, [
         *lost(where, f"missing images in {table.images}", missing, count),
         *lost(where, "unreadable images", unreadable, count),
         *sizes.findings,
@@ -239,33 +239,33 @@ def _distinct(tables: Sequence[DataTable]) -> list[tuple[str, str]]:
 
 def _shared(
     one: tuple[str, str],
-    train: Sequence[_Picture],
+    train: Sequence[_Image],
     other: tuple[str, str],
-    validate: Sequence[_Picture],
+    validate: Sequence[_Image],
 ) -> list[Finding]:
     """Images of a training set that are in a validation set as well."""
-    files = {picture.identity for picture in validate if not picture.missing}
-    by_length: dict[int, list[_Picture]] = defaultdict(list)
-    for picture in validate:
-        by_length[picture.file_bytes].append(picture)
+    files = {image.identity for image in validate if not image.missing}
+    by_length: dict[int, list[_Image]] = defaultdict(list)
+    for image in validate:
+        by_length[image.file_bytes].append(image)
     # Only files as long as one of the others can be the same: a few of a hundred.
     suspects = [
-        picture
-        for picture in train
-        if not picture.missing and picture.identity not in files and picture.file_bytes in by_length
+        image
+        for image in train
+        if not image.missing and image.identity not in files and image.file_bytes in by_length
     ]
     digests = _digests(
-        {picture.path for picture in suspects}
-        | {p.path for picture in suspects for p in by_length[picture.file_bytes]}
+        {image.path for image in suspects}
+        | {p.path for image in suspects for p in by_length[image.file_bytes]}
     )
     same = {
-        picture.path
-        for picture in suspects
-        if digests.get(picture.path)
-        in {digests.get(p.path) for p in by_length[picture.file_bytes]} - {None}
+        image.path
+        for image in suspects
+        if digests.get(image.path)
+        in {digests.get(p.path) for p in by_length[image.file_bytes]} - {None}
     }
     same |= {p.path for p in train if not p.missing and p.identity in files}
-    names = {picture.path.name for picture in validate if not picture.missing}
+    names = {image.path.name for image in validate if not image.missing}
     again = {p.path for p in train if not p.missing and p.path.name in names} - same
     where, count = f"{one[0]} and {other[0]}", len(train)
     both = lost(where, "images both in training and in validation", _names(same), count)

@@ -267,7 +267,7 @@ class Loop:
         if self.processes.is_first:
             self._write_checkpoint()
             metrics = self.task.validate(
-                self._evaluated, self.folder.pictures / f"{progress.samples:09d}"
+                self._evaluated, self.folder.images / f"{progress.samples:09d}"
             )
             self.task.train_mode()
             score = next(iter(metrics.values()), None)

@@ -35,7 +35,7 @@ from posepipe.zoo.sources import RECIPE_FILE
 LAST_WEIGHTS_FILE = "last.safetensors"
 RUN_FILE = "run.json"
 LOCK_FILE = ".lock"
-PICTURES_FOLDER = "pictures"
+IMAGES_FOLDER = "images"
 
 # Written after a checkpoint, never before one.
 _WEIGHTS = (LAST_WEIGHTS_FILE, *WEIGHTS_FILES)
@@ -75,8 +75,8 @@ class DataUsed(msgspec.Struct, frozen=True):
         sha256: of the file.
         images: the folder.
         weight: how often it is drawn, relative to the others.
-        pictures: how many the file lists.
-        picture_bytes: size of all their files.
+        image_count: how many the file lists.
+        image_bytes: size of all their files.
         people: labelled ones, crowds left out.
         with_keypoints: those of them with a labelled keypoint.
     """
@@ -86,8 +86,8 @@ class DataUsed(msgspec.Struct, frozen=True):
     sha256: str
     images: str
     weight: float
-    pictures: int
-    picture_bytes: int
+    image_count: int
+    image_bytes: int
     people: int
     with_keypoints: int
 
@@ -121,9 +121,9 @@ class RunFolder:
     path: Path
 
     @property
-    def pictures(self) -> Path:
+    def images(self) -> Path:
         """Where drawn results go."""
-        return self.path / PICTURES_FOLDER
+        return self.path / IMAGES_FOLDER
 
     @property
     def has_checkpoint(self) -> bool:
@@ -330,7 +330,7 @@ def check_same_data(before: Sequence[DataUsed], now: Sequence[DataUsed], run: Pa
                 f"{run} cannot be resumed: {is_now.annotations} has changed since the run began: "
                 "restore it, or begin another run folder"
             )
-        if was.picture_bytes != is_now.picture_bytes:
+        if was.image_bytes != is_now.image_bytes:
             changes.append(f"images in {is_now.images} have changed since the run began")
     return changes
 

@@ -314,8 +314,8 @@ def _data_used(use: str, tables: Sequence[DataTable], data: DataSets) -> Iterabl
             sha256=print_of.sha256,
             images=table.images,
             weight=table.weight,
-            pictures=print_of.pictures,
-            picture_bytes=print_of.picture_bytes,
+            image_count=print_of.image_count,
+            image_bytes=print_of.image_bytes,
             people=people,
             with_keypoints=with_keypoints,
         )

@@ -20,7 +20,7 @@ from posepipe.io.coco import (
     image_files,
 )
 from posepipe.training.data import DataSets, DataTable
-from posepipe.training.pictures import Picture, PictureCache, Pixels
+from posepipe.training.images import ImageCache, Pixels, TrainingImage
 
 Sample = TypeVar("Sample")
 
@@ -30,7 +30,7 @@ class PoseSample:
     """One labelled person.
 
     Attributes:
-        picture: the whole image, shared among its people.
+        image: the whole image, shared among its people.
         box_xyxy: (4,) float64 pixels.
         keypoints_xy: (K, 2) float64 pixels of the image.
         weights: (K,) float64: 0 where not labelled, 1 where labelled by a person, between for
@@ -39,7 +39,7 @@ class PoseSample:
         area: square pixels, for OKS.
     """
 
-    picture: Picture
+    image: TrainingImage
     box_xyxy: npt.NDArray[np.float64]
     keypoints_xy: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64]
@@ -63,7 +63,7 @@ class PoseSample:
         Raises:
             ImageError: the image is missing or cannot be read.
         """
-        return self.picture.read()
+        return self.image.read()
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +71,12 @@ class DetectionSample:
     """One image with all its people.
 
     Attributes:
-        picture: read when it is needed; or (H, W, 3) uint8 RGB pixels that are there already.
+        image: read when it is needed; or (H, W, 3) uint8 RGB pixels that are there already.
         boxes_xyxy: (N, 4) float64 pixels, people; N = 0 makes the image a negative.
         ignored_xyxy: (M, 4) float64 pixels, regions that are neither person nor background.
     """
 
-    picture: Picture | Pixels
+    image: TrainingImage | Pixels
     boxes_xyxy: npt.NDArray[np.float64]
     ignored_xyxy: npt.NDArray[np.float64]
     classes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -96,7 +96,7 @@ class DetectionSample:
         Raises:
             ImageError: the image is missing or cannot be read.
         """
-        return self.picture.read() if isinstance(self.picture, Picture) else self.picture
+        return self.image.read() if isinstance(self.image, TrainingImage) else self.image
 
 
 def pose_samples(
@@ -104,7 +104,7 @@ def pose_samples(
     folder: Path,
     *,
     pseudo_weight: float,
-    cache: PictureCache | None = None,
+    cache: ImageCache | None = None,
     unlabelled: bool = False,
 ) -> list[PoseSample]:
     """Everybody with a labelled keypoint and a box with an area; no image is read yet.
@@ -123,7 +123,7 @@ def pose_samples(
     """
     samples = []
     for image in image_files(annotations, folder):
-        labels, picture = annotations.labels_by_image[image.id], Picture(image, cache)
+        labels, cached = annotations.labels_by_image[image.id], TrainingImage(image, cache)
         wanted = (labels.visibility > 0).any(axis=1) | unlabelled
         wanted &= (area(labels.boxes_xyxy) > 0) & ~labels.is_crowd
         for person in np.flatnonzero(wanted).tolist():
@@ -135,7 +135,7 @@ def pose_samples(
                 weights[placed] *= pseudo_weight
             samples.append(
                 PoseSample(
-                    picture=picture,
+                    image=cached,
                     box_xyxy=labels.boxes_xyxy[person],
                     keypoints_xy=labels.keypoints_xy[person],
                     weights=weights,
@@ -147,7 +147,7 @@ def pose_samples(
 
 
 def detection_samples(
-    annotations: Annotations, folder: Path, *, cache: PictureCache | None = None
+    annotations: Annotations, folder: Path, *, cache: ImageCache | None = None
 ) -> list[DetectionSample]:
     """Every image with all its people; what is marked ``iscrowd`` becomes an ignored region.
 
@@ -166,12 +166,12 @@ def detection_samples(
         labels = annotations.labels_by_image[image.id]
         solid = area(labels.boxes_xyxy) > 0
         boxes, crowd = labels.boxes_xyxy[solid], labels.is_crowd[solid]
-        samples.append(DetectionSample(Picture(image, cache), boxes[~crowd], boxes[crowd]))
+        samples.append(DetectionSample(TrainingImage(image, cache), boxes[~crowd], boxes[crowd]))
     return samples
 
 
 def instance_samples(
-    instances: Instances, folder: Path, *, classes: int, cache: PictureCache | None = None
+    instances: Instances, folder: Path, *, classes: int, cache: ImageCache | None = None
 ) -> list[DetectionSample]:
     """Every image with all its things; the class of a thing is its category id.
 
@@ -202,7 +202,7 @@ def instance_samples(
         kept, crowd = solid & ~labels.is_crowd, solid & labels.is_crowd
         samples.append(
             DetectionSample(
-                Picture(image, cache),
+                TrainingImage(image, cache),
                 labels.boxes_xyxy[kept],
                 labels.boxes_xyxy[crowd],
                 labels.category_ids[kept],
@@ -215,7 +215,7 @@ def read_pose_sets(
     tables: Sequence[DataTable],
     *,
     pseudo_weight: float,
-    cache: PictureCache | None = None,
+    cache: ImageCache | None = None,
     data: DataSets | None = None,
     unlabelled: bool = False,
 ) -> list[list[PoseSample]]:
@@ -249,7 +249,7 @@ def read_detection_sets(
     tables: Sequence[DataTable],
     *,
     classes: int = 2,
-    cache: PictureCache | None = None,
+    cache: ImageCache | None = None,
     data: DataSets | None = None,
 ) -> list[list[DetectionSample]]:
     """The images of every set of a recipe; see `detection_samples` and `instance_samples`.

@@ -44,20 +44,20 @@ class _Judged:
     missed: list[int]
 
     @classmethod
-    def of(cls, comparison: PoseComparison, pictures: int) -> _Judged:
+    def of(cls, comparison: PoseComparison, images: int) -> _Judged:
         """The verdict on the poses of so many images."""
         errors, labelled = find_errors(comparison), comparison.labelled
         people = np.flatnonzero(~labelled.ignored)
-        found = _split(labelled.pictures[errors.people], pictures)
+        found = _split(labelled.images[errors.people], images)
         return cls(
             oks={n: round(oks, 4) for n, oks in mean_oks(comparison, errors).items()},
             sizes=[
-                sorted({size_of(area) for area in labelled.areas[people[of_picture]].tolist()})
-                for of_picture in _split(labelled.pictures[people], pictures)
+                sorted({size_of(area) for area in labelled.areas[people[of_image]].tolist()})
+                for of_image in _split(labelled.images[people], images)
             ],
-            kinds=[errors.kinds[of_picture] for of_picture in found],
-            spurious=_numbers(comparison.found.pictures[errors.spurious], pictures),
-            missed=_numbers(labelled.pictures[errors.missed], pictures),
+            kinds=[errors.kinds[of_image] for of_image in found],
+            spurious=_numbers(comparison.found.images[errors.spurious], images),
+            missed=_numbers(labelled.images[errors.missed], images),
         )
 
 
@@ -120,7 +120,7 @@ class Content:
             "minScore": self.min_score,
             "minConfidence": self.min_confidence,
             "pictures": [
-                self._picture(number, size_wh, judged, before)
+                self._image(number, size_wh, judged, before)
                 for number, size_wh in enumerate(sizes_wh)
             ],
         }
@@ -175,15 +175,15 @@ class Content:
         ]
 
     def _errors(self, poses: Poses, labels: PoseLabels) -> Errors:
-        return find_errors(PoseComparison.of_pictures([poses], [labels], skeleton=self.skeleton))
+        return find_errors(PoseComparison.of_images([poses], [labels], skeleton=self.skeleton))
 
     def _judged(self, poses: Sequence[Poses]) -> _Judged | None:
         if not self.labels or self.of_boxes:
             return None
-        comparison = PoseComparison.of_pictures(poses, self.labels, skeleton=self.skeleton)
+        comparison = PoseComparison.of_images(poses, self.labels, skeleton=self.skeleton)
         return _Judged.of(comparison, len(self.images))
 
-    def _picture(
+    def _image(
         self,
         number: int,
         size_wh: tuple[int, int],
@@ -212,15 +212,15 @@ class Content:
         return shown
 
 
-def _split(pictures: IntArray, number: int) -> list[IntArray]:
+def _split(images: IntArray, number: int) -> list[IntArray]:
     """Of things in images, for each of so many images the things in it, by index."""
-    order = np.argsort(pictures, kind="stable")
-    return np.split(order, np.searchsorted(pictures[order], np.arange(1, number)))
+    order = np.argsort(images, kind="stable")
+    return np.split(order, np.searchsorted(images[order], np.arange(1, number)))
 
 
-def _numbers(pictures: IntArray, number: int) -> list[int]:
+def _numbers(images: IntArray, number: int) -> list[int]:
     """Of things in images, for each of so many images how many are in it."""
-    counts: list[int] = np.bincount(pictures, minlength=number).tolist()
+    counts: list[int] = np.bincount(images, minlength=number).tolist()
     return counts
 
 

@@ -79,10 +79,10 @@ class Site:
                 height, width = self._pixels(number).shape[:2]
                 sizes_wh.append((width, height))
         index = self._content.index(sizes_wh)
-        for number, picture in enumerate(index["pictures"]):
-            picture["thumbnail"] = f"thumbnails/{number}.jpg"
-            picture["image"] = f"images/{number}.jpg"
-            picture["people"] = f"people/{number}.js"
+        for number, entry in enumerate(index["pictures"]):
+            entry["thumbnail"] = f"thumbnails/{number}.jpg"
+            entry["image"] = f"images/{number}.jpg"
+            entry["people"] = f"people/{number}.js"
         return index
 
     def _pixels(self, number: int) -> npt.NDArray[np.uint8]:

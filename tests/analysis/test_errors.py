@@ -25,10 +25,10 @@ def person(left):
     return np.stack([left + 50.0 * column, 50.0 * row], axis=1)
 
 
-def comparison(poses, people, *, scores=None, ignored=None, visible=None, pictures=None):
+def comparison(poses, people, *, scores=None, ignored=None, visible=None, images=None):
     poses = np.array(poses, float).reshape(-1, K, 2)
     people = np.array(people, float).reshape(-1, K, 2)
-    found_in, labelled_in = pictures or (np.zeros(len(poses)), np.zeros(len(people)))
+    found_in, labelled_in = images or (np.zeros(len(poses)), np.zeros(len(people)))
     number = len(people)
     low = people.min(axis=1) if number else np.zeros((0, 2))
     return PoseComparison(
@@ -94,10 +94,10 @@ def test_the_place_of_another_person_s_keypoint_is_a_swap(of_other):
     assert kinds_of(pose, person(0))[LEFT] == KeypointError.MISS
 
 
-def test_another_person_in_another_picture_is_no_swap():
+def test_another_person_in_another_image_is_no_swap():
     pose = person(0)
     pose[LEFT] = person(300)[LEFT]
-    apart = comparison([pose], [person(0), person(300)], pictures=([0], [0, 1]))
+    apart = comparison([pose], [person(0), person(300)], images=([0], [0, 1]))
     assert find_errors(apart).kinds[0, LEFT] == KeypointError.MISS
 
 
@@ -161,13 +161,13 @@ def test_a_worse_pose_with_a_higher_score_is_an_error_of_order():
 
 
 def test_nobody_who_counts_explains_nothing():
-    explained = explain(comparison([person(0)], [], pictures=([0], [])))
+    explained = explain(comparison([person(0)], [], images=([0], [])))
     assert explained.ap is None
     assert explained.causes == ()
 
 
 def test_no_poses_are_all_false_negatives():
-    explained = explain(comparison([], [person(0), person(400)], pictures=([], [0, 0])))
+    explained = explain(comparison([], [person(0), person(400)], images=([], [0, 0])))
     assert explained.ap == 0
     assert explained.causes[-1].count == 2
     assert explained.causes[-1].progressive == 1  # nobody is left
@@ -177,24 +177,24 @@ def test_no_poses_are_all_false_negatives():
 @given(st.integers(0, 10_000))
 def test_mending_everything_gives_ap_1_and_no_step_costs(seed):
     random = np.random.default_rng(seed)
-    pictures = 4
-    labelled_in = random.integers(0, pictures, random.integers(1, 9))
+    images = 4
+    labelled_in = random.integers(0, images, random.integers(1, 9))
     people = [person(random.uniform(0, 500)) for _ in labelled_in]
     poses, found_in = [], []
-    for picture, points in zip(labelled_in, people, strict=True):
+    for image, points in zip(labelled_in, people, strict=True):
         for _ in range(random.integers(0, 3)):
             poses.append(points + random.normal(0, random.uniform(0, 60), points.shape))
-            found_in.append(picture)
+            found_in.append(image)
     for _ in range(random.integers(0, 30)):
         poses.append(person(random.uniform(0, 500)) + random.uniform(0, 99, 2))
-        found_in.append(random.integers(0, pictures))
+        found_in.append(random.integers(0, images))
     whole = comparison(
         poses,
         people,
         scores=random.uniform(0, 1, len(poses)),
         ignored=random.random(len(people)) < 0.2,
         visible=random.random((len(people), K)) < 0.8,
-        pictures=(found_in, labelled_in),
+        images=(found_in, labelled_in),
     )
     explained = explain(whole)
     if explained.ap is None:

@@ -5,28 +5,28 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from posepipe.analysis.resampling import changes_of_pictures, differences
+from posepipe.analysis.resampling import changes_of_images, differences
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.scoring.coco import average_precision
 from posepipe.scoring.comparison import PoseComparison
 from posepipe.scoring.matching import Found, Labelled
 
-PICTURES = 30
+IMAGES = 30
 K = len(COCO_PERSON)
 
 
 def run(noise, seed=0):
     """A pose for each of two people in every image, off by noise (px) of its own."""
-    people = np.random.default_rng(1).uniform(0, 200, (2 * PICTURES, K, 2))
-    pictures = np.repeat(np.arange(PICTURES), 2)
+    people = np.random.default_rng(1).uniform(0, 200, (2 * IMAGES, K, 2))
+    images = np.repeat(np.arange(IMAGES), 2)
     random = np.random.default_rng(seed)
-    spread = np.broadcast_to(noise, PICTURES)[pictures][:, None, None]
+    spread = np.broadcast_to(noise, IMAGES)[images][:, None, None]
     return PoseComparison(
         skeleton=COCO_PERSON,
-        found=Found(pictures, random.uniform(0, 1, len(people)), np.full(len(people), 40_000.0)),
+        found=Found(images, random.uniform(0, 1, len(people)), np.full(len(people), 40_000.0)),
         keypoints_xy=people + random.normal(0, 1, people.shape) * spread,
         labelled=Labelled(
-            pictures,
+            images,
             np.full(len(people), 40_000.0),
             np.zeros(len(people), bool),
             np.zeros(len(people), bool),
@@ -38,7 +38,7 @@ def run(noise, seed=0):
 
 
 def by_name(first, second, *, resamples=60, **options):
-    found = differences(first, second, pictures=PICTURES, resamples=resamples, **options)
+    found = differences(first, second, images=IMAGES, resamples=resamples, **options)
     return {difference.name: difference for difference in found}
 
 
@@ -62,7 +62,7 @@ def test_other_noise_of_the_same_size_is_not_real_more_often_than_chance():
     assert sum(real) <= 4  # 1 of 20 is expected; 5 or more have a probability of 0.003
 
 
-def test_the_same_seed_draws_the_same_pictures():
+def test_the_same_seed_draws_the_same_images():
     assert by_name(run(25), run(20), seed=3) == by_name(run(25), run(20), seed=3)
     assert by_name(run(25), run(20), seed=3) != by_name(run(25), run(20), seed=4)
 
@@ -72,13 +72,13 @@ def test_keypoints_come_after_the_ten_numbers():
     assert names[10:] == list(COCO_PERSON.keypoints)
 
 
-def test_the_picture_that_changed_most_comes_first():
-    worse = np.full(PICTURES, 10.0)
+def test_the_image_that_changed_most_comes_first():
+    worse = np.full(IMAGES, 10.0)
     worse[7] = 60
-    changes = changes_of_pictures(run(10), run(worse))
-    assert changes[0].picture == 7
+    changes = changes_of_images(run(10), run(worse))
+    assert changes[0].image == 7
     assert changes[0].second < changes[0].first
-    assert len(changes) == PICTURES
+    assert len(changes) == IMAGES
     sizes = [abs(change.second - change.first) for change in changes]
     assert sizes == sorted(sizes, reverse=True)
 
@@ -87,4 +87,4 @@ def test_runs_on_different_labels_are_refused():
     other = run(10)
     fewer = PoseComparison(**{**vars(other), "labels_xy": other.labels_xy[:-1]})
     with pytest.raises(ValueError, match="first"):
-        differences(other, fewer, pictures=PICTURES)
+        differences(other, fewer, images=IMAGES)

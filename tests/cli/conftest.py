@@ -18,7 +18,7 @@ def _no_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of what all tests may read: images/, boxes.json, kps.json, annotations.json.
 
-    `pictures` has two photographs of a person, ids 1 and 2, and one with nobody in it, id 3. The
+    `images` has two photographs of a person, ids 1 and 2, and one with nobody in it, id 3. The
     labels are the best pose in each, without what of it lies outside the image.
     """
     folder = tmp_path_factory.mktemp("work")

@@ -93,9 +93,9 @@ def test_no_two_options_and_nothing_else_share_a_variable() -> None:
 def test_the_command_line_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSEPIPE_RUN_DEVICE", "quark")
     monkeypatch.setenv("POSEPIPE_RUN_OUTPUT", str(tmp_path / "by-variable.json"))
-    picture = blank(tmp_path / "a.jpg")
-    assert "no device 'quark'" in posepipe("run", picture).stderr
-    assert posepipe("run", picture, "--device", "cpu").exit_code == 0
+    image = blank(tmp_path / "a.jpg")
+    assert "no device 'quark'" in posepipe("run", image).stderr
+    assert posepipe("run", image, "--device", "cpu").exit_code == 0
     assert content(tmp_path / "by-variable.json") == []
 
 

@@ -64,7 +64,8 @@ try:
     main(["--help"])
 except SystemExit:
     pass
-print(*sorted(set(sys.modules) - before), file=sys.stderr)
+loaded = {name for name, module in sys.modules.items() if module is not None}  # None: barred
+print(*sorted(loaded - before), file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stderr.split())

@@ -28,7 +28,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_picture_with_escapes_in_its_name_is_listed_without_them(
+def test_an_image_with_escapes_in_its_name_is_listed_without_them(
     name: str, detector: Path, tmp_path: Path
 ) -> None:
     blank(tmp_path / "in" / "good.png")

@@ -12,14 +12,14 @@ from commands import error_of, photo, posepipe, smaller_detector, start
 
 pytestmark = pytest.mark.slow
 
-PICTURES = 10
+IMAGES = 10
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of photographs that differ."""
     folder = tmp_path_factory.mktemp("pictures")
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         photo(folder / f"{number}.jpg", 120 + 8 * number)
     return folder
 
@@ -31,10 +31,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(pictures: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def whole(images: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The boxes.json of a run that nobody interrupts."""
     output = tmp_path_factory.mktemp("whole") / "boxes.json"
-    result = posepipe("detect", pictures, "-o", output, "--batch-size", 1, "--model", model)
+    result = posepipe("detect", images, "-o", output, "--batch-size", 1, "--model", model)
     assert result.exit_code == 0
     return output.read_bytes()
 
@@ -70,17 +70,17 @@ def interrupt_midway(process: subprocess.Popen[str], number: int, output: Path) 
             "with --resume goes on from it"
         ],
     )
-    assert 2 <= journal.read_bytes().count(b"\n") - 1 < PICTURES
+    assert 2 <= journal.read_bytes().count(b"\n") - 1 < IMAGES
     assert [path.name for path in output.parent.iterdir()] == [journal.name]
     return journal
 
 
 @pytest.mark.posix
 def test_an_interrupted_run_is_resumed_to_the_very_same_file(
-    pictures: Path, model: Path, whole: bytes, tmp_path: Path
+    images: Path, model: Path, whole: bytes, tmp_path: Path
 ) -> None:
     output = tmp_path / "boxes.json"
-    command = ("detect", pictures, "-o", output, "--batch-size", 1, "--model", model)
+    command = ("detect", images, "-o", output, "--batch-size", 1, "--model", model)
     journal = interrupt_midway(start(*command), signal.SIGINT, output)
 
     again = posepipe(*command)
@@ -146,9 +146,9 @@ main()
 
 
 @pytest.mark.posix
-def test_a_request_to_end_is_an_interruption_too(pictures: Path, tmp_path: Path) -> None:
+def test_a_request_to_end_is_an_interruption_too(images: Path, tmp_path: Path) -> None:
     python = ("-c", SLEEPY.format(loading=0))
-    process = start("detect", pictures, "-o", tmp_path / "boxes.json", python=python)
+    process = start("detect", images, "-o", tmp_path / "boxes.json", python=python)
     wait_for_line(process, "loading")
     interrupt_midway(process, signal.SIGTERM, tmp_path / "boxes.json")
 
@@ -156,10 +156,10 @@ def test_a_request_to_end_is_an_interruption_too(pictures: Path, tmp_path: Path)
 @pytest.mark.posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interruption_while_models_load_is_one_line(
-    number: int, pictures: Path, tmp_path: Path
+    number: int, images: Path, tmp_path: Path
 ) -> None:
     python = ("-c", SLEEPY.format(loading=60))
-    process = start("detect", pictures, "-o", tmp_path / "out.json", python=python)
+    process = start("detect", images, "-o", tmp_path / "out.json", python=python)
     wait_for_line(process, "loading")
     process.send_signal(number)
     assert ended(process) == (130, "", ["posepipe: interrupted"])

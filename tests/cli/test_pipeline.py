@@ -117,7 +117,7 @@ def test_boxes_are_scored(work: Path) -> None:
     assert "AP S" in result.stdout
 
 
-def test_a_split_is_scored_without_its_pictures(work: Path, tmp_path: Path) -> None:
+def test_a_split_is_scored_without_its_images(work: Path, tmp_path: Path) -> None:
     labels = tmp_path / "coco" / "annotations" / "person_keypoints_val2017.json"
     labels.parent.mkdir(parents=True)
     shutil.copy(work / "annotations.json", labels)
@@ -129,7 +129,7 @@ def test_a_split_is_scored_without_its_pictures(work: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("results", ["kps.json", "boxes.json"])
-def test_pictures_are_drawn_and_named_on_stdout(results: str, work: Path, tmp_path: Path) -> None:
+def test_images_are_drawn_and_named_on_stdout(results: str, work: Path, tmp_path: Path) -> None:
     result = posepipe("draw", work / results, "-o", tmp_path / "drawn", "--min-score", "0")
     assert (result.exit_code, result.stderr) == (0, "")
     drawn = [Path(line) for line in result.stdout.splitlines()]
@@ -142,7 +142,7 @@ def test_pictures_are_drawn_and_named_on_stdout(results: str, work: Path, tmp_pa
         assert np.abs(after.astype(int) - before).max() > 100
 
 
-def test_pictures_that_differ_in_their_ending_are_drawn_apart(tmp_path: Path) -> None:
+def test_images_that_differ_in_their_ending_are_drawn_apart(tmp_path: Path) -> None:
     names = ["a.bmp", "a.png"]
     for name in names:
         photo(tmp_path / "pictures" / name, 40)

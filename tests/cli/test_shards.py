@@ -7,7 +7,7 @@ from commands import blank, error_of, lines, photo, posepipe, truncated
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards") / "pictures"
     photo(folder / "a.jpg")
     blank(folder / "b.jpg")
@@ -16,9 +16,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_shards_are_done_and_merged(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    common = (pictures, "--device", "cpu", "--precision", "fp32")
+    common = (images, "--device", "cpu", "--precision", "fp32")
     whole, output = tmp_path / "whole.json", tmp_path / "kps.json"
     assert posepipe("run", *common, "-o", whole).exit_code == 0
     assert posepipe("run", *common, "-o", output, "--shard", "1/2").exit_code == 0
@@ -32,9 +32,9 @@ def test_shards_are_done_and_merged(
     assert output.read_bytes() == whole.read_bytes()
 
 
-def test_a_missing_shard_ends_the_merge(pictures: Path, tmp_path: Path) -> None:
+def test_a_missing_shard_ends_the_merge(images: Path, tmp_path: Path) -> None:
     output = tmp_path / "boxes.json"
-    assert posepipe("detect", pictures, "-o", output, "--shard", "2/3").exit_code == 0
+    assert posepipe("detect", images, "-o", output, "--shard", "2/3").exit_code == 0
     result = posepipe("merge", tmp_path / "boxes.json.2-of-3", "-o", output)
     assert error_of(result) == "of 3 shards these are missing: 1, 3"
     assert not output.exists()
@@ -57,12 +57,12 @@ def test_what_most_shards_could_not_read_fails_the_merge(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "two"])
-def test_no_such_shard(shard: str, pictures: Path, tmp_path: Path) -> None:
-    result = posepipe("detect", pictures, "-o", tmp_path / "boxes.json", "--shard", shard)
+def test_no_such_shard(shard: str, images: Path, tmp_path: Path) -> None:
+    result = posepipe("detect", images, "-o", tmp_path / "boxes.json", "--shard", shard)
     assert "write k/N" in error_of(result)
 
 
-def test_a_video_has_no_shards(tmp_path: Path, pictures: Path) -> None:
-    for video in ([tmp_path / "video.mp4"], [pictures, "--as-video"]):
+def test_a_video_has_no_shards(tmp_path: Path, images: Path) -> None:
+    for video in ([tmp_path / "video.mp4"], [images, "--as-video"]):
         result = posepipe("run", *video, "-o", tmp_path / "kps.json", "--shard", "1/2")
         assert "--shard is for images" in error_of(result)

@@ -33,7 +33,7 @@ def test_explain_names_the_error(work, worse, tmp_path):
     assert explained["causes"][-1]["progressive"] == pytest.approx(1)
 
 
-def test_the_page_holds_its_plots_and_links_to_the_pictures(work, worse, tmp_path):
+def test_the_page_holds_its_plots_and_links_to_the_images(work, worse, tmp_path):
     pytest.importorskip("matplotlib")
     page = tmp_path / "page.html"
     options = ("--annotations", work / "annotations.json", "--html", page)
@@ -68,7 +68,7 @@ def test_compare_says_by_how_much_and_where(work, worse, tmp_path):
     assert changes["AP"]["second"] < changes["AP"]["first"]
     assert changes["left_shoulder"]["second"] < changes["left_shoulder"]["first"]
     assert changes["right_shoulder"]["second"] == changes["right_shoulder"]["first"]
-    assert {picture["file_name"] for picture in both["images"]} == {"a.jpg", "b.png"}
+    assert {image["file_name"] for image in both["images"]} == {"a.jpg", "b.png"}
     assert "left_shoulder" in result.stdout
     assert f"posepipe view {worse} --before {work / 'kps.json'}" in result.stdout
 
@@ -128,7 +128,7 @@ def test_poses_without_box_scores_cannot_be_scored_anew(work, tmp_path):
     assert "without a box_score" in error_of(result)
 
 
-def test_view_writes_a_page_of_all_pictures(work, tmp_path):
+def test_view_writes_a_page_of_all_images(work, tmp_path):
     page = tmp_path / "page"
     options = ("--annotations", work / "annotations.json", "--images", work / "pictures")
     result = posepipe("view", work / "kps.json", *options, "--export", page)
@@ -171,5 +171,5 @@ def test_view_sorts_by_what_has_changed(work, worse, tmp_path):
     index = (page / "index.js").read_text()
     shown = json.loads(index[index.index("{") : index.rindex("}") + 1])
     assert "change" in shown["has"]
-    assert all(picture["change"] < 0 for picture in shown["pictures"][:2])
+    assert all(image["change"] < 0 for image in shown["pictures"][:2])
     assert "--annotations" in error_of(posepipe(*both, "--export", tmp_path / "other"))

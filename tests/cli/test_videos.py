@@ -138,7 +138,7 @@ def test_poses_from_the_boxes_of_a_video(clip: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
-def test_an_animated_picture_is_a_video(suffix: str, tmp_path: Path) -> None:
+def test_an_animated_image_is_a_video(suffix: str, tmp_path: Path) -> None:
     first, *others = [Image.fromarray(pixels) for pixels in numbered(6)]
     path = tmp_path / f"a{suffix}"
     first.save(path, save_all=True, append_images=others, duration=100)
@@ -230,7 +230,7 @@ def test_a_video_cut_short_keeps_what_was_there(tmp_path: Path) -> None:
 
 def test_a_camera_that_goes_away_is_one_line_and_all_is_kept(tmp_path: Path) -> None:
     drawn, output = tmp_path / "out.mp4", tmp_path / "poses.jsonl"
-    with web_camera(pictures=50) as address:
+    with web_camera(images=50) as address:
         result = posepipe("run", address, "-o", output, "--track", "--draw", drawn)
     assert result.exit_code == 0
     said = [line for line in lines(result) if "came too fast" not in line]

@@ -45,7 +45,7 @@ def test_inputs_that_lead_nowhere_are_named(
     assert not list(tmp_path.glob("out.json*"))
 
 
-def test_pictures_that_cannot_be_read_are_listed_and_the_others_done(
+def test_images_that_cannot_be_read_are_listed_and_the_others_done(
     detector: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "in"
@@ -84,7 +84,7 @@ def test_pictures_that_cannot_be_read_are_listed_and_the_others_done(
     ]
 
 
-def test_the_strict_stop_at_the_first_picture_that_cannot_be_read(
+def test_the_strict_stop_at_the_first_image_that_cannot_be_read(
     detector: Path, tmp_path: Path
 ) -> None:
     truncated(tmp_path / "in" / "a.jpg")
@@ -95,7 +95,7 @@ def test_the_strict_stop_at_the_first_picture_that_cannot_be_read(
     assert not output.exists()
 
 
-def test_a_strict_run_goes_on_once_the_picture_is_mended(detector: Path, tmp_path: Path) -> None:
+def test_a_strict_run_goes_on_once_the_image_is_mended(detector: Path, tmp_path: Path) -> None:
     blank(tmp_path / "in" / "a.jpg")
     truncated(tmp_path / "in" / "b.jpg")
     output = tmp_path / "out.json"
@@ -109,7 +109,7 @@ def test_a_strict_run_goes_on_once_the_picture_is_mended(detector: Path, tmp_pat
 
 
 @pytest.mark.parametrize("command", ["detect", "run"])
-def test_that_no_picture_at_all_could_be_read_is_an_error(
+def test_that_no_image_at_all_could_be_read_is_an_error(
     command: str, detector: Path, tmp_path: Path
 ) -> None:
     truncated(tmp_path / "in" / "a.jpg")
@@ -122,7 +122,7 @@ def test_that_no_picture_at_all_could_be_read_is_an_error(
     assert document == [] if command == "run" else len(document["skipped"]) == 1
 
 
-def test_a_missing_picture_of_a_boxes_file_is_skipped(tmp_path: Path) -> None:
+def test_a_missing_image_of_a_boxes_file_is_skipped(tmp_path: Path) -> None:
     photo(tmp_path / "pictures" / "a.jpg")
     images = [
         {"id": n, "file_name": name, "width": 200, "height": 200}
@@ -292,7 +292,7 @@ def test_labels_of_whom_nobody_counts_fail_an_evaluation(
     )
 
 
-def test_a_detection_list_needs_the_folder_of_its_pictures(tmp_path: Path) -> None:
+def test_a_detection_list_needs_the_folder_of_its_images(tmp_path: Path) -> None:
     boxes = [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]
     plain = save_json(tmp_path / "list.json", boxes)
     line = error_of(posepipe("pose", plain, "-o", tmp_path / "kps.json"))
@@ -337,7 +337,7 @@ def test_a_line_of_a_list_that_is_no_name_is_skipped_in_one_line(
         assert count == "posepipe: 1 input skipped"
 
 
-def test_pictures_with_more_pixels_than_allowed_are_skipped_by_name(
+def test_images_with_more_pixels_than_allowed_are_skipped_by_name(
     detector: Path, tmp_path: Path
 ) -> None:
     photo(tmp_path / "in" / "a.jpg", 120)

@@ -93,7 +93,7 @@ def test_a_folder_without_permission_is_an_error(person: Path, tmp_path: Path) -
     assert "cannot be written: Permission denied" in error_of(result)
 
 
-def test_a_full_disk_under_the_drawn_pictures_is_an_error(
+def test_a_full_disk_under_the_drawn_images_is_an_error(
     person: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -107,7 +107,7 @@ def test_a_full_disk_under_the_drawn_pictures_is_an_error(
 
 def overwriting(person: Path, keypoints: Path, labels: Path) -> list[tuple[list[object], Path]]:
     """Commands whose output is one of their inputs, with the file that is in danger."""
-    folder, picture = person.parent / "pictures", person.parent / "pictures" / "a.jpg"
+    folder, image = person.parent / "pictures", person.parent / "pictures" / "a.jpg"
     listed = person.parent / "list.txt"
     listed.write_text("pictures/a.jpg\n", encoding="utf-8")
     link = person.parent / "link.json"
@@ -116,14 +116,14 @@ def overwriting(person: Path, keypoints: Path, labels: Path) -> list[tuple[list[
         (["pose", person, "-o", person], person),
         (["pose", person, "-o", link], person),
         (["pose", "--ground-truth", labels, "--images", folder, "-o", labels], labels),
-        (["detect", picture, "-o", picture], picture),
-        (["detect", folder, "-o", picture], picture),
+        (["detect", image, "-o", image], image),
+        (["detect", folder, "-o", image], image),
         (["detect", listed, "-o", listed], listed),
-        (["run", listed, "-o", picture], picture),
+        (["run", listed, "-o", image], image),
         (["eval", keypoints, "--annotations", labels, "--json", labels], labels),
         (["eval", keypoints, "--annotations", labels, "--json", keypoints], keypoints),
-        (["draw", person, "-o", folder], picture),
-        (["draw", keypoints, "-o", folder], picture),
+        (["draw", person, "-o", folder], image),
+        (["draw", keypoints, "-o", folder], image),
     ]
 
 
@@ -156,14 +156,14 @@ def test_a_full_disk_under_stdout_is_an_error() -> None:
     assert process.returncode == 1
 
 
-def test_a_picture_whose_drawn_copy_would_have_too_long_a_name_is_skipped(tmp_path: Path) -> None:
+def test_an_image_whose_drawn_copy_would_have_too_long_a_name_is_skipped(tmp_path: Path) -> None:
     from PIL import Image
 
-    pictures = tmp_path / "pictures"
-    photo(pictures / "a.jpg")
+    images = tmp_path / "pictures"
+    photo(images / "a.jpg")
     long = f"{'x' * 250}.tif"
-    with Image.open(pictures / "a.jpg") as picture:
-        picture.save(pictures / long)
+    with Image.open(images / "a.jpg") as image:
+        image.save(images / long)
     entries = [pose_entry(), pose_entry(image_id=2, file_name=long)]
     (tmp_path / "drawn").mkdir()
     result = posepipe("draw", save_json(tmp_path / "kps.json", entries), "-o", tmp_path / "drawn")

@@ -62,7 +62,7 @@ def affines(draw):
 points = hnp.arrays(np.float64, st.tuples(st.integers(0, 5), st.just(2)), elements=halves)
 
 
-def lit_picture(x, y):
+def lit_image(x, y):
     """A black image with one white pixel."""
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     image[y, x] = 255
@@ -160,13 +160,13 @@ def test_the_centre_of_a_rotation_stays(angle, x, y):
 @pytest.mark.parametrize("lit", [(23, 12), (18, 19), (25, 14)])
 @pytest.mark.parametrize("name", MAPS)
 def test_a_lit_pixel_stays_under_its_point(name, lit):
-    warped = MAPS[name].warp(lit_picture(*lit), (170, 130))
+    warped = MAPS[name].warp(lit_image(*lit), (170, 130))
     assert brightness_centre(warped) == pytest.approx(MAPS[name].apply(lit), abs=0.1)
 
 
 @pytest.mark.parametrize("lit", [(230, 120), (188, 197)])
 @pytest.mark.parametrize("angle", [0, 20])
-def test_a_lit_pixel_stays_under_its_point_where_the_picture_shrinks(lit, angle):
+def test_a_lit_pixel_stays_under_its_point_where_the_image_shrinks(lit, angle):
     image = np.zeros((300, 400, 3), np.uint8)
     image[lit[1] - 4 : lit[1] + 5, lit[0] - 4 : lit[0] + 5] = 255  # a single one would go out
     affine = Affine.from_box([100, 50, 350, 250], (50, 40)).then(Affine.rotation(angle, (25, 20)))
@@ -174,7 +174,7 @@ def test_a_lit_pixel_stays_under_its_point_where_the_picture_shrinks(lit, angle)
     assert brightness_centre(warped) == pytest.approx(affine.apply(lit), abs=0.1)
 
 
-def test_the_identity_copies_the_picture():
+def test_the_identity_copies_the_image():
     image = noise(WIDTH, HEIGHT)
     assert np.array_equal(Affine.identity().warp(image, (WIDTH, HEIGHT)), image)
 
@@ -186,7 +186,7 @@ def test_a_window_of_the_target_size_is_cut_out_as_it_is():
     )
 
 
-def test_the_mirror_image_is_the_picture_read_backwards():
+def test_the_mirror_image_is_the_image_read_backwards():
     image = noise(WIDTH, HEIGHT)
     assert np.array_equal(Affine.mirror(WIDTH).warp(image, (WIDTH, HEIGHT)), image[:, ::-1])
 
@@ -202,7 +202,7 @@ def test_an_upright_box_looks_as_cv2_resize_makes_it(size_wh):
     assert np.abs(warped[inner].astype(int) - resized[inner]).max() <= 1
 
 
-def test_outside_the_picture_is_the_fill_colour_in_the_order_of_the_channels():
+def test_outside_the_image_is_the_fill_colour_in_the_order_of_the_channels():
     image = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
     warped = Affine.from_box([-10, -10, 10, 10], (20, 20)).warp(image, (20, 20), fill=GREY)
     assert (warped[:10] == GREY).all()
@@ -215,7 +215,7 @@ def test_outside_the_picture_is_the_fill_colour_in_the_order_of_the_channels():
     "box",
     [[-50, 0, -10, 30], [0, -50, 40, -9], [50, 0, 90, 30], [0, 40, 40, 90], [1e6, 0, 2e6, 30]],
 )
-def test_wholly_outside_the_picture_there_is_nothing_but_fill(box, antialias):
+def test_wholly_outside_the_image_there_is_nothing_but_fill(box, antialias):
     image = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
     warped = Affine.from_box(box, (8, 6)).warp(image, (8, 6), fill=GREY, antialias=antialias)
     assert warped.shape == (6, 8, 3)
@@ -243,7 +243,7 @@ def test_what_is_written_over_is_what_a_new_array_would_be(box, channels):
     assert (several[::2] == 77).all()
 
 
-def test_the_picture_itself_is_left_alone():
+def test_the_image_itself_is_left_alone():
     image = noise(WIDTH, HEIGHT)
     before = image.copy()
     Affine.rotation(20, (5, 5), 0.3).warp(image, (30, 20), antialias=True)
@@ -251,7 +251,7 @@ def test_the_picture_itself_is_left_alone():
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.9, 1.0, 3.0])
-def test_antialiasing_changes_nothing_unless_the_picture_shrinks_by_more_than_two(scale):
+def test_antialiasing_changes_nothing_unless_the_image_shrinks_by_more_than_two(scale):
     image = noise(60, 60)
     affine = Affine.rotation(10, (30, 30), scale + 0.01)
     plain, smooth = (affine.warp(image, (60, 60), antialias=on) for on in (False, True))
@@ -277,7 +277,7 @@ def test_antialiasing_loses_no_light():
 # OpenCV warps no images of 32,768 pixels and more.
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("lit", [(3, 2), (32_767, 1), (39_990, 2)])
-def test_a_window_is_cut_from_a_picture_of_any_width(lit, antialias):
+def test_a_window_is_cut_from_an_image_of_any_width(lit, antialias):
     image = np.zeros((5, 40_000, 3), np.uint8)
     image[lit[1], lit[0]] = 255
     affine = Affine.from_box([lit[0] - 4, 0, lit[0] + 6, 5], (40, 20))
@@ -285,7 +285,7 @@ def test_a_window_is_cut_from_a_picture_of_any_width(lit, antialias):
     assert brightness_centre(warped) == pytest.approx(affine.apply(lit), abs=0.1)
 
 
-def test_a_whole_picture_of_any_width_can_be_shrunk():
+def test_a_whole_image_of_any_width_can_be_shrunk():
     image = np.zeros((8, 40_000, 3), np.uint8)
     image[:, 20_000:] = 200
     warped = Affine.from_box([0, 0, 40_000, 8], (500, 1)).warp(image, (500, 1), antialias=True)

@@ -122,7 +122,7 @@ def test_iou_does_not_change_when_both_move(some, x, y):
 
 
 @given(boxes())
-def test_clipped_boxes_lie_in_the_picture_and_clipping_twice_is_once(some):
+def test_clipped_boxes_lie_in_the_image_and_clipping_twice_is_once(some):
     clipped = clip(some, (30, 20))
     assert ((clipped >= 0) & (clipped <= [30, 20, 30, 20])).all()
     assert (clipped[:, :2] <= clipped[:, 2:]).all()

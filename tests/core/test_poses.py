@@ -41,7 +41,7 @@ def test_the_length_is_the_number_of_people(count):
     assert len(some_labels(count)) == count
 
 
-def test_nobody_in_a_picture_has_the_skeletons_shape():
+def test_nobody_in_an_image_has_the_skeletons_shape():
     nobody = Poses.none(7)
     assert (nobody.image_id, len(nobody)) == (7, 0)
     assert nobody.keypoints.shape == (0, 17, 3)

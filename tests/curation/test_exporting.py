@@ -114,21 +114,21 @@ def test_fields_that_are_set_are_in_the_file(tiny, file) -> None:
         export_model(tiny, file, changes=["training.batch=2"])
 
 
-def test_a_detector_sees_pictures_of_any_size(file, random_picture) -> None:
+def test_a_detector_sees_images_of_any_size(file, random_image) -> None:
     export_model(DETECTOR, file)
     ours = load_detector(DETECTOR, **IN_TORCH)
     theirs = load_detector(file, **in_runtime(file))
     assert theirs.origin.model == "mine"
     for size in ((120, 200), (90, 64), (120, 200)):
-        picture = random_picture(*size)
-        [wanted], [found] = (one([one.prepare(picture, scale=0.4)]) for one in (ours, theirs))
+        image = random_image(*size)
+        [wanted], [found] = (one([one.prepare(image, scale=0.4)]) for one in (ours, theirs))
         assert len(wanted) > 0
         np.testing.assert_allclose(found.boxes_xyxy, wanted.boxes_xyxy, atol=1e-2)
         np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
 
 
 @pytest.fixture
-def random_picture(monkeypatch: pytest.MonkeyPatch):
+def random_image(monkeypatch: pytest.MonkeyPatch):
     """Makes images of noise; every cell that scores a millionth is a box."""
     tables = load_recipe(DETECTOR).tables
     monkeypatch.setitem(tables["candidates"], "min_score", 1e-6)

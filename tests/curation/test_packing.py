@@ -33,8 +33,8 @@ def run(tiny_recipe: Path) -> Path:
         sha256="ab" * 32,
         images="/data",
         weight=0.5,
-        pictures=1234,
-        picture_bytes=99,
+        image_count=1234,
+        image_bytes=99,
         people=40,
         with_keypoints=30,
     )

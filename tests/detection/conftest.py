@@ -54,7 +54,7 @@ def random_network() -> Callable[[], torch.nn.Module]:
 
 
 @pytest.fixture
-def picture() -> Callable[..., np.ndarray]:
+def an_image() -> Callable[..., np.ndarray]:
     """Makes a colourful image of a given width and height."""
 
     def make(width: int, height: int, seed: int = 0) -> np.ndarray:

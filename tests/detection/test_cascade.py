@@ -80,7 +80,7 @@ def test_each_stage_looks_at_the_boxes_of_the_one_before_and_scores_are_their_me
     assert len(wanted) > 10
 
 
-def test_refined_boxes_are_decoded_cut_to_the_picture_and_carry_no_gradient():
+def test_refined_boxes_are_decoded_cut_to_the_image_and_carry_no_gradient():
     coder = compact_detector(MobileNetV2FPN(16), classes=2, proposals=5).roi_heads.box_coder
     # Deltas are in tenths of the side for places and fifths of its logarithm for sizes.
     twice = 5 * math.log(2)
@@ -92,14 +92,14 @@ def test_refined_boxes_are_decoded_cut_to_the_picture_and_carry_no_gradient():
     assert not first.requires_grad
 
 
-def test_every_stage_runs_in_the_lower_precision(network, picture, small):
+def test_every_stage_runs_in_the_lower_precision(network, an_image, small):
     detector = TorchvisionDetector(
         network, origin=ORIGIN, preprocessing=small, dtype=torch.bfloat16
     )
     dtypes = []
     for stage in box_stages(network.roi_heads):
         stage.box_head.fc6.register_forward_hook(lambda *given: dtypes.append(given[-1].dtype))
-    [candidates] = detector([detector.prepare(picture(128, 96))])
+    [candidates] = detector([detector.prepare(an_image(128, 96))])
     assert dtypes == [torch.bfloat16] * 3
     assert len(candidates) > 0
 

@@ -56,22 +56,22 @@ def check_equal_boxes(compiled: DetectionStage, plain: DetectionStage, images) -
             np.testing.assert_allclose(ours.boxes_xyxy, theirs.boxes_xyxy, atol=1e-3)
 
 
-def test_compiled_detectors_give_equal_boxes_and_say_so(make_stage, picture, monkeypatch) -> None:
+def test_compiled_detectors_give_equal_boxes_and_say_so(make_stage, an_image, monkeypatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda network, **_: network)
     compiled, plain = make_stage(3), make_stage(3)
     compiled.compile()
     assert [origin.backend for origin in compiled.origins] == ["torch, compiled"]
-    images = [ImageFile(n, None, "", picture(*size, n)) for n, size in enumerate(SIZES)]
+    images = [ImageFile(n, None, "", an_image(*size, n)) for n, size in enumerate(SIZES)]
     check_equal_boxes(compiled, plain, images)
 
 
 @pytest.mark.slow
 @NO_COMPILER
 @pytest.mark.filterwarnings("ignore")  # torch's own
-def test_so_do_those_that_are_really_compiled(make_stage, picture) -> None:
+def test_so_do_those_that_are_really_compiled(make_stage, an_image) -> None:
     compiled, plain = make_stage(1), make_stage(1)
     compiled.compile()  # one shape and one size, since each takes half a minute
-    images = [ImageFile(n, None, "", picture(*size, n)) for n, size in enumerate(ALIKE)]
+    images = [ImageFile(n, None, "", an_image(*size, n)) for n, size in enumerate(ALIKE)]
     check_equal_boxes(compiled, plain, images)
 
 

@@ -112,7 +112,7 @@ class TestAgainstTheRealOne:
     pytestmark = real
 
     def test_hard_nms_at_its_own_threshold_gives_its_own_boxes(
-        self, name: str, tmp_path: Path, picture
+        self, name: str, tmp_path: Path, an_image
     ) -> None:
         predictor, config, weights = own_predictor(name, tmp_path)
         detector = load_detector(
@@ -126,7 +126,7 @@ class TestAgainstTheRealOne:
             top_k=predictor.cfg.TEST.DETECTIONS_PER_IMAGE,
         )
         for size in ((200, 150), (90, 120)):
-            image = picture(*size)
+            image = an_image(*size)
             own = predictor(image[:, :, ::-1])["instances"]
             [candidates] = detector([detector.prepare(image)])
             picks = suppress(candidates.boxes_xyxy, candidates.scores, candidates.classes, rule)
@@ -139,14 +139,14 @@ class TestAgainstTheRealOne:
             np.testing.assert_array_equal(candidates.classes[picks.indices], own_classes)
 
     def test_a_batch_of_one_and_a_batch_of_many_give_the_same_boxes(
-        self, name: str, tmp_path: Path, picture
+        self, name: str, tmp_path: Path, an_image
     ) -> None:
         _, config, weights = own_predictor(name, tmp_path)
         detector = load_detector(
             small_recipe(config, tmp_path), weights=weights, device="cpu", precision="fp32"
         )
         sizes = [(200, 150), (90, 120), (200, 150)]
-        ready = [detector.prepare(picture(*size, seed)) for seed, size in enumerate(sizes)]
+        ready = [detector.prepare(an_image(*size, seed)) for seed, size in enumerate(sizes)]
         for together, one in zip(detector(ready), ready, strict=True):
             [alone] = detector([one])
             assert len(alone) > 20
@@ -159,13 +159,13 @@ class TestPrecision:
     pytestmark = real
 
     @pytest.mark.parametrize("name", ["faster", "cascade"])
-    def test_bf16_changes_scores_little(self, name: str, tmp_path: Path, picture) -> None:
+    def test_bf16_changes_scores_little(self, name: str, tmp_path: Path, an_image) -> None:
         _, config, weights = own_predictor(name, tmp_path)
         recipe = small_recipe(config, tmp_path)
         strongest = []
         for precision in ("fp32", "bf16"):
             detector = load_detector(recipe, weights=weights, device="cpu", precision=precision)
-            [candidates] = detector([detector.prepare(picture(200, 150))])
+            [candidates] = detector([detector.prepare(an_image(200, 150))])
             strongest.append(candidates.scores[:20])
         np.testing.assert_allclose(*strongest, rtol=0.25)
         assert not np.array_equal(*strongest)

@@ -110,7 +110,7 @@ def test_network_and_preprocessing_are_torchvisions(recipe: Recipe, torchvisions
 
 
 def test_a_published_file_gives_torchvisions_own_boxes(
-    torchvisions_own, picture, tmp_path: Path
+    torchvisions_own, an_image, tmp_path: Path
 ) -> None:
     recipe = load_recipe(SMALLEST)
     torch.manual_seed(3)
@@ -121,7 +121,7 @@ def test_a_published_file_gives_torchvisions_own_boxes(
         theirs.roi_heads.box_predictor.bbox_pred.weight.mul_(20)
     torch.save(theirs.state_dict(), tmp_path / "w.pth")
     detector = load_detector(recipe, weights=tmp_path / "w.pth", device="cpu", precision="fp32")
-    image = picture(320, 320)
+    image = an_image(320, 320)
     with torch.inference_mode():
         own = theirs([torch.from_numpy(image).permute(2, 0, 1).float() / 255])[0]
     [found] = detector([detector.prepare(image)])

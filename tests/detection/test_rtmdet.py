@@ -73,9 +73,9 @@ def test_levels_are_laid_out_as_their_cells_are():
     torch.testing.assert_close(flat(levels)[0], cell_corners(size_hw))
 
 
-def test_boxes_come_back_in_the_pixels_of_the_given_picture(detector, picture):
+def test_boxes_come_back_in_the_pixels_of_the_given_image(detector, an_image):
     found = detector()
-    ready = found.prepare(picture(192, 128))
+    ready = found.prepare(an_image(192, 128))
     assert ready.pixels.shape == (64, 96, 3)
     [candidates] = found([ready])
     assert len(candidates) > 20
@@ -93,10 +93,10 @@ def test_boxes_come_back_in_the_pixels_of_the_given_picture(detector, picture):
     assert candidates.classes[top] == place + 1
 
 
-def test_a_batch_of_one_and_a_batch_of_many_give_the_same_boxes(detector, picture):
+def test_a_batch_of_one_and_a_batch_of_many_give_the_same_boxes(detector, an_image):
     found = detector()
     sizes = [(96, 64), (64, 96), (96, 64), (75, 70), (40, 96)]
-    ready = [found.prepare(picture(*size, seed)) for seed, size in enumerate(sizes)]
+    ready = [found.prepare(an_image(*size, seed)) for seed, size in enumerate(sizes)]
     for together, alone in zip(found(ready), [found([one])[0] for one in ready], strict=True):
         assert len(alone) > 10
         np.testing.assert_allclose(together.scores, alone.scores, atol=1e-4)
@@ -104,17 +104,17 @@ def test_a_batch_of_one_and_a_batch_of_many_give_the_same_boxes(detector, pictur
         np.testing.assert_array_equal(together.classes, alone.classes)
 
 
-def test_scale_changes_the_networks_input_and_not_the_boxes_pixels(detector, picture):
+def test_scale_changes_the_networks_input_and_not_the_boxes_pixels(detector, an_image):
     found = detector()
-    ready = found.prepare(picture(150, 100), scale=2.0)
+    ready = found.prepare(an_image(150, 100), scale=2.0)
     assert ready.pixels.shape == (128, 192, 3)
     [candidates] = found([ready])
     middles = (candidates.boxes_xyxy[:, :2] + candidates.boxes_xyxy[:, 2:]) / 2
     assert (middles.max(axis=0) < [170, 120]).all()
 
 
-def test_only_boxes_that_score_more_than_the_recipe_says_are_handed_over(detector, picture):
-    image = picture(96, 64)
+def test_only_boxes_that_score_more_than_the_recipe_says_are_handed_over(detector, an_image):
+    image = an_image(96, 64)
     many = detector(min_score=0.05)
     [low] = many([many.prepare(image)])
     middle = float(np.median(low.scores))
@@ -151,8 +151,8 @@ def test_an_empty_batch_gives_nothing(detector):
     assert detector()([]) == []
 
 
-def test_bf16_changes_scores_little(detector, picture):
-    image = picture(96, 64)
+def test_bf16_changes_scores_little(detector, an_image):
+    image = an_image(96, 64)
     exact, fast = detector(), detector(dtype=torch.bfloat16)
     [precise], [rough] = exact([exact.prepare(image)]), fast([fast.prepare(image)])
     strongest = np.sort(precise.scores)[-20:], np.sort(rough.scores)[-20:]

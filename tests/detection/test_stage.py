@@ -59,7 +59,7 @@ def run(stage: DetectionStage, images: Sequence[ImageFile]):
     return stage([stage.prepare(image) for image in images])
 
 
-def test_pictures_keep_their_order_and_nobody_is_an_answer() -> None:
+def test_images_keep_their_order_and_nobody_is_an_answer() -> None:
     stage = DetectionStage([BrightSpotDetector()])
     images = [dark(40, 30, 7), dark(40, 30, 3, spot=(4, 6, 20, 24)), dark(20, 50, 5)]
     found = run(stage, images)
@@ -113,7 +113,7 @@ def test_the_lowest_score_applies_after_soft_nms() -> None:
     assert len(choose_people(overlapping, 1, (20, 20), floor)) == 1
 
 
-def test_boxes_are_cut_to_the_picture_and_those_outside_dropped() -> None:
+def test_boxes_are_cut_to_the_image_and_those_outside_dropped() -> None:
     candidates = Candidates(
         [[-5, -5, 10, 50], [30, 5, 40, 9], [5, 5, 5, 9]], [0.9, 0.8, 0.7], [1, 1, 1]
     )
@@ -121,12 +121,12 @@ def test_boxes_are_cut_to_the_picture_and_those_outside_dropped() -> None:
     assert people.boxes_xyxy.tolist() == [[0, 0, 10, 20]]
 
 
-def test_a_batch_of_one_and_a_batch_of_many_find_the_same(model_folder: Recipe, picture) -> None:
+def test_a_batch_of_one_and_a_batch_of_many_find_the_same(model_folder: Recipe, an_image) -> None:
     settings = DetectionSettings(flip=True, scales=(0.5, 1.0), batch_size=8)
     detector = load_detector(model_folder, device="cpu", precision="fp32")
     stage = DetectionStage([detector], settings)
     images = [
-        ImageFile(i, Path("a"), "a", picture(*size, seed=i))
+        ImageFile(i, Path("a"), "a", an_image(*size, seed=i))
         for i, size in enumerate([(150, 100), (80, 160), (150, 100)])
     ]
     for together, image in zip(run(stage, images), images, strict=True):

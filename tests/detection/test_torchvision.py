@@ -29,7 +29,7 @@ def own_transform(settings: Preprocessing) -> GeneralizedRCNNTransform:
 
 
 def test_nms_afterwards_gives_torchvisions_own_boxes_to_the_last_bit(
-    random_network, picture, small
+    random_network, an_image, small
 ) -> None:
     # The same memory layout and folding on both sides: others add up in another order.
     network = random_network().eval().to(memory_format=torch.channels_last)
@@ -37,7 +37,7 @@ def test_nms_afterwards_gives_torchvisions_own_boxes_to_the_last_bit(
     network.transform = own_transform(small)
     detector = TorchvisionDetector(random_network(), origin=ORIGIN, preprocessing=small)
     for seed in range(3):
-        image = picture(128, 96, seed)
+        image = an_image(128, 96, seed)
         with torch.inference_mode():
             own = network([as_tensor(image)])[0]
         [candidates] = detector([detector.prepare(image)])
@@ -54,9 +54,9 @@ def test_nms_afterwards_gives_torchvisions_own_boxes_to_the_last_bit(
         np.testing.assert_array_equal(candidates.classes[picks.indices], own["labels"])
 
 
-def test_boxes_come_back_in_the_pixels_of_the_given_picture(random_network, picture, small) -> None:
+def test_boxes_come_back_in_the_pixels_of_the_given_image(random_network, an_image, small) -> None:
     detector = TorchvisionDetector(random_network(), origin=ORIGIN, preprocessing=small)
-    ready = detector.prepare(picture(300, 200, seed=2))  # one without equal scores
+    ready = detector.prepare(an_image(300, 200, seed=2))  # one without equal scores
     assert ready.pixels.shape == (96, 144, 3)
     network = random_network()
     network.transform = own_transform(small)
@@ -72,7 +72,7 @@ def test_boxes_come_back_in_the_pixels_of_the_given_picture(random_network, pict
 @pytest.mark.parametrize(
     "size_wh", [(640, 480), (427, 640), (1920, 1080), (97, 61), (96, 96), (2000, 300), (33, 1999)]
 )
-def test_the_picture_gets_the_size_that_torchvision_gives_it(size_wh) -> None:
+def test_the_image_gets_the_size_that_torchvision_gives_it(size_wh) -> None:
     settings = Preprocessing()
     width, height = size_wh
     resized, _ = own_transform(settings).eval().resize(torch.zeros(3, height, width))
@@ -81,9 +81,9 @@ def test_the_picture_gets_the_size_that_torchvision_gives_it(size_wh) -> None:
 
 @pytest.mark.parametrize("size_wh", [(211, 150), (60, 40), (500, 333)])
 def test_resized_bytes_differ_from_torchvisions_floats_by_rounding_only(
-    random_network, picture, small, size_wh
+    random_network, an_image, small, size_wh
 ) -> None:
-    image = picture(*size_wh)
+    image = an_image(*size_wh)
     detector = TorchvisionDetector(random_network(), origin=ORIGIN, preprocessing=small)
     theirs, _ = own_transform(small).eval().resize(as_tensor(image))
     ours = as_tensor(detector.prepare(image).pixels)
@@ -92,11 +92,11 @@ def test_resized_bytes_differ_from_torchvisions_floats_by_rounding_only(
 
 
 def test_a_batch_of_one_and_a_batch_of_many_give_the_same_boxes(
-    random_network, picture, small
+    random_network, an_image, small
 ) -> None:
     detector = TorchvisionDetector(random_network(), origin=ORIGIN, preprocessing=small)
     sizes = [(128, 96), (96, 128), (128, 96), (150, 90), (100, 100)]
-    ready = [detector.prepare(picture(*size, seed)) for seed, size in enumerate(sizes)]
+    ready = [detector.prepare(an_image(*size, seed)) for seed, size in enumerate(sizes)]
     for together, alone in zip(detector(ready), [detector([one])[0] for one in ready], strict=True):
         assert len(alone) > 10
         np.testing.assert_allclose(together.scores, alone.scores, atol=1e-4)
@@ -104,13 +104,13 @@ def test_a_batch_of_one_and_a_batch_of_many_give_the_same_boxes(
         np.testing.assert_array_equal(together.classes, alone.classes)
 
 
-def test_a_picture_has_the_same_boxes_alone_first_last_and_in_every_batch(
-    random_network, picture
+def test_an_image_has_the_same_boxes_alone_first_last_and_in_every_batch(
+    random_network, an_image
 ) -> None:
     # Padding more than doubles the narrow ones: of one of them torchvision would get wrong strides.
     settings = Preprocessing(short_side=96, long_side=96)
     sizes = [(90, 12), (96, 64), (11, 96), (64, 96)]
-    pictures = [picture(*size, seed) for seed, size in enumerate(sizes)]
+    images = [an_image(*size, seed) for seed, size in enumerate(sizes)]
 
     def boxes(order: list[int], batch: int) -> dict[int, np.ndarray]:
         detector = TorchvisionDetector(random_network(), origin=ORIGIN, preprocessing=settings)
@@ -118,7 +118,7 @@ def test_a_picture_has_the_same_boxes_alone_first_last_and_in_every_batch(
         for start in range(0, len(order), batch):
             part = order[start : start + batch]
             for place, candidates in zip(
-                part, detector([detector.prepare(pictures[i]) for i in part]), strict=True
+                part, detector([detector.prepare(images[i]) for i in part]), strict=True
             ):
                 found[place] = candidates.boxes_xyxy
         return found
@@ -141,7 +141,7 @@ def test_a_picture_has_the_same_boxes_alone_first_last_and_in_every_batch(
         ("fasterrcnn_resnet50_fpn", [4, 8, 16, 32]),
     ],
 )
-def test_roi_align_knows_the_pyramids_strides_before_any_picture(architecture, strides) -> None:
+def test_roi_align_knows_the_pyramids_strides_before_any_image(architecture, strides) -> None:
     network = build_network(NetworkTable(architecture=architecture, classes=2, channels=64))
     pool = network.roi_heads.box_roi_pool
     assert [1 / scale for scale in pool.scales] == strides
@@ -156,18 +156,18 @@ def test_an_empty_batch_gives_nothing(random_network, small) -> None:
 
 
 def test_scale_changes_the_networks_input_and_not_the_boxes_pixels(
-    random_network, picture, small
+    random_network, an_image, small
 ) -> None:
     detector = TorchvisionDetector(random_network(), origin=ORIGIN, preprocessing=small)
-    ready = detector.prepare(picture(150, 100), scale=2.0)
+    ready = detector.prepare(an_image(150, 100), scale=2.0)
     assert ready.pixels.shape == (192, 288, 3)
     [candidates] = detector([ready])
     assert candidates.boxes_xyxy[:, 2].max() <= 150
     assert candidates.boxes_xyxy[:, 3].max() <= 100
 
 
-def test_a_score_below_the_recipes_is_not_handed_over(random_network, picture, small) -> None:
-    image = picture(128, 96)
+def test_a_score_below_the_recipes_is_not_handed_over(random_network, an_image, small) -> None:
+    image = an_image(128, 96)
     many, few = (
         TorchvisionDetector(
             random_network(), origin=ORIGIN, preprocessing=small, min_score=min_score
@@ -180,7 +180,7 @@ def test_a_score_below_the_recipes_is_not_handed_over(random_network, picture, s
 
 
 def test_bf16_changes_scores_little_and_keeps_box_arithmetic_in_float32(
-    random_network, picture, small
+    random_network, an_image, small
 ) -> None:
     exact, fast = (
         TorchvisionDetector(random_network(), origin=ORIGIN, preprocessing=small, dtype=dtype)
@@ -188,7 +188,7 @@ def test_bf16_changes_scores_little_and_keeps_box_arithmetic_in_float32(
     )
     seen = []
     fast.network.rpn.head.register_forward_hook(lambda module, args, out: seen.append(out))
-    ready = exact.prepare(picture(128, 96))
+    ready = exact.prepare(an_image(128, 96))
     [precise], [rough] = exact([ready]), fast([ready])
     assert all(tensor.dtype == torch.float32 for group in seen[0] for tensor in group)
     strongest = np.sort(precise.scores)[-20:], np.sort(rough.scores)[-20:]
@@ -196,7 +196,7 @@ def test_bf16_changes_scores_little_and_keeps_box_arithmetic_in_float32(
     assert not np.array_equal(*strongest)
 
 
-def test_a_mask_head_is_not_run(random_network, picture, small) -> None:
+def test_a_mask_head_is_not_run(random_network, an_image, small) -> None:
     network = random_network()
     masked = MaskRCNN(
         network.backbone,
@@ -210,7 +210,7 @@ def test_a_mask_head_is_not_run(random_network, picture, small) -> None:
     calls = []
     masked.roi_heads.mask_head.register_forward_hook(lambda *_: calls.append(1))
     detector = TorchvisionDetector(masked, origin=ORIGIN, preprocessing=small)
-    [candidates] = detector([detector.prepare(picture(128, 96))])
+    [candidates] = detector([detector.prepare(an_image(128, 96))])
     assert len(candidates) > 0
     assert not calls
 
@@ -218,7 +218,7 @@ def test_a_mask_head_is_not_run(random_network, picture, small) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["fasterrcnn", "maskrcnn"])
 def test_the_recipes_take_files_laid_out_like_torchvisions_published_ones(
-    name: str, tmp_path, picture
+    name: str, tmp_path, an_image
 ) -> None:
     theirs = torchvision.models.get_model(
         f"{name}_resnet50_fpn", weights=None, weights_backbone=None
@@ -235,4 +235,4 @@ def test_the_recipes_take_files_laid_out_like_torchvisions_published_ones(
     assert not norms  # CUDA's own refuses an epsilon of 0, which the recipe has
     body, scale = detector.network.backbone.body, 1e-3**-0.5
     torch.testing.assert_close(body.conv1.weight, scale * theirs.backbone.body.conv1.weight)
-    detector([detector.prepare(picture(120, 160), scale=0.2)])
+    detector([detector.prepare(an_image(120, 160), scale=0.2)])

@@ -19,12 +19,12 @@ pytest.importorskip("pyarrow")
 from posepipe.distributed.parts import Parts  # needs pyarrow
 
 
-def header(pictures: int, **settings: Any) -> Header:
+def header(images: int, **settings: Any) -> Header:
     return Header(
         number=1,
         of=1,
         kind="poses",
-        pictures=pictures,
+        images=images,
         root="/pictures",
         category="person",
         made_by=made_by("run"),
@@ -40,7 +40,7 @@ def row(position: int) -> dict[str, Any]:
     return {"position": position, "people": 2, "skipped": "", "line": line}
 
 
-def test_pictures_come_back_in_order_whatever_the_order_of_the_parts(tmp_path: Path) -> None:
+def test_images_come_back_in_order_whatever_the_order_of_the_parts(tmp_path: Path) -> None:
     order = np.random.default_rng(0).permutation(50).tolist()
     with Parts(tmp_path / "kps.json", header(50), resume=False) as parts:
         for start in range(0, 50, 7):

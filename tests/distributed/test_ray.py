@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import save_picture
+from builders import save_image
 from commands import content, photo, posepipe
 
 TESTS = Path(__file__).parents[1]
@@ -101,7 +101,7 @@ with joined(Cluster(address="ray://127.0.0.1:{port}")): pass
 @pytest.mark.skipif(find_spec("ray") is None, reason="needs ray: posepipe[ray]")
 def test_a_cluster_gives_the_bytes_of_one_process_though_a_worker_dies(tmp_path: Path) -> None:
     for n in range(1, 61):
-        save_picture(tmp_path / f"images/{n}.png", 20 + n, 30)
+        save_image(tmp_path / f"images/{n}.png", 20 + n, 30)
     bad = tmp_path / "images" / "7.png"
     bad.write_bytes(b"no image")
     photo(tmp_path / "photos" / "a.jpg")

@@ -41,7 +41,7 @@ FACING = {
 }
 
 
-def picture(height=480, width=640):
+def an_image(height=480, width=640):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -66,15 +66,15 @@ def between(points, one, other):
 
 
 @pytest.mark.parametrize("style", [DrawStyle(), BARE])
-def test_nobody_leaves_the_picture_as_it_is(style):
-    image = picture()
+def test_nobody_leaves_the_image_as_it_is(style):
+    image = an_image()
     drawn = draw_poses(image, Poses(1, [], [], [], []), style=style)
     assert np.array_equal(drawn, image)
     assert not np.shares_memory(drawn, image)
 
 
-def test_the_picture_given_stays_as_it_is():
-    image = picture()
+def test_the_image_given_stays_as_it_is():
+    image = an_image()
     image.setflags(write=False)
     before = image.copy()
     drawn = draw_poses(image, poses_of(person()))
@@ -98,14 +98,14 @@ def test_the_picture_given_stays_as_it_is():
 )
 def test_a_limb_has_the_colour_of_its_side(one, other, side):
     points = person()
-    drawn = draw_poses(picture(), poses_of(points), style=BARE)
+    drawn = draw_poses(an_image(), poses_of(points), style=BARE)
     assert tuple(drawn[between(points, one, other)]) == getattr(BARE, side)
 
 
 @pytest.mark.parametrize("name", ["left_wrist", "right_ankle", "nose"])
 def test_a_keypoint_has_the_colour_of_its_side(name):
     points = person()
-    drawn = draw_poses(picture(), poses_of(points), style=BARE)
+    drawn = draw_poses(an_image(), poses_of(points), style=BARE)
     x, y = points[INDEX[name], :2].astype(int)
     assert tuple(drawn[y, x]) == getattr(BARE, COCO_PERSON.side(INDEX[name]))
 
@@ -113,12 +113,12 @@ def test_a_keypoint_has_the_colour_of_its_side(name):
 def test_the_colours_are_red_green_blue():
     points = person()
     style = DrawStyle(boxes=False, scores=False, opacity=1.0, left=(250, 10, 20))
-    drawn = draw_poses(picture(), poses_of(points), style=style)
+    drawn = draw_poses(an_image(), poses_of(points), style=style)
     assert tuple(drawn[between(points, "left_hip", "left_knee")]) == (250, 10, 20)
 
 
-def test_an_unlikely_keypoint_and_its_limbs_leave_the_picture_untouched():
-    image, points = picture(), person()
+def test_an_unlikely_keypoint_and_its_limbs_leave_the_image_untouched():
+    image, points = an_image(), person()
     points[INDEX["left_wrist"], 2] = 0.1
     drawn = draw_poses(image, poses_of(points), style=BARE)
     x, y = points[INDEX["left_wrist"], :2].astype(int)
@@ -130,7 +130,7 @@ def test_an_unlikely_keypoint_and_its_limbs_leave_the_picture_untouched():
 
 
 def test_a_confidence_at_the_threshold_is_enough():
-    image = picture()
+    image = an_image()
     points = person(confidence=0.2)
     assert not np.array_equal(draw_poses(image, poses_of(points), style=BARE), image)
     stricter = DrawStyle(boxes=False, scores=False, min_confidence=0.21)
@@ -138,7 +138,7 @@ def test_a_confidence_at_the_threshold_is_enough():
 
 
 def test_people_below_the_score_are_left_out():
-    image = picture()
+    image = an_image()
     both = poses_of(person(), person(left=400), scores=[0.9, 0.3])
     drawn = draw_poses(image, both, style=DrawStyle(min_score=0.5))
     only = draw_poses(image, poses_of(person(), scores=[0.9]))
@@ -148,7 +148,7 @@ def test_people_below_the_score_are_left_out():
 def test_a_small_person_is_drawn_over_a_large_one_in_any_order():
     large, small = person(left=60, top=20, scale=1.1), person(left=150, top=160, scale=0.3)
     small[:, 0] += large[INDEX["left_hip"], 0] - small[INDEX["right_hip"], 0]
-    image = picture()
+    image = an_image()
     one = draw_poses(image, poses_of(large, small))
     other = draw_poses(image, poses_of(small, large))
     assert np.array_equal(one, other)
@@ -157,7 +157,7 @@ def test_a_small_person_is_drawn_over_a_large_one_in_any_order():
     assert tuple(bare[y, x]) == BARE.right
 
 
-def test_a_low_opacity_lets_the_picture_through():
+def test_a_low_opacity_lets_the_image_through():
     points = person()
     dark = np.zeros((480, 640, 3), np.uint8)
     style = DrawStyle(boxes=False, scores=False, opacity=0.5)
@@ -183,12 +183,12 @@ def test_each_part_can_be_left_out(option):
 def width_of_thigh(size, scale, style=BARE):
     """How many pixels of a row have the left thigh's colour."""
     points = person(left=10, top=10, scale=scale)
-    drawn = draw_poses(picture(size, size), poses_of(points), style=style)
+    drawn = draw_poses(an_image(size, size), poses_of(points), style=style)
     row, column = between(points, "left_hip", "left_knee")
     return (drawn[row, column - 20 : column + 20] == style.left).all(axis=1).sum()
 
 
-def test_limbs_are_thicker_on_a_larger_person_and_in_a_larger_picture():
+def test_limbs_are_thicker_on_a_larger_person_and_in_a_larger_image():
     assert width_of_thigh(640, 1.4) > width_of_thigh(640, 0.6)
     assert width_of_thigh(3200, 0.6) > width_of_thigh(640, 0.6)
 
@@ -199,27 +199,27 @@ def test_a_given_limb_width_is_kept():
 
 
 @pytest.mark.parametrize(("x", "y"), [(5000, 100), (-5000, 100), (100, -3e9), (1e12, 1e12)])
-def test_people_outside_the_picture_change_nothing(x, y):
-    image = picture()
+def test_people_outside_the_image_change_nothing(x, y):
+    image = an_image()
     assert np.array_equal(draw_poses(image, poses_of(person(left=x, top=y))), image)
 
 
 def test_a_limb_to_a_point_far_outside_is_cut_at_the_edge():
     points = person()
     points[INDEX["left_wrist"], :2] = points[INDEX["left_elbow"], :2] + [1e9, 0]
-    drawn = draw_poses(picture(), poses_of(points), style=BARE)
+    drawn = draw_poses(an_image(), poses_of(points), style=BARE)
     row = int(points[INDEX["left_elbow"], 1])
     assert tuple(drawn[row, 639]) == tuple(drawn[row, 500]) == BARE.left
 
 
 def test_all_keypoints_at_one_spot_are_drawn():
     points = np.tile([100.0, 100.0, 1.0], (17, 1))
-    image = picture()
+    image = an_image()
     assert changed_share(draw_poses(image, poses_of(points)), image) > 0
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 900, 3), (900, 2, 3), (0, 5, 3)])
-def test_tiny_pictures_can_be_drawn_on(shape):
+def test_tiny_images_can_be_drawn_on(shape):
     assert draw_poses(np.zeros(shape, np.uint8), poses_of(person())).shape == shape
 
 
@@ -231,7 +231,7 @@ def test_tiny_pictures_can_be_drawn_on(shape):
         np.zeros((4, 4, 3), np.float32),
     ],
 )
-def test_what_is_no_picture_is_refused(image):
+def test_what_is_no_image_is_refused(image):
     with pytest.raises(ImageError, match=r"\(H, W, 3\) uint8 RGB"):
         draw_poses(image, Poses(1, [], [], [], []))
     with pytest.raises(ImageError, match=r"\(H, W, 3\) uint8 RGB"):
@@ -251,8 +251,8 @@ def test_poses_are_drawn_as_their_own_skeleton_has_them():
     assert tuple(drawn[100, 50]) == (0, 0, 0)  # no limb to the right
 
 
-def test_a_path_and_a_pillow_picture_are_drawn_on_like_their_pixels(tmp_path: Path) -> None:
-    image = picture()
+def test_a_path_and_a_pillow_image_are_drawn_on_like_their_pixels(tmp_path: Path) -> None:
+    image = an_image()
     Image.fromarray(image).save(tmp_path / "a.png")
     drawn = draw_poses(image, poses_of(person()))
     assert np.array_equal(draw_poses(tmp_path / "a.png", poses_of(person())), drawn)
@@ -298,7 +298,7 @@ def label_pixels(image, *boxes):
 @pytest.mark.parametrize(
     "box", [[100, 100, 200, 300], [0, 0, 640, 480], [-50, -50, 60, 700], [600, 470, 700, 500]]
 )
-def test_a_label_lies_wholly_in_the_picture(box):
+def test_a_label_lies_wholly_in_the_image(box):
     image = np.full((480, 640, 3), 128, np.uint8)
     whole = label_pixels(image, [100, 100, 200, 300]).sum()
     assert label_pixels(image, box).sum() == whole

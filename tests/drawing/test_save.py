@@ -30,13 +30,13 @@ def test_a_jpeg_keeps_a_red_line_of_one_pixel_red(tmp_path, name):
     assert np.abs(red - [255, 0, 0]).max() < 40
 
 
-def test_nothing_but_the_picture_is_left_in_the_folder(tmp_path):
+def test_nothing_but_the_image_is_left_in_the_folder(tmp_path):
     save_image(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
     save_image(tmp_path / "a.png", np.ones((3, 3, 3), np.uint8))
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_threads_that_write_the_same_picture_do_not_disturb_each_other(tmp_path):
+def test_threads_that_write_the_same_image_do_not_disturb_each_other(tmp_path):
     path = tmp_path / f"{'x' * 251}.png"  # as long as a name can be
 
     def write(value):

@@ -21,8 +21,8 @@ from builders import (
     detections,
     image_entry,
     poses,
+    save_image,
     save_json,
-    save_picture,
 )
 from fuzzing.harness import INPUTS, check_reader, outcome_of
 from hypothesis import HealthCheck, given, settings
@@ -61,31 +61,31 @@ class Found:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> ImageSet:
+def images(tmp_path: Path) -> ImageSet:
     """Three images, as files."""
     for name in NAMES:
-        save_picture(tmp_path / "pictures" / name, 100, 80)
+        save_image(tmp_path / "pictures" / name, 100, 80)
     return find_images([tmp_path / "pictures"])
 
 
 @pytest.fixture
-def boxes_json(pictures: ImageSet, tmp_path: Path) -> Path:
+def boxes_json(images: ImageSet, tmp_path: Path) -> Path:
     corners = [[1, 2, 30, 40], [5, 5, 60, 70]]
     people = tuple(detections(n, corners[: n % 3], size_wh=(100, 80)) for n in (1, 2, 3))
-    document = BoxesDocument(pictures, people, made_by=made_by("detect"))
+    document = BoxesDocument(images, people, made_by=made_by("detect"))
     write_boxes(tmp_path / "boxes.json", document)
     return tmp_path / "boxes.json"
 
 
 @pytest.fixture
-def kps_json(pictures: ImageSet, tmp_path: Path) -> Path:
-    document = KeypointsDocument(pictures, (poses(1, 2), poses(2, 0), poses(3, 1)))
+def kps_json(images: ImageSet, tmp_path: Path) -> Path:
+    document = KeypointsDocument(images, (poses(1, 2), poses(2, 0), poses(3, 1)))
     write_keypoints(tmp_path / "kps.json", document)
     return tmp_path / "kps.json"
 
 
 @pytest.fixture
-def labels(pictures: ImageSet, tmp_path: Path) -> Path:
+def labels(images: ImageSet, tmp_path: Path) -> Path:
     """People in three images, one of them a crowd, with the fields of COCO's own files."""
     entries = [
         annotation(1, 1),
@@ -99,9 +99,9 @@ def labels(pictures: ImageSet, tmp_path: Path) -> Path:
         "keypoints": list(COCO_PERSON.keypoints),
         "skeleton": [[16, 14]],
     }
-    images = [image_entry(n, date_captured="2013-11-14", license=1) for n in (1, 2, 3)]
+    listed = [image_entry(n, date_captured="2013-11-14", license=1) for n in (1, 2, 3)]
     return annotation_file(
-        tmp_path / "people.json", entries, images, categories=[person], info={"year": 2017}
+        tmp_path / "people.json", entries, listed, categories=[person], info={"year": 2017}
     )
 
 
@@ -128,12 +128,12 @@ def test_boxes_files(boxes_json: Path) -> None:
     assert min(tally.outcomes["read"], tally.outcomes["refused"]) > 0
 
 
-def test_detection_lists(boxes_json: Path, labels: Path, pictures: ImageSet) -> None:
+def test_detection_lists(boxes_json: Path, labels: Path, images: ImageSet) -> None:
     sample = detection_list(labels.with_name("list.json"))
 
     def read(path: Path) -> None:
-        read_boxes(path, images=pictures.root)
-        read_boxes(path, images=pictures.root, annotations=labels)
+        read_boxes(path, images=images.root)
+        read_boxes(path, images=images.root, annotations=labels)
         evaluate_boxes(path, labels)
 
     check_reader(read, [sample.read_bytes()], mangled(sample))
@@ -159,13 +159,13 @@ def check(path: Path) -> None:
     check_data([table], [], data=DataSets())
 
 
-def test_annotations(labels: Path, kps_json: Path, pictures: ImageSet) -> None:
+def test_annotations(labels: Path, kps_json: Path, images: ImageSet) -> None:
     def read(path: Path) -> None:
         read_coco(path).people()
         read_instances(path)
         check(path)
         annotations = read_annotations(path)
-        labelled_document(annotations, pictures.root)
+        labelled_document(annotations, images.root)
         evaluate(kps_json, annotations)
 
     check_reader(read, [labels.read_bytes()], mangled(labels))
@@ -205,7 +205,7 @@ def test_run_folders(tmp_path: Path) -> None:
     check_reader(read_rows, [sample], metrics)
 
 
-def test_lists_of_pictures(pictures: ImageSet, tmp_path: Path) -> None:
+def test_lists_of_images(images: ImageSet, tmp_path: Path) -> None:
     lists = tmp_path / "pictures.txt"
     sample = b"# a list\npictures/000000000001.jpg\n\npictures/*.jpg\n./images\n"
     check_reader(lambda path: find_images([path]), [sample], lists)

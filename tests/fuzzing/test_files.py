@@ -35,7 +35,7 @@ from posepipe.zoo.weights import read_state
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 
 
-def picture_bytes(kind: str, mode: str = "RGB", **options: Any) -> bytes:
+def image_bytes(kind: str, mode: str = "RGB", **options: Any) -> bytes:
     noise = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -47,19 +47,19 @@ def picture_bytes(kind: str, mode: str = "RGB", **options: Any) -> bytes:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_pictures(kind: str, tmp_path: Path) -> None:
+def test_images(kind: str, tmp_path: Path) -> None:
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow reads no AVIF")
-    samples = [picture_bytes(kind)]
+    samples = [image_bytes(kind)]
     match kind:
         case "JPEG":
-            samples += [picture_bytes(kind, progressive=True), picture_bytes(kind, "CMYK")]
+            samples += [image_bytes(kind, progressive=True), image_bytes(kind, "CMYK")]
         case "PNG":
-            samples += [picture_bytes(kind, mode) for mode in ("RGBA", "P", "LA", "1")]
+            samples += [image_bytes(kind, mode) for mode in ("RGBA", "P", "LA", "1")]
         case "TIFF":
-            samples += [picture_bytes(kind, compression=name) for name in ("tiff_lzw", "jpeg")]
+            samples += [image_bytes(kind, compression=name) for name in ("tiff_lzw", "jpeg")]
         case "GIF":
-            samples += [picture_bytes(kind, "P", transparency=0)]
+            samples += [image_bytes(kind, "P", transparency=0)]
 
     def read(path: Path) -> None:
         image = ImageFile(1, path, path.name)

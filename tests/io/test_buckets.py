@@ -7,14 +7,14 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from builders import save_picture
+from builders import save_image
 from commands import blank, content, photo, posepipe
 
 from posepipe.errors import ImageError, MissingDependencyError
 from posepipe.io.buckets import read_url, shown
 from posepipe.io.find_images import find_images
 from posepipe.io.images import ImageSet
-from posepipe.io.inputs import find_pictures
+from posepipe.io.inputs import image_files
 from posepipe.io.video_sources import is_video
 
 
@@ -23,7 +23,7 @@ def bucket(tmp_path: Path) -> Iterator[str]:
     """A bucket in memory: a.png, b10.png, b9.png, a text file, more/c.png."""
     memory = fsspec.filesystem("memory")
     for number, name in enumerate(("b10.png", "a.png", "b9.png", "more/c.png", ".hidden.png")):
-        save_picture(tmp_path / name, 10 + number, 8)
+        save_image(tmp_path / name, 10 + number, 8)
         memory.pipe(f"/bucket/{name}", (tmp_path / name).read_bytes())
     memory.pipe("/bucket/notes.md", b"nothing to see")
     yield "memory://bucket"
@@ -76,7 +76,7 @@ def test_places_are_not_mixed(bucket: str, tmp_path: Path) -> None:
 
 
 def test_a_file_url_is_a_path(tmp_path: Path) -> None:
-    save_picture(tmp_path / "a b.png", 5, 5)
+    save_image(tmp_path / "a b.png", 5, 5)
     images = find_images([tmp_path.as_uri()])
     assert names(images) == ["a b.png"]
     assert not images.url
@@ -135,9 +135,9 @@ def test_web_addresses_of_images_are_no_videos() -> None:
 
 
 def test_callers_in_python_name_urls_too(bucket: str) -> None:
-    assert [image.read().shape for image in find_pictures([f"{bucket}/a.png"])] == [(8, 11, 3)]
+    assert [image.read().shape for image in image_files([f"{bucket}/a.png"])] == [(8, 11, 3)]
     stream = (url for url in [f"{bucket}/a.png"])
-    assert [image.read().shape for image in find_pictures(stream)] == [(8, 11, 3)]
+    assert [image.read().shape for image in image_files(stream)] == [(8, 11, 3)]
 
 
 def test_a_run_over_a_bucket_gives_what_one_over_the_files_gives(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_video_that_nobody_goes_on_with_lets_go_of_its_camera():
 
 
 def test_a_camera_that_goes_away_is_said_and_what_came_before_is_kept():
-    with web_camera(pictures=40) as address, Video(address) as video:
+    with web_camera(images=40) as address, Video(address) as video:
         frames = list(video)
     assert len(frames) > 2
     [problem] = video.problems
@@ -70,7 +70,7 @@ def test_a_camera_that_goes_away_is_said_and_what_came_before_is_kept():
 
 
 def test_a_camera_that_hangs_is_said():
-    with web_camera(pictures=40, hangs=True) as address, Video(address) as video:
+    with web_camera(images=40, hangs=True) as address, Video(address) as video:
         frames = list(video)
         assert len(frames) > 2
     [problem] = video.problems
@@ -80,7 +80,7 @@ def test_a_camera_that_hangs_is_said():
 def test_a_camera_that_hangs_is_closed_all_the_same(monkeypatch):
     monkeypatch.setattr(video_sources, "READ_SECONDS", 20.0)
     monkeypatch.setattr("posepipe.io.newest.CLOSE_SECONDS", 0.2)
-    with web_camera(pictures=40, hangs=True) as address:
+    with web_camera(images=40, hangs=True) as address:
         with Video(address) as video:
             next(iter(video))
             time.sleep(1)  # by now it hangs

@@ -6,13 +6,13 @@ from posepipe.io.checking import check_boxes
 from posepipe.io.result_list import ResultEntry
 
 
-def test_no_boxes_give_nobody_in_every_picture() -> None:
+def test_no_boxes_give_nobody_in_every_image() -> None:
     checked = check_boxes([], {3: "c.jpg", 1: "a.jpg"}, {})
     assert [(found.image_id, len(found)) for found in checked.detections] == [(3, 0), (1, 0)]
     assert checked.problems == ()
 
 
-def test_boxes_are_sorted_by_picture_and_keep_their_order_there() -> None:
+def test_boxes_are_sorted_by_image_and_keep_their_order_there() -> None:
     records = [ResultEntry(n, score=0.1 * k, bbox=(n, k, 5, 5)) for k in (1, 2) for n in (2, 1)]
     first, second = check_boxes(records, {1: "a.jpg", 2: "b.jpg"}, {}).detections
     assert first.boxes_xyxy.tolist() == [[1, 1, 6, 6], [1, 2, 6, 7]]

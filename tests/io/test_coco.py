@@ -12,8 +12,8 @@ from builders import (
     annotation_file,
     image_entry,
     keypoints_xyv,
+    save_image,
     save_json,
-    save_picture,
 )
 
 from posepipe.errors import DocumentError, ImageError
@@ -26,7 +26,7 @@ from posepipe.io.coco import (
 )
 
 
-def test_a_file_without_people_has_pictures_without_people(tmp_path: Path) -> None:
+def test_a_file_without_people_has_images_without_people(tmp_path: Path) -> None:
     path = annotation_file(tmp_path / "a.json", images=[image_entry(5), image_entry(3)])
     annotations = read_annotations(path)
     assert [image.id for image in annotations.images] == [5, 3]
@@ -104,7 +104,7 @@ def test_where_a_label_comes_from_is_kept_for_those_that_say_it(tmp_path: Path) 
     }
 
 
-def test_labelled_boxes_leave_out_crowds_and_empty_boxes_and_keep_the_pictures_order(
+def test_labelled_boxes_leave_out_crowds_and_empty_boxes_and_keep_the_images_order(
     tmp_path: Path,
 ) -> None:
     people = [
@@ -123,9 +123,9 @@ def test_labelled_boxes_leave_out_crowds_and_empty_boxes_and_keep_the_pictures_o
     assert len(everybody) == 2
 
 
-def test_pictures_keep_the_annotations_ids_and_order(tmp_path: Path) -> None:
+def test_images_keep_the_annotations_ids_and_order(tmp_path: Path) -> None:
     path = annotation_file(tmp_path / "a.json", images=[image_entry(5), image_entry(3)])
-    save_picture(tmp_path / "val/000000000005.jpg")
+    save_image(tmp_path / "val/000000000005.jpg")
     images = image_files(read_annotations(path), tmp_path / "val")
     assert [(image.id, image.file_name) for image in images] == [
         (5, "000000000005.jpg"),

@@ -17,8 +17,8 @@ from builders import (
     detections,
     image_entry,
     image_set,
+    save_image,
     save_json,
-    save_picture,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,7 +66,7 @@ def boxes_strategy() -> st.SearchStrategy[Detections]:
     return st.builds(build, corners, sizes, scores, st.integers(0, 4))
 
 
-def test_a_document_of_no_pictures_comes_back(tmp_path: Path) -> None:
+def test_a_document_of_no_images_comes_back(tmp_path: Path) -> None:
     write_boxes(tmp_path / "boxes.json", boxes_document(tmp_path))
     document = read_boxes(tmp_path / "boxes.json")
     assert len(document.images) == 0
@@ -149,11 +149,11 @@ def test_pycocotools_reads_what_is_written(tmp_path: Path) -> None:
         ("photos", "out/boxes.json", None),
     ],
 )
-def test_a_folder_with_document_and_pictures_can_be_moved(
+def test_a_folder_with_document_and_images_can_be_moved(
     tmp_path: Path, root: str, document: str, stored: str | None
 ) -> None:
     before = tmp_path / "before"
-    save_picture(before / root / "1.png")
+    save_image(before / root / "1.png")
     (before / document).parent.mkdir(parents=True, exist_ok=True)
     write_boxes(before / document, boxes_document(before / root, detections(1)))
     text = json.loads((before / document).read_text())["image_root"]
@@ -166,9 +166,9 @@ def test_a_folder_with_document_and_pictures_can_be_moved(
     assert image.read().shape == (6, 8, 3)
 
 
-def test_pictures_that_moved_alone_are_found_with_their_new_folder(tmp_path: Path) -> None:
+def test_images_that_moved_alone_are_found_with_their_new_folder(tmp_path: Path) -> None:
     write_boxes(tmp_path / "boxes.json", boxes_document(tmp_path / "gone", detections(1)))
-    save_picture(tmp_path / "new/1.png")
+    save_image(tmp_path / "new/1.png")
     (image,) = read_boxes(tmp_path / "boxes.json", images=tmp_path / "new").images
     assert image.read().shape == (6, 8, 3)
     with pytest.raises(ImageError, match="no such folder"):
@@ -207,7 +207,7 @@ def test_a_box_that_is_not_sound_is_left_out_and_listed(
     assert "\n" not in problem
 
 
-def test_a_box_of_an_unknown_picture_is_left_out_and_listed(tmp_path: Path) -> None:
+def test_a_box_of_an_unknown_image_is_left_out_and_listed(tmp_path: Path) -> None:
     entry = {"image_id": 99, "category_id": 1, "bbox": [1, 1, 5, 5], "score": 1}
     path = save_json(tmp_path / "list.json", [entry, entry | {"image_id": 7}])
     names = annotation_file(tmp_path / "a.json", images=[image_entry(7)])
@@ -224,9 +224,9 @@ def test_where_most_boxes_cannot_be_used_the_list_is_refused(tmp_path: Path) -> 
         read_boxes(path, images=tmp_path, annotations=names)
 
 
-def test_a_plain_list_finds_its_pictures_by_their_coco_names(tmp_path: Path) -> None:
-    save_picture(tmp_path / "val/000000000042.png")
-    save_picture(tmp_path / "val/COCO_val2014_000000000007.jpg")
+def test_a_plain_list_finds_its_images_by_their_coco_names(tmp_path: Path) -> None:
+    save_image(tmp_path / "val/000000000042.png")
+    save_image(tmp_path / "val/COCO_val2014_000000000007.jpg")
     entry = {"category_id": 1, "bbox": [1, 1, 5, 5], "score": 0.5}
     entries = [entry | {"image_id": n} for n in (42, 7, 1, 42)]
     entries.append(entry | {"image_id": 42, "category_id": 18})
@@ -271,7 +271,10 @@ def test_an_empty_list_is_a_detection_list_and_a_keypoint_list(tmp_path: Path) -
             [BOX | {"category_id": 0}] * 3,
             "no box of 3 is of a person: their category_id is 0, a person's is 1: name the ann",
         ),
-        ({"images": [], "annotations": [], "info": {"tool": "posepipe"}}, "at `info`|`version`"),
+        (
+            {"images": [], "annotations": [], "info": {"tool": "posepipe"}},
+            "in `info` it lacks the field .version",
+        ),
     ],
 )
 def test_a_file_that_holds_no_boxes_says_what_is_wrong(
@@ -312,7 +315,7 @@ def test_labelled_boxes_stand_in_for_a_detectors(tmp_path: Path) -> None:
     assert_same(read_boxes(tmp_path / "boxes.json").detections[1], document.detections[1])
 
 
-def test_results_must_be_those_of_the_pictures(tmp_path: Path) -> None:
+def test_results_must_be_those_of_the_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="one result per image"):
         boxes_document(tmp_path, detections(2))
     with pytest.raises(ValueError, match=r"unknown: 1\.png"):
@@ -326,7 +329,7 @@ def test_results_must_be_those_of_the_pictures(tmp_path: Path) -> None:
 @pytest.fixture
 def boxes_of_dogs(tmp_path: Path) -> Path:
     """A boxes.json of a detector of dogs."""
-    save_picture(tmp_path / "1.png")
+    save_image(tmp_path / "1.png")
     document = boxes_document(tmp_path, detections(1), category="dog")
     write_boxes(tmp_path / "boxes.json", document)
     return tmp_path / "boxes.json"
@@ -350,7 +353,7 @@ def test_boxes_of_another_category_than_the_model_s_are_refused(boxes_of_dogs: P
 
 
 def test_a_detection_list_has_the_category_ids_of_the_annotations(tmp_path: Path) -> None:
-    save_picture(tmp_path / "000000000001.jpg")
+    save_image(tmp_path / "000000000001.jpg")
     entries = [
         {"image_id": 1, "category_id": n, "bbox": [1, 2, 3, 4], "score": 0.5} for n in (1, 7)
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from builders import save_picture
+from builders import save_image
 
 from posepipe.core.boxes import Detections
 from posepipe.io.documents import read_boxes, read_keypoints, write_boxes, write_keypoints
@@ -38,7 +38,7 @@ def test_the_example_of_boxes_json_is_read_and_written_again(
 
 
 def test_the_example_of_a_detection_list_is_read(examples: dict[str, Path], tmp_path: Path) -> None:
-    save_picture(tmp_path / "000000001490.jpg", 640, 315)
+    save_image(tmp_path / "000000001490.jpg", 640, 315)
     document = read_boxes(examples["list.json"], images=tmp_path)
     assert [len(found) for found in document.detections] == [1]
     assert document.other_categories == 1

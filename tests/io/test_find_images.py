@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from builders import picture, save_picture
+from builders import an_image, save_image
 from PIL import Image, features
 
 from posepipe.errors import ImageError
@@ -20,7 +20,7 @@ from posepipe.io.images import ImageFile
 
 
 def test_other_files_in_a_folder_are_counted_by_kind(tmp_path: Path) -> None:
-    save_picture(tmp_path / "a.jpg")
+    save_image(tmp_path / "a.jpg")
     for name in ("a.json", "b.json", "video.mp4", "README", ".hidden.json"):
         (tmp_path / name).touch()
     found = find_images([tmp_path])
@@ -41,7 +41,7 @@ def test_other_files_in_a_folder_are_counted_by_kind(tmp_path: Path) -> None:
 def test_newer_formats_are_read(tmp_path: Path, suffix: str, feature: str) -> None:
     if feature and not features.check(feature):
         pytest.skip(f"this Pillow is built without {feature}")
-    Image.fromarray(picture(64, 48)).save(tmp_path / f"a{suffix}")
+    Image.fromarray(an_image(64, 48)).save(tmp_path / f"a{suffix}")
     (image,) = find_images([tmp_path])
     assert image.read().shape == (48, 64, 3)
     assert image.size_wh == (64, 48)
@@ -49,7 +49,7 @@ def test_newer_formats_are_read(tmp_path: Path, suffix: str, feature: str) -> No
 
 def test_heic_is_read_with_the_extra(tmp_path: Path) -> None:
     heif = pytest.importorskip("pillow_heif", reason="needs the extra heif")
-    heif.from_pillow(Image.fromarray(picture(64, 48))).save(tmp_path / "a.HEIC", quality=100)
+    heif.from_pillow(Image.fromarray(an_image(64, 48))).save(tmp_path / "a.HEIC", quality=100)
     (image,) = find_images([tmp_path])
     pixels = image.read()
     assert pixels.shape == (48, 64, 3)
@@ -67,9 +67,9 @@ def test_without_the_extra_heic_names_it(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_a_name_that_is_no_text_is_told_and_can_be_written_down(tmp_path: Path) -> None:
-    save_picture(tmp_path / "a.jpg")
+    save_image(tmp_path / "a.jpg")
     (tmp_path / "a.jpg").rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg"))
-    save_picture(tmp_path / "b.jpg")
+    save_image(tmp_path / "b.jpg")
     good, bad = find_images([tmp_path])
     assert good.file_name == "b.jpg"
     assert bad.file_name == r"caf\xe9.jpg"
@@ -79,7 +79,7 @@ def test_a_name_that_is_no_text_is_told_and_can_be_written_down(tmp_path: Path) 
 
 
 def test_links_that_lead_nowhere_or_to_themselves_are_told(tmp_path: Path) -> None:
-    save_picture(tmp_path / "ok.jpg")
+    save_image(tmp_path / "ok.jpg")
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     (tmp_path / "gone.jpg").symlink_to("nothing.jpg")
     (tmp_path / "list.txt").write_text("loop.jpg\nok.jpg\n", encoding="utf-8")
@@ -98,9 +98,9 @@ def test_links_that_lead_nowhere_or_to_themselves_are_told(tmp_path: Path) -> No
 def test_a_folder_that_may_not_be_searched_does_not_hide_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_picture(tmp_path / "a.jpg")
-    save_picture(tmp_path / "sub" / "b.jpg")
-    save_picture(tmp_path / "lost+found" / "c.jpg")
+    save_image(tmp_path / "a.jpg")
+    save_image(tmp_path / "sub" / "b.jpg")
+    save_image(tmp_path / "lost+found" / "c.jpg")
     iterdir = Path.iterdir
 
     def forbidden(folder: Path):  # root may search everything
@@ -117,7 +117,7 @@ def test_a_folder_that_may_not_be_searched_does_not_hide_the_others(
 
 
 def test_names_too_long_for_the_system_are_items_that_fail(tmp_path: Path) -> None:
-    save_picture(tmp_path / "a.jpg")
+    save_image(tmp_path / "a.jpg")
     (tmp_path / "list.txt").write_text(f"a.jpg\n{'x' * 300}.jpg\n", encoding="utf-8")
     good, bad = find_images([tmp_path / "list.txt"])
     assert not good.problem
@@ -134,7 +134,7 @@ main(["draw", "kps.json", "-o", "drawn"])
 
 @pytest.mark.parametrize("encoding", ["cp1252", "cp437"])
 def test_a_console_of_another_encoding_gets_escapes(tmp_path: Path, encoding: str) -> None:
-    save_picture(tmp_path / "人物.png", 100, 80)
+    save_image(tmp_path / "人物.png", 100, 80)
     entry = {"image_id": 1, "category_id": 1, "keypoints": [9.0] * 51, "score": 0.5}
     entries = [entry | {"file_name": "人物.png"}, entry | {"image_id": 2, "file_name": "–.png"}]
     (tmp_path / "kps.json").write_bytes(msgspec.json.encode(entries))
@@ -152,6 +152,6 @@ def test_a_console_of_another_encoding_gets_escapes(tmp_path: Path, encoding: st
 
 
 def test_items_with_a_problem_are_never_opened(tmp_path: Path) -> None:
-    path = save_picture(tmp_path / "a.jpg")
+    path = save_image(tmp_path / "a.jpg")
     with pytest.raises(ImageError, match=r"a\.jpg: no reason"):
         ImageFile(1, path, "a.jpg", problem="no reason").read()

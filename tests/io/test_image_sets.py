@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from builders import save_picture
+from builders import save_image
 
 from posepipe.errors import ImageError
 from posepipe.io.find_images import find_images
@@ -17,9 +17,9 @@ def names(images: ImageSet) -> list[str]:
     return [image.file_name for image in images]
 
 
-def test_a_folder_gives_its_pictures_in_natural_order(tmp_path: Path) -> None:
+def test_a_folder_gives_its_images_in_natural_order(tmp_path: Path) -> None:
     for name in ("f10.jpg", "f9.JPG", "f1.png", ".hidden.jpg", "in/f2.jpg", ".in/f3.jpg"):
-        save_picture(tmp_path / name)
+        save_image(tmp_path / name)
     (tmp_path / "notes.md").touch()
     (tmp_path / "looks-like.jpg").mkdir()
     images = find_images([tmp_path])
@@ -35,7 +35,7 @@ def test_a_folder_gives_its_pictures_in_natural_order(tmp_path: Path) -> None:
 
 def test_files_folders_patterns_and_lists_go_together(tmp_path: Path) -> None:
     for name in ("a/1.jpg", "b/2.jpg", "b/no-suffix.png", "c/3.jpg", "c/4.jpg", "d/x/5.jpg"):
-        save_picture(tmp_path / name)
+        save_image(tmp_path / name)
     (tmp_path / "b/no-suffix.png").rename(tmp_path / "b/no-suffix")
     (tmp_path / "d/list.txt").write_text("# a list\n\n  x/5.jpg  \n../c/4.jpg\n", encoding="utf-8")
     inputs: list[str | Path] = [
@@ -56,19 +56,19 @@ def test_files_folders_patterns_and_lists_go_together(tmp_path: Path) -> None:
 
 def test_a_pattern_can_reach_any_depth(tmp_path: Path) -> None:
     for name in ("a/1.jpg", "a/b/2.jpg"):
-        save_picture(tmp_path / name)
+        save_image(tmp_path / name)
     assert names(find_images([str(tmp_path / "**/*.jpg")])) == ["1.jpg", "b/2.jpg"]
 
 
 def test_paths_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_picture(tmp_path / "photos/1.jpg")
+    save_image(tmp_path / "photos/1.jpg")
     monkeypatch.chdir(tmp_path)
     for text in ("photos", "photos/1.jpg", "photos/*", "./photos/../photos"):
         assert names(find_images([text])) == ["1.jpg"]
 
 
-def test_a_picture_named_twice_comes_once(tmp_path: Path) -> None:
-    path = save_picture(tmp_path / "photos/1.jpg")
+def test_an_image_named_twice_comes_once(tmp_path: Path) -> None:
+    path = save_image(tmp_path / "photos/1.jpg")
     (tmp_path / "photos/2.jpg").symlink_to(path)
     (tmp_path / "again").symlink_to(tmp_path / "photos")
     inputs: list[str | Path] = [
@@ -81,13 +81,13 @@ def test_a_picture_named_twice_comes_once(tmp_path: Path) -> None:
 
 
 def test_a_loop_of_folders_ends(tmp_path: Path) -> None:
-    save_picture(tmp_path / "a/1.jpg")
+    save_image(tmp_path / "a/1.jpg")
     (tmp_path / "a/up").symlink_to(tmp_path)
     assert names(find_images([tmp_path], recursive=True)) == ["a/1.jpg"]
 
 
 def test_the_order_of_the_inputs_does_not_matter(tmp_path: Path) -> None:
-    paths = [save_picture(tmp_path / f"{n}/p.jpg") for n in (10, 2, 33)]
+    paths = [save_image(tmp_path / f"{n}/p.jpg") for n in (10, 2, 33)]
     forward, backward = find_images(paths), find_images(paths[::-1])
     assert names(forward) == names(backward) == ["2/p.jpg", "10/p.jpg", "33/p.jpg"]
 
@@ -106,14 +106,14 @@ def test_ids_are_coco_ids_where_every_name_carries_one(
     tmp_path: Path, file_names: list[str], ids: list[int]
 ) -> None:
     for name in file_names:
-        save_picture(tmp_path / name)
+        save_image(tmp_path / name)
     images = find_images([tmp_path])
     assert sorted(image.id for image in images) == ids
     assert all(coco_id(image.file_name) in (image.id, None) or ids == [1, 2] for image in images)
 
 
 def test_an_input_that_leads_nowhere_fails_when_its_turn_comes(tmp_path: Path) -> None:
-    save_picture(tmp_path / "000000000009.jpg")
+    save_image(tmp_path / "000000000009.jpg")
     (tmp_path / "empty").mkdir()
     (tmp_path / "list.txt").write_text("000000000011.jpg\n", encoding="utf-8")
     (tmp_path / "nothing.txt").write_text("# nothing\n", encoding="utf-8")
@@ -164,8 +164,8 @@ def test_inputs_that_all_lead_nowhere_are_an_error_at_once(
 
 
 def test_a_folder_can_be_copied_and_found_again_with_the_same_names(tmp_path: Path) -> None:
-    save_picture(tmp_path / "one/a/1.jpg")
-    save_picture(tmp_path / "one/b.jpg")
+    save_image(tmp_path / "one/a/1.jpg")
+    save_image(tmp_path / "one/b.jpg")
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     one = find_images([tmp_path / "one"], recursive=True)
     two = find_images([tmp_path / "two"], recursive=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import ORIENTATION, picture, save_picture
+from builders import ORIENTATION, an_image, save_image
 from PIL import Image, ImageOps, features
 
 from posepipe.errors import ImageError, ImageTooLargeError
@@ -20,21 +20,21 @@ def file_at(path: Path) -> ImageFile:
     return ImageFile(1, path, path.name)
 
 
-def test_a_picture_is_read_as_rgb(tmp_path: Path) -> None:
-    image = file_at(save_picture(tmp_path / "a.png"))
+def test_an_image_is_read_as_rgb(tmp_path: Path) -> None:
+    image = file_at(save_image(tmp_path / "a.png"))
     pixels = image.read()
     assert pixels.dtype == np.uint8
     assert pixels.flags.writeable
-    np.testing.assert_array_equal(pixels, picture())
+    np.testing.assert_array_equal(pixels, an_image())
     assert image.size_wh == (8, 6)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_exif_orientation_is_honoured(tmp_path: Path, orientation: int, suffix: str) -> None:
-    path = save_picture(tmp_path / f"a{suffix}", 32, 16, orientation=orientation)
-    with Image.open(path) as picture_file:
-        expected = np.array(ImageOps.exif_transpose(picture_file).convert("RGB"))
+    path = save_image(tmp_path / f"a{suffix}", 32, 16, orientation=orientation)
+    with Image.open(path) as image_file:
+        expected = np.array(ImageOps.exif_transpose(image_file).convert("RGB"))
     image = file_at(path)
     np.testing.assert_array_equal(image.read(), expected)
     assert image.size_wh == (expected.shape[1], expected.shape[0])
@@ -42,7 +42,7 @@ def test_the_exif_orientation_is_honoured(tmp_path: Path, orientation: int, suff
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 40_000), (40_000, 3), (701, 333)])
-def test_pictures_of_any_size_are_read_pixel_by_pixel(
+def test_images_of_any_size_are_read_pixel_by_pixel(
     tmp_path: Path, width: int, height: int
 ) -> None:
     pixels = np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
@@ -51,8 +51,8 @@ def test_pictures_of_any_size_are_read_pixel_by_pixel(
 
 
 def test_an_orientation_that_does_not_exist_counts_as_upright(tmp_path: Path) -> None:
-    image = file_at(save_picture(tmp_path / "a.png", orientation=77))
-    np.testing.assert_array_equal(image.read(), picture())
+    image = file_at(save_image(tmp_path / "a.png", orientation=77))
+    np.testing.assert_array_equal(image.read(), an_image())
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,12 @@ def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one file for every way in which an image can be unreadable."""
     folder = tmp_path_factory.mktemp("broken")
-    whole = save_picture(folder / "whole.jpg", 64, 64).read_bytes()
+    whole = save_image(folder / "whole.jpg", 64, 64).read_bytes()
     (folder / "empty.jpg").touch()
     (folder / "text.jpg").write_text("no image at all")
     (folder / "header.jpg").write_bytes(whole[:20])
     (folder / "truncated.jpg").write_bytes(whole[: len(whole) * 2 // 3])
-    png = save_picture(folder / "whole.png", 64, 64).read_bytes()
+    png = save_image(folder / "whole.png", 64, 64).read_bytes()
     (folder / "truncated.png").write_bytes(png[: len(png) // 2])
     (folder / "folder.jpg").mkdir()
     (folder / "link.jpg").symlink_to("nowhere.jpg")
@@ -138,14 +138,14 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("huge.png", "too large"),
     ],
 )
-def test_an_unreadable_picture_is_one_clear_line(broken: Path, name: str, reason: str) -> None:
+def test_an_unreadable_image_is_one_clear_line(broken: Path, name: str, reason: str) -> None:
     with pytest.raises(ImageError, match=reason) as caught:
         file_at(broken / name).read()
     assert str(caught.value).startswith(str(broken / name))
     assert "\n" not in str(caught.value)
 
 
-def test_a_picture_that_may_not_be_read_is_one_clear_line(
+def test_an_image_that_may_not_be_read_is_one_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path, **_: object) -> Image.Image:
@@ -153,13 +153,13 @@ def test_a_picture_that_may_not_be_read_is_one_clear_line(
 
     monkeypatch.setattr(Image, "open", refuse)  # root may read anything, so chmod tells nothing
     with pytest.raises(ImageError, match="change its permissions"):
-        file_at(save_picture(tmp_path / "a.png")).read()
+        file_at(save_image(tmp_path / "a.png")).read()
 
 
 def test_a_damaged_file_raises_an_image_error_whatever_byte_is_wrong(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for suffix in (".jpg", ".png", ".tif", ".gif", ".webp", ".bmp"):
-        whole = save_picture(tmp_path / f"a{suffix}", 16, 16).read_bytes()
+        whole = save_image(tmp_path / f"a{suffix}", 16, 16).read_bytes()
         for _ in range(60):
             damaged = np.frombuffer(whole, np.uint8).copy()
             damaged[random.integers(len(damaged), size=3)] = random.integers(256, size=3)
@@ -173,13 +173,13 @@ def test_a_damaged_file_raises_an_image_error_whatever_byte_is_wrong(tmp_path: P
 
 
 def test_the_builder_writes_the_orientation_that_it_says(tmp_path: Path) -> None:
-    with Image.open(save_picture(tmp_path / "a.jpg", orientation=6)) as image:
+    with Image.open(save_image(tmp_path / "a.jpg", orientation=6)) as image:
         assert image.getexif()[ORIENTATION] == 6
 
 
-def test_a_page_of_postscript_is_no_picture_whatever_its_name(tmp_path: Path) -> None:
+def test_a_page_of_postscript_is_no_image_whatever_its_name(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
-    Image.fromarray(picture(64, 48)).save(path, format="EPS")
+    Image.fromarray(an_image(64, 48)).save(path, format="EPS")
     with Image.open(path) as found:
         assert found.format == "EPS"  # Pillow would read it, by starting Ghostscript
     with pytest.raises(ImageError, match=r"photo\.jpg is not an image in a known format"):
@@ -189,7 +189,7 @@ def test_a_page_of_postscript_is_no_picture_whatever_its_name(tmp_path: Path) ->
 @pytest.mark.parametrize("kind", ["ICNS", "ICO", "PCX", "SGI", "TGA"])
 def test_formats_that_nobody_sends_are_not_read(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
-    Image.fromarray(picture(64, 48)).save(path, format=kind)
+    Image.fromarray(an_image(64, 48)).save(path, format=kind)
     with pytest.raises(ImageError, match="is not an image in a known format"):
         file_at(path).read()
 
@@ -201,8 +201,8 @@ def test_the_formats_of_the_manual_are_read_whatever_the_name(kind: str, tmp_pat
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow reads no AVIF")
     path = tmp_path / "photo.dat"
-    Image.fromarray(picture(64, 48)).save(path, format=kind)
-    difference = np.abs(file_at(path).read().astype(int) - picture(64, 48))
+    Image.fromarray(an_image(64, 48)).save(path, format=kind)
+    difference = np.abs(file_at(path).read().astype(int) - an_image(64, 48))
     assert np.median(difference) <= 2
 
 
@@ -210,7 +210,7 @@ def test_the_formats_of_the_manual_are_read_whatever_the_name(kind: str, tmp_pat
     ("mode", "orientation"),
     [*((m, o) for m in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") for o in (1, 6)), ("CMYK", 1)],
 )
-def test_strips_of_a_picture_are_those_of_the_whole(
+def test_strips_of_an_image_are_those_of_the_whole(
     mode: str, orientation: int, tmp_path: Path
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (90, 701, 4), np.uint8)
@@ -241,12 +241,12 @@ def test_strips_of_a_picture_are_those_of_the_whole(
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_picture_with_too_many_pixels_is_refused_by_its_header(tmp_path: Path) -> None:
+def test_an_image_with_too_many_pixels_is_refused_by_its_header(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     Image.new("P", (12_000, 10_100)).save(path)
     with pytest.raises(ImageError, match=r"large\.png has 121,200,000 pixels, more than 120,000,0"):
         file_at(path).read()
-    small = ImageSet(tmp_path, (file_at(save_picture(tmp_path / "small.png")),))
+    small = ImageSet(tmp_path, (file_at(save_image(tmp_path / "small.png")),))
     with pytest.raises(ImageError, match=r"has 48 pixels, more than 47: .* with --max-pixels"):
         next(iter(small.limited(47))).read()
     assert next(iter(small.limited(48))).read().shape == (6, 8, 3)
@@ -273,7 +273,7 @@ def test_a_bomb_costs_ten_bytes_a_pixel_and_no_more(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.webp"])
 def test_a_files_bytes_are_read_as_the_file_is(name, tmp_path):
-    path = save_picture(tmp_path / name, 20, 12, orientation=1 if name == "a.webp" else 6)
+    path = save_image(tmp_path / name, 20, 12, orientation=1 if name == "a.webp" else 6)
     file = ImageFile(1, path, name)
     memory = ImageFile(1, Path("nowhere", name), name, data=path.read_bytes())
     np.testing.assert_array_equal(memory.read(), file.read())
@@ -282,8 +282,8 @@ def test_a_files_bytes_are_read_as_the_file_is(name, tmp_path):
     assert memory.check_pixels() == file.check_pixels() == 240
 
 
-def test_bytes_that_are_no_picture_are_named(tmp_path):
-    whole = save_picture(tmp_path / "a.png", 40, 30).read_bytes()
+def test_bytes_that_are_no_image_are_named(tmp_path):
+    whole = save_image(tmp_path / "a.png", 40, 30).read_bytes()
     for data, words in (
         (b"", "is empty"),
         (b"hello", "is not an image in a known format"),
@@ -294,7 +294,7 @@ def test_bytes_that_are_no_picture_are_named(tmp_path):
 
 
 def test_too_many_pixels_are_an_error_of_their_own(tmp_path):
-    path = save_picture(tmp_path / "a.png", 40, 30)
+    path = save_image(tmp_path / "a.png", 40, 30)
     for image in (
         ImageFile(1, path, "a.png", max_pixels=1199),
         ImageFile(1, path, "a.png", max_pixels=1199, data=path.read_bytes()),

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import ORIENTATION, picture, save_picture
+from builders import ORIENTATION, an_image, save_image
 from PIL import Image
 
 from posepipe.errors import ImageError, OptionError
 from posepipe.io.find_images import find_images
 from posepipe.io.images import ImageFile
-from posepipe.io.inputs import find_pictures, is_live, one_picture
+from posepipe.io.inputs import image_files, is_live, one_image
 
-RGBA = np.dstack([picture(), np.full((6, 8), 255, np.uint8)])
+RGBA = np.dstack([an_image(), np.full((6, 8), 255, np.uint8)])
 
 
 def test_an_rgb_array_is_taken_as_it_is() -> None:
-    array = picture()
-    image = one_picture(array)
+    array = an_image()
+    image = one_image(array)
     assert image.id == 1
     assert image.read() is array
     assert image.size_wh == (8, 6)
@@ -28,25 +28,25 @@ def test_an_rgb_array_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("given", "colour"),
     [
-        (picture()[:, :, ::-1], "bgr"),
-        (np.ascontiguousarray(picture()[:, :, ::-1]), "bgr"),
+        (an_image()[:, :, ::-1], "bgr"),
+        (np.ascontiguousarray(an_image()[:, :, ::-1]), "bgr"),
         (RGBA, "rgb"),
         (RGBA[:, :, [2, 1, 0, 3]], "bgr"),
-        (Image.fromarray(picture()), "rgb"),
-        (Image.fromarray(picture()), "bgr"),  # the colours of Pillow's images are known
+        (Image.fromarray(an_image()), "rgb"),
+        (Image.fromarray(an_image()), "bgr"),  # the colours of Pillow's images are known
         (Image.fromarray(RGBA), "rgb"),
     ],
 )
-def test_the_same_picture_in_other_forms_gives_the_same_pixels(given, colour) -> None:
-    image = one_picture(given, colour=colour)
-    np.testing.assert_array_equal(image.read(), picture())
+def test_the_same_image_in_other_forms_gives_the_same_pixels(given, colour) -> None:
+    image = one_image(given, colour=colour)
+    np.testing.assert_array_equal(image.read(), an_image())
     assert image.read().flags.c_contiguous
 
 
 @pytest.mark.parametrize("shape", [(6, 8), (6, 8, 1)])
 def test_a_grey_array_has_three_equal_channels(shape) -> None:
     grey = np.arange(48, dtype=np.uint8).reshape(shape)
-    pixels = one_picture(grey).read()
+    pixels = one_image(grey).read()
     assert pixels.shape == (6, 8, 3)
     for channel in range(3):
         np.testing.assert_array_equal(pixels[:, :, channel], grey.reshape(6, 8))
@@ -54,30 +54,30 @@ def test_a_grey_array_has_three_equal_channels(shape) -> None:
 
 def test_what_is_transparent_is_laid_on_white() -> None:
     clear = np.zeros((2, 2, 4), np.uint8)
-    assert (one_picture(clear).read() == 255).all()
-    assert (one_picture(Image.fromarray(clear)).read() == 255).all()
+    assert (one_image(clear).read() == 255).all()
+    assert (one_image(Image.fromarray(clear)).read() == 255).all()
 
 
-def test_pillows_pictures_are_turned_upright_and_stay_as_they_are(tmp_path: Path) -> None:
-    path = save_picture(tmp_path / "turned.png", orientation=6)
+def test_pillows_images_are_turned_upright_and_stay_as_they_are(tmp_path: Path) -> None:
+    path = save_image(tmp_path / "turned.png", orientation=6)
     with Image.open(path) as opened:
-        pixels = one_picture(opened).read()
+        pixels = one_image(opened).read()
         opened.load()  # still open, still turned
         assert opened.getexif()[ORIENTATION] == 6
     np.testing.assert_array_equal(pixels, find_images([path]).images[0].read())
 
 
 def test_a_path_is_read_when_its_turn_comes(tmp_path: Path) -> None:
-    image = one_picture(str(tmp_path / "a.png"))
-    save_picture(tmp_path / "a.png")
-    np.testing.assert_array_equal(image.read(), picture())
+    image = one_image(str(tmp_path / "a.png"))
+    save_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(image.read(), an_image())
     assert image.file_name == "a.png"
 
 
 def test_an_item_keeps_its_id() -> None:
-    item = ImageFile(7, Path("a"), "a", picture())
-    assert one_picture(item) is item
-    assert [image.id for image in find_pictures([picture(), item])] == [1, 7]
+    item = ImageFile(7, Path("a"), "a", an_image())
+    assert one_image(item) is item
+    assert [image.id for image in image_files([an_image(), item])] == [1, 7]
 
 
 @pytest.mark.parametrize(
@@ -96,41 +96,41 @@ def test_an_item_keeps_its_id() -> None:
         (Image.new("F", (2, 2)), "floating-point pixels"),
     ],
 )
-def test_what_is_no_picture_says_so_in_one_line_when_it_is_read(given, reason: str) -> None:
-    for image in (one_picture(given), *find_pictures([given])):
+def test_what_is_no_image_says_so_in_one_line_when_it_is_read(given, reason: str) -> None:
+    for image in (one_image(given), *image_files([given])):
         with pytest.raises(ImageError, match=f"^image-1:? .*{reason}") as caught:
             image.read()
         assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_order_of_colours_is_refused() -> None:
-    for function in (one_picture, find_pictures):
+    for function in (one_image, image_files):
         with pytest.raises(OptionError, match="'rgb' or 'bgr', got 'BGR'"):
-            function(picture(), colour="BGR")
+            function(an_image(), colour="BGR")
 
 
-def test_several_pictures_are_taken_one_by_one() -> None:
-    images = iter(find_pictures(picture() for _ in iter(int, 1)))  # without end
+def test_several_images_are_taken_one_by_one() -> None:
+    images = iter(image_files(an_image() for _ in iter(int, 1)))  # without end
     assert [next(images).id, next(images).id] == [1, 2]
-    assert [image.id for image in find_pictures(np.stack([picture()] * 3))] == [1, 2, 3]
-    assert [image.id for image in find_pictures(picture())] == [1]
-    assert list(find_pictures([])) == []
+    assert [image.id for image in image_files(np.stack([an_image()] * 3))] == [1, 2, 3]
+    assert [image.id for image in image_files(an_image())] == [1]
+    assert list(image_files([])) == []
 
 
 def test_what_has_no_length_is_live(tmp_path: Path) -> None:
     class Camera:
         def __iter__(self):
-            return iter([picture()])
+            return iter([an_image()])
 
-    save_picture(tmp_path / "a.png")
-    live = [Camera(), iter([picture()]), (frame for frame in ())]
+    save_image(tmp_path / "a.png")
+    live = [Camera(), iter([an_image()]), (frame for frame in ())]
     fixed = [
-        picture(),
-        [picture()],
+        an_image(),
+        [an_image()],
         "a.png",
         tmp_path,
         find_images([tmp_path]),
         Image.new("L", (2, 2)),
     ]
-    assert [is_live(pictures) for pictures in live] == [True] * 3
-    assert [is_live(pictures) for pictures in fixed] == [False] * len(fixed)
+    assert [is_live(images) for images in live] == [True] * 3
+    assert [is_live(images) for images in fixed] == [False] * len(fixed)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import poses, save_picture
+from builders import poses, save_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -372,12 +372,12 @@ def test_a_folder_that_takes_no_files_is_found_out_at_the_start(
 
 
 def test_a_digest_tells_when_the_inputs_are_others(tmp_path: Path) -> None:
-    save_picture(tmp_path / "1.png")
-    save_picture(tmp_path / "2.png")
+    save_image(tmp_path / "1.png")
+    save_image(tmp_path / "2.png")
     both = inputs_digest(find_images([tmp_path]))
     assert inputs_digest(find_images([tmp_path])) == both
     assert inputs_digest(find_images([tmp_path / "1.png"])) != both
-    save_picture(tmp_path / "2.png", 20, 20)  # mended: a run goes on
+    save_image(tmp_path / "2.png", 20, 20)  # mended: a run goes on
     assert inputs_digest(find_images([tmp_path])) == both
     (tmp_path / "2.png").unlink()
     assert len(inputs_digest(find_images([tmp_path / "1.png", tmp_path / "2.png"]))) == 64

@@ -18,7 +18,7 @@ from posepipe.errors import ImageError
 from posepipe.io import images, jpeg
 from posepipe.io.images import ImageFile
 
-PICTURES = Path(__file__).parents[2] / "examples"
+IMAGES = Path(__file__).parents[2] / "examples"
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
@@ -50,13 +50,13 @@ def outcome(data: bytes, **options: Any) -> npt.NDArray[np.uint8] | str:
 def pillows(data: bytes, monkeypatch: pytest.MonkeyPatch) -> npt.NDArray[np.uint8] | str:
     """The same, by Pillow alone."""
     with monkeypatch.context() as context:
-        context.setattr(images, "jpeg_pixels", lambda picture: None)
+        context.setattr(images, "jpeg_pixels", lambda image: None)
         return outcome(data)
 
 
 def is_decoded(data: bytes) -> bool:
-    with Image.open(BytesIO(data)) as picture:
-        return jpeg.jpeg_pixels(picture) is not None
+    with Image.open(BytesIO(data)) as image:
+        return jpeg.jpeg_pixels(image) is not None
 
 
 USUAL: dict[str, dict[str, Any]] = {
@@ -139,7 +139,7 @@ def test_damaged_files_give_what_pillow_gives(
 
 def test_what_is_too_large_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     data = jpeg_bytes(40, 30)
-    monkeypatch.setattr(images, "jpeg_pixels", lambda picture: pytest.fail("decoded"))
+    monkeypatch.setattr(images, "jpeg_pixels", lambda image: pytest.fail("decoded"))
     assert "has 1,200 pixels, more than 1,199" in str(outcome(data, max_pixels=1199))
     bomb = data.replace(b"\x00\x1e\x00\x28\x03", b"\xff\xff\xff\xff\x03")  # its size, in the header
     assert bomb != data
@@ -155,9 +155,9 @@ def test_a_file_far_longer_than_its_image_is_not_read_whole() -> None:
 
 def test_a_file_that_grows_after_its_header_was_checked_gets_no_more_memory() -> None:
     small, large = jpeg_bytes(20, 10), jpeg_bytes(200, 100)
-    with Image.open(BytesIO(small)) as picture:
-        picture.fp = BytesIO(large)
-        assert jpeg.jpeg_pixels(picture) is None
+    with Image.open(BytesIO(small)) as image:
+        image.fp = BytesIO(large)
+        assert jpeg.jpeg_pixels(image) is None
 
 
 def test_a_decoder_of_other_pixels_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_without_the_decoder_pillow_reads(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_real_images_are_decoded_to_pillows_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = [*PICTURES.rglob("*.jpg"), *(SHARED / "coco" / "val").glob("*.jpg")]
+    paths = [*IMAGES.rglob("*.jpg"), *(SHARED / "coco" / "val").glob("*.jpg")]
     assert paths
     for path in paths:
         data = path.read_bytes()

@@ -15,8 +15,8 @@ from builders import (
     image_entry,
     image_set,
     poses,
+    save_image,
     save_json,
-    save_picture,
 )
 
 from posepipe.core.skeleton import COCO_PERSON
@@ -34,8 +34,8 @@ def keypoints_document(root: Path) -> KeypointsDocument:
     return KeypointsDocument(image_set(root, 3), (poses(1, 2), poses(2, 0), poses(3, 1)))
 
 
-def test_poses_come_back_without_the_pictures_that_have_nobody(tmp_path: Path) -> None:
-    save_picture(tmp_path / "photos/3.png")
+def test_poses_come_back_without_the_images_that_have_nobody(tmp_path: Path) -> None:
+    save_image(tmp_path / "photos/3.png")
     written = keypoints_document(tmp_path / "photos")
     write_keypoints(tmp_path / "kps.json", written)
     read = read_keypoints(tmp_path / "kps.json")

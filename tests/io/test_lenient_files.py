@@ -160,7 +160,7 @@ def test_a_box_without_end_is_left_out(tmp_path: Path, number: float) -> None:
     ]
 
 
-def test_a_keypoint_beyond_any_picture_counts_as_not_labelled(tmp_path: Path) -> None:
+def test_a_keypoint_beyond_any_image_counts_as_not_labelled(tmp_path: Path) -> None:
     path = annotation_file(tmp_path / "a.json", two(keypoints=[1e308, 5, 2, *keypoints_xyv()[3:]]))
     annotations, findings = read(path)
     assert annotations.labels_by_image[1].visibility[0].tolist() == [0] + [2] * 16

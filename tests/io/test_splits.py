@@ -27,7 +27,7 @@ def test_every_split_is_found(coco: Path) -> None:
         assert split.images.is_dir()
 
 
-def test_minival_is_the_pictures_of_val2017(coco: Path) -> None:
+def test_minival_is_the_images_of_val2017(coco: Path) -> None:
     minival, val2017 = find_split("minival", coco), find_split("val2017", coco)
     assert minival.annotations == val2017.annotations
     assert minival.images == val2017.images
@@ -57,7 +57,7 @@ def test_a_missing_annotation_file_is_named_with_the_remedy(tmp_path: Path) -> N
     assert "--data DIR or $POSEPIPE_DATA" in str(caught.value)
 
 
-def test_pictures_are_asked_for_only_where_they_are_needed(coco: Path) -> None:
+def test_images_are_asked_for_only_where_they_are_needed(coco: Path) -> None:
     (coco / "val2017").rmdir()
     with pytest.raises(ImageError, match=r"val2017, no such folder: .*--data DIR"):
         find_split("minival", coco)

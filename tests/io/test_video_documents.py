@@ -49,7 +49,7 @@ def test_frames_times_and_numbers_come_back(tmp_path: Path) -> None:
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "kps.json").read_bytes()
 
 
-def test_pictures_have_none_of_it(tmp_path: Path) -> None:
+def test_images_have_none_of_it(tmp_path: Path) -> None:
     image = ImageFile(1, tmp_path / "a.jpg", "a.jpg")
     write_keypoints(
         tmp_path / "kps.json",

@@ -125,20 +125,20 @@ def test_a_rotation_that_a_phone_notes_is_honoured(tmp_path):
 
 def test_an_animated_gif_is_a_video(tmp_path):
     path = tmp_path / "a.gif"
-    pictures = [Image.fromarray(frame) for frame in numbered(5)]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=200, loop=0)
+    images = [Image.fromarray(frame) for frame in numbered(5)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=200, loop=0)
     assert is_video(path)
     numbers, seconds = taken(path)
     assert numbers == [0, 1, 2, 3, 4]
     assert seconds == pytest.approx([0, 0.2, 0.4, 0.6, 0.8], abs=0.01)
-    pictures[0].save(tmp_path / "still.gif")
+    images[0].save(tmp_path / "still.gif")
     assert not is_video(tmp_path / "still.gif")
 
 
 def test_an_animated_webp_is_a_video(tmp_path):
     path = tmp_path / "a.webp"
-    pictures = [Image.fromarray(frame) for frame in numbered(5)]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[200, 200, 400] * 2)
+    images = [Image.fromarray(frame) for frame in numbered(5)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=[200, 200, 400] * 2)
     assert is_video(path)
     numbers, seconds = taken(path)
     assert numbers == [0, 1, 2, 3, 4]

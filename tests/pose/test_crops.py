@@ -29,7 +29,7 @@ PORTRAIT = PreprocessingTable(input_size_wh=(192, 256))
 PLAIN = PreprocessingTable(input_size_wh=(96, 128), margins_xy=(0.0, 0.0), antialias=False)
 
 
-def smooth_picture(width=300, height=200):
+def smooth_image(width=300, height=200):
     """Colours that change slowly, so that resampling is nearly exact."""
     rows, columns = np.mgrid[:height, :width]
     planes = [columns * 255 / width, rows * 255 / height, 127 + 100 * np.sin((columns + rows) / 40)]
@@ -94,12 +94,12 @@ def test_whole_pixel_windows_by_hand(box, expected):
     assert window.tolist() == expected
 
 
-def test_an_enormous_box_has_a_window_inside_the_widened_picture():
+def test_an_enormous_box_has_a_window_inside_the_widened_image():
     [window] = whole_pixel_windows([[-900, -900, 1000, 1000]], (0, 0), (96, 96), (100, 100))
     assert window.tolist() == [-100, -100, 199, 199]
 
 
-def code_base_picture(number, height, width):
+def code_base_image(number, height, width):
     """(height, width, 3) uint8 BGR: the golden crops' images, as their README defines them."""
     y, x = np.mgrid[:height, :width]
     planes = []
@@ -119,10 +119,10 @@ def sha256(array):
 def test_windows_and_pixels_are_those_of_both_public_code_bases(height):
     facts = json.loads((GOLDEN / "crop.json").read_text(encoding="utf-8"))
     arrays = np.load(GOLDEN / "crop.npz")
-    pictures = []
+    images = []
     for number, image in enumerate(facts["images"]):
-        pictures.append(code_base_picture(number, image["height"], image["width"]))
-        assert sha256(pictures[-1]) == image["sha256_uint8_hwc_bgr"]
+        images.append(code_base_image(number, image["height"], image["width"]))
+        assert sha256(images[-1]) == image["sha256_uint8_hwc_bgr"]
     rgb = PreprocessingTable(
         input_size_wh=(height * 3 // 4, height),
         mean=(122.7717, 115.9465, 102.9801),
@@ -133,7 +133,7 @@ def test_windows_and_pixels_are_those_of_both_public_code_bases(height):
     bgr = msgspec.structs.replace(rgb, colour_order="bgr", mean=(102.9801, 115.9465, 122.7717))
     expected = facts[str(height)]
     for person, (number, x, y, w, h) in enumerate(facts["boxes_image_x_y_w_h"]):
-        image = np.ascontiguousarray(pictures[number][..., ::-1])
+        image = np.ascontiguousarray(images[number][..., ::-1])
         found = detections(boxes_xyxy=[[x, y, x + w, y + h]])
         size_wh = (image.shape[1], image.shape[0])
         [window] = whole_pixel_windows(found.boxes_xyxy, (0.1, 0.15), rgb.input_size_wh, size_wh)
@@ -152,7 +152,7 @@ def test_windows_and_pixels_are_those_of_both_public_code_bases(height):
 
 
 def test_a_window_of_whole_pixels_is_cut_out_as_it_is_where_it_has_the_crops_size():
-    image = smooth_picture()
+    image = smooth_image()
     table = msgspec.structs.replace(PLAIN, window="whole_pixels", fill=(1, 2, 3))
     crops = cut_crops(image, detections(boxes_xyxy=[[-10, 100, 86, 228]]), table)
     assert (crops.pixels[0, :100, 10:] == image[100:200, :86]).all()
@@ -165,7 +165,7 @@ def test_a_window_of_whole_pixels_is_cut_out_as_it_is_where_it_has_the_crops_siz
 def test_keypoints_counted_from_a_pixels_corner_have_half_a_pixel_more(window):
     here = msgspec.structs.replace(PLAIN, window=window)
     there = msgspec.structs.replace(here, keypoint_origin="pixel_corner")
-    image, found = smooth_picture(), detections(boxes_xyxy=[[30.3, 20.2, 90.1, 100.9]])
+    image, found = smooth_image(), detections(boxes_xyxy=[[30.3, 20.2, 90.1, 100.9]])
     difference = cut_crops(image, found, there).to_image - cut_crops(image, found, here).to_image
     assert difference[0] == pytest.approx(np.array([[0, 0, 0.5], [0, 0, 0.5]]))
 
@@ -174,7 +174,7 @@ def test_keypoints_counted_from_a_pixels_corner_have_half_a_pixel_more(window):
 
 
 def test_nobody_gives_no_crops():
-    crops = cut_crops(smooth_picture(), detections(boxes_xyxy=[]), PORTRAIT)
+    crops = cut_crops(smooth_image(), detections(boxes_xyxy=[]), PORTRAIT)
     assert len(crops) == 0
     assert crops.pixels.shape == (0, 256, 192, 3)
     assert crops.to_image.shape == (0, 2, 3)
@@ -182,7 +182,7 @@ def test_nobody_gives_no_crops():
 
 @pytest.mark.parametrize("box", [[30, 20, 90, 100], [100, 30, 196, 158], [150, 90, 174, 122]])
 def test_crops_equal_those_that_opencv_resizes(box):
-    image = smooth_picture()
+    image = smooth_image()
     [pixels] = cut_crops(image, detections(boxes_xyxy=[box]), PLAIN).pixels
     x1, y1, x2, y2 = box
     resized = cv2.resize(image[y1:y2, x1:x2], (96, 128), interpolation=cv2.INTER_LINEAR)
@@ -191,7 +191,7 @@ def test_crops_equal_those_that_opencv_resizes(box):
 
 
 def test_a_window_as_large_as_the_crop_is_copied():
-    image = smooth_picture()
+    image = smooth_image()
     [pixels] = cut_crops(image, detections(boxes_xyxy=[[40, 50, 136, 178]]), PLAIN).pixels
     assert np.array_equal(pixels, image[50:178, 40:136])
 
@@ -209,14 +209,14 @@ def test_a_lit_pixel_is_found_where_to_image_says(box):
 
 
 def test_the_corners_of_a_crop_are_those_of_its_window():
-    crops = cut_crops(smooth_picture(), detections(boxes_xyxy=[[30, 20, 90, 100]]), PLAIN)
+    crops = cut_crops(smooth_image(), detections(boxes_xyxy=[[30, 20, 90, 100]]), PLAIN)
     corners = Affine(crops.to_image[0]).apply([[-0.5, -0.5], [95.5, 127.5]])
     assert corners == pytest.approx(np.array([[29.5, 19.5], [89.5, 99.5]]))
 
 
 def test_people_are_not_distorted():
     boxes = [[30, 20, 90, 40], [10, 10, 20, 190], [50, 50, 50, 50]]
-    crops = cut_crops(smooth_picture(), detections(boxes_xyxy=boxes), PORTRAIT)
+    crops = cut_crops(smooth_image(), detections(boxes_xyxy=boxes), PORTRAIT)
     assert crops.to_image[:, 0, 0] == pytest.approx(crops.to_image[:, 1, 1])
     assert (crops.to_image[:, 0, 1] == 0).all()
     assert (crops.to_image[:, 1, 0] == 0).all()
@@ -226,22 +226,22 @@ def test_people_are_not_distorted():
     "box",
     [[-400, -300, -350, -200], [300, 0, 340, 90], [0, 200, 90, 300], [5000, 5000, 5000, 5000]],
 )
-def test_a_box_outside_the_picture_shows_the_mean_colour(box):
-    [pixels] = cut_crops(smooth_picture(), detections(boxes_xyxy=[box]), PLAIN).pixels
+def test_a_box_outside_the_image_shows_the_mean_colour(box):
+    [pixels] = cut_crops(smooth_image(), detections(boxes_xyxy=[box]), PLAIN).pixels
     share = (pixels == PLAIN.fill).all(axis=-1).mean()
     assert share > 0.6  # the window of a lying box reaches into the image again
 
 
 @pytest.mark.parametrize("box", [[7, 7, 7, 7], [0, 0, 0, 40], [299.9, 10, 300, 10]])
 def test_a_box_without_area_gives_a_crop_all_the_same(box):
-    crops = cut_crops(smooth_picture(), detections(boxes_xyxy=[box]), PORTRAIT)
+    crops = cut_crops(smooth_image(), detections(boxes_xyxy=[box]), PORTRAIT)
     assert crops.pixels.shape == (1, 256, 192, 3)
     assert np.isfinite(crops.to_image).all()
 
 
 def test_a_person_alone_and_among_others_looks_the_same():
     boxes = [[30, 20, 90, 100], [-10, 0, 120, 180], [100, 100, 101, 102]]
-    image = smooth_picture()
+    image = smooth_image()
     together = cut_crops(image, detections(boxes_xyxy=boxes), PORTRAIT)
     for n, box in enumerate(boxes):
         alone = cut_crops(image, detections(boxes_xyxy=[box]), PORTRAIT)

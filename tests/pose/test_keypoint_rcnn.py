@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from detectron2_cases import (
+    IMAGES,
     KEYPOINT_ANSWERS,
     KEYPOINTS,
-    PICTURES,
     PREPROCESSING,
     boxes_in,
     fill,
@@ -142,7 +142,7 @@ def test_the_recipe_says_what_torchvision_says() -> None:
     assert recipe.table("network", KeypointRCNNTable).batch_norm_eps == 0.0
 
 
-def test_boxes_that_leave_the_picture_count_as_far_as_it_reaches(network) -> None:
+def test_boxes_that_leave_the_image_count_as_far_as_it_reaches(network) -> None:
     stage = stage_of(TorchvisionKeypoints(network))
     # The second one would ask for a heatmap of terabytes; the third lies beside the image.
     given = [[0, 0, 211, 150], [-1e6, -1e6, 1e6, 1e6], [500, 20, 600, 90]]
@@ -161,7 +161,7 @@ def small_native() -> tuple[KeypointRCNNStage, dict[str, torch.Tensor]]:
 
 def native_keypoints(stage: KeypointRCNNStage) -> list[np.ndarray]:
     found = []
-    for seed, image in enumerate(PICTURES):
+    for seed, image in enumerate(IMAGES):
         boxes = Detections(7, boxes_in(seed, image.shape[:2]), np.ones(12, np.float32))
         found += [poses.keypoints for poses in stage([stage.prepare((item(image), boxes))])]
     return found
@@ -176,7 +176,7 @@ def share_moved(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
 def test_in_the_same_boxes_the_keypoints_are_detectron2s() -> None:
     stage, _ = small_native()
     answers = load_file(KEYPOINT_ANSWERS)
-    expected = [answers[str(place)] for place in range(len(PICTURES))]
+    expected = [answers[str(place)] for place in range(len(IMAGES))]
     found = native_keypoints(stage)
     assert np.ptp(expected[0][..., 0], axis=0).min() > 30  # they lie here and there
     assert share_moved(found, expected) < 0.02
@@ -196,14 +196,14 @@ def test_the_real_one_still_finds_the_same_keypoints() -> None:
         np.concatenate(native_keypoints(stage))[..., :2], np.concatenate(real), atol=1e-3
     )
     answers = load_file(KEYPOINT_ANSWERS)
-    assert share_moved(real, [answers[str(place)] for place in range(len(PICTURES))]) < 0.02
+    assert share_moved(real, [answers[str(place)] for place in range(len(IMAGES))]) < 0.02
 
 
 def test_many_boxes_have_the_keypoints_that_few_have() -> None:
     stage, _ = small_native()
-    few = boxes_in(0, PICTURES[0].shape[:2])
+    few = boxes_in(0, IMAGES[0].shape[:2])
     many = Detections(7, np.tile(few, (10, 1)), np.ones(120, np.float32))
-    [poses] = stage([stage.prepare((item(PICTURES[0]), many))])
+    [poses] = stage([stage.prepare((item(IMAGES[0]), many))])
     each = poses.keypoints[..., :2].reshape(10, 12, 17, 2)
     assert share_moved(list(each), [each[0]] * 10) < 0.02
 

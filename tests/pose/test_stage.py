@@ -73,7 +73,7 @@ def test_boxes_and_scores_are_handed_on(stage):
     assert poses.scores.tolist() == poses.box_scores.tolist() == [0.75, 0.5]
 
 
-def test_a_mirrored_picture_gives_mirrored_poses(cpn_stage):
+def test_a_mirrored_image_gives_mirrored_poses(cpn_stage):
     width = 160
     pixels, box = noise(3, width), np.array([30, 20, 94, 84])
     mirrored_box = [width - box[2], box[1], width - box[0], box[3]]
@@ -89,14 +89,14 @@ def test_a_mirrored_picture_gives_mirrored_poses(cpn_stage):
 # --- batches
 
 
-def test_no_pictures_give_no_poses_and_nobody_is_an_answer(cpn_stage):
+def test_no_images_give_no_poses_and_nobody_is_an_answer(cpn_stage):
     [poses] = poses_of(cpn_stage, (image_file(noise()), Detections.none(4)))
     assert poses.image_id == 4
     assert poses.keypoints.shape == (0, 17, 3)
     assert poses.boxes_xyxy.shape == (0, 4)
 
 
-def test_a_picture_with_nobody_is_not_even_read(stage):
+def test_an_image_with_nobody_is_not_even_read(stage):
     missing = ImageFile(9, Path("no-such-file.png"), "no-such-file.png")
     [poses] = poses_of(stage, (missing, Detections.none(9)))
     assert len(poses) == 0
@@ -201,7 +201,7 @@ def test_a_network_that_computes_in_the_background_gives_the_same_poses(
     assert network.alone[-1] == (passes == 1)  # one pass, and nothing else
 
 
-def test_a_picture_weighs_as_much_as_it_has_people(stage):
+def test_an_image_weighs_as_much_as_it_has_people(stage):
     boxes = [[10, 20, 74, 84], [0, 0, 50, 90]]
     weights = [
         stage.weight(stage.prepare((image_file(noise()), detections(boxes_xyxy=boxes[:n]))))
@@ -210,7 +210,7 @@ def test_a_picture_weighs_as_much_as_it_has_people(stage):
     assert weights == [0, 1, 2]
 
 
-def test_a_picture_that_cannot_be_read_fails_when_it_is_prepared(stage, tmp_path):
+def test_an_image_that_cannot_be_read_fails_when_it_is_prepared(stage, tmp_path):
     path = tmp_path / "broken.jpg"
     path.write_bytes(b"\xff\xd8\xff no image")
     with pytest.raises(ImageError, match=r"broken\.jpg"):

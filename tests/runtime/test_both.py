@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import save_picture
+from builders import save_image
 from PIL import Image
 
 from posepipe.core.boxes import Detections
@@ -20,7 +20,7 @@ from posepipe.io.records import as_written
 from posepipe.runtime.both import run_through_both
 from posepipe.runtime.local import run
 
-PICTURES = 12
+IMAGES = 12
 
 
 class Finds:
@@ -74,8 +74,8 @@ class Colours:
 
 @pytest.fixture
 def images(tmp_path: Path) -> ImageSet:
-    for n in range(1, PICTURES + 1):
-        save_picture(tmp_path / f"pictures/{n}.png", 20 + n, 30)
+    for n in range(1, IMAGES + 1):
+        save_image(tmp_path / f"pictures/{n}.png", 20 + n, 30)
     return find_images([tmp_path / "pictures"])
 
 
@@ -105,12 +105,12 @@ def test_the_numbers_are_those_of_one_stage_after_the_other(images, workers) -> 
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_every_picture_is_opened_once(images, opened, workers) -> None:
-    assert len(list(run_through_both(Finds(), Colours(), images, workers=workers))) == PICTURES
-    assert sorted(opened) == sorted(f"{n}.png" for n in range(1, PICTURES + 1))
+def test_every_image_is_opened_once(images, opened, workers) -> None:
+    assert len(list(run_through_both(Finds(), Colours(), images, workers=workers))) == IMAGES
+    assert sorted(opened) == sorted(f"{n}.png" for n in range(1, IMAGES + 1))
 
 
-def test_a_picture_that_vanishes_once_it_is_read_is_done_all_the_same(images) -> None:
+def test_an_image_that_vanishes_once_it_is_read_is_done_all_the_same(images) -> None:
     class Removes(Finds):
         def __call__(self, batch):
             for image_id, _ in batch:
@@ -118,19 +118,19 @@ def test_a_picture_that_vanishes_once_it_is_read_is_done_all_the_same(images) ->
             return super().__call__(batch)
 
     outcomes = list(run_through_both(Removes(), Colours(), images))
-    assert [outcome.error for outcome in outcomes] == [None] * PICTURES
+    assert [outcome.error for outcome in outcomes] == [None] * IMAGES
     assert list(images.root.iterdir()) == []
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("bad", [(1,), (5, 6), (12,), tuple(range(1, 13))])
-def test_a_picture_that_cannot_be_read_fails_at_its_turn_and_disturbs_no_other(
+def test_an_image_that_cannot_be_read_fails_at_its_turn_and_disturbs_no_other(
     images, bad, workers
 ) -> None:
     for n in bad:
         (images.root / f"{n}.png").write_bytes(b"no image")
     outcomes = list(run_through_both(Finds(), Colours(), images, workers=workers))
-    assert [outcome.item.id for outcome in outcomes] == list(range(1, PICTURES + 1))
+    assert [outcome.item.id for outcome in outcomes] == list(range(1, IMAGES + 1))
     for outcome in outcomes:
         assert isinstance(outcome.error, ImageError) == (outcome.item.id in bad)
         assert (outcome.result is None) == (outcome.item.id in bad)

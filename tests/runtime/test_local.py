@@ -79,7 +79,7 @@ def test_where_everything_fails_the_stage_is_not_called():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_bug_is_not_taken_for_a_bad_picture(workers):
+def test_a_bug_is_not_taken_for_a_bad_image(workers):
     with pytest.raises(ZeroDivisionError):
         list(run(Doubling(broken=[2]), [1, 2, 3], workers=workers))
 

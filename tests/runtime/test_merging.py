@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from builders import save_picture
+from builders import save_image
 from hypothesis import given
 from hypothesis import strategies as st
 from stages import SomePeople, StickFigures
@@ -23,14 +23,14 @@ from posepipe.runtime.merging import merge_shards
 from posepipe.runtime.runs import RunOptions, run_both, run_detection, run_poses
 from posepipe.scoring.rescore import rescored
 
-PICTURES = 7
+IMAGES = 7
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> ImageSet:
     """Seven images, the fourth of which is broken."""
-    for n in range(1, PICTURES + 1):
-        save_picture(tmp_path / f"pictures/{n}.png", 20 + n, 30)
+    for n in range(1, IMAGES + 1):
+        save_image(tmp_path / f"pictures/{n}.png", 20 + n, 30)
     (tmp_path / "pictures/4.png").write_bytes(b"no image")
     return find_images([tmp_path / "pictures"])
 
@@ -76,7 +76,7 @@ def test_all_shards_make_the_bytes_of_one_run(
     )
     assert (tmp_path / "merged.json").read_bytes() == whole.read_bytes()
     assert [skip.file_name for skip in merged.skipped] == ([] if kind == "pose" else ["4.png"])
-    assert (merged.pictures, merged.people) == (6, 6)
+    assert (merged.images, merged.people) == (6, 6)
     assert (len(counted), sum(counted)) == (6 if kind == "pose" else 7, 6)
 
 
@@ -174,7 +174,7 @@ def test_what_is_no_shard_is_named(images: ImageSet, tmp_path: Path) -> None:
 
 
 @given(count=st.integers(0, 40), of=st.integers(1, 50))
-def test_every_picture_is_in_exactly_one_shard_and_all_are_as_large(count: int, of: int) -> None:
+def test_every_image_is_in_exactly_one_shard_and_all_are_as_large(count: int, of: int) -> None:
     images = ImageSet(Path(), tuple(ImageFile(n, Path(f"{n}"), f"{n}") for n in range(count)))
     parts = [Shard(number, of).part(images).images for number in range(1, of + 1)]
     assert sorted(image.id for part in parts for image in part) == list(range(count))

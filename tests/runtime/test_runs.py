@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from builders import save_picture
+from builders import save_image
 from stages import SomePeople, StickFigures
 
 from posepipe.errors import DocumentError, ImageError
@@ -15,14 +15,14 @@ from posepipe.io.find_images import find_images
 from posepipe.runtime.runs import RunOptions, run_both, run_detection, run_poses
 from posepipe.scoring.rescore import rescored
 
-PICTURES = 7
+IMAGES = 7
 
 
 @pytest.fixture
 def images(tmp_path):
     """Seven images, the fourth of which is broken."""
-    for n in range(1, PICTURES + 1):
-        save_picture(tmp_path / f"pictures/{n}.png", 20 + n, 30)
+    for n in range(1, IMAGES + 1):
+        save_image(tmp_path / f"pictures/{n}.png", 20 + n, 30)
     (tmp_path / "pictures/4.png").write_bytes(b"no image")
     return find_images([tmp_path / "pictures"])
 
@@ -62,7 +62,7 @@ def journal_of(options):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_every_picture_is_in_the_document_or_listed_as_skipped(images, options, workers):
+def test_every_image_is_in_the_document_or_listed_as_skipped(images, options, workers):
     document = detect(images, options("boxes.json", workers=workers))
     assert [image.id for image in document.images] == [1, 2, 3, 5, 6, 7]
     assert [len(found) for found in document.detections] == [1, 2, 0, 2, 0, 1]
@@ -86,7 +86,7 @@ def test_what_is_written_is_what_is_returned(images, options):
     assert not journal_of(settings).exists()
 
 
-def test_poses_of_the_readable_pictures_are_written_and_the_others_listed(images, options):
+def test_poses_of_the_readable_images_are_written_and_the_others_listed(images, options):
     boxes = detect(images, options("boxes.json"))
     (images.root / "2.png").write_bytes(b"broken since")
     settings = options("kps.json")
@@ -105,7 +105,7 @@ def test_finish_has_the_last_word_on_scores(images, options):
     assert poses.scores == pytest.approx(poses.box_scores * poses.keypoints[..., 2].mean(axis=1))
 
 
-def test_progress_is_told_of_every_picture_and_its_people(images, options):
+def test_progress_is_told_of_every_image_and_its_people(images, options):
     told = []
     boxes = detect(images, options("boxes.json", progress=told.append))
     assert told == [1, 2, 0, 0, 2, 0, 1]
@@ -115,7 +115,7 @@ def test_progress_is_told_of_every_picture_and_its_people(images, options):
     told.clear()
     both(images, options("both.json", progress=told.append))
     assert sum(told) == 6
-    assert len(told) == PICTURES
+    assert len(told) == IMAGES
 
 
 def test_both_in_one_go_are_one_after_the_other(images, options):
@@ -128,7 +128,7 @@ def test_both_in_one_go_are_one_after_the_other(images, options):
     assert [entry.file_name for entry in skipped] == ["4.png"]
 
 
-def test_pictures_none_of_which_can_be_read_end_in_an_empty_document(tmp_path, options):
+def test_images_none_of_which_can_be_read_end_in_an_empty_document(tmp_path, options):
     (tmp_path / "broken").mkdir()
     for n in (1, 2, 3):
         (tmp_path / f"broken/{n}.jpg").write_bytes(b"no image")
@@ -142,7 +142,7 @@ def test_pictures_none_of_which_can_be_read_end_in_an_empty_document(tmp_path, o
 
 
 @pytest.mark.parametrize("command", [detect, both])
-def test_strict_ends_at_the_first_picture_that_cannot_be_read(command, images, options):
+def test_strict_ends_at_the_first_image_that_cannot_be_read(command, images, options):
     settings = options("out.json", strict=True, workers=0)
     with pytest.raises(ImageError, match=r"4\.png is not an image"):
         command(images, settings)
@@ -150,7 +150,7 @@ def test_strict_ends_at_the_first_picture_that_cannot_be_read(command, images, o
     assert journal_of(settings).exists()
 
 
-def test_strict_poses_end_at_the_first_picture_that_cannot_be_read(images, options):
+def test_strict_poses_end_at_the_first_image_that_cannot_be_read(images, options):
     boxes = detect(images, options("boxes.json"))
     (images.root / "2.png").unlink()
     settings = options("kps.json", strict=True)
@@ -162,12 +162,12 @@ def test_strict_poses_end_at_the_first_picture_that_cannot_be_read(images, optio
 # --- interrupted and resumed
 
 
-@pytest.mark.parametrize("after", range(PICTURES))
+@pytest.mark.parametrize("after", range(IMAGES))
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_interrupted_detection_ends_in_the_same_file(images, options, after, workers):
     whole, parts = options("whole.json"), options("parts.json", workers=workers)
     detect(images, whole)
-    if after < PICTURES - 1:  # one of the seven never reaches the stage
+    if after < IMAGES - 1:  # one of the seven never reaches the stage
         with pytest.raises(KeyboardInterrupt):
             detect(images, parts, SomePeople(interrupted_after=after))
         assert not parts.output.exists()
@@ -231,10 +231,10 @@ def test_resuming_with_other_settings_is_refused(images, options):
         detect(images, options("boxes.json", {"flip": True}, resume=True))
 
 
-def test_resuming_with_other_pictures_is_refused(images, options):
+def test_resuming_with_other_images_is_refused(images, options):
     with pytest.raises(KeyboardInterrupt):
         detect(images, options("boxes.json"), SomePeople(interrupted_after=4))
-    save_picture(images.root / "8.png")
+    save_image(images.root / "8.png")
     with pytest.raises(DocumentError, match="of another run"):
         detect(find_images([images.root]), options("boxes.json", resume=True))
 

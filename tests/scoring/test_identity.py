@@ -44,7 +44,7 @@ def scored(tmp_path: Path, results: list[dict[str, Any]], truth: Path) -> ScoreC
     return evaluate(save_json(tmp_path / "kps.json", results), truth, per_keypoint=False)
 
 
-def test_pictures_with_other_ids_are_matched_by_name_and_it_is_said(tmp_path: Path) -> None:
+def test_images_with_other_ids_are_matched_by_name_and_it_is_said(tmp_path: Path) -> None:
     truth = labels(tmp_path / "a.json", ["2.jpg", "3.jpg", "1.jpg"])
     results = [pose(n, n, file_name=f"{n}.jpg", **OWN) for n in (1, 2, 3)]
     card = scored(tmp_path, results, truth)

@@ -16,18 +16,18 @@ RANGES = ((0.0, 1e10), (0.0, 50.0), (50.0, 1e10))
 THRESHOLDS = np.array([0.3, 0.5, 0.9])
 
 
-def problem(seed, pictures=6, most_found=7, most_labels=5):
+def problem(seed, images=6, most_found=7, most_labels=5):
     """Similarities and scores of few distinct values, so that there are many ties."""
     random = np.random.default_rng(seed)
-    n = int(random.integers(0, pictures * most_found + 1))
-    m = int(random.integers(0, pictures * most_labels + 1))
+    n = int(random.integers(0, images * most_found + 1))
+    m = int(random.integers(0, images * most_labels + 1))
     found = Found(
-        random.integers(0, pictures, n),
+        random.integers(0, images, n),
         random.integers(0, 4, n) / 4,
         random.integers(1, 100, n).astype(float),
     )
     labelled = Labelled(
-        random.integers(0, pictures, m),
+        random.integers(0, images, m),
         random.integers(1, 100, m).astype(float),
         random.random(m) < 0.3,
         random.random(m) < 0.2,
@@ -40,10 +40,10 @@ def as_in_a_loop(found, labelled, similar, threshold, area_range, most):
     """COCO's rule, one image and one found object at a time: {found object: label or None}."""
     low, high = area_range
     taken = {}
-    for picture in np.unique(found.pictures):
-        objects = np.flatnonzero(found.pictures == picture)
+    for image in np.unique(found.images):
+        objects = np.flatnonzero(found.images == image)
         objects = objects[np.argsort(-found.scores[objects], kind="stable")][:most]
-        labels = np.flatnonzero(labelled.pictures == picture)
+        labels = np.flatnonzero(labelled.images == image)
         ignored = [
             bool(labelled.ignored[m]) or not low <= labelled.areas[m] <= high for m in labels
         ]
@@ -89,8 +89,8 @@ def test_matches_equal_those_of_a_loop(seed, most):
                 assert matches.ignored[a, t, place] == ignored
 
 
-def test_groups_of_pictures_do_not_matter(monkeypatch):
-    found, labelled, similar = problem(3, pictures=40)
+def test_groups_of_images_do_not_matter(monkeypatch):
+    found, labelled, similar = problem(3, images=40)
     rule = {"thresholds": THRESHOLDS, "area_ranges": RANGES, "most": 5}
     whole = match(found, labelled, lambda n, m: similar[n, m], **rule)
     monkeypatch.setattr("posepipe.scoring.matching._GROUP_ELEMENTS", 1)
@@ -104,13 +104,13 @@ def test_nothing_found_and_nobody_labelled(nothing):
     none = np.zeros(0, np.intp), np.zeros(0), np.zeros(0)
     one = np.zeros(1, np.intp), np.ones(1), np.ones(1)
     found = Found(*(none if nothing in ("found", "both") else one))
-    pictures, areas, _ = none if nothing in ("labels", "both") else one
-    flags = np.zeros(len(pictures), bool)
-    labelled = Labelled(pictures, areas, flags, flags)
+    images, areas, _ = none if nothing in ("labels", "both") else one
+    flags = np.zeros(len(images), bool)
+    labelled = Labelled(images, areas, flags, flags)
     rule = {"thresholds": THRESHOLDS, "area_ranges": RANGES[:1], "most": 5}
     matches = match(found, labelled, lambda n, m: np.ones(len(n)), **rule)
     curves = precision_recall(matches, found)
-    assert matches.labels.shape == (1, 3, len(found.pictures))
+    assert matches.labels.shape == (1, 3, len(found.images))
     if nothing == "found":
         assert not curves.precision.any()
         assert not curves.recall.any()

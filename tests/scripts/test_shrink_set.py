@@ -12,7 +12,7 @@ from PIL import Image
 SCRIPT = Path(__file__).parents[2] / "scripts" / "shrink_set.py"
 
 
-def test_people_are_scaled_with_their_pictures(tmp_path: Path) -> None:
+def test_people_are_scaled_with_their_images(tmp_path: Path) -> None:
     (tmp_path / "large").mkdir()
     images = []
     for number, size in enumerate([(400, 200), (60, 100)]):

@@ -40,13 +40,13 @@ def post(service: Running, data: bytes, path: str = "/poses") -> httpx.Response:
 
 
 def test_an_answer_is_what_a_run_writes(tmp_path: Path) -> None:
-    picture = photo(tmp_path / "pictures" / "a.jpg")
+    image = photo(tmp_path / "pictures" / "a.jpg")
     output = tmp_path / "kps.json"
-    result = posepipe("run", picture, "-o", output, "--device=cpu", "--precision=fp32")
+    result = posepipe("run", image, "-o", output, "--device=cpu", "--precision=fp32")
     assert result.exit_code == 0
     with running(Pipeline(device="cpu", precision="fp32").load()) as service:
-        answer = post(service, picture.read_bytes(), "/poses?file_name=a.jpg&image_id=1")
-        drawn = post(service, picture.read_bytes(), "/draw?format=png")
+        answer = post(service, image.read_bytes(), "/poses?file_name=a.jpg&image_id=1")
+        drawn = post(service, image.read_bytes(), "/draw?format=png")
     (expected,), (found,) = content(output), answer.json()
     assert found.keys() == expected.keys()
     np.testing.assert_allclose(found["keypoints"], expected["keypoints"], atol=0.01)
@@ -55,7 +55,7 @@ def test_an_answer_is_what_a_run_writes(tmp_path: Path) -> None:
     (tmp_path / "answer.json").write_bytes(answer.content)  # which is a kps.json itself
     assert len(read_keypoints(tmp_path / "answer.json", images=tmp_path / "pictures").poses) == 1
     assert drawn.headers["content-type"] == "image/png"
-    with Image.open(picture) as before, Image.open(io.BytesIO(drawn.content)) as after:
+    with Image.open(image) as before, Image.open(io.BytesIO(drawn.content)) as after:
         changed = (np.asarray(before) != np.asarray(after)).any(axis=2).mean()
     assert 0.01 < changed < 0.5
 
@@ -144,8 +144,8 @@ def test_who_finds_no_place_is_turned_away_and_the_others_are_answered(serve: Se
 
 def test_bytes_have_an_end_as_well(serve: Serve) -> None:
     service = serve(queue_bytes=10_000)
-    picture = png(1, 50, 50)  # 7,500 bytes of pixels
-    assert post(service, picture).status_code == 200
+    image = png(1, 50, 50)  # 7,500 bytes of pixels
+    assert post(service, image).status_code == 200
     assert post(service, png(1, 60, 60)).status_code == 429
     assert service.is_idle()
 
@@ -186,7 +186,7 @@ def large(kind: str) -> bytes:
     ],
     ids=["empty", "text", "truncated", "header", "png bomb", "tiff bomb", "long"],
 )
-def test_a_bad_picture_is_refused_and_costs_nothing(
+def test_a_bad_image_is_refused_and_costs_nothing(
     data: bytes, status: int, words: str, serve: Serve
 ) -> None:
     service = serve()
@@ -200,7 +200,7 @@ def test_a_bad_picture_is_refused_and_costs_nothing(
     assert service.lines == []
 
 
-def test_a_picture_that_breaks_the_networks_spoils_no_other(serve: Serve) -> None:
+def test_an_image_that_breaks_the_networks_spoils_no_other(serve: Serve) -> None:
     service = serve(ready=False, fails_on=1)
     with ThreadPoolExecutor(4) as clients:
         calls = [clients.submit(post, service, png(n)) for n in range(4)]
@@ -321,8 +321,8 @@ def test_the_command_serves_until_it_is_told_to_end() -> None:
         url = process.stdout.readline().strip()
         health = httpx.get(f"{url}health", timeout=SECONDS).json()
         assert (health["state"], health["device"]) == ("ok", "cpu")
-        picture = (EXAMPLES / "astronaut.jpg").read_bytes()
-        answer = httpx.post(f"{url}poses", content=picture, timeout=60)
+        image = (EXAMPLES / "astronaut.jpg").read_bytes()
+        answer = httpx.post(f"{url}poses", content=image, timeout=60)
         assert len(msgspec.json.decode(answer.content)) == 1
         process.terminate()
         _, said = process.communicate(timeout=60)

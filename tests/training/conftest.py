@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import annotation, annotation_file, image_entry, save_picture
+from builders import annotation, annotation_file, image_entry, save_image
 from PIL import Image
 from small_sets import entry, size_wh
 from training_crops import in_memory
@@ -89,7 +89,7 @@ def make_set(tmp_path):
     def make(name, annotations=None, images=None, **changes):
         folder = tmp_path / name
         for number in (1, 2):
-            save_picture(folder / f"{name}-{number}.png", *size_wh(name, number))
+            save_image(folder / f"{name}-{number}.png", *size_wh(name, number))
         if images is None:
             images = [entry(name, number) for number in (1, 2)]
         if annotations is None:

@@ -6,7 +6,7 @@ import os
 import shutil
 
 import pytest
-from builders import annotation, annotation_file, save_picture
+from builders import annotation, annotation_file, save_image
 from small_sets import entry, lines, size_wh
 
 from posepipe.core.skeleton import COCO_PERSON
@@ -43,16 +43,16 @@ def test_a_file_or_folder_of_no_use_is_a_line_too(make_set, tmp_path):
     assert told[3][1] == "images: 0"
 
 
-def test_pictures_that_cannot_be_used_are_told_and_left_out(make_set, tmp_path):
+def test_images_that_cannot_be_used_are_told_and_left_out(make_set, tmp_path):
     images = [entry("a", 1), entry("a", 2, width=99), *(entry("a", n) for n in range(3, 12))]
     people = [annotation(n, n) for n in range(1, 12)]
     table = make_set("a", people, images)
     folder = tmp_path / "a"
     for number in range(6, 12):
-        save_picture(folder / f"a-{number}.png", *size_wh("a", number))
+        save_image(folder / f"a-{number}.png", *size_wh("a", number))
     (folder / "a-3.png").write_bytes(b"no image")
     # A photograph taken upright: labels for the image as it lies would be wrong.
-    save_picture(folder / "turned.jpg", 100, 83, orientation=6)
+    save_image(folder / "turned.jpg", 100, 83, orientation=6)
     (folder / "turned.jpg").rename(folder / "a-4.png")
     whole = (folder / "a-6.png").read_bytes()
     (folder / "a-6.png").write_bytes(whole[: len(whole) // 2])  # its header is sound
@@ -69,11 +69,11 @@ def test_pictures_that_cannot_be_used_are_told_and_left_out(make_set, tmp_path):
     )
     assert not any(finding.fatal for finding in (missing, unreadable, size))
     (samples,) = read_pose_sets([table], pseudo_weight=1, data=data)
-    assert [sample.picture.file.id for sample in samples] == [1, 7, 8, 9, 10, 11]
+    assert [sample.image.file.id for sample in samples] == [1, 7, 8, 9, 10, 11]
 
 
 def test_a_truncated_jpeg_is_found_though_its_header_is_sound(tmp_path):
-    path = save_picture(tmp_path / "a.jpg", 640, 480, orientation=6)
+    path = save_image(tmp_path / "a.jpg", 640, 480, orientation=6)
     file = ImageFile(1, path, "a.jpg")
     assert file.decoded_size_wh() == file.size_wh == (480, 640)
     whole = path.read_bytes()
@@ -83,7 +83,7 @@ def test_a_truncated_jpeg_is_found_though_its_header_is_sound(tmp_path):
         file.decoded_size_wh()
 
 
-def test_where_most_pictures_cannot_be_used_that_is_fatal(make_set, tmp_path):
+def test_where_most_images_cannot_be_used_that_is_fatal(make_set, tmp_path):
     images = [entry("a", n) for n in (1, 2, 3, 4, 5)]
     (told,) = lines([make_set("a", images=images)])
     assert told == (
@@ -92,7 +92,7 @@ def test_where_most_pictures_cannot_be_used_that_is_fatal(make_set, tmp_path):
     )
 
 
-def test_exchanged_sizes_of_pictures_that_no_exif_turns_are_a_slip(make_set, tmp_path):
+def test_exchanged_sizes_of_images_that_no_exif_turns_are_a_slip(make_set, tmp_path):
     width, height = size_wh("a", 1)
     images = [entry("a", 1, width=height, height=width), entry("a", 2, width=-1, height=None)]
     data = DataSets(COCO_PERSON)
@@ -105,7 +105,7 @@ def test_exchanged_sizes_of_pictures_that_no_exif_turns_are_a_slip(make_set, tmp
     assert not any(data.left_out.values())
 
 
-def test_a_picture_that_is_both_learnt_and_measured_is_fatal_whatever_its_name(make_set, tmp_path):
+def test_an_image_that_is_both_learnt_and_measured_is_fatal_whatever_its_name(make_set, tmp_path):
     train, validate = make_set("a"), make_set("val")
     shutil.copy(tmp_path / "a" / "a-1.png", tmp_path / "val" / "val-1.png")  # the same bytes
     images = [entry("val", 1, width=100), entry("val", 2)]
@@ -125,7 +125,7 @@ def test_a_picture_that_is_both_learnt_and_measured_is_fatal_whatever_its_name(m
 
 def test_the_same_name_with_other_bytes_is_a_warning(make_set, tmp_path):
     train, validate = make_set("a"), make_set("val")
-    save_picture(tmp_path / "val" / "a-1.png", 103, 80)
+    save_image(tmp_path / "val" / "a-1.png", 103, 80)
     images = [entry("a", 1, width=103), entry("val", 2)]
     annotation_file(tmp_path / "val.json", [annotation(1)], images)
     assert lines([train], [validate]) == [
@@ -136,7 +136,7 @@ def test_the_same_name_with_other_bytes_is_a_warning(make_set, tmp_path):
     ]
 
 
-def test_a_fingerprint_tells_a_changed_file_and_a_changed_picture(make_set, tmp_path):
+def test_a_fingerprint_tells_a_changed_file_and_a_changed_image(make_set, tmp_path):
     def fingerprint(*tables):
         return data_fingerprint(tables, DataSets())
 
@@ -144,13 +144,13 @@ def test_a_fingerprint_tells_a_changed_file_and_a_changed_picture(make_set, tmp_
     table = make_set("a")
     [before] = fingerprint(table)
     assert before.sha256 == sha256_of(tmp_path / "a.json")
-    assert before.pictures == 2
+    assert before.image_count == 2
     files = [tmp_path / "a" / f"a-{n}.png" for n in (1, 2)]
-    assert before.picture_bytes == sum(file.stat().st_size for file in files)
-    save_picture(files[0], 333, 222)
+    assert before.image_bytes == sum(file.stat().st_size for file in files)
+    save_image(files[0], 333, 222)
     assert fingerprint(table) != [before]
     files[0].unlink()
-    assert fingerprint(table)[0].picture_bytes == files[1].stat().st_size
+    assert fingerprint(table)[0].image_bytes == files[1].stat().st_size
     make_set("a", [annotation(1)])
     assert fingerprint(table)[0].sha256 != before.sha256
 

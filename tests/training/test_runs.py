@@ -87,7 +87,7 @@ def test_a_tiny_cpn_learns_four_crops_by_heart(
     assert float(row["others/AP50"]) == pytest.approx(1)
     # Maps of 16 x 16 cells: the smallest keypoints are missed by a pixel or two.
     assert float(row["others/AP"]) > 0.7
-    assert (tmp_path / "run" / "pictures" / "000000320" / "crops.jpg").stat().st_size > 1000
+    assert (tmp_path / "run" / "images" / "000000320" / "crops.jpg").stat().st_size > 1000
 
 
 @pytest.mark.slow
@@ -129,7 +129,7 @@ def test_a_run_folder_says_what_it_was_made_of_and_is_a_model(
     record = json.loads((run / "run.json").read_text())
     (used,) = record["data"]
     assert used["sha256"] == sha256_of(Path(data[0].annotations))
-    assert (used["pictures"], used["people"], used["with_keypoints"]) == (4, 4, 4)
+    assert (used["image_count"], used["people"], used["with_keypoints"]) == (4, 4, 4)
     assert record["seed"] == 3
     assert record["sittings"][0]["versions"]["torch"] == str(torch.__version__)
 
@@ -243,12 +243,12 @@ def test_data_that_is_not_fit_is_found_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_truncated_picture_is_left_out_and_once_it_is_mended_the_run_goes_on(
+def test_a_truncated_image_is_left_out_and_once_it_is_mended_the_run_goes_on(
     tiny_recipe: Path, data: tuple[DataTable, ...], tmp_path: Path
 ) -> None:
-    picture = tmp_path / "people-2.png"
-    whole = picture.read_bytes()
-    picture.write_bytes(whole[: len(whole) // 2])
+    image = tmp_path / "people-2.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
     warnings: list[str] = []
     options = TrainOptions(data=data, changes=("training.samples=8",), minutes=1e-6, device="cpu")
     first = train(tiny_recipe, tmp_path / "run", options=options, warn=warnings.append)
@@ -256,7 +256,7 @@ def test_a_truncated_picture_is_left_out_and_once_it_is_mended_the_run_goes_on(
     (line,) = warnings
     assert "unreadable images: 1 of 4" in line
     assert "people-2.png is damaged or truncated" in line
-    picture.write_bytes(whole)
+    image.write_bytes(whole)
     warnings.clear()
     going_on = replace(options, minutes=None, resume=True)
     second = train(tiny_recipe, tmp_path / "run", options=going_on, warn=warnings.append)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from builders import DOG, annotation, annotation_file, image_entry, keypoints_xyv, save_picture
+from builders import DOG, annotation, annotation_file, image_entry, keypoints_xyv, save_image
 from training_crops import in_memory
 
 from posepipe.errors import DocumentError, ImageError, RecipeError
 from posepipe.io.coco import read_annotations, read_instances
 from posepipe.training.data import DataSets, DataTable
-from posepipe.training.pictures import PictureCache
+from posepipe.training.images import ImageCache
 from posepipe.training.samples import (
     DetectionSample,
     PoseSample,
@@ -34,7 +34,7 @@ from posepipe.zoo.recipe import Recipe
 )
 def test_a_sample_that_does_not_fit_together_is_refused(change, message):
     fields = {
-        "picture": in_memory(np.zeros((4, 4, 3), np.uint8)),
+        "image": in_memory(np.zeros((4, 4, 3), np.uint8)),
         "box_xyxy": [0, 0, 5, 5],
         "keypoints_xy": np.zeros((17, 2)),
         "weights": np.ones(17),
@@ -49,7 +49,7 @@ def test_a_sample_that_does_not_fit_together_is_refused(change, message):
 def annotations(tmp_path):
     """Two people, a crowd and a person without keypoints in one image, nobody in another."""
     for number in (1, 2):
-        save_picture(tmp_path / f"{number:012d}.jpg", 100, 80)
+        save_image(tmp_path / f"{number:012d}.jpg", 100, 80)
     people = [
         annotation(1, pseudo_keypoints=[0, 16]),
         annotation(2, keypoints=keypoints_xyv(3), num_keypoints=3, bbox=[1, 2, 3, 4]),
@@ -63,7 +63,7 @@ def annotations(tmp_path):
 def test_everybody_with_a_keypoint_is_a_pose_sample(annotations, tmp_path):
     one, other = pose_samples(annotations, tmp_path, pseudo_weight=0.25)
     assert one.read().shape == (80, 100, 3)
-    assert one.picture is other.picture
+    assert one.image is other.image
     assert one.box_xyxy.tolist() == [10, 20, 40, 60]
     assert one.keypoints_xy[3].tolist() == [13, 23]
     assert one.weights.tolist() == [0.25] + [1] * 15 + [0.25]
@@ -73,14 +73,14 @@ def test_everybody_with_a_keypoint_is_a_pose_sample(annotations, tmp_path):
     assert one.area == 500
 
 
-def test_every_picture_is_a_detection_sample_with_its_crowds_ignored(annotations, tmp_path):
+def test_every_image_is_a_detection_sample_with_its_crowds_ignored(annotations, tmp_path):
     crowded, empty = detection_samples(annotations, tmp_path)
     assert crowded.boxes_xyxy.tolist() == [[10, 20, 40, 60], [1, 2, 4, 6], [5, 5, 15, 15]]
     assert crowded.ignored_xyxy.tolist() == [[50, 50, 70, 60]]
     assert empty.boxes_xyxy.shape == empty.ignored_xyxy.shape == (0, 4)
 
 
-def test_no_picture_is_read_before_it_is_needed(annotations, tmp_path):
+def test_no_image_is_read_before_it_is_needed(annotations, tmp_path):
     (tmp_path / "000000000001.jpg").unlink()
     [first, _] = pose_samples(annotations, tmp_path, pseudo_weight=1)
     [crowded, empty] = detection_samples(annotations, tmp_path)
@@ -91,8 +91,8 @@ def test_no_picture_is_read_before_it_is_needed(annotations, tmp_path):
     assert empty.pixels.shape == (80, 100, 3)
 
 
-def test_people_of_a_picture_share_it_in_the_cache(annotations, tmp_path):
-    cache = PictureCache(10**6)
+def test_people_of_an_image_share_it_in_the_cache(annotations, tmp_path):
+    cache = ImageCache(10**6)
     one, other = pose_samples(annotations, tmp_path, pseudo_weight=1, cache=cache)
     assert one.read() is other.read()
     [crowded, _] = detection_samples(annotations, tmp_path, cache=cache)
@@ -100,13 +100,13 @@ def test_people_of_a_picture_share_it_in_the_cache(annotations, tmp_path):
 
 
 def test_boxes_without_area_are_nobody(tmp_path):
-    save_picture(tmp_path / f"{1:012d}.jpg", 100, 80)
+    save_image(tmp_path / f"{1:012d}.jpg", 100, 80)
     people = [annotation(1, bbox=[10, 20, 0, 40]), annotation(2)]
     read = read_annotations(annotation_file(tmp_path / "people.json", people))
     [sample] = pose_samples(read, tmp_path, pseudo_weight=1)
     assert sample.box_xyxy.tolist() == [10, 20, 40, 60]
-    [picture] = detection_samples(read, tmp_path)
-    assert picture.boxes_xyxy.tolist() == [[10, 20, 40, 60]]
+    [image] = detection_samples(read, tmp_path)
+    assert image.boxes_xyxy.tolist() == [[10, 20, 40, 60]]
 
 
 def test_all_sets_of_a_recipe_are_read(annotations, tmp_path):
@@ -128,8 +128,8 @@ def test_a_skeleton_s_category_is_what_is_learnt(tmp_path):
     path = annotation_file(tmp_path / "a.json", entries, categories=categories)
     table = DataTable(annotations=str(path), images=str(tmp_path))
     data = DataSets(DOG)
-    ((picture,),) = read_detection_sets([table], data=data)
-    assert picture.boxes_xyxy.tolist() == [[1, 2, 4, 6]]
+    ((image,),) = read_detection_sets([table], data=data)
+    assert image.boxes_xyxy.tolist() == [[1, 2, 4, 6]]
     ((dog,),) = read_pose_sets([table], pseudo_weight=1, data=data)
     assert dog.keypoints_xy.tolist() == [[1, 2]] * 10
 

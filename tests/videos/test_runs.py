@@ -110,7 +110,7 @@ def test_boxes_of_a_video_resume_too(path, tmp_path):
     assert (images[0]["width"], images[0]["height"]) == (144, 128)
 
 
-def test_pictures_are_frames_and_a_bad_one_is_passed_over(tmp_path):
+def test_images_are_frames_and_a_bad_one_is_passed_over(tmp_path):
     folder = tmp_path / "frames"
     folder.mkdir()
     for number, pixels in enumerate(numbered(12)):

@@ -96,7 +96,7 @@ LEFT, RIGHT, ESCAPE, ENTER, END = "\ue012", "\ue014", "\ue00c", "\ue007", "\ue01
 
 
 def crowd():
-    """Pictures of 1, 3, 2 and 1 people; those of the second are off, the last is about nobody."""
+    """Images of 1, 3, 2 and 1 people; those of the second are off, the last is about nobody."""
     images = [
         ImageFile(n, None, f"{n}.jpg", pixels=np.full((200, 300, 3), 90, np.uint8))
         for n in range(4)
@@ -116,7 +116,7 @@ def crowd():
     return Content("kps.json", images, found, labelled)
 
 
-def test_pictures_are_sorted(page):
+def test_images_are_sorted(page):
     browser = page(crowd())
     assert names(browser) == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
     choose(browser, "sort", "people")
@@ -142,7 +142,7 @@ def test_names_are_sorted_as_people_count(page):
         ("size", "large", []),
     ],
 )
-def test_pictures_are_filtered(page, field, value, left):
+def test_images_are_filtered(page, field, value, left):
     browser = page(crowd())
     choose(browser, field, value)
     assert names(browser) == left
@@ -156,8 +156,8 @@ def test_people_under_the_score_do_not_count(page):
     assert names(browser) == []
 
 
-def pixels_of(browser, canvas="#drawing", picture="#picture"):
-    """(h, w, 4) of what is drawn over a picture, once something is."""
+def pixels_of(browser, canvas="#drawing", image="#picture"):
+    """(h, w, 4) of what is drawn over an image, once something is."""
     script = """
         const [canvasName, pictureName, done] = arguments;
         const look = () => {
@@ -171,7 +171,7 @@ def pixels_of(browser, canvas="#drawing", picture="#picture"):
                 picture.top - all.top, picture.width, picture.height]);
         };
         look();"""
-    encoded, sharp, *place = browser.execute_async_script(script, canvas, picture)
+    encoded, sharp, *place = browser.execute_async_script(script, canvas, image)
     left, top, width, height = (sharp * side for side in place)
     drawn = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGBA")
     return np.array(drawn.crop([round(left), round(top), round(left + width), round(top + height)]))
@@ -208,7 +208,7 @@ def test_a_zoomed_skeleton_stays_on_the_person(page):
     assert (pixels_of(browser) == small).all()
 
 
-def test_skeletons_are_drawn_on_the_small_pictures(page):
+def test_skeletons_are_drawn_on_the_small_images(page):
     browser = page(content(names=["a.jpg"]))
     drawing = pixels_of(browser, ".cell canvas", ".cell .frame")
     columns = np.flatnonzero(drawing[..., 3].any(axis=0))
@@ -325,7 +325,7 @@ def test_a_folder_opens_without_a_server(browser, tmp_path):
     assert browser.get_log("browser") == []
 
 
-def test_of_5000_pictures_only_those_in_view_are_there(page):
+def test_of_5000_images_only_those_in_view_are_there(page):
     image = np.zeros((20, 30, 3), np.uint8)
     images = [ImageFile(n, None, f"{n:04}.jpg", pixels=image) for n in range(5000)]
     browser = page(Content("kps.json", images, [poses(n, 5) for n in range(5000)]))

@@ -28,7 +28,7 @@ def value_of(javascript):
     return json.loads(text[start : text.rindex("}") + 1])
 
 
-def test_the_index_lists_every_picture_with_what_sorts_and_filters_it():
+def test_the_index_lists_every_image_with_what_sorts_and_filters_it():
     index = value_of(Site(content()).file("index.js"))
     first, second = index["pictures"]
     assert (first["name"], first["size"], first["scores"]) == ("a.jpg", [300, 200], [0.9, 0.9])
@@ -104,7 +104,7 @@ def test_every_route_leads_to_a_file():
     assert all(site.file(route) for route in site.routes())
 
 
-def test_a_picture_that_cannot_be_read_is_grey(tmp_path):
+def test_an_image_that_cannot_be_read_is_grey(tmp_path):
     image = ImageFile(0, tmp_path / "gone.jpg", "gone.jpg")
     site = Site(Content("kps.json", [image], [poses(0, 50)]))
     assert value_of(site.file("index.js"))["pictures"][0]["size"] == [70, 160]

@@ -29,7 +29,7 @@ from posepipe.detection.native.network import Found, NativeNetwork, build_networ
 from posepipe.errors import WeightsError
 from posepipe.networks.devices import precision_name
 from posepipe.networks.folding import fold_batch_norms
-from posepipe.networks.native.pictures import as_batch, normalised, padded_shape, resized
+from posepipe.networks.native.images import as_batch, normalised, padded_shape, resized
 from posepipe.networks.native.tables import NOT_WEIGHTS, NetworkTable, PreprocessingTable
 from posepipe.networks.precision import run_in_precision
 from posepipe.networks.runtimes.base import Placement

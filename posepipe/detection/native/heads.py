@@ -168,8 +168,8 @@ class CascadeHeads(RoIHeads):
             scored = _scored(logits, deltas, rois, weights)
             by_stage.append(scored)
             rois = [
-                clip_boxes(picture.boxes_xyxy[:, 0], shape_hw)
-                for picture, shape_hw in zip(scored, shapes_hw, strict=True)
+                clip_boxes(image.boxes_xyxy[:, 0], shape_hw)
+                for image, shape_hw in zip(scored, shapes_hw, strict=True)
             ]
         return [
             Scored(

@@ -95,7 +95,7 @@ class RCNN(NativeNetwork):
         """See `NativeNetwork.forward`."""
         levels = self.backbone(images)
         proposals = self.proposal_generator(levels, shapes_hw)
-        rois = [picture.boxes_xyxy for picture in proposals]
+        rois = [image.boxes_xyxy for image in proposals]
         return [
             _found(scored, shape_hw, min_score)
             for scored, shape_hw in zip(
@@ -166,8 +166,8 @@ class RetinaNet(NativeNetwork):
             for level in zip(logits, deltas, self._cells, _RETINA_STRIDES, strict=True)
         ]
         return [
-            Found(*(torch.cat(parts) for parts in zip(*of_picture, strict=True)))
-            for of_picture in zip(*by_level, strict=True)
+            Found(*(torch.cat(parts) for parts in zip(*of_image, strict=True)))
+            for of_image in zip(*by_level, strict=True)
         ]
 
     def _of_level(

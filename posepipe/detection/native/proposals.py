@@ -89,7 +89,7 @@ class ProposalNetwork(nn.Module):
             for cell, level, stride in zip(self._cells, logits, self._strides, strict=True)
         ]
         return [
-            self._of_picture(
+            self._of_image(
                 [level[number] for level in flat],
                 [level[number] for level in coded],
                 anchors,
@@ -98,7 +98,7 @@ class ProposalNetwork(nn.Module):
             for number, shape_hw in enumerate(shapes_hw)
         ]
 
-    def _of_picture(
+    def _of_image(
         self,
         logits: Sequence[Tensor],
         deltas: Sequence[Tensor],

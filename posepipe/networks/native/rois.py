@@ -28,10 +28,10 @@ def pool_rois(
         strides: of the levels: 4, 8, 16 and 32, or the one of a single level.
         side: cells of the output.
     """
-    picture = torch.cat(
+    image = torch.cat(
         [boxes.new_full((len(boxes), 1), number) for number, boxes in enumerate(rois)]
     )
-    numbered = torch.cat([picture, torch.cat(list(rois))], dim=1)
+    numbered = torch.cat([image, torch.cat(list(rois))], dim=1)
     if len(levels) == 1:
         return _aligned(levels[0], numbered, side, strides[0])
     chosen = _level_of(numbered[:, 1:], strides)

@@ -28,13 +28,13 @@ TABLES: dict[str, type[PoseNetworkTable]] = {
 }
 
 
-WHOLE_PICTURES: dict[str, type[Table]] = {
+WHOLE_IMAGES: dict[str, type[Table]] = {
     "torchvision": KeypointRCNNTable,
     "detectron2_native": NativeKeypointRCNNTable,
 }
 """Backends whose networks look at whole images, and not at crops."""
 
-BACKENDS: dict[str, type[Table]] = {"onnx": OnnxTable, **WHOLE_PICTURES}
+BACKENDS: dict[str, type[Table]] = {"onnx": OnnxTable, **WHOLE_IMAGES}
 """Whose networks a recipe's ``[network] backend`` can name, besides those of this package."""
 
 

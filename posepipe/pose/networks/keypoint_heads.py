@@ -14,7 +14,7 @@ from torchvision.models.detection import keypointrcnn_resnet50_fpn
 from torchvision.ops import FrozenBatchNorm2d
 
 from posepipe.networks.native.backbone import LastLevel, Pyramid
-from posepipe.networks.native.pictures import as_batch, normalised, resized
+from posepipe.networks.native.images import as_batch, normalised, resized
 from posepipe.networks.native.rois import pool_rois
 from posepipe.networks.native.tables import NOT_WEIGHTS, PreprocessingTable
 from posepipe.pose.networks.keypoint_rcnn import KeypointRCNNTable, NativeKeypointRCNNTable

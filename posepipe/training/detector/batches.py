@@ -113,12 +113,12 @@ class DetectionBatches:
         """
         table, generator = self._table, sample_generator(self._table.seed, number)
         which, item = self._order(number)
-        picture = self._sets[which][item]
-        if table.pictures == "mosaic":
-            drawn = draw_mosaic(picture, self._another, table.mosaic, table.augment, generator)
+        image = self._sets[which][item]
+        if table.images == "mosaic":
+            drawn = draw_mosaic(image, self._another, table.mosaic, table.augment, generator)
         else:
             sizes, long_side = table.sizes or (self._given.short_side,), self._given.long_side
-            drawn = draw_whole(picture, sizes, long_side, table.augment, generator)
+            drawn = draw_whole(image, sizes, long_side, table.augment, generator)
         return drawn, int(generator.integers(2**63))
 
     def _another(self, generator: np.random.Generator) -> DetectionSample:

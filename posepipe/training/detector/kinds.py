@@ -18,7 +18,7 @@ from posepipe.detection.torchvision import UNUSED_HEADS, Preprocessing
 from posepipe.errors import RecipeError
 from posepipe.training.detector.batches import DetectionBatch
 from posepipe.training.detector.dense_losses import DenseLosses, box_counts
-from posepipe.training.detector.losses import DetectorLosses, picture_counts
+from posepipe.training.detector.losses import DetectorLosses, image_counts
 from posepipe.training.detector.table import DetectorTrainingTable
 from posepipe.zoo.recipe import Recipe
 from posepipe.zoo.weights import fit_state, read_state
@@ -84,7 +84,7 @@ def _load_rtmdet_backbone(network: RTMDet, file: Path) -> None:
 KINDS: Mapping[str, Kind] = {
     "torchvision": Kind(
         losses=_two_stage_losses,
-        counts=picture_counts,
+        counts=image_counts,
         classes=lambda recipe: recipe.table("network", NetworkTable).classes,
         sizes=lambda recipe: recipe.table("preprocessing", Preprocessing),
         stages=backbone_stages,

@@ -76,9 +76,9 @@ class DetectorLosses(nn.Module):
                 class_losses, box_losses = self._roi_losses(
                     logits, deltas, torch.cat(rois), torch.cat(labels), torch.cat(matched)
                 )
-                numbers = [len(of_picture) for of_picture in rois]
+                numbers = [len(of_image) for of_image in rois]
                 of_stages.append(
-                    (_mean_by_picture(class_losses, numbers), _mean_by_picture(box_losses, numbers))
+                    (_mean_by_image(class_losses, numbers), _mean_by_image(box_losses, numbers))
                 )
                 if following is not None:
                     coder = network.roi_heads.box_coder
@@ -91,9 +91,9 @@ class DetectorLosses(nn.Module):
         """Normalised images, padded with the mean colour as the running detector pads them."""
         pixels = batch.pixels.permute(0, 3, 1, 2)  # a view: channels last
         tensors = (pixels.float() / 255 - self.mean) / self.std
-        for picture, (height, width) in zip(tensors, batch.sizes_hw, strict=True):
-            picture[:, height:] = 0
-            picture[:, :, width:] = 0
+        for image, (height, width) in zip(tensors, batch.sizes_hw, strict=True):
+            image[:, height:] = 0
+            image[:, :, width:] = 0
         return ImageList(tensors, list(batch.sizes_hw))
 
     def _lower(self, module: Callable[..., Any], *inputs: Any) -> Any:
@@ -112,14 +112,14 @@ class DetectorLosses(nn.Module):
         anchors: list[Tensor] = rpn.anchor_generator(images, levels)
         per_level = [level[0].numel() for level in objectness]
         objectness, deltas = concat_box_prediction_layers(objectness, deltas)
-        pictures = len(batch)
-        decoded = rpn.box_coder.decode(deltas.detach(), anchors).view(pictures, -1, 4)
+        count = len(batch)
+        decoded = rpn.box_coder.decode(deltas.detach(), anchors).view(count, -1, 4)
         proposals, _ = rpn.filter_proposals(decoded, objectness, images.image_sizes, per_level)
         sampler = rpn.fg_bg_sampler
         chosen, truths, targets = [], [], []
-        for of_picture, target, seed in zip(anchors, batch.targets, batch.seeds, strict=True):
+        for of_image, target, seed in zip(anchors, batch.targets, batch.seeds, strict=True):
             labels, matched = assign(
-                of_picture, target, rpn.proposal_matcher, self._table.ignore_overlap
+                of_image, target, rpn.proposal_matcher, self._table.ignore_overlap
             )
             picked = sample_some(
                 labels,
@@ -129,19 +129,19 @@ class DetectorLosses(nn.Module):
             )
             chosen.append(picked)
             truths.append((labels[picked] > 0).float())
-            targets.append(rpn.box_coder.encode_single(matched[picked], of_picture[picked]))
+            targets.append(rpn.box_coder.encode_single(matched[picked], of_image[picked]))
         numbers = [len(picked) for picked in chosen]
         rows = torch.cat([picked + place * len(anchors[0]) for place, picked in enumerate(chosen)])
         truth, wanted = torch.cat(truths), torch.cat(targets)
         box = F.smooth_l1_loss(deltas[rows], wanted, beta=_BETA, reduction="none").sum(dim=1)
         losses = {
-            "objectness": _mean_by_picture(
+            "objectness": _mean_by_image(
                 F.binary_cross_entropy_with_logits(
                     objectness.flatten()[rows], truth, reduction="none"
                 ),
                 numbers,
             ),
-            "proposal_box": _mean_by_picture(torch.where(truth > 0, box, 0.0), numbers),
+            "proposal_box": _mean_by_image(torch.where(truth > 0, box, 0.0), numbers),
         }
         return proposals, losses
 
@@ -155,8 +155,8 @@ class DetectorLosses(nn.Module):
         """The RoIs (R, 4) of each image that are learnt from, their classes, their true boxes."""
         heads: Any = self.network.roi_heads
         with_truth = [
-            torch.cat([of_picture, target.boxes_xyxy])
-            for of_picture, target in zip(proposals, batch.targets, strict=True)
+            torch.cat([of_image, target.boxes_xyxy])
+            for of_image, target in zip(proposals, batch.targets, strict=True)
         ]
         rois, labels, matched = self._assigned(with_truth, batch, heads)
         number, fraction = (
@@ -166,8 +166,8 @@ class DetectorLosses(nn.Module):
         if self._table.ohem:
             losses = self._read_only_losses(images, features, rois, labels, matched)
             picks = [
-                hardest(boxes, of_picture, number, self._table.ohem_nms)
-                for boxes, of_picture in zip(rois, losses, strict=True)
+                hardest(boxes, of_image, number, self._table.ohem_nms)
+                for boxes, of_image in zip(rois, losses, strict=True)
             ]
         else:
             picks = [
@@ -227,7 +227,7 @@ class DetectorLosses(nn.Module):
         class_losses, box_losses = self._roi_losses(
             logits, deltas, torch.cat(rois), torch.cat(labels), torch.cat(matched)
         )
-        return torch.split(class_losses + box_losses, [len(of_picture) for of_picture in rois])
+        return torch.split(class_losses + box_losses, [len(of_image) for of_image in rois])
 
     def _roi_losses(
         self, logits: Tensor, deltas: Tensor, rois: Tensor, labels: Tensor, matched: Tensor
@@ -342,7 +342,7 @@ def regression_losses(
     return F.smooth_l1_loss(deltas, wanted, beta=_BETA, reduction="none").sum(dim=1)
 
 
-def picture_counts(batch: DetectionBatch) -> dict[str, Tensor]:
+def image_counts(batch: DetectionBatch) -> dict[str, Tensor]:
     """What each loss of a batch is divided by: the number of its images."""
     count = torch.tensor(float(len(batch)), device=batch.pixels.device)
     return dict.fromkeys(NAMES, count)
@@ -353,7 +353,7 @@ def _mean_of_stages(parts: Sequence[Part]) -> Part:
     return Part(torch.stack([part.total for part in parts]).mean(), parts[0].count)
 
 
-def _mean_by_picture(losses: Tensor, numbers: Sequence[int]) -> Part:
+def _mean_by_image(losses: Tensor, numbers: Sequence[int]) -> Part:
     """The sum over images of the mean over each one's losses, and the number of images.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from posepipe.training.detector.mosaic import DetectorAugmentTable, MosaicTable
-from posepipe.training.pictures import CacheKind
+from posepipe.training.images import CacheKind
 from posepipe.training.tables import TrainingTable
 from posepipe.zoo.bounds import Large, Number
 
@@ -21,7 +21,7 @@ class DetectorTrainingTable(TrainingTable, frozen=True):
     head's have no statistics to keep.
 
     Attributes:
-        pictures: whole images, or mosaics; see `posepipe.training.detector.mosaic`.
+        images: whole images, or mosaics; see `posepipe.training.detector.mosaic`.
         sizes: short sides in pixels of whole images, one drawn for each (multi-scale training);
             () for the recipe's own. The recipe's `long_side` limits them.
         mosaic: see `MosaicTable`.
@@ -36,7 +36,7 @@ class DetectorTrainingTable(TrainingTable, frozen=True):
         cache: whether decoded images stay in memory.
     """
 
-    pictures: Literal["whole", "mosaic"] = "whole"
+    images: Literal["whole", "mosaic"] = "whole"
     sizes: Annotated[tuple[Large, ...], Meta(max_length=100)] = ()
     mosaic: MosaicTable = MosaicTable()
     augment: DetectorAugmentTable = DetectorAugmentTable()
@@ -49,7 +49,7 @@ class DetectorTrainingTable(TrainingTable, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sizes and self.pictures == "mosaic":
+        if self.sizes and self.images == "mosaic":
             raise ValueError("sizes are of whole images: those of a mosaic vary by mosaic.zoom")
         if not all(32 <= side <= 8192 for side in self.sizes):
             raise ValueError(f"sizes must lie between 32 and 8192, got {list(self.sizes)}")

@@ -17,7 +17,7 @@ from posepipe.training.detector.batches import DetectionBatch, DetectionBatches
 from posepipe.training.detector.kinds import kind_of
 from posepipe.training.detector.table import DetectorTrainingTable
 from posepipe.training.detector.validation import person_box_metrics
-from posepipe.training.pictures import picture_cache
+from posepipe.training.images import image_cache
 from posepipe.training.samples import read_detection_sets
 from posepipe.zoo.recipe import Recipe
 from posepipe.zoo.skeleton import recipe_skeleton
@@ -110,7 +110,7 @@ class DetectorTask:
             read_detection_sets(
                 tables,
                 classes=self._kind.classes(self._recipe),
-                cache=picture_cache(self._table.cache, processes=world),
+                cache=image_cache(self._table.cache, processes=world),
                 data=self._data,
             ),
             [table.weight for table in tables],

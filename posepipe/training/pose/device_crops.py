@@ -73,20 +73,20 @@ class DeviceCrops:
         plans: list[WarpPlan | None] = []
         places = []
         for place, (sample, augmentation) in enumerate(zip(samples, augmentations, strict=True)):
-            picture = self._picture(sample)
-            if picture is None:
+            image = self._image(sample)
+            if image is None:
                 crop = crop_pixels(
                     sample.read(), augmentation, size_wh=self._size_wh, fill=self._fill
                 )
                 crops[place] = torch.from_numpy(crop).to(self._device)
                 continue
-            source_wh = (picture.shape[1], picture.shape[0])
+            source_wh = (image.shape[1], image.shape[0])
             plan = augmentation.to_crop.plan(source_wh, self._size_wh, antialias=True)
             plans.append(plan)
             places.append(place)
             if plan is not None:
                 left, top, right, bottom = plan.window
-                windows.append(picture[top:bottom, left:right].reshape(-1, 3))
+                windows.append(image[top:bottom, left:right].reshape(-1, 3))
         if places:
             pixels = torch.cat([self._colour()[:0].reshape(0, 3), *windows])
             made = warped(pixels, Sources.packed(plans), self._size_wh, self._fill)
@@ -112,9 +112,9 @@ class DeviceCrops:
         covered = ((x >= left) & (x < right) & (y >= top) & (y < bottom)).any(dim=1)
         return torch.where(covered[..., None], self._colour(), crops)
 
-    def _picture(self, sample: PoseSample) -> Tensor | None:
+    def _image(self, sample: PoseSample) -> Tensor | None:
         """The whole image on the device, (H, W, 3) uint8; None if there is no room for it."""
-        file = sample.picture.file
+        file = sample.image.file
         kept = self._kept.get(file)
         if kept is not None or self._full:
             return kept

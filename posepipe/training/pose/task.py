@@ -26,7 +26,7 @@ from posepipe.pose.networks.growing import grow
 from posepipe.pose.networks.outputs import TrainingHeatmaps
 from posepipe.pose.networks.plain import PlainHeatmaps
 from posepipe.training.data import DataSets
-from posepipe.training.pictures import picture_cache
+from posepipe.training.images import image_cache
 from posepipe.training.pose.batches import PoseBatch, PoseBatches
 from posepipe.training.pose.distillation import Teacher, distil_count
 from posepipe.training.pose.losses import Losses, check_loss, pose_loss, pose_loss_counts
@@ -108,7 +108,7 @@ class PoseTask:
         self.module: nn.Module = _PoseLosses(self.network, table, self._given, grid, teacher)
         self.mined_names = self._skeleton.keypoints
         self.leaves_some_out = table.loss.levels == "none"  # then GlobalNet's heads
-        self._cache = picture_cache(table.cache)
+        self._cache = image_cache(table.cache)
         self._data = data or DataSets(self._skeleton)
         self._sets = read_pose_sets(
             table.data,

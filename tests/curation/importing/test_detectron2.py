@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from detectron2_cases import CASES, PICTURES, fill
+from detectron2_cases import CASES, IMAGES, fill
 
 from posepipe.curation import golden
 from posepipe.curation.importing.detectron2 import is_detectron2, keypoint_remark, network_of
@@ -61,7 +61,7 @@ def test_a_checkpoint_becomes_a_model_with_golden_numbers(suffix, tmp_path, monk
     assert golden.verify(recipe).passed
     assert "SHA-256" in (tmp_path / "mine" / "README.md").read_text()
     detector = load_detector(recipe, device="cpu")
-    assert len(detector([detector.prepare(PICTURES[0], scale=0.15)])[0]) > 20
+    assert len(detector([detector.prepare(IMAGES[0], scale=0.15)])[0]) > 20
 
 
 def test_what_is_not_run_here_is_refused(tmp_path) -> None:

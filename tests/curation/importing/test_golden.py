@@ -13,9 +13,9 @@ from code_bases import (
     GOLDEN,
     Arrays,
     FakeReader,
+    images,
     in_memory,
     need_golden,
-    pictures,
     tensorflow_arrays,
     with_slots,
 )
@@ -74,7 +74,7 @@ def narrowed(network: CPN, divisor: int) -> CPN:
 
 def heatmaps(network: CPN, given, seed: int, count: int = 2):
     """What a network says about the golden images, which are in its own colour order."""
-    pixels = torch.from_numpy(pictures(seed)[:count]).permute(0, 2, 3, 1)
+    pixels = torch.from_numpy(images(seed)[:count]).permute(0, 2, 3, 1)
     if given.colour_order == "bgr":
         pixels = pixels.flip(-1)
     with torch.inference_mode():

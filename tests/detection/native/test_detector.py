@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from detectron2_cases import CASES, PICTURES, fill
+from detectron2_cases import CASES, IMAGES, fill
 
 from posepipe.detection.candidates import Origin
 from posepipe.detection.native.detector import NativeDetector
@@ -58,7 +58,7 @@ def test_a_file_of_detectron2s_zoo_is_read_with_what_older_ones_carry(recipe, zo
     anchors = "proposal_generator.anchor_generator.cell_anchors.0"
     weights = zoo_file(**{"pixel_mean": np.zeros((3, 1, 1)), anchors: np.zeros((3, 4))})
     detector = load_detector(recipe(), weights=weights, device="cpu", precision="fp32")
-    [found] = detector([detector.prepare(PICTURES[0])])
+    [found] = detector([detector.prepare(IMAGES[0])])
     assert len(found) > 100
     assert set(found.classes.tolist()) <= {1, 7, 44, 2, 90}
     assert len(set(found.classes.tolist())) > 1
@@ -111,9 +111,9 @@ def small(name: str, dtype: torch.dtype = torch.float32) -> NativeDetector:
 
 
 @pytest.mark.parametrize("name", ["faster", "c4", "retinanet"])
-def test_a_picture_has_the_same_boxes_alone_and_among_others(name: str) -> None:
+def test_an_image_has_the_same_boxes_alone_and_among_others(name: str) -> None:
     detector = small(name)
-    ready = [detector.prepare(image, scale=0.15) for image in [*PICTURES, PICTURES[0][:, ::-1]]]
+    ready = [detector.prepare(image, scale=0.15) for image in [*IMAGES, IMAGES[0][:, ::-1]]]
     for together, one in zip(detector(ready), ready, strict=True):
         [alone] = detector([one])
         assert abs(len(together) - len(alone)) <= 1
@@ -126,7 +126,7 @@ def test_bf16_changes_scores_little(name: str) -> None:
     found = []
     for dtype in (torch.float32, torch.bfloat16):
         detector = small(name, dtype)
-        found += detector([detector.prepare(PICTURES[0], scale=0.15)])
+        found += detector([detector.prepare(IMAGES[0], scale=0.15)])
     exact, rough = found
     assert len(rough) == pytest.approx(len(exact), rel=0.1)
     assert np.median(rough.scores) == pytest.approx(np.median(exact.scores), abs=0.03)
@@ -138,5 +138,5 @@ def test_a_network_that_finds_nothing_says_so(name: str) -> None:
     detector = small(name)
     for parameter in detector.network.parameters():
         parameter.fill_(torch.nan)
-    [found] = detector([detector.prepare(PICTURES[2], scale=0.15)])
+    [found] = detector([detector.prepare(IMAGES[2], scale=0.15)])
     assert len(found) == 0

@@ -14,7 +14,7 @@ from code_bases import u01
 from detectron2_cases import (
     ANSWERS,
     CASES,
-    PICTURES,
+    IMAGES,
     PREPROCESSING,
     Answer,
     Case,
@@ -32,7 +32,7 @@ from posepipe.detection.native.detector import (
     fit_weights,
 )
 from posepipe.detection.native.network import build_network
-from posepipe.networks.native.pictures import final_size_wh
+from posepipe.networks.native.images import final_size_wh
 from posepipe.networks.native.tables import NetworkTable, PreprocessingTable
 
 GOLDEN = Path(__file__).parents[3] / "../shared/golden/detectron2"
@@ -69,7 +69,7 @@ def detector_of(case: Case) -> NativeDetector:
     )
 
 
-def in_the_picture(found: Candidates, image: np.ndarray) -> Answer:
+def in_the_image(found: Candidates, image: np.ndarray) -> Answer:
     """Clipped, as a RetinaNet's are only after NMS, and those without area left out."""
     boxes = clip(found.boxes_xyxy, (image.shape[1], image.shape[0]))
     solid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
@@ -80,9 +80,9 @@ def in_the_picture(found: Candidates, image: np.ndarray) -> Answer:
 def test_boxes_before_nms_are_detectron2s(name: str) -> None:
     detector = detector_of(CASES[name])
     answers = load_file(ANSWERS)
-    for place, image in enumerate(PICTURES):
+    for place, image in enumerate(IMAGES):
         [candidates] = detector([detector.prepare(image)])
-        found = in_the_picture(candidates, image)
+        found = in_the_image(candidates, image)
         boxes, scores, classes, count = (
             answers[f"{name}_{place}_{part}"] for part in ("boxes", "scores", "classes", "count")
         )
@@ -102,9 +102,9 @@ def test_the_real_one_still_says_so(name: str) -> None:
     detector = detector_of(CASES[name])
     answers = load_file(ANSWERS)
     real = real_answers(CASES[name], fill(detector.network))
-    for place, (image, own) in enumerate(zip(PICTURES, real, strict=True)):
+    for place, (image, own) in enumerate(zip(IMAGES, real, strict=True)):
         [candidates] = detector([detector.prepare(image)])
-        found = in_the_picture(candidates, image)
+        found = in_the_image(candidates, image)
         assert len(found[1]) == len(own[1])
         assert partners(own, found) == (0, 0)
         kept = tuple(answers[f"{name}_{place}_{part}"] for part in ("boxes", "scores", "classes"))
@@ -140,7 +140,7 @@ def golden_weights(facts: dict, keys: list) -> dict[str, torch.Tensor]:
     return state
 
 
-def golden_picture(seed: int, height: int, width: int) -> np.ndarray:
+def golden_image(seed: int, height: int, width: int) -> np.ndarray:
     """(H, W, 3) uint8 BGR."""
     total = np.zeros((height, width, 3), np.int64)
     for number, (grain, weight) in enumerate(((64, 3), (16, 2), (4, 2), (1, 1))):
@@ -180,7 +180,7 @@ def test_golden_boxes_before_nms_and_after(name: str, table: NetworkTable) -> No
     for place, fact in enumerate(facts["pictures"]):
         if table.architecture == "cascade_rcnn" and place != 1:
             continue  # for time's sake: this one is resized and padded
-        image = golden_picture(fact["seed"], fact["height"], fact["width"])[:, :, ::-1]
+        image = golden_image(fact["seed"], fact["height"], fact["width"])[:, :, ::-1]
         [found] = detector([detector.prepare(image)])
         before = (found.boxes_xyxy, found.scores, found.classes)
         picks = suppress(*before, nms)

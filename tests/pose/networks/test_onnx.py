@@ -108,7 +108,7 @@ DOTS = np.array([[[40, 60], [70, 90], [52, 110]], [[95, 60], [100, 75], [110, 12
 NOBODY = Detections.none(1)
 
 
-def picture() -> tuple[ImageFile, Detections]:
+def an_image() -> tuple[ImageFile, Detections]:
     """Two boxes as large as the crop, each with a red, a green and a blue dot of 2 x 2 pixels."""
     image = np.zeros((200, 200, 3), np.uint8)
     for person in DOTS:
@@ -125,7 +125,7 @@ def picture() -> tuple[ImageFile, Detections]:
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_dots_are_found_where_they_are(kind, batch, runtime, model) -> None:
     stage = load_pose_stage([model(kind, graph(kind, batch))], device="cpu", runtime=runtime)
-    item, people = picture()
+    item, people = an_image()
     [poses, nobody] = stage([stage.prepare((item, people)), stage.prepare((item, NOBODY))])
     np.testing.assert_allclose(poses.keypoints[..., :2], DOTS, atol=1.5)
     assert poses.keypoints[..., 2].min() > 0.3
@@ -150,7 +150,7 @@ def test_an_archive_with_one_network_in_it_will_do(model, tmp_path: Path) -> Non
 def test_two_of_a_kind_are_averaged_and_others_are_not(model) -> None:
     one, other = model("simcc"), model("heatmaps")
     stage = load_pose_stage([one, one], device="cpu")
-    [poses] = stage([stage.prepare(picture())])
+    [poses] = stage([stage.prepare(an_image())])
     np.testing.assert_allclose(poses.keypoints[..., :2], DOTS, atol=1.5)
     with pytest.raises(OptionError, match="cannot be averaged: they differ in codec"):
         load_pose_stage([one, other], device="cpu")
@@ -175,7 +175,7 @@ def test_a_file_that_does_not_fit_its_recipe_is_one_line(
 
     def found() -> object:
         stage = load_pose_stage([folder], device="cpu", runtime=runtime)
-        return stage([stage.prepare(picture())])
+        return stage([stage.prepare(an_image())])
 
     with pytest.raises(WeightsError, match=says) as caught:
         found()

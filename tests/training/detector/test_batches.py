@@ -14,14 +14,14 @@ from posepipe.io.images import ImageFile
 from posepipe.training.detector.batches import DetectionBatches
 from posepipe.training.detector.mosaic import MosaicTable
 from posepipe.training.detector.task import DetectorTrainingTable
-from posepipe.training.pictures import Picture
+from posepipe.training.images import TrainingImage
 from posepipe.training.samples import DetectionSample
 
 CPU = torch.device("cpu")
 GIVEN = Preprocessing(short_side=64, long_side=200)
 
 
-def picture(seed, people=2, size_wh=(100, 70)):
+def an_image(seed, people=2, size_wh=(100, 70)):
     random = np.random.default_rng(seed)
     low = random.uniform(0, 40, (people, 2))
     boxes = np.concatenate([low, low + 25], axis=1)
@@ -29,7 +29,7 @@ def picture(seed, people=2, size_wh=(100, 70)):
     return DetectionSample(pixels, boxes, np.zeros((0, 4)))
 
 
-SETS = [[picture(n) for n in range(5)], [picture(9, people=0, size_wh=(60, 130))]]
+SETS = [[an_image(n) for n in range(5)], [an_image(9, people=0, size_wh=(60, 130))]]
 
 
 def taken(count, start=0, rank=0, world=1, sets=SETS, shares=(0.8, 0.2), **fields):
@@ -50,7 +50,7 @@ def contents(batches):
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"pictures": "mosaic", "sizes": (), "mosaic": MosaicTable(side=64)}]
+    "fields", [{}, {"images": "mosaic", "sizes": (), "mosaic": MosaicTable(side=64)}]
 )
 def test_beginning_at_a_number_gives_what_coming_to_it_gives(fields):
     assert contents(taken(2, start=8, **fields)) == contents(taken(4, **fields))[8:]
@@ -67,17 +67,17 @@ def test_two_processes_and_parts_of_batches_see_what_one_process_sees():
     assert contents(taken(4, accumulate=2)) == whole
 
 
-def test_another_seed_gives_other_pictures():
+def test_another_seed_gives_other_images():
     assert contents(taken(1)) != contents(taken(1, seed=1))
 
 
-def test_pictures_without_people_are_negatives_and_get_their_turn():
+def test_images_without_people_are_negatives_and_get_their_turn():
     numbers = [len(target.boxes_xyxy) for batch in taken(10) for target in batch.targets]
     assert 0 in numbers
     assert 2 in numbers
 
 
-def test_pictures_are_padded_with_zeros_to_whole_cells():
+def test_images_are_padded_with_zeros_to_whole_cells():
     for batch in taken(5):
         assert batch.pixels.dtype == torch.uint8
         height, width = batch.pixels.shape[1:3]
@@ -89,7 +89,7 @@ def test_pictures_are_padded_with_zeros_to_whole_cells():
             assert min(h, w) in (48, 64)
 
 
-def test_without_sizes_pictures_have_the_recipes_size():
+def test_without_sizes_images_have_the_recipes_size():
     assert {min(size) for batch in taken(3, sizes=()) for size in batch.sizes_hw} == {64}
 
 
@@ -98,8 +98,8 @@ def test_a_batch_that_cannot_be_shared_is_refused():
         taken(1, world=3)
 
 
-def test_a_missing_picture_is_an_error_when_its_turn_comes(tmp_path):
+def test_a_missing_image_is_an_error_when_its_turn_comes(tmp_path):
     lost = ImageFile(1, tmp_path / "lost.jpg", "lost.jpg")
-    sample = DetectionSample(Picture(lost), np.zeros((0, 4)), np.zeros((0, 4)))
+    sample = DetectionSample(TrainingImage(lost), np.zeros((0, 4)), np.zeros((0, 4)))
     with pytest.raises(ImageError, match=r"lost\.jpg: no such file"):
         taken(1, sets=[[sample]], shares=[1.0], workers=1)

@@ -109,7 +109,7 @@ def test_a_cell_that_two_want_goes_to_the_one_that_it_fits():
     assert set(index.unique().tolist()) <= {-1, 0, 1}
 
 
-def test_pictures_of_a_batch_are_assigned_as_if_alone():
+def test_images_of_a_batch_are_assigned_as_if_alone():
     torch.manual_seed(2)
     number = len(cell_corners(SIZE))
     low = 40 * torch.rand(2, number, 2)
@@ -117,13 +117,13 @@ def test_pictures_of_a_batch_are_assigned_as_if_alone():
     logits = torch.randn(2, number, 1)
     targets = target([(4.0, 4.0, 30.0, 50.0), (20.0, 10.0, 60.0, 60.0)]), target()
     together, _ = assigned(boxes, logits, *targets)
-    for place, of_picture in enumerate(targets):
-        alone, _ = assigned(boxes[place : place + 1], logits[place : place + 1], of_picture)
+    for place, of_image in enumerate(targets):
+        alone, _ = assigned(boxes[place : place + 1], logits[place : place + 1], of_image)
         assert torch.equal(together[place], alone[0])
     assert (together[1] == -1).all()
 
 
-def test_in_an_empty_picture_every_cell_learns_that_nobody_is_there():
+def test_in_an_empty_image_every_cell_learns_that_nobody_is_there():
     learner = module()
     losses, mined = learner(batch_of(target()))
     assert mined is None
@@ -181,7 +181,7 @@ def test_the_class_of_a_box_is_learnt():
     assert best[:2].max() < 0.2
 
 
-def test_pixels_outside_a_picture_are_the_fill_colour():
+def test_pixels_outside_an_image_are_the_fill_colour():
     learner = module()
     batch = batch_of(target(), target())
     short = DetectionBatch(batch.pixels.clone(), ((64, 32), (64, 64)), batch.targets, batch.seeds)

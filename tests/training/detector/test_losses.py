@@ -17,7 +17,7 @@ from posepipe.training.detector.losses import (
     DetectorLosses,
     assign,
     hardest,
-    picture_counts,
+    image_counts,
     regression_losses,
     sample_some,
     share_covered,
@@ -67,7 +67,7 @@ def losses_of(batch, network=None, **fields):
 # --- what boxes are to be
 
 
-def test_in_an_empty_picture_everything_is_background():
+def test_in_an_empty_image_everything_is_background():
     boxes = torch.tensor([[0.0, 0, 10, 10], [5, 5, 9, 9]])
     labels, matched = assign(boxes, target(), HALF, 0.5)
     assert labels.tolist() == [0, 0]
@@ -160,7 +160,7 @@ def test_hard_examples_equal_a_loop_written_from_the_paper(seed, count, number, 
     assert hardest(boxes, losses, number, overlap).tolist() == expected
 
 
-def test_only_the_hardest_rois_of_each_picture_are_learnt_from():
+def test_only_the_hardest_rois_of_each_image_are_learnt_from():
     network = small_network()
     network.backbone.eval()
     network.roi_heads.fg_bg_sampler.batch_size_per_image = 6
@@ -206,7 +206,7 @@ def test_losses_are_finite_and_have_gradients_with_and_without_people(people, fi
     assert positive == (people > 0)
 
 
-def test_the_losses_are_torchvisions_own_where_pictures_have_the_full_number():
+def test_the_losses_are_torchvisions_own_where_images_have_the_full_number():
     network = small_network(classes=4)
     truth = [([[10, 10, 50, 100], [60, 5, 120, 70]], [1, 3]), ([[30, 60, 90, 120]], [2])]
     batch = batch_of(*(target(boxes, classes=classes) for boxes, classes in truth))
@@ -222,15 +222,15 @@ def test_the_losses_are_torchvisions_own_where_pictures_have_the_full_number():
 
         def __call__(self, labels):
             masks = [[], []]
-            for of_picture, seed in zip(labels, batch.seeds, strict=True):
+            for of_image, seed in zip(labels, batch.seeds, strict=True):
                 chosen = sample_some(
-                    of_picture,
+                    of_image,
                     self.sampler.batch_size_per_image,
                     self.sampler.positive_fraction,
                     torch.Generator().manual_seed(seed ^ self.stream),
                 )
-                for place, wanted in enumerate((of_picture > 0, of_picture == 0)):
-                    mask = torch.zeros(len(of_picture), dtype=torch.uint8)
+                for place, wanted in enumerate((of_image > 0, of_image == 0)):
+                    mask = torch.zeros(len(of_image), dtype=torch.uint8)
                     mask[chosen] = wanted[chosen].to(torch.uint8)
                     masks[place].append(mask)
             return tuple(masks)
@@ -294,7 +294,7 @@ def test_parts_of_a_batch_add_up_to_the_whole():
     added = dict.fromkeys(NAMES, 0.0)
     for part in parts:
         losses = losses_of(part, network)
-        counts = picture_counts(part)
+        counts = image_counts(part)
         for name, loss in losses.items():
             added[name] += loss.total.item()
             assert loss.count.item() == counts[name].item() == 1

@@ -81,7 +81,7 @@ def test_ignored_regions_stay_in_place(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_blotted_pictures_have_nothing_left_to_ignore(kind):
+def test_blotted_images_have_nothing_left_to_ignore(kind):
     for drawn in views(kind, ignored="blot"):
         red, blue = (drawn.pixels[..., channel] > 60 for channel in (RED, BLUE))
         assert blue.mean() < 0.01
@@ -90,7 +90,7 @@ def test_blotted_pictures_have_nothing_left_to_ignore(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_boxes_lie_in_the_picture_and_are_large_enough_to_learn(kind):
+def test_boxes_lie_in_the_image_and_are_large_enough_to_learn(kind):
     for drawn in views(kind, smallest=30.0):
         height, width = drawn.pixels.shape[:2]
         assert drawn.pixels.dtype == np.uint8
@@ -113,27 +113,27 @@ def test_classes_go_with_their_boxes(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_without_people_gives_one_without_boxes(kind):
+def test_an_image_without_people_gives_one_without_boxes(kind):
     for drawn in views(kind, EMPTY, count=5):
         assert drawn.boxes_xyxy.shape == drawn.ignored_xyxy.shape == (0, 4)
         assert drawn.classes.shape == (0,)
         assert (drawn.pixels[..., 1] > 0).any()
 
 
-def test_one_of_four_pictures_is_the_one_whose_turn_it_is():
+def test_one_of_four_images_is_the_one_whose_turn_it_is():
     with_people = [len(drawn.boxes_xyxy) > 0 for drawn in views("four", CROWDED, EMPTY)]
     assert np.mean(with_people) > 0.5
     assert all(len(drawn.boxes_xyxy) <= 2 for drawn in views("four", CROWDED, EMPTY))
 
 
-def test_whole_pictures_have_the_sizes_asked_for():
+def test_whole_images_have_the_sizes_asked_for():
     sizes = {drawn.pixels.shape[:2] for drawn in views("whole")}
     assert sizes == {(96, 128), (128, 170)}
     wide = painted(size_wh=(400, 100))
     assert {drawn.pixels.shape[:2] for drawn in views("whole", wide)} == {(50, 200)}
 
 
-def test_a_mirrored_picture_is_the_picture_mirrored():
+def test_a_mirrored_image_is_the_image_mirrored():
     plain, mirrored = (next(views("whole", flip=flip, brightness=0.0)) for flip in (0.0, 1.0))
     assert np.array_equal(mirrored.pixels, plain.pixels[:, ::-1])
     width = plain.pixels.shape[1]
@@ -164,7 +164,7 @@ def test_saturation_moves_colours_towards_grey_and_away_from_it():
     assert 20 <= min(spreads) < 30 < 50 < max(spreads) <= 60  # it is 40, times 0.5 to 1.5
 
 
-def test_grey_pictures_come_as_often_as_asked_for():
+def test_grey_images_come_as_often_as_asked_for():
     drawn = list(views("whole", brightness=0.0, grey=0.25, count=200))
     without_colour = [np.ptp(view.pixels, axis=2).max() == 0 for view in drawn]
     assert 30 <= sum(without_colour) <= 70

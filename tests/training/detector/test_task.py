@@ -105,9 +105,7 @@ def train(task, steps, rate=2e-3):
 
 
 @pytest.mark.slow
-def test_a_detector_learns_two_pictures_by_heart_and_that_a_third_is_empty(
-    recipe, people, tmp_path
-):
+def test_a_detector_learns_two_images_by_heart_and_that_a_third_is_empty(recipe, people, tmp_path):
     settings = table(people, batch=3, frozen_norm=True, box_loss="giou", box_weight=2.0)
     task = DetectorTask(recipe(), settings, device=CPU)
     before = task.validate(task.network, None)
@@ -198,7 +196,7 @@ def test_without_freezing_everything_is_in_training_mode(recipe):
 
 
 def test_a_run_that_goes_on_has_the_losses_of_one_that_never_stopped(recipe, people):
-    settings = table(people, pictures="mosaic", mosaic=MosaicTable(side=96), ohem=True)
+    settings = table(people, images="mosaic", mosaic=MosaicTable(side=96), ohem=True)
     task = DetectorTask(recipe(), settings, device=CPU)
     task.train_mode()
 
@@ -277,7 +275,7 @@ def test_recipes_that_cannot_be_trained_are_refused(recipe, more, message):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"pictures": "mosaic", "sizes": (480,)}, "sizes are of whole images"),
+        ({"images": "mosaic", "sizes": (480,)}, "sizes are of whole images"),
         ({"sizes": (8,)}, "sizes must lie between 32 and 8192"),
         ({"ohem_nms": 0.0}, r"ohem_nms must lie in \(0, 1\]"),
         ({"ignore_overlap": 1.5}, r"ignore_overlap must lie in \(0, 1\]"),

@@ -272,7 +272,7 @@ def test_a_table_that_makes_no_sense_is_refused(change, message, tmp_path):
         recipe.table("augment", AugmentTable)
 
 
-def test_outside_the_picture_is_the_fill_colour(painted_person):
+def test_outside_the_image_is_the_fill_colour(painted_person):
     far = msgspec.structs.replace(PLAIN, scale=(0.2, 0.2))
     crop = crop_of(painted_person(), far, fill=(9, 8, 7))
     assert (crop.pixels[0] == [9, 8, 7]).all()

@@ -15,7 +15,7 @@ from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import ImageError, OptionError
 from posepipe.io.images import ImageFile
 from posepipe.pose.crops import PreprocessingTable
-from posepipe.training.pictures import Picture
+from posepipe.training.images import TrainingImage
 from posepipe.training.pose.augment import AugmentTable
 from posepipe.training.pose.batches import PoseBatches
 
@@ -140,27 +140,27 @@ def prefetching_threads():
     return [t for t in threading.enumerate() if t.name.startswith("posepipe-prefetch")]
 
 
-def test_a_picture_that_vanished_is_an_error_at_its_turn_and_stops_the_threads(sets, tmp_path):
-    gone = Picture(ImageFile(1, tmp_path / "gone.jpg", "gone.jpg"))
+def test_an_image_that_vanished_is_an_error_at_its_turn_and_stops_the_threads(sets, tmp_path):
+    gone = TrainingImage(ImageFile(1, tmp_path / "gone.jpg", "gone.jpg"))
     with pytest.raises(ImageError, match=r"gone\.jpg"):
-        batches([[replace(sets[0][0], picture=gone)]])
+        batches([[replace(sets[0][0], image=gone)]])
     assert prefetching_threads() == []
 
 
 class Counting:
     """An image that counts how often it is read."""
 
-    def __init__(self, picture):
-        self.picture, self.reads, self.file = picture, 0, picture.file
+    def __init__(self, image):
+        self.image, self.reads, self.file = image, 0, image.file
 
     def read(self):
         self.reads += 1
-        return self.picture.read()
+        return self.image.read()
 
 
 def test_no_more_is_made_ahead_than_may_wait_and_closing_stops_the_threads(sets):
-    counting = Counting(sets[0][0].picture)
-    samples = [replace(sets[0][0], picture=counting)]
+    counting = Counting(sets[0][0].image)
+    samples = [replace(sets[0][0], image=counting)]
     maker = PoseBatches(
         [samples], [1.0], Settings(), GIVEN, COCO_PERSON, device=torch.device("cpu")
     )
@@ -179,7 +179,7 @@ def test_points_are_where_the_light_is_in_both_engines(painted_person):
     pixels[y - 1 : y + 2, x - 1 : x + 2] = 255
     points = person.keypoints_xy.copy()
     points[5] = x, y
-    lit = replace(person, picture=in_memory(pixels), keypoints_xy=points, weights=np.ones(17))
+    lit = replace(person, image=in_memory(pixels), keypoints_xy=points, weights=np.ones(17))
     given = PreprocessingTable(input_size_wh=(64, 96), fill=(0, 0, 0))
     seen = 0
     for engine in ("cpu", "device"):

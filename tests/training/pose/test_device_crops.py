@@ -9,13 +9,13 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from builders import save_picture
+from builders import save_image
 from training_crops import NO_AUGMENTATION, in_memory
 
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import ImageError
 from posepipe.io.images import ImageFile
-from posepipe.training.pictures import Picture
+from posepipe.training.images import TrainingImage
 from posepipe.training.pose.augment import AugmentTable, crop_pixels, draw_augmentation
 from posepipe.training.pose.device_crops import DeviceCrops
 from posepipe.training.samples import PoseSample
@@ -42,8 +42,8 @@ def person(seed=0, size_wh=(300, 400), share=0.5):
     size = np.array(size_wh)
     box = np.concatenate([size * (1 - share) / 2, size * (1 + share) / 2])
     points = np.random.default_rng(seed).uniform(box[:2], box[2:], (17, 2))
-    picture = in_memory(photo(seed, size_wh))
-    return PoseSample(picture, box, points, np.ones(17), np.full(17, 2), area=1e4)
+    image = in_memory(photo(seed, size_wh))
+    return PoseSample(image, box, points, np.ones(17), np.full(17, 2), area=1e4)
 
 
 def drawn(samples, table, seed=0):
@@ -109,7 +109,7 @@ def test_both_engines_make_the_same_crops(table, device):
     assert difference.mean() < 0.3
 
 
-def test_a_crop_wholly_outside_its_picture_is_fill_in_both_engines():
+def test_a_crop_wholly_outside_its_image_is_fill_in_both_engines():
     samples = [replace(person(), box_xyxy=np.array([-900.0, -900, -800, -800])), person(1)]
     augmentations = drawn(samples, NO_AUGMENTATION)
     crops = by_device(samples, augmentations).numpy()
@@ -118,9 +118,9 @@ def test_a_crop_wholly_outside_its_picture_is_fill_in_both_engines():
     assert (crops[1] != FILL).any()
 
 
-def test_the_crops_of_pictures_that_find_no_room_are_the_cpus():
+def test_the_crops_of_images_that_find_no_room_are_the_cpus():
     samples = [person(0), person(1), person(0)]
-    samples[2] = replace(samples[2], picture=samples[0].picture)
+    samples[2] = replace(samples[2], image=samples[0].image)
     augmentations = drawn(samples, AugmentTable())
     maker = DeviceCrops(
         CPU, size_wh=SIZE_WH, fill=FILL, limit_bytes=samples[0].read().nbytes + 1000
@@ -134,10 +134,10 @@ def test_the_crops_of_pictures_that_find_no_room_are_the_cpus():
     assert np.array_equal(nothing, by_cpu(samples, augmentations))
 
 
-def test_a_picture_is_read_once(tmp_path):
-    path = save_picture(tmp_path / "one.png", 60, 80)
-    picture = Picture(ImageFile(1, path, "one.png"))
-    sample = replace(person(size_wh=(60, 80)), picture=picture)
+def test_an_image_is_read_once(tmp_path):
+    path = save_image(tmp_path / "one.png", 60, 80)
+    image = TrainingImage(ImageFile(1, path, "one.png"))
+    sample = replace(person(size_wh=(60, 80)), image=image)
     maker = DeviceCrops(CPU, size_wh=SIZE_WH, fill=FILL)
     augmentations = drawn([sample], AugmentTable())
     crops = maker([sample], augmentations)
@@ -145,8 +145,8 @@ def test_a_picture_is_read_once(tmp_path):
     assert torch.equal(maker([sample], augmentations), crops)
 
 
-def test_a_missing_picture_is_an_error(tmp_path):
-    gone = Picture(ImageFile(1, tmp_path / "gone.png", "gone.png"))
-    sample = replace(person(), picture=gone)
+def test_a_missing_image_is_an_error(tmp_path):
+    gone = TrainingImage(ImageFile(1, tmp_path / "gone.png", "gone.png"))
+    sample = replace(person(), image=gone)
     with pytest.raises(ImageError, match=r"gone\.png"):
         by_device([sample], drawn([sample], NO_AUGMENTATION))

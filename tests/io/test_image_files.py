@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from builders import annotation, annotation_file, image_entry, save_picture
+from builders import annotation, annotation_file, image_entry, save_image
 
 from posepipe.errors import DocumentError, ImageError
 from posepipe.io.coco import read_annotations, read_coco
 from posepipe.io.documents import labelled_document
-from posepipe.io.picture_files import image_files
+from posepipe.io.image_files import image_files
 
 
 def listed(tmp_path: Path, *names: str) -> Path:
@@ -37,7 +37,7 @@ def listed(tmp_path: Path, *names: str) -> Path:
     ],
 )
 def test_a_name_leads_to_its_file(tmp_path: Path, name: str, file: str, told: bool) -> None:
-    save_picture(tmp_path / "in" / file)
+    save_image(tmp_path / "in" / file)
     images = image_files(read_annotations(listed(tmp_path, name)), tmp_path / "in")
     (image,) = images
     assert image.read().shape == (6, 8, 3)
@@ -46,19 +46,19 @@ def test_a_name_leads_to_its_file(tmp_path: Path, name: str, file: str, told: bo
 
 
 def test_an_absolute_path_that_is_here_is_taken(tmp_path: Path) -> None:
-    there = save_picture(tmp_path / "elsewhere" / "a.jpg")
+    there = save_image(tmp_path / "elsewhere" / "a.jpg")
     (tmp_path / "in").mkdir()
     (image,) = image_files(read_annotations(listed(tmp_path, str(there))), tmp_path / "in")
     assert image.path == there
 
 
 def test_last_parts_that_two_names_share_mean_neither(tmp_path: Path) -> None:
-    save_picture(tmp_path / "in" / "a.jpg")
+    save_image(tmp_path / "in" / "a.jpg")
     path = listed(tmp_path, "/data/one/a.jpg", "/data/two/a.jpg")
     for image in image_files(read_annotations(path), tmp_path / "in"):
         with pytest.raises(ImageError, match="no such file"):
             image.read()
-    save_picture(tmp_path / "in" / "two" / "a.jpg")
+    save_image(tmp_path / "in" / "two" / "a.jpg")
     one, two = image_files(read_annotations(path), tmp_path / "in")
     assert not one.path.exists()
     assert two.path == tmp_path / "in" / "two" / "a.jpg"
@@ -77,7 +77,7 @@ def test_a_url_that_is_not_here_is_not_fetched_and_named(tmp_path: Path) -> None
 
 
 def test_a_folder_that_is_there_is_meant(tmp_path: Path) -> None:
-    save_picture(tmp_path / "in" / "a.jpg")
+    save_image(tmp_path / "in" / "a.jpg")
     (tmp_path / "in" / "val").mkdir()
     (image,) = image_files(read_annotations(listed(tmp_path, "val/a.jpg")), tmp_path / "in")
     with pytest.raises(ImageError, match=r"val/a\.jpg: no such file"):
@@ -85,7 +85,7 @@ def test_a_folder_that_is_there_is_meant(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_not_utf8_is_told_and_the_others_are_read(tmp_path: Path) -> None:
-    save_picture(tmp_path / "in" / "b.jpg")
+    save_image(tmp_path / "in" / "b.jpg")
     annotations = read_annotations(listed(tmp_path, "caf\udce9.jpg", "b.jpg"))
     (finding,) = annotations.findings
     assert "file names that are not UTF-8: 1 of 2 (caf\ufffd.jpg): rename them" in finding.line
@@ -106,8 +106,8 @@ def labelled(tmp_path: Path, *sizes: tuple[int | None, int | None]) -> Path:
 
 
 @pytest.mark.parametrize("said", [(100, 80), (80, 100), (-1, -1), (0, 0), (None, None)])
-def test_the_pictures_own_size_counts(tmp_path: Path, said: tuple[int | None, int | None]) -> None:
-    save_picture(tmp_path / "1.jpg", 100, 80)
+def test_the_images_own_size_counts(tmp_path: Path, said: tuple[int | None, int | None]) -> None:
+    save_image(tmp_path / "1.jpg", 100, 80)
     document = labelled_document(read_coco(labelled(tmp_path, said)).people(), tmp_path)
     [found] = document.detections
     assert (len(found), found.size_wh) == (1, (100, 80))
@@ -115,12 +115,12 @@ def test_the_pictures_own_size_counts(tmp_path: Path, said: tuple[int | None, in
     assert len(exchanged) == (said == (80, 100))
 
 
-def test_labels_for_another_size_or_for_the_picture_on_its_side_are_not_used(
+def test_labels_for_another_size_or_for_the_image_on_its_side_are_not_used(
     tmp_path: Path,
 ) -> None:
     for number in (1, 2, 3):
-        save_picture(tmp_path / f"{number}.jpg", 100, 80)
-    save_picture(tmp_path / "2.jpg", 100, 80, orientation=6)  # 80 x 100, the right way up
+        save_image(tmp_path / f"{number}.jpg", 100, 80)
+    save_image(tmp_path / "2.jpg", 100, 80, orientation=6)  # 80 x 100, the right way up
     path = labelled(tmp_path, (100, 80), (100, 80), (100, 80))
     document = labelled_document(read_coco(path).people(), tmp_path)
     assert [bool(image.problem) for image in document.images] == [False, True, False]

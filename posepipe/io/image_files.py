@@ -18,7 +18,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _DRIVE = re.compile(r"[A-Za-z]:/")
 
 
-class Pictured(Protocol):
+class Imaged(Protocol):
     """What lists images."""
 
     @property
@@ -41,7 +41,7 @@ class Place:
     by_last_parts: bool = False
 
 
-def image_files(annotations: Pictured, folder: str | Path) -> ImageSet:
+def image_files(annotations: Imaged, folder: str | Path) -> ImageSet:
     r"""The annotated images in a folder, with the annotations' ids and in their order.
 
     Names with back-slashes are tried with slashes. Of URLs, of absolute paths that are not here and

@@ -20,7 +20,7 @@ Pixels = npt.NDArray[np.uint8]
 logger = logging.getLogger(__name__)
 
 
-class PictureCache:
+class ImageCache:
     """Decoded images in memory, up to a limit; beyond it images are decoded each time.
 
     What came first stays: in shuffled epochs every image is as likely to be needed next, so
@@ -70,7 +70,7 @@ class PictureCache:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Picture:
+class TrainingImage:
     """An image that is read when it is needed.
 
     Attributes:
@@ -79,7 +79,7 @@ class Picture:
     """
 
     file: ImageFile
-    cache: PictureCache | None = None
+    cache: ImageCache | None = None
 
     def read(self) -> Pixels:
         """(H, W, 3) uint8 RGB; not to be written to.
@@ -90,7 +90,7 @@ class Picture:
         return self.file.read() if self.cache is None else self.cache.read(self.file)
 
 
-def picture_cache(kind: CacheKind, *, processes: int | None = None) -> PictureCache | None:
+def image_cache(kind: CacheKind, *, processes: int | None = None) -> ImageCache | None:
     """The cache that a recipe asks for (``training.cache``).
 
     Args:
@@ -102,4 +102,4 @@ def picture_cache(kind: CacheKind, *, processes: int | None = None) -> PictureCa
     if kind == "none":
         return None
     sharing = processes or int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return PictureCache(free_memory() // 2 // sharing)
+    return ImageCache(free_memory() // 2 // sharing)
