@@ -118,6 +118,7 @@ from posepipe.io.records import made_by
 
 class Sleepy:
     batch_size = 1
+    device = "cpu"
     settings = SimpleNamespace(category="person")
 
     def made_by(self, command):

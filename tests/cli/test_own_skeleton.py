@@ -188,7 +188,7 @@ def test_results_of_another_program_are_dogs_where_a_model_says_so(
     results = save_json(dogs.parent / "others.json", plain)
     score, drawing = ("eval", results, "--annotations", dogs), ("draw", results, "-o", tmp_path)
     for command in (score, drawing):
-        assert "a coco_person has 51" in error_of(posepipe(*command))
+        assert "30 numbers as keypoints, not 51" in error_of(posepipe(*command))
     assert posepipe(*drawing, "--model", trained).exit_code == 0
     assert len(list(tmp_path.glob("*.png"))) == DOGS
     scored = posepipe(*score, "--model", trained)
