@@ -67,7 +67,7 @@ with joined(Cluster()):
     run_both(SomePeople(), StickFigures(), images, options("one.json"), finish=rescored)
     told |= {
         "died": (folder / "died").exists(),
-        "images": merged.pictures,
+        "images": merged.images,
         "skipped": [skip.file_name for skip in merged.skipped],
         "counted": len(counted),
         "people": merged.people,
