@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from posepipe.detection.loading import load_detector
 from posepipe.detection.rtmdet import RTMDetDetector
-from posepipe.detection.stage import load_detector
 from posepipe.errors import OptionError, PosepipeError
 from posepipe.io.find_images import find_images
 from posepipe.io.images import ImageFile

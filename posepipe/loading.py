@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from posepipe.detection.backends import DETECTRON2
-from posepipe.detection.stage import (
-    DetectionSettings,
-    DetectionStage,
+from posepipe.detection.loading import (
     detector_recipe,
     load_detector,
     recipe_min_score,
     recipe_scales,
     recipe_suppression,
 )
+from posepipe.detection.stage import DetectionSettings, DetectionStage
 from posepipe.errors import OptionError
 from posepipe.networks.devices import resolve_device
 from posepipe.networks.resources import default_batch_sizes

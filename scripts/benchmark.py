@@ -33,7 +33,8 @@ from reading_speed import reading_lines
 from runtime_speed import bare_network, peer_lines, posed, runtime_lines, weights_of
 
 from posepipe.core.boxes import Detections
-from posepipe.detection.stage import DetectionStage, load_detector
+from posepipe.detection.loading import load_detector
+from posepipe.detection.stage import DetectionStage
 from posepipe.io.find_images import find_images
 from posepipe.io.images import ImageFile
 from posepipe.networks.devices import precision_name, resolve_device, resolve_precision

@@ -19,7 +19,8 @@ import torch
 from peers import People, ancestors, one_box_at_a_time, torchvisions_own
 from safetensors.torch import save_file
 
-from posepipe.detection.stage import DetectionStage, load_detector
+from posepipe.detection.loading import load_detector
+from posepipe.detection.stage import DetectionStage
 from posepipe.detection.torchvision import Preprocessing
 from posepipe.io.images import ImageFile
 from posepipe.networks.devices import precision_name, resolve_device, resolve_precision

@@ -19,9 +19,10 @@ import pytest
 import posepipe
 from posepipe.curation.paper import PaperTable
 from posepipe.detection.candidates import CandidatesTable, DetectorTable
+from posepipe.detection.loading import PeopleTable, SuppressionTable, ViewsTable
 from posepipe.detection.networks import NetworkTable
-from posepipe.detection.rtmdet import RTMDetPreprocessing, RTMDetTable
-from posepipe.detection.stage import PeopleTable, SuppressionTable, ViewsTable
+from posepipe.detection.rtmdet import RTMDetPreprocessing
+from posepipe.detection.rtmdet_network import RTMDetTable
 from posepipe.detection.torchvision import Preprocessing
 from posepipe.networks.native import tables as native
 from posepipe.pose.codecs.choose import decoding_table

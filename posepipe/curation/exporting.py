@@ -16,8 +16,8 @@ import torch
 
 from posepipe.curation.quantising import quantised
 from posepipe.detection.backends import registered_backend
+from posepipe.detection.loading import load_detector
 from posepipe.detection.rtmdet import exportable as exportable_rtmdet
-from posepipe.detection.stage import load_detector
 from posepipe.errors import DocumentError, MissingDependencyError, OptionError
 from posepipe.io.checksums import sha256_of
 from posepipe.io.jsonfiles import check_output

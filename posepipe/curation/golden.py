@@ -22,7 +22,7 @@ from safetensors.numpy import save
 
 from posepipe.core.boxes import Detections
 from posepipe.detection.candidates import Candidates, Detector
-from posepipe.detection.stage import load_detector
+from posepipe.detection.loading import load_detector
 from posepipe.errors import WeightsError
 from posepipe.io.jsonfiles import write_whole
 from posepipe.networks.runtimes.names import TORCH

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from posepipe.curation import exporting
 from posepipe.curation.exporting import Exported, export_model
-from posepipe.detection.stage import load_detector
+from posepipe.detection.loading import load_detector
 from posepipe.errors import (
     DocumentError,
     MissingDependencyError,

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from posepipe.detection.candidates import Candidates, Origin
-from posepipe.detection.rtmdet import RTMDet, RTMDetDetector, RTMDetPreprocessing, RTMDetTable
+from posepipe.detection.rtmdet import RTMDetDetector, RTMDetPreprocessing
+from posepipe.detection.rtmdet_network import RTMDet, RTMDetTable
 from posepipe.detection.stage import DetectionSettings, DetectionStage
 from posepipe.detection.torchvision import TorchvisionDetector
 from posepipe.errors import OptionError

@@ -14,7 +14,7 @@ import torch
 from posepipe.core.suppression import Suppression, suppress
 from posepipe.detection.candidates import CandidatesTable, DetectorTable
 from posepipe.detection.categories import COCO_CATEGORY_IDS
-from posepipe.detection.stage import load_detector
+from posepipe.detection.loading import load_detector
 from posepipe.errors import MissingDependencyError, OptionError, RecipeError, WeightsError
 from posepipe.zoo.recipe import Recipe
 

@@ -8,7 +8,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from posepipe.detection.networks import NetworkTable, backbone_stages, build_network, load_imagenet
-from posepipe.detection.rtmdet import RTMDet, RTMDetTable
+from posepipe.detection.rtmdet_network import RTMDet, RTMDetTable
 from posepipe.errors import WeightsError
 
 ARCHITECTURES = {  # and torchvision's classifiers on the same backbones

@@ -16,10 +16,10 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from posepipe.core.suppression import Suppression, suppress
 from posepipe.detection.candidates import CandidatesTable, DetectorTable
+from posepipe.detection.loading import load_detector
 from posepipe.detection.native.detector import unused_keys
 from posepipe.detection.native.network import build_network as build_native
 from posepipe.detection.networks import NetworkTable, build_network
-from posepipe.detection.stage import load_detector
 from posepipe.detection.torchvision import UNUSED_HEADS, Preprocessing
 from posepipe.networks.native.tables import NOT_WEIGHTS
 from posepipe.networks.native.tables import NetworkTable as NativeTable

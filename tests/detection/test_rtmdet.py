@@ -13,11 +13,10 @@ from posepipe.curation.golden import verify
 from posepipe.curation.importing.graphs import put_into, read_graph
 from posepipe.curation.importing.model_folder import import_checkpoint
 from posepipe.detection.candidates import Origin
-from posepipe.detection.rtmdet import (
+from posepipe.detection.rtmdet import RTMDetDetector, RTMDetPreprocessing
+from posepipe.detection.rtmdet_network import (
     STRIDES,
     RTMDet,
-    RTMDetDetector,
-    RTMDetPreprocessing,
     RTMDetTable,
     cell_corners,
     decoded,

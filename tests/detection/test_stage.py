@@ -8,15 +8,13 @@ import pytest
 
 from posepipe.core.suppression import Suppression
 from posepipe.detection.candidates import Candidates, Origin
-from posepipe.detection.stage import (
-    DetectionSettings,
-    DetectionStage,
+from posepipe.detection.loading import (
     SuppressionTable,
-    choose_people,
     detector_recipe,
     load_detector,
     recipe_suppression,
 )
+from posepipe.detection.stage import DetectionSettings, DetectionStage, choose_people
 from posepipe.errors import OptionError, RecipeError, WeightsError
 from posepipe.io.images import ImageFile
 from posepipe.zoo.recipe import Recipe

@@ -10,8 +10,8 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from posepipe.core.suppression import Suppression, suppress
 from posepipe.detection.candidates import Origin
+from posepipe.detection.loading import load_detector
 from posepipe.detection.networks import NetworkTable, build_network
-from posepipe.detection.stage import load_detector
 from posepipe.detection.torchvision import Preprocessing, TorchvisionDetector, final_size_wh
 from posepipe.networks.folding import fold_batch_norms
 

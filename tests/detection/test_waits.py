@@ -9,7 +9,8 @@ from fake_gpu import GPU, fake_gpu, put_on_gpu
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from posepipe.detection.candidates import Origin
-from posepipe.detection.rtmdet import RTMDet, RTMDetDetector, RTMDetPreprocessing, RTMDetTable
+from posepipe.detection.rtmdet import RTMDetDetector, RTMDetPreprocessing
+from posepipe.detection.rtmdet_network import RTMDet, RTMDetTable
 from posepipe.detection.stage import DetectionSettings, DetectionStage
 from posepipe.io.images import ImageFile
 

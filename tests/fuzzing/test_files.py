@@ -15,8 +15,8 @@ from PIL import Image, features
 from safetensors.torch import save
 
 from posepipe.detection.candidates import CandidatesTable, DetectorTable
+from posepipe.detection.loading import PeopleTable, SuppressionTable
 from posepipe.detection.networks import NetworkTable
-from posepipe.detection.stage import PeopleTable, SuppressionTable
 from posepipe.io.images import ImageFile
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.heatmaps import DecodingTable

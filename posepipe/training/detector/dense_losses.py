@@ -19,14 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss
 
-from posepipe.detection.rtmdet import (
-    STRIDES,
-    RTMDet,
-    RTMDetPreprocessing,
-    cell_corners,
-    decoded,
-    flat,
-)
+from posepipe.detection.rtmdet import RTMDetPreprocessing
+from posepipe.detection.rtmdet_network import STRIDES, RTMDet, cell_corners, decoded, flat
 from posepipe.networks.precision import to_float32
 from posepipe.training.detector.batches import DetectionBatch, Target
 from posepipe.training.detector.table import DetectorTrainingTable

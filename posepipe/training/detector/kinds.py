@@ -13,7 +13,8 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from posepipe.detection.candidates import DetectorTable
 from posepipe.detection.networks import NetworkTable, backbone_stages, load_imagenet
-from posepipe.detection.rtmdet import RTMDet, RTMDetPreprocessing, RTMDetTable
+from posepipe.detection.rtmdet import RTMDetPreprocessing
+from posepipe.detection.rtmdet_network import RTMDet, RTMDetTable
 from posepipe.detection.torchvision import UNUSED_HEADS, Preprocessing
 from posepipe.errors import RecipeError
 from posepipe.training.detector.batches import DetectionBatch

@@ -16,12 +16,8 @@ from torch import nn
 from posepipe.core.boxes import Detections
 from posepipe.detection.backends import backend_of
 from posepipe.detection.candidates import Origin
-from posepipe.detection.stage import (
-    DetectionSettings,
-    DetectionStage,
-    recipe_scales,
-    recipe_suppression,
-)
+from posepipe.detection.loading import recipe_scales, recipe_suppression
+from posepipe.detection.stage import DetectionSettings, DetectionStage
 from posepipe.drawing.draw import draw_detections
 from posepipe.drawing.save import save_image
 from posepipe.drawing.style import DrawStyle

@@ -13,8 +13,8 @@ from detectron2_cases import CASES, IMAGES, fill
 from posepipe.curation import golden
 from posepipe.curation.importing.detectron2 import is_detectron2, keypoint_remark, network_of
 from posepipe.curation.importing.model_folder import import_checkpoint
+from posepipe.detection.loading import load_detector
 from posepipe.detection.native.network import build_network
-from posepipe.detection.stage import load_detector
 from posepipe.errors import OptionError, WeightsError
 from posepipe.networks.native.tables import NetworkTable
 from posepipe.zoo.recipe import list_recipes, load_recipe

@@ -12,9 +12,9 @@ import torch
 from detectron2_cases import CASES, IMAGES, fill
 
 from posepipe.detection.candidates import Origin
+from posepipe.detection.loading import load_detector
 from posepipe.detection.native.detector import NativeDetector
 from posepipe.detection.native.network import build_network
-from posepipe.detection.stage import load_detector
 from posepipe.errors import RecipeError, WeightsError
 from posepipe.zoo.recipe import Recipe
 

@@ -5,12 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from posepipe.detection.rtmdet import (
-    RTMDet,
-    RTMDetPreprocessing,
-    RTMDetTable,
-    cell_corners,
-)
+from posepipe.detection.rtmdet import RTMDetPreprocessing
+from posepipe.detection.rtmdet_network import RTMDet, RTMDetTable, cell_corners
 from posepipe.training.detector.batches import DetectionBatch, Target
 from posepipe.training.detector.dense_losses import (
     NAMES,
