@@ -1,4 +1,4 @@
-# make demo   sets everything up and runs the pipeline on the pictures in examples/
+# make demo   sets everything up and runs the pipeline on the images in examples/
 # make test   sets everything up and passes the tests
 
 VENV   ?= .venv
@@ -14,11 +14,11 @@ EXE    := $(if $(filter Windows_NT,$(OS)),.exe)
 help:  ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: $(BIN)/.installed  ## Detect, estimate and draw poses on the pictures in examples/.
+demo: $(BIN)/.installed  ## Detect, estimate and draw poses on the images in examples/.
 	@mkdir -p demo
 	$(BIN)/posepipe -v detect examples -o demo/boxes.json
 	$(BIN)/posepipe -v pose demo/boxes.json -o demo/kps.json
-	@echo "The drawn pictures:"
+	@echo "The drawn images:"
 	@$(BIN)/posepipe draw demo/kps.json -o demo/drawn
 	$(BIN)/posepipe -v run examples/pan.mp4 -o demo/pan.json --track --smooth --detect-every 5 --draw demo/pan.mp4 --ids
 
