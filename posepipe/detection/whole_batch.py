@@ -45,6 +45,9 @@ def boxes_of_all(network: GeneralizedRCNN, images: Tensor, sizes_wh: Tensor) -> 
     proposals, is_one = _proposals(network.rpn, images, list(features.values()), limits)
     of_image = torch.arange(len(images), device=images.device)[:, None].expand_as(is_one).flatten()
     rois, limits = proposals.flatten(0, 1), limits.expand_as(proposals).flatten(0, 1)[:, None]
+    there = is_one.flatten()
+    if images.device.type == "cpu":  # nothing waits for anything: only what is there is looked at
+        of_image, rois, limits, there = (part[there] for part in (of_image, rois, limits, there))
     opinions, stages = [], box_stages(heads)
     for stage in stages:
         pooled = _pooled(heads.box_roi_pool, features, of_image, rois)
@@ -55,7 +58,7 @@ def boxes_of_all(network: GeneralizedRCNN, images: Tensor, sizes_wh: Tensor) -> 
     scores = opinions[0]
     if len(opinions) > 1:
         scores = torch.stack(opinions).mean(dim=0).log().softmax(dim=-1)
-    found = (scores > heads.score_thresh) & _large(boxes, _SMALLEST) & is_one.flatten()[:, None]
+    found = (scores > heads.score_thresh) & _large(boxes, _SMALLEST) & there[:, None]
     roi, label = found[:, 1:].nonzero().unbind(dim=1)
     label = label + 1
     about = torch.stack([of_image[roi], label, scores[roi, label]], dim=1)
