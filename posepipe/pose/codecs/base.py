@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from posepipe.networks.devices import fetched
@@ -62,9 +63,13 @@ class Codec(ABC):
         A device computes them and the host need not wait for any.
         """
 
-    @abstractmethod
     def keypoints(self, numbers: Numbers, size_wh: tuple[int, int]) -> CropKeypoints:
-        """The keypoints of B crops of a size, by what `measure` gives of the responses to them."""
+        """The keypoints of B crops of a size, by what `measure` gives of the responses to them.
+
+        Here it gives x, y and the confidence.
+        """
+        found = torch.from_numpy(numbers)
+        return CropKeypoints(found[..., :2], found[..., 2])
 
     @abstractmethod
     def flip(self, response: Response, mirrored: tuple[int, ...]) -> Response:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posepipe.pose.codecs.base import Codec, Numbers, Response
-from posepipe.pose.heatmaps import CropKeypoints, DecodingTable, decode, encode, mirror_back
+from posepipe.pose.codecs.base import Codec, Response
+from posepipe.pose.heatmaps import DecodingTable, decode, encode, mirror_back
 
 _SIGMA = 2.0  # cells
 
@@ -33,11 +33,6 @@ class CPNCodec(Codec):
         """See `Codec.measure`: x, y and the confidence."""
         found = decode(response[0], self.table)
         return torch.cat([found.points_xy, found.confidences[..., None]], dim=-1)
-
-    def keypoints(self, numbers: Numbers, size_wh: tuple[int, int]) -> CropKeypoints:
-        """See `Codec.keypoints`."""
-        found = torch.from_numpy(numbers)
-        return CropKeypoints(found[..., :2], found[..., 2])
 
     def flip(self, response: Response, mirrored: tuple[int, ...]) -> Response:
         """See `Codec.flip`."""

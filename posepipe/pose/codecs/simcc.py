@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from posepipe.networks.devices import constant
-from posepipe.pose.codecs.base import Codec, CodecTable, Numbers, Response
-from posepipe.pose.heatmaps import CropKeypoints
+from posepipe.pose.codecs.base import Codec, CodecTable, Response
 from posepipe.zoo.bounds import Count, Factor
 
 
@@ -52,11 +51,6 @@ class SimCCCodec(Codec):
         points = torch.stack([x.indices, y.indices], dim=-1) / self.table.bins_per_pixel
         confidences = torch.minimum(x.values, y.values).clamp(0, 1)
         return torch.cat([points, confidences[..., None]], dim=-1)
-
-    def keypoints(self, numbers: Numbers, size_wh: tuple[int, int]) -> CropKeypoints:
-        """See `Codec.keypoints`."""
-        found = torch.from_numpy(numbers)
-        return CropKeypoints(found[..., :2], found[..., 2])
 
     def flip(self, response: Response, mirrored: tuple[int, ...]) -> Response:
         """See `Codec.flip`.
