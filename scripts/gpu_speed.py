@@ -5,13 +5,24 @@ They are there for a machine with a GPU; elsewhere the same runs on its CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from peers import People
-from runtime_speed import Speed, Work, as_taken, crops_of, in_turns, table, weights_of
+from runtime_speed import (
+    Speed,
+    Work,
+    bare_network,
+    detected,
+    done,
+    in_turns,
+    posed,
+    table,
+    weights_of,
+)
 
-from posepipe.detection.candidates import by_shape
+from posepipe.detection.candidates import alike
 from posepipe.detection.rtmdet import RTMDetDetector, padded_shape
 from posepipe.detection.stage import DetectionStage
 from posepipe.io.images import ImageFile
@@ -20,8 +31,6 @@ from posepipe.networks.runtimes.names import TORCH
 from posepipe.options import DEFAULT_POSE_MODEL, DetectionOptions, PoseOptions
 from posepipe.pipeline import Pipeline
 from posepipe.pose.stage import PoseStage
-from posepipe.runtime.both import run_through_both
-from posepipe.runtime.local import run
 from posepipe.zoo.recipe import load_recipe
 
 POSE_MODELS = ("cpn-resnet50-256x192", DEFAULT_POSE_MODEL)
@@ -64,8 +73,8 @@ def gpu_lines(
             assert isinstance(stage, PoseStage)  # noqa: S101  # a crop network
             if compiles:
                 stage.compile()
-            works |= {f"bare{suffix}": _bare_pose(stage, people)}
-            works |= {f"stage{suffix}": _poses(stage, people)}
+            works |= {f"bare{suffix}": bare_network(stage, people)}
+            works |= {f"stage{suffix}": partial(posed, stage, people)}
         title = f"pose {model}, batches of {stage.batch_size}"
         yield from table(title, in_turns(works, speed, rounds), "crops/s", "bare")
     detecting: dict[str, Work] = {}
@@ -75,35 +84,15 @@ def gpu_lines(
         pipeline = Pipeline(DetectionOptions(), pose, **place)
         if compiles:
             pipeline.compile()
-        first, second = pipeline.both_stages
+        stages = pipeline.both_stages
+        first, _ = stages
         detecting |= {f"bare{suffix}": _bare_detector(first, images)}
-        detecting |= {f"stage{suffix}": _count(lambda first=first: run(first, images))}
-        running |= {
-            f"run{suffix}": _count(
-                lambda first=first, second=second: run_through_both(first, second, images)
-            )
-        }
+        detecting |= {f"stage{suffix}": partial(detected, stages, images)}
+        running |= {f"run{suffix}": partial(done, stages, images)}
     title = f"detect {first.origins[0].model}, batches of {first.batch_size}"
     yield from table(title, in_turns(detecting, speed, rounds), "images/s", "bare")
     title = f"both, {first.origins[0].model} and {models[-1]}"
     yield from table(title, in_turns(running, speed, rounds), "images/s", "run")
-
-
-def _bare_pose(stage: PoseStage, people: People) -> Work:
-    [model] = stage.models
-    crops = crops_of(people, model)
-    batches = as_taken(model, crops).split(stage.batch_size)
-    lower = model.dtype != torch.float32
-
-    @torch.inference_mode()
-    def bare() -> int:
-        with torch.autocast(model.device.type, dtype=model.dtype, enabled=lower):
-            for batch in batches:
-                model.network(batch)
-        _wait(model.device)
-        return len(crops)
-
-    return bare
 
 
 def _bare_detector(stage: DetectionStage, images: Sequence[ImageFile]) -> Work:
@@ -111,10 +100,10 @@ def _bare_detector(stage: DetectionStage, images: Sequence[ImageFile]) -> Work:
     assert isinstance(detector, RTMDetDetector)  # noqa: S101  # as the default one is
     ready = [detector.prepare(image.read()) for image in images]
     batches = []
-    for group in by_shape([padded_shape(one.pixels) for one in ready]):
-        for start in range(0, len(group), stage.batch_size):
-            members = [ready[place] for place in group[start : start + stage.batch_size]]
-            batches.append(detector.preprocessing.normalisation(detector.padded(members)))
+    for _, of_group in alike(ready, padded_shape):
+        for start in range(0, len(of_group), stage.batch_size):
+            pixels = detector.padded(of_group[start : start + stage.batch_size])
+            batches.append(detector.preprocessing.normalisation(pixels))
     where = batches[0].device
 
     @torch.inference_mode()
@@ -125,14 +114,6 @@ def _bare_detector(stage: DetectionStage, images: Sequence[ImageFile]) -> Work:
         return len(ready)
 
     return bare
-
-
-def _poses(stage: PoseStage, people: People) -> Work:
-    return lambda: sum(len(outcome.result or ()) for outcome in run(stage, people))
-
-
-def _count(outcomes: Callable[[], Iterator[object]]) -> Work:
-    return lambda: sum(1 for _ in outcomes())
 
 
 def _wait(device: torch.device) -> None:

@@ -29,6 +29,7 @@ PERSON = 1
 """The class number of a person."""
 
 Ready = TypeVar("Ready")
+Pixels = npt.NDArray[np.uint8]
 
 
 class DetectorTable(Table, frozen=True):
@@ -241,3 +242,30 @@ def by_shape(shapes: Sequence[tuple[int, int]]) -> list[list[int]]:
     for position, shape in enumerate(shapes):
         groups.setdefault(shape, []).append(position)
     return list(groups.values())
+
+
+def alike(
+    batch: Sequence[DetectorInput], padded_shape: Callable[[Pixels], tuple[int, int]]
+) -> list[tuple[list[int], list[DetectorInput]]]:
+    """The images that run together, with their positions in the batch: see `by_shape`.
+
+    Args:
+        batch: the images.
+        padded_shape: height and width to which a network pads an image's pixels.
+    """
+    groups = by_shape([padded_shape(ready.pixels) for ready in batch])
+    return [(group, [batch[position] for position in group]) for group in groups]
+
+
+def padded_together(batch: Sequence[DetectorInput], shape_hw: tuple[int, int], fill: int) -> Pixels:
+    """(B, h, w, 3): images as one array, padded with a grey level at the right and the bottom.
+
+    A single image that needs no padding is not copied.
+    """
+    first = batch[0].pixels
+    if len(batch) == 1 and first.shape[:2] == shape_hw:
+        return first[None]
+    pixels = np.full((len(batch), *shape_hw, 3), fill, np.uint8)
+    for place, ready in zip(pixels, batch, strict=True):
+        place[: ready.pixels.shape[0], : ready.pixels.shape[1]] = ready.pixels
+    return pixels

@@ -28,7 +28,7 @@ from posepipe.detection.candidates import (
     DetectorInput,
     DetectorTable,
     Origin,
-    by_shape,
+    alike,
 )
 from posepipe.detection.categories import category_ids_of
 from posepipe.errors import MissingDependencyError, RecipeError, WeightsError
@@ -109,8 +109,8 @@ class DetectronDetector:
     def __call__(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
         """The candidates of each image; images that pad to the same shape run together."""
         found: list[Candidates] = [Candidates.none()] * len(batch)
-        for group in by_shape([self._padded_shape(ready.pixels) for ready in batch]):
-            inputs = [_as_input(batch[position]) for position in group]
+        for group, members in alike(batch, self._padded_shape):
+            inputs = [_as_input(ready) for ready in members]
             with torch.inference_mode():
                 outputs = self.network(inputs)
             for position, output in zip(group, outputs, strict=True):

@@ -26,7 +26,8 @@ from posepipe.detection.candidates import (
     CandidatesTable,
     DetectorInput,
     Origin,
-    by_shape,
+    alike,
+    padded_together,
 )
 from posepipe.detection.rtmdet_network import (
     OUTPUTS,
@@ -159,13 +160,12 @@ class RTMDetDetector:
         self, batch: Sequence[DetectorInput], *, alone: bool = False
     ) -> Callable[[], list[Candidates]]:
         """See `posepipe.detection.candidates.Starting`; the host waits for a GPU once per batch."""
-        groups = by_shape([padded_shape(ready.pixels) for ready in batch])
-        members = [[batch[position] for position in group] for group in groups]
+        groups = alike(batch, padded_shape)
         elsewhere = isinstance(self.network, RuntimeNetwork)
         with torch.inference_mode():
             with one_thread(elsewhere):
                 # A network leaves no cache warm: what is before it is done for all at once.
-                pixels = [self.padded(of_group) for of_group in members]
+                pixels = [self.padded(of_group) for _, of_group in groups]
             given = start_all(self.network, pixels, self.preprocessing.normalisation, alone=alone)
             if not elsewhere:  # a GPU copies while it is given more to do
                 copied = fetched(*(tensor for maps in given() for tensor in tensors_of(maps)))
@@ -180,7 +180,7 @@ class RTMDetDetector:
         def finish() -> list[Candidates]:
             found: dict[int, Candidates] = {}
             arrays = outputs()
-            for group, of_group in zip(groups, members, strict=True):
+            for group, of_group in groups:
                 numbers = _joined(list(islice(arrays, len(OUTPUTS))))
                 found |= zip(group, self._chosen(of_group, numbers), strict=True)
             return [found[position] for position in range(len(batch))]
@@ -189,15 +189,8 @@ class RTMDetDetector:
 
     def padded(self, batch: Sequence[DetectorInput]) -> Tensor:
         """(B, H, W, 3) uint8 RGB pixels, on the device, of images that pad to the same shape."""
-        first = batch[0].pixels
-        height, width = padded_shape(first)
-        if len(batch) == 1 and first.shape[:2] == (height, width):
-            pixels = first[None]
-        else:
-            pixels = np.full((len(batch), height, width, 3), self.preprocessing.fill, np.uint8)
-            for place, ready in zip(pixels, batch, strict=True):
-                place[: ready.pixels.shape[0], : ready.pixels.shape[1]] = ready.pixels
-        return moved(pixels, self._device)
+        shape_hw = padded_shape(batch[0].pixels)
+        return moved(padded_together(batch, shape_hw, self.preprocessing.fill), self._device)
 
     def _chosen(
         self, batch: Sequence[DetectorInput], numbers: npt.NDArray[np.float32]

@@ -34,7 +34,8 @@ from posepipe.detection.candidates import (
     DetectorInput,
     DetectorTable,
     Origin,
-    by_shape,
+    alike,
+    padded_together,
 )
 from posepipe.detection.cascade import box_stages
 from posepipe.detection.networks import NetworkTable, build_network
@@ -130,7 +131,7 @@ class TorchvisionDetector:
         size_wh = final_size_wh((width, height), self._preprocessing, scale)
         if size_wh != (width, height):
             image = cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR).astype(np.uint8)
-        return DetectorInput(np.ascontiguousarray(image), (width, height))
+        return DetectorInput(np.require(image, np.uint8, ["C", "W"]), (width, height))
 
     def __call__(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
         """The candidates of each image; images that pad to the same shape run together."""
@@ -145,14 +146,13 @@ class TorchvisionDetector:
         self, batch: Sequence[DetectorInput], *, alone: bool = False
     ) -> Callable[[], list[Candidates]]:
         """See `posepipe.detection.candidates.Starting`; alone or not makes no difference."""
-        groups = by_shape([_padded_shape(ready.pixels) for ready in batch])
-        members = [[batch[position] for position in group] for group in groups]
+        groups = alike(batch, _padded_shape)
         with torch.inference_mode():
-            arrived = fetched(*map(self._boxes, members))
+            arrived = fetched(*(self._boxes(of_group) for _, of_group in groups))
 
         def finish() -> list[Candidates]:
             found = [Candidates.none()] * len(batch)
-            for group, of_group, boxes in zip(groups, members, arrived(), strict=True):
+            for (group, of_group), boxes in zip(groups, arrived(), strict=True):
                 for number, (position, ready) in enumerate(zip(group, of_group, strict=True)):
                     mine = boxes[boxes[:, 0] == number]
                     mine = mine[np.argsort(-mine[:, 2], kind="stable")]
@@ -177,9 +177,7 @@ class TorchvisionDetector:
             sizes_wh: (B, 2) width and height of each, on the detector's device.
         """
         height, width = _padded_shape(batch[0].pixels)
-        pixels = np.zeros((len(batch), height, width, 3), np.uint8)
-        for place, ready in zip(pixels, batch, strict=True):
-            place[: ready.pixels.shape[0], : ready.pixels.shape[1]] = ready.pixels
+        pixels = padded_together(batch, (height, width), 0)
         table = self._preprocessing
         # In torchvision's order of arithmetic: its numbers to the last bit.
         images = normalised(moved(pixels, self._device).float().div_(255), table.mean, table.std)

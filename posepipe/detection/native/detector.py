@@ -22,7 +22,7 @@ from posepipe.detection.candidates import (
     DetectorInput,
     DetectorTable,
     Origin,
-    by_shape,
+    alike,
 )
 from posepipe.detection.categories import category_ids_of
 from posepipe.detection.native.network import Found, NativeNetwork, build_network
@@ -85,8 +85,7 @@ class NativeDetector:
         """The candidates of each image; images that pad to the same shape run together."""
         found: list[Candidates] = [Candidates.none()] * len(batch)
         multiple = self.network.multiple
-        for group in by_shape([padded_shape(ready.pixels.shape, multiple) for ready in batch]):
-            members = [batch[position] for position in group]
+        for group, members in alike(batch, lambda pixels: padded_shape(pixels.shape, multiple)):
             for position, ready, boxes in zip(group, members, self._run(members), strict=True):
                 found[position] = self._candidates(boxes, ready)
         return found
