@@ -179,15 +179,19 @@ class Affine:
         if plan.reduced_wh != (right - left, bottom - top):
             reduced = cv2.resize(source, plan.reduced_wh, interpolation=cv2.INTER_AREA)
             source = reduced.astype(np.uint8, copy=False)
-        cv2.warpAffine(
-            source,
+        # OpenCV 5 takes twice as long for three channels as for four.
+        in_colour = image.shape[2] == 3
+        warped = cv2.warpAffine(
+            cv2.cvtColor(source, cv2.COLOR_RGB2RGBA) if in_colour else source,
             plan.to_target.matrix,
             size_wh,
-            dst=out,
+            dst=None if in_colour else out,
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=tuple(float(value) for value in fill),
         )
+        if in_colour:
+            cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
         return out
 
     def plan(
@@ -200,13 +204,15 @@ class Affine:
             size_wh: width and height of the target in pixels.
             antialias: as in `warp`.
         """
-        window = self._source_window(*source_wh, size_wh)
-        if window is None:
+        sides = self._source_sides(*source_wh, size_wh)
+        if sides is None:
             return None
         shrink = 1
         if antialias:  # a hair more, lest a factor of 8 come out as 7.999…
             shrink = max(1, int(1.0 / max(math.sqrt(self._area_factor), 1e-6) + 1e-6))
-        left, top, right, bottom = window
+        (left, right), (top, bottom) = (
+            _in_blocks(*side, shrink, length) for side, length in zip(sides, source_wh, strict=True)
+        )
         width, height = right - left, bottom - top
         reduced_wh = (max(1, width // shrink), max(1, height // shrink))
         across, down = width / reduced_wh[0], height / reduced_wh[1]
@@ -215,12 +221,12 @@ class Affine:
         a, b, x, c, d, y = self._numbers
         shift_x, shift_y = a * first_x + b * first_y + x, c * first_x + d * first_y + y
         to_target = Affine._of(a * across, b * down, shift_x, c * across, d * down, shift_y)
-        return WarpPlan(window, reduced_wh, to_target)
+        return WarpPlan((left, top, right, bottom), reduced_wh, to_target)
 
-    def _source_window(
+    def _source_sides(
         self, width: int, height: int, size_wh: tuple[int, int]
-    ) -> tuple[int, int, int, int] | None:
-        """The part of the source that the target shows: left, top, right, bottom; None if nothing.
+    ) -> tuple[tuple[int, int], tuple[int, int]] | None:
+        """The columns and rows of the source that the target shows, as (from, to); None if none.
 
         OpenCV cannot warp images of 32,768 pixels and more, and area averaging a whole photograph
         for one small person would be a waste.
@@ -235,7 +241,19 @@ class Affine:
         bottom_px = min(height, math.ceil(max(rows)) + 2)
         if left >= right_px or top >= bottom_px:
             return None
-        return left, top, right_px, bottom_px
+        return (left, right_px), (top, bottom_px)
+
+
+def _in_blocks(begin: int, end: int, block: int, length: int) -> tuple[int, int]:
+    """A stretch of a line, longer by what makes it whole blocks, where the line has room for that.
+
+    OpenCV averages whole blocks of pixels ten times as fast as blocks of 2.004.
+    """
+    longer = -(-(end - begin) // block) * block
+    if longer > length:
+        return begin, end
+    end = min(begin + longer, length)
+    return end - longer, end
 
 
 @dataclass(frozen=True, eq=False)

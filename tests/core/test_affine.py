@@ -337,3 +337,30 @@ def test_a_plan_says_what_a_warp_looks_at_and_how_far_it_averages():
     plain = to_small.plan((1000, 800), (80, 60))
     assert plain.reduced_wh == (right - left, bottom - top)
     assert to_small.plan((90, 90), (80, 60)) is None
+
+
+@pytest.mark.parametrize(
+    ("box", "image_wh", "window_wh"),
+    [
+        ([100, 200, 421, 441], (1000, 800), (328, 248)),  # longer at the right and at the bottom
+        ([678.5, 558.5, 999.5, 799.5], (1000, 800), (324, 244)),  # at the left and at the top
+        ([0, 0, 1000, 800], (1000, 800), (1000, 800)),
+        ([2, 2, 998, 798], (999, 800), (999, 800)),  # no room for the 12 * 84 columns needed
+    ],
+)
+def test_what_is_averaged_is_whole_blocks_where_the_image_has_room(box, image_wh, window_wh):
+    to_small = Affine.from_box(box, (80, 60))
+    left, top, right, bottom = to_small.plan(image_wh, (80, 60), antialias=True).window
+    shown = to_small.plan(image_wh, (80, 60)).window
+    assert (right - left, bottom - top) == window_wh
+    assert 0 <= left <= shown[0] < shown[2] <= right <= image_wh[0]
+    assert 0 <= top <= shown[1] < shown[3] <= bottom <= image_wh[1]
+
+
+def test_each_channel_is_warped_as_it_would_be_alone():
+    image = np.random.default_rng(5).integers(0, 256, (90, 70, 3), np.uint8)
+    to_target = Affine.rotation(20, (30, 40), scale=1.3)
+    together = to_target.warp(image, (64, 48), fill=(10, 20, 30), antialias=True)
+    for channel, level in enumerate((10, 20, 30)):
+        alone = to_target.warp(image[..., channel, None], (64, 48), fill=[level])
+        assert np.array_equal(together[..., channel], alone.reshape(48, 64))
