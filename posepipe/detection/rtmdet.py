@@ -200,8 +200,10 @@ class RTMDetDetector:
         corners = cell_corners(padded_shape(batch[0].pixels)).numpy().T
         for ready, of_image in zip(batch, numbers, strict=True):
             logits, sides = of_image[:-4], of_image[-4:]
-            places = np.flatnonzero((logits > self._least_logit).T)
-            cells, classes = np.divmod(places, len(logits))
+            large = logits > self._least_logit
+            cells = np.flatnonzero(large.any(axis=0))  # few
+            of_cells, classes = large[:, cells].T.nonzero()
+            cells = cells[of_cells]
             here, sides = corners[:, cells], sides[:, cells]
             low, high = here - sides[:2], here + sides[2:]
             scores = 1 / (1 + np.exp(-logits[classes, cells]))

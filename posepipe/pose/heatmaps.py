@@ -293,13 +293,12 @@ def _blurred_cells(length: int, weights: Tensor) -> Tensor:
 def _two_highest(maps: Tensor) -> tuple[Tensor, Tensor]:
     """The cells (N, 2), x y, of the highest and the second highest value of (N, h, w) maps.
 
-    As the public CPN code bases search: the first cell is set to zero, then they look again; where
-    all others are negative they find the same cell twice.
+    As the public CPN code bases search: the first cell is set to zero, in the maps themselves, then
+    they look again; where all others are negative they find the same cell twice.
     """
-    width = maps.shape[-1]
-    flat = maps.flatten(1).clone()
+    width, flat = maps.shape[-1], maps.flatten(1)
     first = flat.argmax(dim=1, keepdim=True)
     flat.scatter_(1, first, 0.0)
-    second = flat.argmax(dim=1, keepdim=True)
-    as_xy = [torch.cat([index % width, index // width], dim=1) for index in (first, second)]
-    return as_xy[0], as_xy[1]
+    both = torch.cat([first, flat.argmax(dim=1, keepdim=True)], dim=1)
+    in_order_xy = torch.stack([both % width, both // width], dim=-1)
+    return in_order_xy[:, 0], in_order_xy[:, 1]

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -187,20 +188,10 @@ class OpenVINONetwork(RuntimeNetwork):
         ]
         return [partial(_joined, of_part) for of_part in begun]
 
-    def _begin(
-        self, pixels: npt.NDArray[Any], streams: int
-    ) -> Callable[[], list[npt.NDArray[Any]]]:
-        """Start on a piece; what waits for its outputs."""
+    def _begin(self, pixels: npt.NDArray[Any], streams: int) -> _AtWork:
+        """Start on a piece."""
         network = self._network(len(pixels) if self._is_fixed else None, streams)
-        request = network.begin(pixels)
-
-        def end() -> list[npt.NDArray[Any]]:
-            request.wait()
-            outputs = [request.get_output_tensor(number).data.copy() for number in self._numbers]
-            network.free.append(request)
-            return outputs
-
-        return end
+        return _AtWork(network, network.begin(pixels), pixels, self._numbers)
 
     def _network(self, images: int | None, streams: int) -> _Requests:
         """The network for pieces of so many images; compiled when it is first needed."""
@@ -219,12 +210,13 @@ class _Requests:
         self.free: deque[Any] = deque()  # threads may share it
 
     def begin(self, pixels: npt.NDArray[Any]) -> Any:
-        """A request that computes."""
+        """A request that computes; the pixels must stay where they are meanwhile."""
         try:
             request = self.free.pop()
         except IndexError:
             request = self._compiled.create_infer_request()
-        request.start_async({0: pixels}, share_inputs=True)
+        request.set_input_tensor(openvino.Tensor(pixels, shared_memory=True))
+        request.start_async()
         return request
 
 
@@ -232,12 +224,35 @@ def _pieces(pixels: npt.NDArray[Any], most: int) -> list[npt.NDArray[Any]]:
     return [pixels[start : start + most] for start in range(0, len(pixels), most)]
 
 
-def _joined(ends: Sequence[Callable[[], list[npt.NDArray[Any]]]]) -> list[npt.NDArray[Any]]:
+@dataclass(frozen=True)
+class _AtWork:
+    """A piece that is being computed.
+
+    Attributes:
+        network: whose request it is.
+        request: the request.
+        pixels: what it reads.
+        numbers: of the outputs that are wanted.
+    """
+
+    network: _Requests
+    request: Any
+    pixels: npt.NDArray[Any]
+    numbers: Sequence[int]
+
+    def outputs(self) -> list[npt.NDArray[Any]]:
+        """Wait for the outputs, which are the request's own until it is free again."""
+        self.request.wait()
+        return [self.request.get_output_tensor(number).data for number in self.numbers]
+
+
+def _joined(pieces: Sequence[_AtWork]) -> list[npt.NDArray[Any]]:
     """The outputs of a part, once all its pieces are computed."""
-    pieces = [end() for end in ends]
-    if len(pieces) == 1:
-        return list(pieces[0])
-    return [np.concatenate(outputs) for outputs in zip(*pieces, strict=True)]
+    found = [piece.outputs() for piece in pieces]
+    joined = [np.concatenate(of_pieces) for of_pieces in zip(*found, strict=True)]
+    for piece in pieces:
+        piece.network.free.append(piece.request)
+    return joined
 
 
 def _name(port: Any) -> str:

@@ -47,16 +47,15 @@ class CPNCodec(Codec):
         if len(responses) == 1:
             return responses[0]
         first = responses[0][0]
-        total = torch.zeros_like(first)
+        scaled = []
         for (maps,), codec in zip(responses, codecs, strict=True):
             if maps.shape[-2:] != first.shape[-2:]:
                 size = first.shape[-2:]
                 maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-            ratio = 1.0
-            if isinstance(codec, CPNCodec):
-                ratio = self.table.amplitude / codec.table.amplitude
-            total += maps.to(total.device) * ratio
-        return (total / len(responses),)
+            if isinstance(codec, CPNCodec) and codec.table.amplitude != self.table.amplitude:
+                maps = maps * (self.table.amplitude / codec.table.amplitude)
+            scaled.append((maps,))
+        return super().average(scaled, codecs)
 
 
 def heatmaps_at_fault(
