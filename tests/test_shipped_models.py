@@ -14,6 +14,8 @@ from commands import smaller_detector
 from PIL import Image
 from safetensors.torch import save_file
 
+from posepipe.detection.loading import load_detector
+from posepipe.networks.devices import precision_name, resolve_precision
 from posepipe.options import (
     DEFAULT_DETECTOR,
     DEFAULT_POSE_MODEL,
@@ -21,6 +23,7 @@ from posepipe.options import (
     PoseOptions,
 )
 from posepipe.pipeline import Pipeline
+from posepipe.pose.loading import load_pose_stage
 from posepipe.pose.model import build_pose_network
 from posepipe.zoo.recipe import load_recipe
 
@@ -113,3 +116,40 @@ def test_another_runtime_gives_the_same_poses_and_is_recorded(
         assert settings["precision"] == "fp32"
     np.testing.assert_allclose(found[runtime].keypoints, found["torch"].keypoints, atol=0.01)
     assert [folder.name for folder in (tmp_path / "cache" / "exported").iterdir()] == ["tiny"]
+
+
+def test_in_torch_the_default_detector_finds_the_same_on_cpus_with_and_without_bf16():
+    on_cpu = {"device": "cpu", "runtime": "torch"}
+    by_machine = precision_name(resolve_precision("auto", torch.device("cpu")))
+    precisions = [
+        load_detector(DEFAULT_DETECTOR, **on_cpu).origin.precision,
+        load_detector(DEFAULT_DETECTOR, precision="bf16", **on_cpu).origin.precision,
+        load_detector(
+            DEFAULT_DETECTOR, changes=["detector.torch_cpu_precision=auto"], **on_cpu
+        ).origin.precision,
+    ]
+    assert precisions == ["fp32", "bf16", by_machine]
+
+
+def test_in_bf16_the_default_network_s_first_and_last_layers_stay_in_float32():
+    stages = {
+        precision: load_pose_stage(
+            [DEFAULT_POSE_MODEL], device="cpu", precision=precision, runtime="torch"
+        )
+        for precision in ("fp32", "bf16")
+    }
+    [model] = stages["bf16"].models
+    exact = {
+        name
+        for name, layer in model.network.named_modules()
+        if isinstance(layer, torch.nn.Conv2d) and layer.weight.dtype == torch.float32
+    }
+    of_stem = {name for name in exact if name.startswith("backbone.stages.0.")}
+    assert of_stem
+    assert exact > of_stem
+    assert all("head" in name for name in exact - of_stem)
+    crop = torch.tensor(photo_of("astronaut.jpg", 256)[None, :, 32:224])
+    expected, found = (
+        stages[precision].models[0].heatmaps(crop, flip=False) for precision in ("fp32", "bf16")
+    )
+    assert 0 < (found - expected).square().mean().sqrt() < 0.003

@@ -44,12 +44,15 @@ class DetectorTable(Table, frozen=True):
         batch_norm_eps: torchvision only: added to variances in place of the network's own 1e-5.
             torchvision's published weights of its first two ResNet-50 FPN networks, "COCO_V1",
             need 0, which its own loader sets as well.
+        torch_cpu_precision: what precision "auto" is on a CPU where torch would run the network:
+            fp32 for those that bf16 makes no faster there.
     """
 
     backend: Literal["torchvision", "rtmdet", "detectron2", "detectron2_native"] = "torchvision"
     config: str = ""
     category_ids: Annotated[tuple[Boxes, ...], Meta(max_length=10_000)] = ()
     batch_norm_eps: Annotated[float, Meta(ge=0, le=1)] | None = None
+    torch_cpu_precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
 class CandidatesTable(Table, frozen=True):
@@ -116,6 +119,8 @@ def pooled(parts: Sequence[Candidates]) -> Candidates:
     """
     if not parts:
         return Candidates.none()
+    if len(parts) == 1:
+        return parts[0]
     return Candidates(
         np.concatenate([part.boxes_xyxy for part in parts]),
         np.concatenate([part.scores for part in parts]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +11,9 @@ from msgspec import Meta
 
 from posepipe.core.suppression import Method, Suppression
 from posepipe.detection.backends import DETECTRON2, registered_backend
-from posepipe.detection.candidates import Detector
+from posepipe.detection.candidates import Detector, DetectorTable
 from posepipe.errors import OptionError, RecipeError
+from posepipe.networks.runtimes.names import TORCH
 from posepipe.networks.runtimes.registry import place_file, place_network
 from posepipe.zoo.bounds import Boxes, Factor, Share
 from posepipe.zoo.recipe import Recipe, Table, load_recipe
@@ -155,7 +157,8 @@ def load_detector(
         weights: a weights file in place of the one beside the recipe.
         changes: fields of the recipe to override, see `Recipe.with_changes`.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        precision: "auto", "fp32", "bf16" or "fp16", of convolutions and linear layers.
+        precision: "auto", "fp32", "bf16" or "fp16", of convolutions and linear layers; "auto"
+            in torch on a CPU is what the recipe says, see `DetectorTable`.
         runtime: see `posepipe.networks.runtimes.registry.place_network`.
 
     Raises:
@@ -178,12 +181,12 @@ def load_detector(
     file = exported_file(recipe, weights)
     if backend.exports and file is not None:
         placement = place_file(file, runtime, device=device, precision=precision)
-    else:
-        placement = place_network(
-            runtime,
-            device=device,
-            precision=precision,
-            model=recipe.name,
-            exports=backend.exports,
-        )
+        return backend.open().load(recipe, placement=placement, weights=weights)
+    place = partial(
+        place_network, runtime, device=device, model=recipe.name, exports=backend.exports
+    )
+    placement = place(precision=precision)
+    in_torch_on_cpu = placement.runtime == TORCH and placement.device.type == "cpu"
+    if precision == "auto" and in_torch_on_cpu:
+        placement = place(precision=recipe.table("detector", DetectorTable).torch_cpu_precision)
     return backend.open().load(recipe, placement=placement, weights=weights)

@@ -54,9 +54,10 @@ def cast_weights(
 def _stay_in_float32(module: nn.Module) -> None:
     forward = module.forward
 
-    def forward_in_float32(features: torch.Tensor) -> Any:
-        with torch.autocast(features.device.type, enabled=False):
-            return forward(features.float())
+    def forward_in_float32(*args: Any) -> Any:
+        device = next(module.parameters()).device
+        with torch.autocast(device.type, enabled=False):
+            return forward(*to_float32(args))
 
     module.__dict__["forward"] = forward_in_float32
 
