@@ -312,9 +312,14 @@ def _register_heif() -> None:
         pillow_heif.register_heif_opener()
 
 
+@cache
+def _has_avif() -> bool:
+    """Whether Pillow comes with AVIF, which it loads when it is needed."""
+    return find_spec("PIL.AvifImagePlugin") is not None
+
+
 def _formats() -> tuple[str, ...]:
-    has_avif = find_spec("PIL.AvifImagePlugin") is not None  # which Pillow then loads if need be
-    known = {*Image.OPEN, *(["AVIF"] if has_avif else [])}
+    known = {*Image.OPEN, *(["AVIF"] if _has_avif() else [])}
     return (*_FORMATS, *(name for name in _FORMATS_IF_KNOWN if name in known))
 
 
