@@ -161,9 +161,9 @@ def load_pose_stage(
 def _exact_parts(model: PoseModel) -> list[nn.Module]:
     """The parts of a network that compute in float32 all the same.
 
-    Heatmaps in bf16 have several cells that are equally high. What a Lite-HRNet loses by bf16 it
-    loses in its first layers: with those in float32, its heatmaps are five times as close to
-    those in float32, and that takes a CPU 2 or 3 % longer.
+    Heatmaps in bf16 have several cells that are equally high. And what a Lite-HRNet loses by bf16
+    it loses in its first layers: with these in float32, its heatmaps come five times as close to
+    exact ones, which takes a CPU 2 or 3 % longer.
     """
     kinds = (HeatmapHead, Stem) if model.device.type == "cpu" else HeatmapHead
     return [part for part in model.network.modules() if isinstance(part, kinds)]

@@ -188,10 +188,10 @@ class OpenVINONetwork(RuntimeNetwork):
         ]
         return [partial(_joined, of_part) for of_part in begun]
 
-    def _begin(self, pixels: npt.NDArray[Any], streams: int) -> _AtWork:
+    def _begin(self, pixels: npt.NDArray[Any], streams: int) -> _Piece:
         """Start on a piece."""
         network = self._network(len(pixels) if self._is_fixed else None, streams)
-        return _AtWork(network, network.begin(pixels), pixels, self._numbers)
+        return _Piece(network, network.begin(pixels), pixels, self._numbers)
 
     def _network(self, images: int | None, streams: int) -> _Requests:
         """The network for pieces of so many images; compiled when it is first needed."""
@@ -225,7 +225,7 @@ def _pieces(pixels: npt.NDArray[Any], most: int) -> list[npt.NDArray[Any]]:
 
 
 @dataclass(frozen=True)
-class _AtWork:
+class _Piece:
     """A piece that is being computed.
 
     Attributes:
@@ -246,7 +246,7 @@ class _AtWork:
         return [self.request.get_output_tensor(number).data for number in self.numbers]
 
 
-def _joined(pieces: Sequence[_AtWork]) -> list[npt.NDArray[Any]]:
+def _joined(pieces: Sequence[_Piece]) -> list[npt.NDArray[Any]]:
     """The outputs of a part, once all its pieces are computed."""
     found = [piece.outputs() for piece in pieces]
     joined = [np.concatenate(of_pieces) for of_pieces in zip(*found, strict=True)]
