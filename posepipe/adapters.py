@@ -45,17 +45,20 @@ def to_sv_key_points(poses: Poses) -> sv.KeyPoints:
     return key_points
 
 
-def to_sv_detections(people: Detections | Poses) -> sv.Detections:
+def to_sv_detections(people: Detections | Poses, *, class_name: str | None = None) -> sv.Detections:
     """Boxes as `supervision.Detections`, in the same order, for example for its trackers.
 
     Args:
         people: of one image: detections, or poses, whose boxes are taken with the poses' scores.
+        class_name: what they are. None: the category of the poses' skeleton; of detections, which
+            do not say, "person".
 
     Raises:
         MissingDependencyError: supervision is not installed.
     """
     supervision = _imported("supervision")
-    name = people.skeleton.category if isinstance(people, Poses) else PERSON
+    category = people.skeleton.category if isinstance(people, Poses) else PERSON
+    name = category if class_name is None else class_name
     detections: sv.Detections = supervision.Detections(
         xyxy=people.boxes_xyxy.astype(np.float32),
         confidence=people.scores.astype(np.float32),

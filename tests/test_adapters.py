@@ -96,6 +96,8 @@ def test_what_is_found_has_the_skeletons_category() -> None:
     pytest.importorskip("supervision")
     for convert in (adapters.to_sv_key_points, adapters.to_sv_detections):
         assert convert(poses(1, 2, DOG)).data["class_name"].tolist() == ["dog", "dog"]
+    found = adapters.to_sv_detections(detections(boxes_xyxy=[[0, 0, 4, 4]]), class_name="dog")
+    assert found.data["class_name"].tolist() == ["dog"]
 
 
 @pytest.mark.parametrize(
