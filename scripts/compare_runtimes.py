@@ -3,9 +3,9 @@
     python scripts/compare_runtimes.py labels.json images/ [--detector NAME] [--model NAME]
 
 For each: AP of the person boxes (all boxes), OKS AP in the boxes of `run` and in labelled ones, by
-the commands that a user would give, and how far they are from torch's in fp32. "auto" is what runs
-by default: detectors may have a precision of their own then. What is not installed is left out,
-with a line.
+the commands that a user would give, and how far they are from torch's in fp32. "auto" is what
+torch runs by default: detectors may have a precision of their own then. What is not installed is
+left out, with a line.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def accuracy(
 def placements() -> list[tuple[str, str]]:
     """Runtimes and precisions to compare: torch in fp32 first."""
     own = precision_name(resolve_precision("auto", resolve_device("cpu")))
-    precisions = ["fp32"] if own == "fp32" else ["fp32", own, "auto"]
-    found = [(TORCH, precision) for precision in precisions]
+    precisions = list(dict.fromkeys(["fp32", own]))
+    found = [(TORCH, precision) for precision in [*precisions, "auto"]]
     for name, registered in RUNTIMES.items():
         if not registered.is_installed:
             click.echo(f"{name}: not installed, left out")

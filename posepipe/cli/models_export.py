@@ -47,17 +47,17 @@ def export(name: str, output: Path, int8: bool, calibrate: str | None, **options
     """
     if int8 != (calibrate is not None):
         raise click.UsageError("--int8 and --calibrate IMAGES go together")
-    from posepipe.curation.exporting import export_model
+    from posepipe.curation.exporting import check_int8, export_model
 
     if calibrate is not None:
         from posepipe.calibration import calibration_inputs
-        from posepipe.curation.quantising import check_can_quantise
 
-        check_can_quantise()
+        check_int8(output, options["format"])
         options["calibration"] = calibration_inputs(name, calibrate)
-        echo(f"calibrated with {len(options['calibration'])} images or people of {calibrate}")
     done = export_model(name, output, **options)
     found = done.difference
+    if calibrate is not None:
+        echo(f"calibrated with {len(options['calibration'])} images or people of {calibrate}")
     echo(f"{done.path}: {done.bytes / 1e6:.1f} MB")
     echo(
         f"{done.runtime} differs from torch by {found.largest:.1e} at most, in all by "

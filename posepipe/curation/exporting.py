@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from posepipe.curation.quantising import quantised
+from posepipe.curation.quantising import check_can_quantise, quantised
 from posepipe.detection.backends import registered_backend
 from posepipe.detection.loading import load_detector
 from posepipe.detection.rtmdet import exportable as exportable_rtmdet
@@ -71,6 +71,18 @@ class Exported:
     difference: Difference
 
 
+def check_int8(output: Path, format: Format | None = None) -> None:
+    """Check that a model can be exported to this file in 8-bit integers.
+
+    Raises:
+        OptionError: the file is not for OpenVINO, or its name and the format do not go together.
+        MissingDependencyError: a library that it takes is not installed.
+    """
+    if _format_of(output, format) != "openvino":
+        raise OptionError(f"int8 is for OpenVINO: name a file that ends in {OPENVINO}")
+    check_can_quantise()
+
+
 def export_model(
     model: str | Path,
     output: Path,
@@ -103,8 +115,8 @@ def export_model(
     """
     kind = _format_of(output, format)
     check_output(output)
-    if calibration is not None and kind != "openvino":
-        raise OptionError(f"int8 is for OpenVINO: name a file that ends in {OPENVINO}")
+    if calibration is not None:
+        check_int8(output, format)
     runtime = _runtime_for(kind)
     recipe = load_recipe(model)
     exportable = exportable_model(recipe, weights, changes)

@@ -63,7 +63,8 @@ def quantised(content: bytes, inputs: Sequence[npt.NDArray[np.float32]]) -> Any:
     check_can_quantise()
     if len(inputs) < LEAST_INPUTS:
         raise OptionError(
-            f"{len(inputs)} people or images to calibrate with; at least {LEAST_INPUTS} are needed"
+            f"{len(inputs)} people or images to calibrate with; at least {LEAST_INPUTS} are "
+            "needed: name a folder with more of them"
         )
     # NNCF looks for a CUDA compiler, whose absence is nobody's concern here.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

@@ -359,8 +359,10 @@ def test_what_is_averaged_is_whole_blocks_where_the_image_has_room(box, image_wh
 
 def test_each_channel_is_warped_as_it_would_be_alone():
     image = np.random.default_rng(5).integers(0, 256, (90, 70, 3), np.uint8)
-    to_target = Affine.rotation(20, (30, 40), scale=1.3)
-    together = to_target.warp(image, (64, 48), fill=(10, 20, 30), antialias=True)
-    for channel, level in enumerate((10, 20, 30)):
-        alone = to_target.warp(image[..., channel, None], (64, 48), fill=[level])
-        assert np.array_equal(together[..., channel], alone.reshape(48, 64))
+    for scale in (1.3, 0.4):  # in which blocks of two pixels are averaged
+        to_target = Affine.rotation(20, (30, 40), scale=scale)
+        together = to_target.warp(image, (64, 48), fill=(10, 20, 30), antialias=True)
+        for channel, level in enumerate((10, 20, 30)):
+            one = image[..., channel, None]
+            alone = to_target.warp(one, (64, 48), fill=[level], antialias=True)
+            assert np.array_equal(together[..., channel], alone.reshape(48, 64))

@@ -78,3 +78,10 @@ def test_what_is_missing_is_said_before_any_work(monkeypatch, tmp_path) -> None:
         result = posepipe("models", "export", name, "-o", file, *options)
         assert result.exit_code == 2
         assert "--int8 and --calibrate IMAGES go together" in result.stderr
+
+
+def test_a_file_for_another_runtime_is_refused_before_images_are_looked_for(tmp_path) -> None:
+    words = ["models", "export", "person-detector-rtmdet-nano", "-o", tmp_path / "a.onnx"]
+    result = posepipe(*words, "--int8", "--calibrate", tmp_path / "nowhere")
+    assert result.exit_code != 0
+    assert "int8 is for OpenVINO: name a file that ends in .xml" in result.stderr

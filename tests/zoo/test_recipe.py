@@ -122,6 +122,12 @@ def test_a_path_that_leads_nowhere_is_named(tmp_path):
         load_recipe(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["absent.onnx", "./folder/absent.xml"])
+def test_an_exported_file_that_is_not_there_is_called_a_file(name):
+    with pytest.raises(RecipeError, match=r"no file .*absent\.\w+: name one that `posepipe models"):
+        load_recipe(name)
+
+
 # --- read
 
 

@@ -140,7 +140,10 @@ def place_file(
     where = resolve_device(device)
     dtype = resolve_precision(precision, where)
     if runtime == TORCH:
-        raise OptionError(f"{path.name} is an exported network, which torch does not run")
+        raise OptionError(
+            f"{path.name} is an exported network, which torch does not run: leave out "
+            "--runtime, or name the model that was exported"
+        )
     possible = ["openvino"] if path.suffix == OPENVINO else list(RUNTIMES)
     if runtime == AUTO:
         default = _default()
@@ -151,7 +154,10 @@ def place_file(
             able = [name for name in possible if RUNTIMES[name].runs(exact[name])]
             runtime = next(iter(able or possible[-1:]))
     if runtime not in possible:
-        raise OptionError(f"{path.name} is OpenVINO's own file, which {runtime} does not run")
+        raise OptionError(
+            f"{path.name} is OpenVINO's own file, which {runtime} does not run: leave out "
+            "--runtime, or export the model to a file that ends in .onnx"
+        )
     return _placed(runtime, where, dtype, precision, needed_by=path.name)
 
 
