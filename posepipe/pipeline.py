@@ -211,7 +211,8 @@ class Pipeline:
 
         Args:
             images: a folder, file or pattern, or a list of them; images as `__call__` takes them,
-                in a list or any iterable; or a (B, H, W, 3) array of B images.
+                in a list or any iterable; or a (B, H, W, 3) array of B images. Arrays in a
+                list must stay as they are until their poses are there.
             colour: the channel order of arrays.
             recursive: also search subfolders.
             workers: threads that read and crop images ahead; None: by cores, memory and device
