@@ -110,7 +110,9 @@ def small(name: str, dtype: torch.dtype = torch.float32) -> NativeDetector:
     )
 
 
-@pytest.mark.parametrize("name", ["faster", "c4", "retinanet"])
+@pytest.mark.parametrize(
+    "name", ["faster", pytest.param("c4", marks=pytest.mark.slow), "retinanet"]
+)
 def test_an_image_has_the_same_boxes_alone_and_among_others(name: str) -> None:
     detector = small(name)
     ready = [detector.prepare(image, scale=0.15) for image in [*IMAGES, IMAGES[0][:, ::-1]]]

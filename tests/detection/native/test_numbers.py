@@ -151,6 +151,7 @@ def golden_image(seed: int, height: int, width: int) -> np.ndarray:
     return (total // 8).astype(np.uint8)
 
 
+@pytest.mark.slow
 @needs_golden
 @pytest.mark.parametrize(
     ("name", "table"),
