@@ -55,7 +55,9 @@ def placements() -> list[tuple[str, str]]:
     """Runtimes and precisions to compare: torch in fp32 first."""
     own = precision_name(resolve_precision("auto", resolve_device("cpu")))
     precisions = list(dict.fromkeys(["fp32", own]))
-    found = [(TORCH, precision) for precision in [*precisions, "auto"]]
+    found = [(TORCH, precision) for precision in precisions]
+    if own != "fp32":  # else "auto" is fp32 for all
+        found.append((TORCH, "auto"))
     for name, registered in RUNTIMES.items():
         if not registered.is_installed:
             click.echo(f"{name}: not installed, left out")

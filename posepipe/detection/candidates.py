@@ -45,7 +45,7 @@ class DetectorTable(Table, frozen=True):
             torchvision's published weights of its first two ResNet-50 FPN networks, "COCO_V1",
             need 0, which its own loader sets as well.
         torch_cpu_precision: what precision "auto" is on a CPU where torch would run the network:
-            fp32 for those that bf16 makes no faster there.
+            fp32 for those that bf16 makes hardly faster there.
     """
 
     backend: Literal["torchvision", "rtmdet", "detectron2", "detectron2_native"] = "torchvision"

@@ -107,9 +107,9 @@ def find_source(name_or_path: str | Path) -> Source:
     path = Path(name_or_path)
     if path.name == RECIPE_FILE and path.is_file():
         return Source(path.resolve().parent)
-    if is_exported(path) and _is_file(path):
-        return Source(path.resolve().with_suffix(""), exported=path.resolve())
     if is_exported(path) and not _is_folder(path):
+        if _is_file(path):
+            return Source(path.resolve().with_suffix(""), exported=path.resolve())
         raise RecipeError(f"no file {path}: name one that `posepipe models export` has written")
     # "./NAME" is a folder, though its only part is a name.
     looks_like_path = isinstance(name_or_path, Path) or path.name != name_or_path
