@@ -22,34 +22,36 @@ import numpy.typing as npt
 from posepipe.core.shapes import checked
 
 
-@dataclass(frozen=True, eq=False)
 class Affine:
     """An affine map from the points of a source image to those of a target image.
 
-    Attributes:
-        matrix: (2, 3) float64; target (x, y) = matrix[:, :2] @ source (x, y) + matrix[:, 2].
+    Args:
+        matrix: (2, 3); target (x, y) = matrix[:, :2] @ source (x, y) + matrix[:, 2].
 
     >>> double = Affine.from_box([0, 0, 4, 4], size_wh=(8, 8))   # a 4x4 image drawn twice as big
     >>> double.apply([[0, 0]])                     # the first pixel covers target pixels 0 and 1
     array([[0.5, 0.5]])
     """
 
-    matrix: npt.NDArray[np.float64]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "matrix", checked("matrix", self.matrix, (2, 3), np.float64))
+    def __init__(self, matrix: npt.ArrayLike) -> None:
+        self.__dict__["matrix"] = checked("matrix", matrix, (2, 3), np.float64)
 
     @classmethod
     def _of(cls, *numbers: float) -> Affine:
         """The map with these six numbers, row by row; they are made of checked ones."""
-        matrix = np.array(numbers, np.float64).reshape(2, 3)
-        matrix.setflags(write=False)
         made = object.__new__(cls)
-        object.__setattr__(made, "matrix", matrix)
+        made.__dict__["numbers"] = numbers
         return made
 
     @cached_property
-    def _numbers(self) -> tuple[float, float, float, float, float, float]:
+    def matrix(self) -> npt.NDArray[np.float64]:
+        """(2, 3) float64, not to be written to."""
+        matrix = np.array(self.numbers, np.float64).reshape(2, 3)
+        matrix.setflags(write=False)
+        return matrix
+
+    @cached_property
+    def numbers(self) -> tuple[float, float, float, float, float, float]:
         """The matrix, row by row. A single map's arithmetic costs numpy more than Python."""
         return tuple(self.matrix.ravel().tolist())  # type: ignore[return-value]
 
@@ -69,7 +71,13 @@ class Affine:
         Raises:
             ValueError: the box has no area.
         """
-        x1, y1, x2, y2 = checked("box_xyxy", box_xyxy, (4,), np.float64).tolist()
+        edges = checked("box_xyxy", box_xyxy, (4,), np.float64)
+        return cls.from_edges(edges.tolist(), size_wh)
+
+    @classmethod
+    def from_edges(cls, edges: Sequence[float], size_wh: tuple[int, int]) -> Affine:
+        """`from_box` of four finite numbers."""
+        x1, y1, x2, y2 = edges
         if not (x2 > x1 and y2 > y1):
             raise ValueError(f"a box of positive area is needed, got {[x1, y1, x2, y2]}")
         scale_x, scale_y = size_wh[0] / (x2 - x1), size_wh[1] / (y2 - y1)
@@ -101,7 +109,7 @@ class Affine:
     @property
     def _area_factor(self) -> float:
         """How many times as large an area becomes."""
-        a, b, _, c, d, _ = self._numbers
+        a, b, _, c, d, _ = self.numbers
         return abs(a * d - b * c)
 
     @cached_property
@@ -113,7 +121,7 @@ class Affine:
         """
         if self._area_factor < 1e-12:
             raise ValueError(f"this map has no inverse: {self.matrix.tolist()}")
-        a, b, x, c, d, y = self._numbers
+        a, b, x, c, d, y = self.numbers
         if b == c == 0:  # upright
             across, down = 1 / a, 1 / d
             return Affine._of(across, 0.0, -across * x, 0.0, down, -down * y)
@@ -218,7 +226,7 @@ class Affine:
         across, down = width / reduced_wh[0], height / reduced_wh[1]
         # Where the reduced window's first pixel is.
         first_x, first_y = left + (across - 1) / 2, top + (down - 1) / 2
-        a, b, x, c, d, y = self._numbers
+        a, b, x, c, d, y = self.numbers
         shift_x, shift_y = a * first_x + b * first_y + x, c * first_x + d * first_y + y
         to_target = Affine._of(a * across, b * down, shift_x, c * across, d * down, shift_y)
         return WarpPlan((left, top, right, bottom), reduced_wh, to_target)
@@ -232,11 +240,15 @@ class Affine:
         for one small person would be a waste.
         """
         right, bottom = size_wh[0] - 0.5, size_wh[1] - 0.5
-        a, b, x, c, d, y = self.inverse._numbers
-        corners = [(-0.5, -0.5), (right, -0.5), (-0.5, bottom), (right, bottom)]
-        columns = [a * u + b * v + x for u, v in corners]
-        rows = [c * u + d * v + y for u, v in corners]
-        left, top = (max(0, math.floor(min(at)) - 1) for at in (columns, rows))
+        a, b, x, c, d, y = self.inverse.numbers
+        if b == c == 0:  # upright
+            columns = [a * -0.5 + x, a * right + x]
+            rows = [d * -0.5 + y, d * bottom + y]
+        else:
+            corners = [(-0.5, -0.5), (right, -0.5), (-0.5, bottom), (right, bottom)]
+            columns = [a * u + b * v + x for u, v in corners]
+            rows = [c * u + d * v + y for u, v in corners]
+        left, top = max(0, math.floor(min(columns)) - 1), max(0, math.floor(min(rows)) - 1)
         right_px = min(width, math.ceil(max(columns)) + 2)
         bottom_px = min(height, math.ceil(max(rows)) + 2)
         if left >= right_px or top >= bottom_px:
