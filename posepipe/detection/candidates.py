@@ -44,15 +44,15 @@ class DetectorTable(Table, frozen=True):
         batch_norm_eps: torchvision only: added to variances in place of the network's own 1e-5.
             torchvision's published weights of its first two ResNet-50 FPN networks, "COCO_V1",
             need 0, which its own loader sets as well.
-        torch_cpu_precision: what precision "auto" is on a CPU where torch would run the network:
-            fp32 for those that bf16 makes hardly faster there.
+        torch_precision: what precision "auto" is where torch runs the network: fp32 for those that
+            bf16 makes hardly faster.
     """
 
     backend: Literal["torchvision", "rtmdet", "detectron2", "detectron2_native"] = "torchvision"
     config: str = ""
     category_ids: Annotated[tuple[Boxes, ...], Meta(max_length=10_000)] = ()
     batch_norm_eps: Annotated[float, Meta(ge=0, le=1)] | None = None
-    torch_cpu_precision: Literal["auto", "fp32", "bf16"] = "auto"
+    torch_precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
 class CandidatesTable(Table, frozen=True):
@@ -219,6 +219,19 @@ class Compilable(Protocol):
 
         Raises:
             OptionError: another runtime than torch runs it.
+        """
+        ...
+
+
+@runtime_checkable
+class Recordable(Protocol):
+    """A detector of whose work a CUDA GPU can be given recordings, see `TwoSizes`."""
+
+    def record(self, batch_size: int) -> None:
+        """Have its network recorded as images come, where it runs on CUDA.
+
+        Args:
+            batch_size: the most images that go through it together.
         """
         ...
 

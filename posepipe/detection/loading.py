@@ -158,7 +158,7 @@ def load_detector(
         changes: fields of the recipe to override, see `Recipe.with_changes`.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16", of convolutions and linear layers; "auto"
-            in torch on a CPU is what the recipe says, see `DetectorTable`.
+            in torch is what the recipe says, see `DetectorTable`.
         runtime: see `posepipe.networks.runtimes.registry.place_network`.
 
     Raises:
@@ -186,7 +186,6 @@ def load_detector(
         place_network, runtime, device=device, model=recipe.name, exports=backend.exports
     )
     placement = place(precision=precision)
-    in_torch_on_cpu = placement.runtime == TORCH and placement.device.type == "cpu"
-    if precision == "auto" and in_torch_on_cpu:
-        placement = place(precision=recipe.table("detector", DetectorTable).torch_cpu_precision)
+    if precision == "auto" and placement.runtime == TORCH:
+        placement = place(precision=recipe.table("detector", DetectorTable).torch_precision)
     return backend.open().load(recipe, placement=placement, weights=weights)
