@@ -1,11 +1,11 @@
-"""Whether all runtimes and precisions give the accuracy of torch in fp32 on the CPU.
+"""Whether all runtimes, precisions and devices give the accuracy of torch in fp32 on the CPU.
 
     python scripts/compare_runtimes.py labels.json images/ [--detector NAME] [--model NAME]
 
 For each: AP of the person boxes (all boxes), OKS AP in the boxes of `run` and in labelled ones, by
 the commands that a user would give, and how far they are from torch's in fp32. "auto" is what
 torch runs by default: detectors may have a precision of their own then. What is not installed is
-left out, with a line.
+left out, with a line. A CUDA GPU is compared as well, if there is one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import torch
 
 from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
 from posepipe.networks.runtimes.names import TORCH
@@ -51,8 +52,8 @@ def accuracy(
     return found
 
 
-def placements() -> list[tuple[str, str]]:
-    """Runtimes and precisions to compare: torch in fp32 first."""
+def placements() -> list[tuple[str, str, str]]:
+    """Devices, runtimes and precisions to compare: torch in fp32 on the CPU first."""
     own = precision_name(resolve_precision("auto", resolve_device("cpu")))
     precisions = list(dict.fromkeys(["fp32", own]))
     found = [(TORCH, precision) for precision in precisions]
@@ -64,7 +65,10 @@ def placements() -> list[tuple[str, str]]:
             continue
         known = ["fp32"] if name == "onnxruntime" else precisions
         found += [(name, precision) for precision in known]
-    return found
+    on_cpu = [("cpu", runtime, precision) for runtime, precision in found]
+    if not torch.cuda.is_available():
+        return on_cpu
+    return [*on_cpu, *(("cuda", TORCH, precision) for precision in ("fp32", "bf16", "auto"))]
 
 
 @click.command()
@@ -77,14 +81,15 @@ def main(labels: Path, images: Path, detector: str, model: str) -> None:
     kinds = ("box AP", "OKS AP", "in labelled boxes")
     click.echo(f"{'':24}" + "".join(f" {kind:>17}" for kind in kinds))
     first: list[float] | None = None
-    for runtime, precision in placements():
-        where = ["--device", "cpu", "--runtime", runtime, "--precision", precision]
+    for device, runtime, precision in placements():
+        where = ["--device", device, "--runtime", runtime, "--precision", precision]
         found = accuracy(labels, images, (detector, model), where)
         first = first or found
         columns = [
             f" {one:8.2f} {one - exact:+7.2f}" for one, exact in zip(found, first, strict=True)
         ]
-        click.echo(f"{f'{runtime}, {precision}':24}" + "".join(columns))
+        name = f"{runtime}, {precision}" if device == "cpu" else f"{device}, {precision}"
+        click.echo(f"{name:24}" + "".join(columns))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ from posepipe.detection.stage import DetectionStage
 from posepipe.detection.torchvision import Preprocessing
 from posepipe.io.images import ImageFile
 from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
+from posepipe.networks.recording import TwoSizes
 from posepipe.networks.runtimes.base import RuntimeNetwork
+from posepipe.networks.runtimes.export import tensors_of
 from posepipe.networks.runtimes.names import TORCH
 from posepipe.networks.runtimes.registry import RUNTIMES
 from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL, PoseOptions
@@ -212,10 +214,14 @@ def bare_network(stage: PoseStage, people: People) -> Work:
     """A stage's network alone, on people who are cut out, mirrored and as it takes them.
 
     So it is as fast as it can be: in full passes, of which as many are started ahead as the stage
-    starts.
+    starts; on CUDA recorded, as in the stage.
     """
     [model] = stage.models
     network = model.network
+    in_torch = TwoSizes(
+        lambda images: tuple(tensors_of(network(images))),
+        stage.batch_size * (2 if stage.decoding.flip else 1),
+    )
     crops = crops_of(people, model)
     batches = list(crops.split(stage.batch_size))
     if stage.decoding.flip:
@@ -233,7 +239,7 @@ def bare_network(stage: PoseStage, people: People) -> Work:
                     list(at_work.popleft()())
             else:
                 with torch.autocast(model.device.type, dtype=model.dtype, enabled=lower):
-                    network(batch)
+                    in_torch(batch) if batch.is_cuda else network(batch)
         for outputs in at_work:
             list(outputs())
         if model.device.type == "cuda":

@@ -94,6 +94,21 @@ def test_the_default_detector_finds_the_one_person_of_each_example(name):
     assert (x2 - x1) * (y2 - y1) > 0.4 * width * height  # they fill their images
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_a_gpu_finds_what_the_cpu_finds(precision, shipped):
+    on_gpu = Pipeline(device="cuda", precision=precision)
+    for name in ("astronaut.jpg", "cameraman.png", "grace_hopper.jpg"):
+        expected, poses = (one(EXAMPLES / name) for one in (shipped, on_gpu))
+        assert len(poses) == len(expected) == 1
+        np.testing.assert_allclose(poses.boxes_xyxy, expected.boxes_xyxy, atol=2)
+        sure = expected.keypoints[..., 2] > 0.5
+        assert sure.sum() > 4
+        distances = np.abs(poses.keypoints - expected.keypoints)[sure][:, :2].max(axis=1)
+        assert np.median(distances) < 2
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_another_runtime_gives_the_same_poses_and_is_recorded(
     runtime: str, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -125,7 +140,7 @@ def test_in_torch_the_default_detector_finds_the_same_on_cpus_with_and_without_b
         load_detector(DEFAULT_DETECTOR, **on_cpu).origin.precision,
         load_detector(DEFAULT_DETECTOR, precision="bf16", **on_cpu).origin.precision,
         load_detector(
-            DEFAULT_DETECTOR, changes=["detector.torch_cpu_precision=auto"], **on_cpu
+            DEFAULT_DETECTOR, changes=["detector.torch_precision=auto"], **on_cpu
         ).origin.precision,
     ]
     assert precisions == ["fp32", "bf16", by_machine]

@@ -37,10 +37,11 @@ from posepipe.detection.rtmdet_network import (
     cell_corners,
 )
 from posepipe.networks.compiling import compiled
-from posepipe.networks.devices import fetched, moved, precision_name
+from posepipe.networks.devices import fetched, moved, precision_name, put
 from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.normalising import Normalisation
 from posepipe.networks.precision import run_in_precision
+from posepipe.networks.recording import TwoSizes
 from posepipe.networks.runtimes.base import (
     Placement,
     RuntimeNetwork,
@@ -56,6 +57,7 @@ from posepipe.zoo.recipe import Recipe, Table
 from posepipe.zoo.weights import exported_file, find_weights, fit_state, read_state
 
 _LARGEST_STRIDE = STRIDES[-1]
+_MOST_RECORDED = 16  # shapes
 _LEAST_LOGIT = -87.0  # of a score that float32 can tell from 0
 
 Side = Annotated[int, Meta(ge=32, le=8192)]
@@ -127,14 +129,24 @@ class RTMDetDetector:
         if isinstance(network, RTMDet):
             fold_batch_norms(network.eval())
             run_in_precision(network.lower_precision_parts(), dtype)
-        self.network = network.eval().requires_grad_(False).to(self._device)
-        self.network.to(memory_format=torch.channels_last)
+        self.network = network.eval().requires_grad_(False)
+        put(self.network, self._device)
+        self._in_sizes: TwoSizes | None = None
+
+    def record(self, batch_size: int) -> None:
+        """See `posepipe.detection.candidates.Recordable`."""
+        if self._device.type == "cuda" and not isinstance(self.network, RuntimeNetwork):
+            self._in_sizes = TwoSizes(self._maps, batch_size, shapes=_MOST_RECORDED)
+
+    def _maps(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensors_of(self.network(self.preprocessing.normalisation(pixels))))
 
     def compile(self, batch_size: int) -> None:
         """See `posepipe.detection.candidates.Compilable`."""
         self.network = compiled(
             self.network, batch_size, model=self.origin.model, shapes=MOST_COMPILED_SHAPES
         )
+        self._in_sizes = None  # what is compiled records itself
         self.origin = replace(self.origin, backend=f"{self.origin.backend}, compiled")
 
     def prepare(self, image: npt.NDArray[np.uint8], *, scale: float = 1.0) -> DetectorInput:
@@ -166,9 +178,12 @@ class RTMDetDetector:
             with one_thread(elsewhere):
                 # A network leaves no cache warm: what is before it is done for all at once.
                 pixels = [self.padded(of_group) for _, of_group in groups]
-            given = start_all(self.network, pixels, self.preprocessing.normalisation, alone=alone)
-            if not elsewhere:  # a GPU copies while it is given more to do
-                copied = fetched(*(tensor for maps in given() for tensor in tensors_of(maps)))
+            if elsewhere:
+                normalisation = self.preprocessing.normalisation
+                given = start_all(self.network, pixels, normalisation, alone=alone)
+            else:  # a GPU copies while it is given more to do
+                compute = self._in_sizes or self._maps
+                copied = fetched(*(tensor for one in pixels for tensor in compute(one)))
 
         def outputs() -> Iterator[FloatArray]:
             if not elsewhere:

@@ -24,6 +24,7 @@ from posepipe.detection.candidates import (
     Compilable,
     Detector,
     Origin,
+    Recordable,
     Starting,
     pooled,
     started,
@@ -118,6 +119,9 @@ class DetectionStage:
         self.settings = settings or DetectionSettings()
         self.detectors = tuple(detectors)
         self._lock = threading.Lock()
+        for detector in detectors:
+            if isinstance(detector, Recordable):
+                detector.record(self.settings.batch_size)
         self._looks = [
             _Look(detector, mirrored)
             for detector in detectors

@@ -41,7 +41,7 @@ from posepipe.detection.cascade import box_stages
 from posepipe.detection.networks import NetworkTable, build_network
 from posepipe.detection.whole_batch import boxes_of_all
 from posepipe.networks.compiling import compiled
-from posepipe.networks.devices import fetched, moved, precision_name
+from posepipe.networks.devices import fetched, moved, precision_name, put
 from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.normalising import normalised
 from posepipe.networks.precision import run_in_precision
@@ -117,8 +117,8 @@ class TorchvisionDetector:
             part for stage in box_stages(heads) for part in (stage.box_head, stage.box_predictor)
         ]
         run_in_precision([network.backbone, rpn.head, *of_boxes], dtype)
-        self.network = network.requires_grad_(False).to(self._device)
-        self.network.to(memory_format=torch.channels_last)
+        self.network = network.requires_grad_(False)
+        put(self.network, self._device, entrance=network.backbone)
 
     def compile(self, batch_size: int) -> None:
         """See `posepipe.detection.candidates.Compilable`; backbone and pyramid, not the heads."""

@@ -9,7 +9,7 @@ side so that they cannot disagree.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Literal
 
 import torch
@@ -233,7 +233,7 @@ def _gaussian_filter(maps: Tensor, kernel: int) -> Tensor:
     return down @ maps @ across.T
 
 
-@lru_cache(maxsize=64)
+@cache  # for good: a recorded graph reads them where they are
 def _blur_matrix(length: int, kernel: int, device: torch.device) -> Tensor:
     """The matrix that pads a line of cells with zeros and blurs it, mirrored at the outer ends.
 

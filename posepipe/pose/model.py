@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from posepipe.core.skeleton import Skeleton
 from posepipe.errors import OptionError, RecipeError, WeightsError
-from posepipe.networks.devices import resolve_device, resolve_precision
+from posepipe.networks.devices import put, resolve_device, resolve_precision
 from posepipe.networks.runtimes.base import (
     Placement,
     RuntimeNetwork,
@@ -280,10 +280,10 @@ def _pose_model(
     recipe: Recipe, network: nn.Module, placement: Placement, weights_sha256: str
 ) -> PoseModel:
     where = placement.device
-    network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    put(network.eval().requires_grad_(False), where)
     return PoseModel(
         name=recipe.name,
-        network=network.eval().requires_grad_(False),
+        network=network,
         preprocessing=recipe.table("preprocessing", PreprocessingTable),
         decoding=decoding_table(recipe),
         skeleton=recipe_skeleton(recipe),

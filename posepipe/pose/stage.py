@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -21,6 +22,7 @@ from posepipe.errors import OptionError, WeightsError
 from posepipe.io.images import ImageFile
 from posepipe.networks.compiling import Compiled, compiled, compiling
 from posepipe.networks.devices import fetched, moved
+from posepipe.networks.recording import TwoSizes
 from posepipe.networks.resources import default_batch_sizes
 from posepipe.networks.threads import one_thread
 from posepipe.pose.codecs.base import Numbers
@@ -93,9 +95,12 @@ class PoseStage:
         self.decoding = models[0].decoding
         on_device = engine == "device" or (engine is None and models[0].device.type == "cuda")
         exact = models[0].preprocessing.window == "exact"  # of all of them
+        on_cuda = models[0].device.type == "cuda" and not self._elsewhere
         self._cut: Callable[..., Crops | Windows] = (
-            cut_windows if on_device and exact else cut_crops
+            partial(cut_windows, pinned=on_cuda) if on_device and exact else cut_crops
         )
+        self._one_kind = len(set(map(_crop_kind, models))) == 1
+        self._in_sizes = self._two_sizes() if on_cuda and self._one_kind else None
 
     def compile(self) -> None:
         """Compile the networks with torch.compile, which takes up to minutes: for long runs.
@@ -103,21 +108,37 @@ class PoseStage:
         Raises:
             OptionError: another runtime than torch runs them, or they cannot be compiled here.
         """
-        most = self.batch_size * (2 if self.decoding.flip else 1)
+        most, alone = self.batch_size * (2 if self.decoding.flip else 1), not self._one_kind
         self.models = tuple(
             replace(
                 model,
-                network=compiled(model.network, most, model=model.name),
+                network=compiled(model.network, most, model=model.name, record=alone),
                 runtime=f"{model.runtime}, compiled",
             )
             for model in self.models
         )
+        self._in_sizes = self._two_sizes() if self._one_kind else None
         with self._lock, compiling():
-            for model in self.models:
-                width, height = model.preprocessing.input_size_wh
-                for count in {1, self.batch_size}:
-                    blank = torch.zeros((count, height, width, 3), dtype=torch.uint8)
-                    model.respond(blank, flip=self.decoding.flip)
+            for count in {1, self.batch_size}:
+                self._measured_part(
+                    {
+                        _crop_kind(model): torch.zeros(
+                            (count, *model.preprocessing.input_size_wh[::-1], 3),
+                            dtype=torch.uint8,
+                            device=model.device,
+                        )
+                        for model in self.models
+                    },
+                    alone=True,
+                )()
+
+    def _two_sizes(self) -> TwoSizes:
+        """What gives the numbers of (B, h, w, 3) crops of the models' one kind."""
+        return TwoSizes(self._numbers, self.batch_size)
+
+    @torch.inference_mode()
+    def _numbers(self, pixels: Tensor) -> tuple[Tensor]:
+        return (self._response(dict.fromkeys(map(_crop_kind, self.models), pixels), alone=True)(),)
 
     def prepare(self, item: tuple[ImageFile, Detections]) -> ReadyPeople:
         """Read the image and cut its people out; an image without people is not even read.
@@ -149,6 +170,11 @@ class PoseStage:
     def ahead(self) -> int:
         """How many batches may be started before the results of an earlier one are asked for."""
         return min(model.ahead for model in self.models)
+
+    @property
+    def may_exceed(self) -> bool:
+        """Whether a batch may be larger than `batch_size`: not where sizes are recorded."""
+        return self._in_sizes is None
 
     def start(self, batch: Sequence[ReadyPeople]) -> Callable[[], list[Poses]]:
         """Run the networks; the function returned gives what a call would return.
@@ -218,7 +244,7 @@ class PoseStage:
 
     def _starts(self, count: int) -> list[int]:
         """Where each pass begins, and the end: equal parts, or those that are compiled."""
-        if any(isinstance(model.network, Compiled) for model in self.models):
+        if self._in_sizes or any(isinstance(model.network, Compiled) for model in self.models):
             return [*range(0, count, self.batch_size), count]
         parts = max(1, math.ceil(count / self.batch_size))
         return [count * part // parts for part in range(parts + 1)]
@@ -231,14 +257,24 @@ class PoseStage:
         if not windows:
             pixels = np.concatenate([one.pixels for one in cut])
             return lambda start, end: moved(pixels[start:end], device)
-        (size_wh, fill, *_), together = kind, joined(windows)
-        on_device, sources = moved(together.pixels, device), together.sources
+        (size_wh, fill, *_), (on_device, sources) = kind, joined(windows, device)
         return lambda start, end: warped(on_device, sources.part(start, end), size_wh, fill)
 
     def _measured_part(
         self, pixels: Mapping[_CropKind, Tensor], *, alone: bool
     ) -> Callable[[], Tensor]:
-        """What waits for what the codec measures of the mean of all networks' responses."""
+        """What waits for what the codec measures of the mean of all networks' responses.
+
+        On a GPU all of that is recorded, see `TwoSizes`.
+        """
+        if self._in_sizes is None:
+            return self._response(pixels, alone=alone)
+        [of_one_kind] = pixels.values()
+        with torch.inference_mode():
+            [numbers] = self._in_sizes(of_one_kind)
+        return lambda: numbers
+
+    def _response(self, pixels: Mapping[_CropKind, Tensor], *, alone: bool) -> Callable[[], Tensor]:
         codec = codec_of(self.decoding)
         begun = [
             model.start(pixels[_crop_kind(model)], flip=self.decoding.flip, alone=alone)

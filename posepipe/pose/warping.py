@@ -7,6 +7,7 @@ places to 1/32 of a pixel, the device does not.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,11 +18,12 @@ from torch import Tensor
 
 from posepipe.core.affine import Affine, WarpPlan
 from posepipe.core.boxes import Detections
-from posepipe.networks.devices import moved
+from posepipe.networks.devices import constant, moved
 from posepipe.pose.crops import PreprocessingTable, crop_to_image, crop_windows
 
 _OUTSIDE = WarpPlan((0, 0, 0, 0), (0, 0), Affine.identity())
 _MOST_AVERAGED = 2**25  # pixels of windows that are averaged together; 400 MB as float32
+_FEW = 4  # so many times less than the image, windows are worth cutting out
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,11 @@ class Sources:
         widths, heights = _window_sizes(known).T
         return cls(np.cumsum(widths * heights) - widths * heights, widths, known)
 
+    @property
+    def length(self) -> int:
+        """How many pixels all windows have."""
+        return int(_window_sizes(self.plans).prod(axis=1).sum())
+
     def part(self, start: int, end: int) -> Sources:
         """Some of the warps, of the same pixels."""
         return Sources(self.starts[start:end], self.pitches[start:end], self.plans[start:end])
@@ -55,59 +62,77 @@ class Windows:
     """The people of one image, or of several, not yet cut out.
 
     Attributes:
-        pixels: (P, 3) uint8 RGB: all that the crops show.
+        pixels: (P, 3) uint8 RGB on the host: all that the crops show.
         sources: where in it each person's window is.
         to_image: (N, 2, 3) float64, see `posepipe.pose.crops.Crops`.
     """
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: Tensor
     sources: Sources
     to_image: npt.NDArray[np.float64]
 
 
 def cut_windows(
-    image: npt.NDArray[np.uint8], detections: Detections, table: PreprocessingTable
+    image: npt.NDArray[np.uint8],
+    detections: Detections,
+    table: PreprocessingTable,
+    *,
+    pinned: bool = False,
 ) -> Windows:
     """What a device needs to make the crops of `posepipe.pose.crops.cut_crops`.
+
+    numpy copies the pixels: it lets other threads run meanwhile, and torch would have threads of
+    its own for each of them.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         detections: boxes in the image's pixels; they may reach outside, and there may be none.
         table: size, margins, colour outside; its windows are "exact" ones.
+        pinned: put the pixels where a CUDA GPU fetches them by itself.
     """
     width, height = table.input_size_wh
     boxes = crop_windows(detections.boxes_xyxy, table.margins_xy, width / height)
-    maps = [Affine.from_box(box, table.input_size_wh) for box in boxes]
+    maps = [Affine.from_edges(box, table.input_size_wh) for box in boxes.tolist()]
     image_wh = (image.shape[1], image.shape[0])
     plans = [
         to_crop.plan(image_wh, table.input_size_wh, antialias=table.antialias) for to_crop in maps
     ]
-    to_image = [crop_to_image(to_crop, table).matrix for to_crop in maps]
+    to_image = [crop_to_image(to_crop, table).numbers for to_crop in maps]
     sources = Sources.packed(plans)
-    if _window_sizes(sources.plans).prod(axis=1).sum() < image_wh[0] * image_wh[1]:
-        windows = (plan.window for plan in sources.plans)
-        parts = [image[top:bottom, left:right] for left, top, right, bottom in windows]
-        pixels = np.concatenate([np.zeros((0, 3), np.uint8), *(p.reshape(-1, 3) for p in parts)])
-    else:  # a crowd: its windows are more than the image
+    parts = [(image, 0)]
+    if _FEW * sources.length < image_wh[0] * image_wh[1]:
+        windows = [plan.window for plan in sources.plans]
+        parts = [
+            (image[top:bottom, left:right], start)
+            for (left, top, right, bottom), start in zip(windows, sources.starts, strict=True)
+        ]
+    else:
         corners = np.array([plan.window[:2] for plan in sources.plans])
         starts = corners @ [1, image_wh[0]]
         sources = Sources(starts, np.full(len(starts), image_wh[0]), sources.plans)
-        pixels = image.reshape(-1, 3)
+    length = sum(part.size // 3 for part, _ in parts)
+    pixels = torch.empty((length, 3), dtype=torch.uint8, pin_memory=pinned)
+    for part, start in parts:
+        place = pixels.numpy()[start : start + part.size // 3]
+        np.copyto(place.reshape(part.shape), part)
     return Windows(pixels, sources, np.array(to_image).reshape(-1, 2, 3))
 
 
-def joined(parts: Sequence[Windows]) -> Windows:
-    """The windows of several images, at least one, as one."""
-    before = np.cumsum([0, *(len(part.pixels) for part in parts[:-1])])
-    sources = Sources(
-        np.concatenate(
-            [part.sources.starts + begin for part, begin in zip(parts, before, strict=True)]
-        ),
-        np.concatenate([part.sources.pitches for part in parts]),
-        tuple(plan for part in parts for plan in part.sources.plans),
+def joined(parts: Sequence[Windows], device: torch.device) -> tuple[Tensor, Sources]:
+    """The pixels of at least one image's windows together on a device, and where they are there."""
+    lengths = [len(part.pixels) for part in parts]
+    pixels = torch.empty((sum(lengths), 3), dtype=torch.uint8, device=device)
+    # All in one call: after each, this thread would wait for its turn among those that read.
+    torch._foreach_copy_(
+        torch.split(pixels, lengths),
+        [part.pixels for part in parts],
+        non_blocking=device.type == "cuda",
     )
-    pixels = np.concatenate([part.pixels for part in parts])
-    return Windows(pixels, sources, np.concatenate([part.to_image for part in parts]))
+    before = itertools.accumulate(lengths, initial=0)
+    starts = [part.sources.starts + begin for part, begin in zip(parts, before, strict=False)]
+    pitches = [part.sources.pitches for part in parts]
+    plans = tuple(plan for part in parts for plan in part.sources.plans)
+    return pixels, Sources(np.concatenate(starts), np.concatenate(pitches), plans)
 
 
 @torch.no_grad()
@@ -125,10 +150,10 @@ def warped(
     (width, height), device = size_wh, pixels.device
     if not sources.plans:
         return torch.zeros((0, height, width, 3), dtype=torch.uint8, device=device)
-    colour = moved(np.array(fill, np.uint8), device)
     sizes = _window_sizes(sources.plans)
     reduced = np.array([plan.reduced_wh for plan in sources.plans]).reshape(-1, 2)
     starts, pitches = sources.starts.copy(), sources.pitches.copy()
+    colour = constant(fill, device).to(torch.uint8)
     parts, length = [colour[None], pixels], 1 + len(pixels)  # place 0 is all that is outside
     starts += 1
     for group in _groups(np.flatnonzero((reduced != sizes).any(axis=1)), sizes):
@@ -139,27 +164,51 @@ def warped(
         pitches[group] = wide
         length += len(parts[-1])
     everything = torch.cat(parts)
-    to_source = np.array([plan.to_target.inverse.matrix for plan in sources.plans], np.float32)
-    maps = moved(to_source.reshape(-1, 2, 3, 1, 1), device)
+    to_source = np.array([plan.to_target.inverse.numbers for plan in sources.plans], np.float32)
+    to_source = to_source.reshape(-1, 2, 3)
     whole = np.column_stack([starts, pitches, reduced])
     start, pitch, columns, rows = moved(whole, device)[..., None, None].unbind(1)
-    x = torch.arange(width, device=device, dtype=torch.float32)
-    y = torch.arange(height, device=device, dtype=torch.float32)[:, None]
-    # No matrix product: a GPU may compute those with 10 bits.
-    at_x, at_y = (maps[:, axis, 0] * x + maps[:, axis, 1] * y + maps[:, axis, 2] for axis in (0, 1))
-    left, top = at_x.floor(), at_y.floor()
-    right_share, lower_share = at_x - left, at_y - top
+    at_x, at_y = _places(to_source, size_wh, device)
+    x_shares, y_shares = (_bilinear(at, most) for at, most in ((at_x, columns), (at_y, rows)))
     total = torch.zeros((len(sources.plans), height, width, 3), device=device)
-    for down in (0, 1):
-        for across in (0, 1):
-            column, row = left.long() + across, top.long() + down
-            inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
-            place = torch.where(inside, start + row * pitch + column, 0)
-            share = (right_share if across else 1 - right_share) * (
-                lower_share if down else 1 - lower_share
-            )
-            total += everything[place] * share[..., None]
+    for row, inside_rows, down in y_shares:
+        begin = start + row * pitch
+        for column, inside_columns, across in x_shares:
+            place = torch.where(inside_columns & inside_rows, begin + column, 0)
+            total += everything[place] * (across * down)[..., None]
     return _as_bytes(total)
+
+
+def _places(
+    to_source: npt.NDArray[np.float32], size_wh: tuple[int, int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Where the pixels of N crops lie in their windows, x and y, (N, h, w) each.
+
+    Of upright crops all rows have the same x, (N, 1, w), and all columns the same y, (N, h, 1).
+
+    Args:
+        to_source: (N, 2, 3): from the pixels of each crop to those of its window.
+        size_wh: of the crops.
+        device: of the results.
+    """
+    maps = moved(to_source[..., None, None], device)
+    x = torch.arange(size_wh[0], device=device, dtype=torch.float32)
+    y = torch.arange(size_wh[1], device=device, dtype=torch.float32)[:, None]
+    # No matrix product: a GPU may compute those with 10 bits.
+    if not to_source[:, [0, 1], [1, 0]].any():
+        return maps[:, 0, 0] * x + maps[:, 0, 2], maps[:, 1, 1] * y + maps[:, 1, 2]
+    at_x, at_y = (maps[:, axis, 0] * x + maps[:, axis, 1] * y + maps[:, axis, 2] for axis in (0, 1))
+    return at_x, at_y
+
+
+def _bilinear(at: Tensor, most: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """The two neighbours of places on a line: which, whether they are on it, and their shares."""
+    low = at.floor()
+    share, first = at - low, low.long()
+    return [
+        (one, (one >= 0) & (one < most), of_one)
+        for one, of_one in ((first, 1 - share), (first + 1, share))
+    ]
 
 
 def _averaged(
@@ -236,4 +285,4 @@ def _window_sizes(plans: Sequence[WarpPlan]) -> npt.NDArray[np.int64]:
 
 
 def _as_bytes(values: Tensor) -> Tensor:
-    return values.round().clamp(0, 255).to(torch.uint8)
+    return values.round_().to(torch.uint8)  # of means: none is below 0 or above 255

@@ -16,7 +16,7 @@ from posepipe.io.images import ImageFile
 from posepipe.io.records import as_written
 from posepipe.networks.resources import default_workers
 from posepipe.runtime.local import Outcome, default_bytes, run
-from posepipe.runtime.stage import Stage, batches_ahead, started
+from posepipe.runtime.stage import Stage, batches_ahead, may_exceed, started
 from posepipe.runtime.streams import Tally
 
 
@@ -141,6 +141,10 @@ class _Second(Stage[_Between, Any, Poses]):
 
     def __call__(self, batch: Sequence[Any]) -> Sequence[Poses]:
         return self._stage(batch)
+
+    @property
+    def may_exceed(self) -> bool:
+        return may_exceed(self._stage)
 
     @property
     def ahead(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from posepipe.errors import PosepipeError
 from posepipe.networks.resources import default_workers
-from posepipe.runtime.stage import Stage, batches_ahead, started
+from posepipe.runtime.stage import Stage, batches_ahead, may_exceed, started
 from posepipe.runtime.streams import Tally, and_its_failure, batched, prefetch
 
 In = TypeVar("In")
@@ -107,7 +107,13 @@ def run(
         room=room,
         may_begin=lambda: waiting.has_room() and may_begin(),
     )
-    batches = batched(stream, full=stage.batch_size, most_items=_MOST_ITEMS, weight=taken)
+    batches = batched(
+        stream,
+        full=stage.batch_size,
+        most_items=max(_MOST_ITEMS, stage.batch_size),
+        weight=taken,
+        may_exceed=may_exceed(stage),
+    )
     ahead = batches_ahead(stage) if workers else 0
     at_work: deque[_AtWork[In, Out]] = deque()
     for batch in and_its_failure(batches):

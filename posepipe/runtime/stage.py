@@ -57,6 +57,14 @@ def batches_ahead(stage: Stage[In, Any, Any]) -> int:
     return stage.ahead if isinstance(stage, AheadStage) else 0
 
 
+def may_exceed(stage: Stage[In, Any, Out]) -> bool:
+    """Whether the last item of a batch may bring more work than a batch should hold.
+
+    A stage says by an attribute ``may_exceed = False`` that it pads what exceeds whole batches.
+    """
+    return getattr(stage, "may_exceed", True)
+
+
 def started(
     stage: Stage[In, Ready, Out], batch: Sequence[Ready], *, ahead: int
 ) -> Callable[[], Sequence[Out]]:

@@ -97,7 +97,12 @@ def prefetch(
 
 
 def batched(
-    items: Iterable[T], *, full: int, most_items: int, weight: Callable[[T], int]
+    items: Iterable[T],
+    *,
+    full: int,
+    most_items: int,
+    weight: Callable[[T], int],
+    may_exceed: bool = True,
 ) -> Iterator[list[T]]:
     """Consecutive items in lists, each holding at least `full` of weight; the last may hold less.
 
@@ -107,9 +112,12 @@ def batched(
         most_items: the number of items at which it is handed on all the same: images without
             people weigh nothing and would pile up for ever.
         weight: how much of a batch an item fills.
+        may_exceed: false hands a batch on before an item that would make it hold more.
 
     >>> list(batched([1, 1, 3, 1], full=2, most_items=9, weight=lambda item: item))
     [[1, 1], [3], [1]]
+    >>> [*batched([1, 3, 1], full=2, most_items=9, weight=lambda item: item, may_exceed=False)]
+    [[1], [3], [1]]
     """
     batch: list[T] = []
     filled, failure = 0, None
@@ -117,8 +125,12 @@ def batched(
         if isinstance(item, Exception):
             failure = item
             break
+        weighs = weight(item)
+        if batch and not may_exceed and filled + weighs > full:
+            yield batch
+            batch, filled = [], 0
         batch.append(item)
-        filled += weight(item)
+        filled += weighs
         if filled >= full or len(batch) >= most_items:
             yield batch
             batch, filled = [], 0

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import contextmanager, nullcontext
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import torch
+from counting import Counting
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
 from posepipe.errors import OptionError
-from posepipe.networks.compiling import Compiled, compiling, pays, recorded
+from posepipe.networks.compiling import Compiled, compiling, pays
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 NO_COMPILER = pytest.mark.skipif(
     not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler here"
 )
-
-
-class Counting(nn.Module):
-    """Notes the sizes of the batches that reach it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: list[int] = []
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        self.sizes.append(len(images))
-        return images * 2, images.flatten(1).sum(dim=1)
 
 
 @pytest.mark.parametrize(
@@ -72,44 +59,6 @@ def test_only_the_first_shapes_that_come_are_compiled(monkeypatch) -> None:
         found = compiled(images)[0]
         assert torch.equal(found, images * 2 if width == 7 else images + 1)
     assert network.sizes == [3]  # as they come: nothing is filled up
-
-
-def test_what_is_recorded_is_replayed_for_other_images(monkeypatch) -> None:
-    """With stand-ins for CUDA's: a graph that remembers what computes, and where to."""
-    recording = []
-
-    class Graph:
-        def replay(self) -> None:
-            [found] = recording
-            for place, new in zip(found, network(given[0]), strict=True):
-                place.copy_(new)
-
-    @contextmanager
-    def record(_graph, **_):
-        yield
-        recording.append(seen[-1])
-
-    network, seen, given = Counting(), [], []
-
-    def compute(images: Tensor) -> tuple[Tensor, ...]:
-        given[:] = [images]
-        seen.append(network(images))
-        return seen[-1]
-
-    stream = SimpleNamespace(wait_stream=lambda _: None)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", record)
-    batches = torch.randn(3, 2, 3, 4, 5)
-    replayed = recorded(compute, batches[0])
-    assert len(seen) == 3  # computed twice before it is recorded
-    found = [replayed(images) for images in batches]
-    assert len(seen) == 3
-    for images, (doubled, sums) in zip(batches, found, strict=True):  # none is written over
-        assert torch.equal(doubled, images * 2)
-        torch.testing.assert_close(sums, images.flatten(1).sum(dim=1))
 
 
 @pytest.mark.gpu

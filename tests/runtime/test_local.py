@@ -49,6 +49,13 @@ def test_batches_are_formed_by_weight_across_items():
     assert stage.batches == [[1, 1, 3], [0, 9], [2, 0]]
 
 
+def test_a_stage_that_pads_what_exceeds_a_batch_gets_none_that_does() -> None:
+    stage = Doubling(batch_size=4)
+    stage.may_exceed = False
+    assert [outcome.result for outcome in run(stage, [3, 2, 2, 5, 1])] == [6, 4, 4, 10, 2]
+    assert [len(batch) for batch in stage.batches] == [1, 2, 1, 1]
+
+
 def test_items_without_weight_are_handed_on_together_before_they_become_too_many():
     stage = Doubling()
     outcomes = run(stage, iter(lambda: 0, 1))  # zeros without end

@@ -96,7 +96,7 @@ class RefineNet(nn.Module):
         """Heatmaps (B, K, h, w) at P2's size of the pyramid P2…P5."""
         shape_hw = (pyramid[0].shape[-2], pyramid[0].shape[-1])
         refined = [
-            upsample(level(features), shape_hw, self.upsampling)
+            upsample(level(features), shape_hw, self.upsampling, before_conv=True)
             for level, features in zip(self.levels, pyramid, strict=True)
         ]
         if self.concat_order == "C5-C2":
