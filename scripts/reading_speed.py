@@ -56,7 +56,10 @@ def _row(what: str, pairs: Sequence[tuple[float, float]], form: str) -> str:
 
 @contextmanager
 def _pillow_alone() -> Iterator[None]:
-    with patch.object(images, "jpeg_pixels", lambda image: None):
+    with (
+        patch.object(images, "jpeg_pixels", lambda image: None),
+        patch.object(images, "plain_pixels", lambda source, most: None),
+    ):
         yield
 
 

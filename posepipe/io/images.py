@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from posepipe.errors import ImageError, ImageTooLargeError
 from posepipe.io.findings import Finding
-from posepipe.io.jpeg import jpeg_pixels
+from posepipe.io.jpeg import jpeg_pixels, plain_pixels
 from posepipe.io.orientation import orientation, upright, upright_pixels
 
 LIST_SUFFIX = ".txt"
@@ -83,11 +83,16 @@ class ImageFile:
             return self.pixels
         if self.is_frame:
             return _frame(self)
+        if not (self.problem or self.url):
+            source = self.path if self.data is None else self.data
+            pixels = plain_pixels(source, min(self.max_pixels, _LARGE_PIXELS))
+            if pixels is not None:
+                return pixels
         # Pillow rather than OpenCV: it raises on truncated files (OpenCV fills them up with grey),
         # reads CMYK, and leaves it to us what becomes of transparency.
         with _opened(self) as image:
-            pixels = _check_pixels(image, self)
-            with _LARGE_ONE_BY_ONE if pixels > _LARGE_PIXELS else nullcontext():
+            count = _check_pixels(image, self)
+            with _LARGE_ONE_BY_ONE if count > _LARGE_PIXELS else nullcontext():
                 return _decoded(image, self.name)
 
     @property

@@ -8,9 +8,11 @@ or damaged file) is an error, and then Pillow has the last word, as for everythi
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from functools import cache
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,11 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 _USUAL_SAMPLINGS = (0, 1, 2)  # of chroma, as Pillow numbers them: 4:4:4, 4:2:2, 4:2:0
+_JFIF = b"\xff\xd8\xff\xe0"
+_FRAMES, _SCAN, _PROFILE = (0xC0, 0xC2), 0xDA, 0xE2  # frames: baseline, progressive
+# JFIF, tables of Huffman's codes, of quanta, the interval of restarts, comments.
+_PLAIN = (_JFIF[3], 0xC4, 0xDB, 0xDD, 0xFE, _SCAN)
+_PLAIN_SAMPLINGS = (b"\x11\x11\x11", b"\x21\x11\x11", b"\x22\x11\x11")  # as `_USUAL_SAMPLINGS`
 # A longer file holds something else than one image; it is not read whole.
 _MOST_BYTES_PER_PIXEL, _MOST_BYTES_BESIDE = 1, 2**20
 
@@ -55,8 +62,82 @@ def jpeg_pixels(image: Image.Image) -> npt.NDArray[np.uint8] | None:
     return pixels if decoded.shape == pixels.shape else None
 
 
+def plain_pixels(source: Path | bytes, most_pixels: int) -> npt.NDArray[np.uint8] | None:
+    """The pixels of a JPEG file whose header says nothing that only Pillow understands.
+
+    That is most of those on the web and none of a camera's: a JFIF header, perhaps a colour profile
+    (which is not applied), no EXIF or XMP data that may say how the image is turned. Reading such a
+    file takes one call for its bytes and one for its pixels, and a third of the time in which
+    others of Python's threads wait.
+
+    Args:
+        source: any file, or what is in one.
+        most_pixels: larger images are left to Pillow.
+
+    Returns:
+        (H, W, 3) uint8 RGB. None leaves the file to Pillow, errors and all.
+    """
+    decode = _decoder()
+    if decode is None:
+        return None
+    try:
+        data = source if isinstance(source, bytes) else _jfif_bytes(source, most_pixels)
+        width, height = _plain_size(data)
+        if not 0 < width * height <= most_pixels:
+            return None
+        # The array is as large as the header that was checked says.
+        pixels = np.empty((height, width, 3), np.uint8)
+        decoded = decode(data, "RGB", buffer=pixels)
+    except (OSError, ValueError, RuntimeError):
+        return None
+    return pixels if decoded.shape == pixels.shape else None
+
+
+def _jfif_bytes(path: Path, most: int) -> bytes:
+    """What is in a file, or nothing if it is not a JFIF file or holds more bytes than `most`."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > most:  # a pipe would wait for ever
+        return b""
+    with path.open("rb", buffering=0) as file:
+        begins = file.read(len(_JFIF))
+        return begins + file.readall() if begins == _JFIF else b""
+
+
+def _plain_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a JFIF file, by its segments before the pixels; (0, 0) if unusual."""
+    size, place = (0, 0), 2
+    if not data.startswith(_JFIF):
+        return size
+    while data[place : place + 1] == b"\xff" and place + 4 <= len(data):
+        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        segment = data[place + 4 : place + 2 + length]
+        if len(segment) != length - 2 or not _is_plain(marker, segment):
+            break
+        if marker in _FRAMES:
+            size = int.from_bytes(segment[3:5], "big"), int.from_bytes(segment[1:3], "big")
+        if marker == _SCAN:
+            return size
+        place += 2 + length
+    return 0, 0
+
+
+def _is_plain(marker: int, segment: bytes) -> bool:
+    """Whether a segment is of the usual kind and as long as Pillow wants it to be."""
+    if marker in _FRAMES:
+        bits, components, samplings = segment[:1], segment[5:6], segment[7::3]
+        grey = components == b"\x01" and len(segment) == 9
+        colour = components == b"\x03" and len(segment) == 15 and samplings in _PLAIN_SAMPLINGS
+        return bits == b"\x08" and (grey or colour)
+    if marker == _PROFILE:
+        return segment.startswith(b"ICC_PROFILE\0") and len(segment) > 14
+    return marker in _PLAIN and (marker != _JFIF[3] or len(segment) >= 14)
+
+
 def _is_usual(image: JpegImageFile) -> bool:
-    return image.mode == "L" or (image.mode == "RGB" and get_sampling(image) in _USUAL_SAMPLINGS)
+    if image.mode == "L":
+        return True
+    whole = image.mode == "RGB" and len(image.layer) == 3  # a damaged header may have none
+    return whole and get_sampling(image) in _USUAL_SAMPLINGS
 
 
 @cache

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from posepipe.core.affine import Affine
 from posepipe.core.boxes import Detections, extend, grow_to_aspect
+from posepipe.core.warp_plans import upright_inverses
 from posepipe.networks.normalising import Normalisation
 from posepipe.zoo.bounds import Deviation, Level, Number
 from posepipe.zoo.recipe import Table
@@ -190,6 +191,16 @@ def crop_to_image(to_crop: Affine, table: PreprocessingTable) -> Affine:
     to_image = to_crop.inverse
     if table.keypoint_origin == "pixel_corner":
         return to_image.then(Affine(np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]])))
+    return to_image
+
+
+def crops_to_image(
+    boxes_xyxy: npt.NDArray[np.float64], table: PreprocessingTable
+) -> npt.NDArray[np.float64]:
+    """(N, 2, 3): `crop_to_image` of crops that each show a box, (N, 4) of positive area."""
+    to_image = upright_inverses(boxes_xyxy, table.input_size_wh)
+    if table.keypoint_origin == "pixel_corner":
+        to_image[:, :, 2] += 0.5
     return to_image
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -30,7 +31,7 @@ from posepipe.pose.codecs.choose import codec_of
 from posepipe.pose.crops import Crops, cut_crops
 from posepipe.pose.heatmaps import DecodingTable
 from posepipe.pose.model import PoseModel
-from posepipe.pose.warping import Windows, cut_windows, joined, warped
+from posepipe.pose.warping import Joined, Windows, cut_windows, joined
 
 Engine = Literal["cpu", "device"]
 _CropKind = tuple[tuple[int, int], tuple[int, int, int], bool, str]
@@ -99,7 +100,8 @@ class PoseStage:
         self._cut: Callable[..., Crops | Windows] = (
             partial(cut_windows, pinned=on_cuda) if on_device and exact else cut_crops
         )
-        self._one_kind = len(set(map(_crop_kind, models))) == 1
+        self._tables = {_crop_kind(model): model.preprocessing for model in reversed(models)}
+        self._one_kind = len(self._tables) == 1
         self._in_sizes = self._two_sizes() if on_cuda and self._one_kind else None
 
     def compile(self) -> None:
@@ -138,7 +140,7 @@ class PoseStage:
 
     @torch.inference_mode()
     def _numbers(self, pixels: Tensor) -> tuple[Tensor]:
-        return (self._response(dict.fromkeys(map(_crop_kind, self.models), pixels), alone=True)(),)
+        return (self._response(dict.fromkeys(self._tables, pixels), alone=True)(),)
 
     def prepare(self, item: tuple[ImageFile, Detections]) -> ReadyPeople:
         """Read the image and cut its people out; an image without people is not even read.
@@ -147,11 +149,10 @@ class PoseStage:
             ImageError: the image cannot be read.
         """
         image_file, detections = item
-        tables = {_crop_kind(model): model.preprocessing for model in self.models}
         image = image_file.read() if len(detections) else np.zeros((1, 1, 3), dtype=np.uint8)
         return ReadyPeople(
             detections,
-            {kind: self._cut(image, detections, table) for kind, table in tables.items()},
+            {kind: self._cut(image, detections, table) for kind, table in self._tables.items()},
         )
 
     def weight(self, ready: ReadyPeople) -> int:
@@ -189,19 +190,23 @@ class PoseStage:
         if not any(counts):
             return lambda: [Poses.none(one.detections.image_id, self.skeleton) for one in batch]
         with self._lock:
-            measured = self._measured(batch, sum(counts), alone=alone)
-        return lambda: self._poses(batch, counts, measured())
+            crops = {kind: self._joined(batch, kind) for kind in self._tables}
+            measured = self._measured(crops, sum(counts), alone=alone)
+        to_image = crops[_crop_kind(self.models[0])].to_image
+        return lambda: self._poses(batch, counts, to_image, measured())
 
     def _poses(
-        self, batch: Sequence[ReadyPeople], counts: Sequence[int], numbers: Numbers
+        self,
+        batch: Sequence[ReadyPeople],
+        counts: Sequence[int],
+        to_image: npt.NDArray[np.float64],
+        numbers: Numbers,
     ) -> list[Poses]:
         """The poses of each image, by what the codec measured of all its people."""
         size_wh = self.models[0].preprocessing.input_size_wh
         in_crops = codec_of(self.decoding).keypoints(numbers, size_wh)
         points = in_crops.points_xy.numpy().astype(np.float64)  # (sum N, K, 2)
         confidences = in_crops.confidences.numpy().astype(np.float64)[..., None]
-        first_kind = _crop_kind(self.models[0])
-        to_image = np.concatenate([ready.crops[first_kind].to_image for ready in batch])
         points = np.einsum("nij,nkj->nki", to_image[:, :, :2], points)
         keypoints = np.concatenate([points + to_image[:, None, :, 2], confidences], axis=-1)
         if not np.isfinite(keypoints).all():
@@ -224,16 +229,15 @@ class PoseStage:
         ]
 
     def _measured(
-        self, batch: Sequence[ReadyPeople], count: int, *, alone: bool
+        self, crops: Mapping[_CropKind, Crops | Joined], count: int, *, alone: bool
     ) -> Callable[[], Numbers]:
         """What waits for what the codec measures of all people, who pass in equal parts."""
-        crops = {kind: self._crops(batch, kind) for kind in map(_crop_kind, self.models)}
         passes = list(itertools.pairwise(self._starts(count)))
         ahead = self.ahead if self._elsewhere else 0
         at_work: deque[Callable[[], Tensor]] = deque()
         done: list[Tensor] = []
         for start, end in passes:
-            pixels = {kind: cut(start, end) for kind, cut in crops.items()}
+            pixels = {kind: self._cut_out(people, start, end) for kind, people in crops.items()}
             at_work.append(self._measured_part(pixels, alone=alone and len(passes) == 1))
             if len(at_work) > ahead:
                 done.append(at_work.popleft()())
@@ -249,16 +253,23 @@ class PoseStage:
         parts = max(1, math.ceil(count / self.batch_size))
         return [count * part // parts for part in range(parts + 1)]
 
-    def _crops(self, batch: Sequence[ReadyPeople], kind: _CropKind) -> Callable[[int, int], Tensor]:
-        """What gives (N, h, w, 3) crops of a kind, from one of the batch's people to another."""
+    def _joined(self, batch: Sequence[ReadyPeople], kind: _CropKind) -> Crops | Joined:
+        """All people of a batch, as one kind of crops."""
         cut = [ready.crops[kind] for ready in batch]
         windows = [one for one in cut if isinstance(one, Windows)]
-        device = self.models[0].device
-        if not windows:
-            pixels = np.concatenate([one.pixels for one in cut])
-            return lambda start, end: moved(pixels[start:end], device)
-        (size_wh, fill, *_), (on_device, sources) = kind, joined(windows, device)
-        return lambda start, end: warped(on_device, sources.part(start, end), size_wh, fill)
+        if windows:
+            return joined(windows, self._tables[kind], self.models[0].device)
+        crops = [one for one in cut if isinstance(one, Crops)]
+        return Crops(
+            np.concatenate([one.pixels for one in crops]),
+            np.concatenate([one.to_image for one in crops]),
+        )
+
+    def _cut_out(self, people: Crops | Joined, start: int, end: int) -> Tensor:
+        """(end - start, h, w, 3) crops of some people, on the models' device."""
+        if isinstance(people, Joined):
+            return people.cut(start, end)
+        return moved(people.pixels[start:end], self.models[0].device)
 
     def _measured_part(
         self, pixels: Mapping[_CropKind, Tensor], *, alone: bool

@@ -10,66 +10,62 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from posepipe.core.affine import Affine, WarpPlan
 from posepipe.core.boxes import Detections
+from posepipe.core.warp_plans import WarpPlans
 from posepipe.networks.devices import constant, moved
-from posepipe.pose.crops import PreprocessingTable, crop_to_image, crop_windows
+from posepipe.pose.crops import PreprocessingTable, crop_windows, crops_to_image
 
-_OUTSIDE = WarpPlan((0, 0, 0, 0), (0, 0), Affine.identity())
 _MOST_AVERAGED = 2**25  # pixels of windows that are averaged together; 400 MB as float32
-_FEW = 4  # so many times less than the image, windows are worth cutting out
+_LARGE = 4_000_000  # pixels: of larger images, what shows nobody stays on the host
 
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """Where warps find their windows in a list of pixels.
+    """Where N warps find their windows in a list of pixels.
 
     Attributes:
         starts: (N,) int64: the place of each window's first pixel.
         pitches: (N,) int64: how many places its rows are apart.
-        plans: N; all that is outside their window has the fill colour.
+        plans: all that is outside their windows has the fill colour.
     """
 
     starts: npt.NDArray[np.int64]
     pitches: npt.NDArray[np.int64]
-    plans: tuple[WarpPlan, ...]
+    plans: WarpPlans
 
     @classmethod
-    def packed(cls, plans: Sequence[WarpPlan | None]) -> Sources:
-        """Windows one after the other, row by row; None is a warp wholly outside its source."""
-        known = tuple(plan or _OUTSIDE for plan in plans)
-        widths, heights = _window_sizes(known).T
-        return cls(np.cumsum(widths * heights) - widths * heights, widths, known)
-
-    @property
-    def length(self) -> int:
-        """How many pixels all windows have."""
-        return int(_window_sizes(self.plans).prod(axis=1).sum())
+    def packed(cls, plans: WarpPlans) -> Sources:
+        """Windows one after the other, row by row."""
+        areas = plans.sizes_wh.prod(axis=1)
+        return cls(np.cumsum(areas) - areas, plans.sizes_wh[:, 0], plans)
 
     def part(self, start: int, end: int) -> Sources:
         """Some of the warps, of the same pixels."""
-        return Sources(self.starts[start:end], self.pitches[start:end], self.plans[start:end])
+        return Sources(self.starts[start:end], self.pitches[start:end], self.plans.part(start, end))
 
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """The people of one image, or of several, not yet cut out.
+    """One image's people, not yet cut out.
 
     Attributes:
-        pixels: (P, 3) uint8 RGB on the host: all that the crops show.
-        sources: where in it each person's window is.
-        to_image: (N, 2, 3) float64, see `posepipe.pose.crops.Crops`.
+        pixels: (P, 3) uint8 RGB on the host: the image, or its windows one after the other.
+        boxes_xyxy: (N, 4) of the people.
+        image_wh: width and height of the image.
+        are_packed: whether `pixels` are the windows alone.
     """
 
     pixels: Tensor
-    sources: Sources
-    to_image: npt.NDArray[np.float64]
+    boxes_xyxy: npt.NDArray[np.float32]
+    image_wh: tuple[int, int]
+    are_packed: bool
 
 
 def cut_windows(
@@ -82,7 +78,7 @@ def cut_windows(
     """What a device needs to make the crops of `posepipe.pose.crops.cut_crops`.
 
     numpy copies the pixels: it lets other threads run meanwhile, and torch would have threads of
-    its own for each of them.
+    its own for each of them. All else is done for many images together, see `joined`.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -90,36 +86,52 @@ def cut_windows(
         table: size, margins, colour outside; its windows are "exact" ones.
         pinned: put the pixels where a CUDA GPU fetches them by itself.
     """
-    width, height = table.input_size_wh
-    boxes = crop_windows(detections.boxes_xyxy, table.margins_xy, width / height)
-    maps = [Affine.from_edges(box, table.input_size_wh) for box in boxes.tolist()]
-    image_wh = (image.shape[1], image.shape[0])
-    plans = [
-        to_crop.plan(image_wh, table.input_size_wh, antialias=table.antialias) for to_crop in maps
-    ]
-    to_image = [crop_to_image(to_crop, table).numbers for to_crop in maps]
-    sources = Sources.packed(plans)
-    parts = [(image, 0)]
-    if _FEW * sources.length < image_wh[0] * image_wh[1]:
-        windows = [plan.window for plan in sources.plans]
-        parts = [
-            (image[top:bottom, left:right], start)
-            for (left, top, right, bottom), start in zip(windows, sources.starts, strict=True)
-        ]
-    else:
-        corners = np.array([plan.window[:2] for plan in sources.plans])
-        starts = corners @ [1, image_wh[0]]
-        sources = Sources(starts, np.full(len(starts), image_wh[0]), sources.plans)
-    length = sum(part.size // 3 for part, _ in parts)
-    pixels = torch.empty((length, 3), dtype=torch.uint8, pin_memory=pinned)
-    for part, start in parts:
-        place = pixels.numpy()[start : start + part.size // 3]
+    image_wh, boxes = (image.shape[1], image.shape[0]), detections.boxes_xyxy
+    parts, are_packed = [image] if len(boxes) else [], False
+    if parts and image_wh[0] * image_wh[1] > _LARGE:
+        shown, sources_wh = _crop_boxes([boxes], table), np.array([image_wh] * len(boxes))
+        plans = WarpPlans.upright(shown, sources_wh, table.input_size_wh, antialias=table.antialias)
+        are_packed = plans.sizes_wh.prod(axis=1).sum() < image_wh[0] * image_wh[1]
+        if are_packed:
+            parts = [image[y1:y2, x1:x2] for x1, y1, x2, y2 in plans.windows.tolist()]
+    lengths = [part.size // 3 for part in parts]
+    pixels = torch.empty((sum(lengths), 3), dtype=torch.uint8, pin_memory=pinned)
+    for part, end in zip(parts, itertools.accumulate(lengths), strict=True):
+        place = pixels.numpy()[end - part.size // 3 : end]
         np.copyto(place.reshape(part.shape), part)
-    return Windows(pixels, sources, np.array(to_image).reshape(-1, 2, 3))
+    return Windows(pixels, boxes, image_wh, bool(are_packed))
 
 
-def joined(parts: Sequence[Windows], device: torch.device) -> tuple[Tensor, Sources]:
-    """The pixels of at least one image's windows together on a device, and where they are there."""
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """The people of several images, ready to be cut out on a device.
+
+    Attributes:
+        pixels: (P, 3) uint8 RGB on the device: all that the crops show.
+        sources: where in it each person's window is.
+        to_image: (N, 2, 3) float64, see `posepipe.pose.crops.Crops`.
+        table: of the crops.
+    """
+
+    pixels: Tensor
+    sources: Sources
+    to_image: npt.NDArray[np.float64]
+    table: PreprocessingTable
+
+    def cut(self, start: int, end: int) -> Tensor:
+        """(end - start, h, w, 3) uint8 crops of some of the people, on the device."""
+        size_wh, fill = self.table.input_size_wh, self.table.fill
+        return warped(self.pixels, self.sources.part(start, end), size_wh, fill)
+
+
+def joined(parts: Sequence[Windows], table: PreprocessingTable, device: torch.device) -> Joined:
+    """The people of at least one image together on a device.
+
+    Args:
+        parts: made with the same table.
+        table: see `cut_windows`.
+        device: where they are to be cut out.
+    """
     lengths = [len(part.pixels) for part in parts]
     pixels = torch.empty((sum(lengths), 3), dtype=torch.uint8, device=device)
     # All in one call: after each, this thread would wait for its turn among those that read.
@@ -128,11 +140,33 @@ def joined(parts: Sequence[Windows], device: torch.device) -> tuple[Tensor, Sour
         [part.pixels for part in parts],
         non_blocking=device.type == "cuda",
     )
-    before = itertools.accumulate(lengths, initial=0)
-    starts = [part.sources.starts + begin for part, begin in zip(parts, before, strict=False)]
-    pitches = [part.sources.pitches for part in parts]
-    plans = tuple(plan for part in parts for plan in part.sources.plans)
-    return pixels, Sources(np.concatenate(starts), np.concatenate(pitches), plans)
+    counts = [len(part.boxes_xyxy) for part in parts]
+    begins = np.cumsum(lengths) - lengths
+
+    def of_people(values: npt.ArrayLike) -> npt.NDArray[Any]:
+        return np.repeat(np.asarray(values), counts, axis=0)
+
+    image_wh = of_people([part.image_wh for part in parts])
+    boxes = _crop_boxes([part.boxes_xyxy for part in parts], table)
+    plans = WarpPlans.upright(boxes, image_wh, table.input_size_wh, antialias=table.antialias)
+    in_image = of_people(begins) + plans.windows[:, 1] * image_wh[:, 0] + plans.windows[:, 0]
+    packed, firsts = Sources.packed(plans), of_people(np.cumsum(counts) - counts)
+    in_windows = of_people(begins) + packed.starts - packed.starts[firsts]
+    are_packed = of_people([part.are_packed for part in parts])
+    sources = Sources(
+        np.where(are_packed, in_windows, in_image),
+        np.where(are_packed, packed.pitches, image_wh[:, 0]),
+        plans,
+    )
+    return Joined(pixels, sources, crops_to_image(boxes, table), table)
+
+
+def _crop_boxes(
+    boxes_xyxy: Sequence[npt.NDArray[np.float32]], table: PreprocessingTable
+) -> npt.NDArray[np.float64]:
+    """(N, 4): what the crops of all images' people show."""
+    width, height = table.input_size_wh
+    return crop_windows(np.concatenate(boxes_xyxy), table.margins_xy, width / height)
 
 
 @torch.no_grad()
@@ -148,10 +182,10 @@ def warped(
         fill: the colour outside windows.
     """
     (width, height), device = size_wh, pixels.device
-    if not sources.plans:
+    plans = sources.plans
+    if not len(plans):
         return torch.zeros((0, height, width, 3), dtype=torch.uint8, device=device)
-    sizes = _window_sizes(sources.plans)
-    reduced = np.array([plan.reduced_wh for plan in sources.plans]).reshape(-1, 2)
+    sizes, reduced = plans.sizes_wh, plans.reduced_wh
     starts, pitches = sources.starts.copy(), sources.pitches.copy()
     colour = constant(fill, device).to(torch.uint8)
     parts, length = [colour[None], pixels], 1 + len(pixels)  # place 0 is all that is outside
@@ -164,13 +198,11 @@ def warped(
         pitches[group] = wide
         length += len(parts[-1])
     everything = torch.cat(parts)
-    to_source = np.array([plan.to_target.inverse.numbers for plan in sources.plans], np.float32)
-    to_source = to_source.reshape(-1, 2, 3)
     whole = np.column_stack([starts, pitches, reduced])
     start, pitch, columns, rows = moved(whole, device)[..., None, None].unbind(1)
-    at_x, at_y = _places(to_source, size_wh, device)
+    at_x, at_y = _places(plans.to_source.astype(np.float32), size_wh, device)
     x_shares, y_shares = (_bilinear(at, most) for at, most in ((at_x, columns), (at_y, rows)))
-    total = torch.zeros((len(sources.plans), height, width, 3), device=device)
+    total = torch.zeros((len(plans), height, width, 3), device=device)
     for row, inside_rows, down in y_shares:
         begin = start + row * pitch
         for column, inside_columns, across in x_shares:
@@ -276,12 +308,6 @@ def _groups(
             end += 1
         yield by_size[begin:end]
         begin = end
-
-
-def _window_sizes(plans: Sequence[WarpPlan]) -> npt.NDArray[np.int64]:
-    """(N, 2) width and height of windows."""
-    windows = np.array([plan.window for plan in plans], np.int64).reshape(-1, 4)
-    return windows[:, 2:] - windows[:, :2]
 
 
 def _as_bytes(values: Tensor) -> Tensor:

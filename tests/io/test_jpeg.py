@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -51,7 +52,12 @@ def pillows(data: bytes, monkeypatch: pytest.MonkeyPatch) -> npt.NDArray[np.uint
     """The same, by Pillow alone."""
     with monkeypatch.context() as context:
         context.setattr(images, "jpeg_pixels", lambda image: None)
+        context.setattr(images, "plain_pixels", lambda source, most: None)
         return outcome(data)
+
+
+def is_plain(source: bytes | Path, most_pixels: int = 10**6) -> bool:
+    return jpeg.plain_pixels(source, most_pixels) is not None
 
 
 def is_decoded(data: bytes) -> bool:
@@ -89,6 +95,7 @@ def test_common_jpegs_are_decoded_to_pillows_pixels(
 ) -> None:
     data = jpeg_bytes(**USUAL[kind])
     assert is_decoded(data)
+    assert is_plain(data) == (kind not in ("RGB inside", "several in one"))
     pixels = outcome(data)
     assert isinstance(pixels, np.ndarray)
     assert pixels.flags.writeable
@@ -102,6 +109,49 @@ def test_jpegs_are_turned_as_pillow_turns_them(
 ) -> None:
     data = jpeg_bytes(exif=exif(orientation))
     np.testing.assert_array_equal(outcome(data), pillows(data, monkeypatch))
+
+
+def test_plain_files_are_read_without_pillow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        name: tmp_path / f"{name}.jpg" for name in ("plain", "with_exif", "png", "pipe", "none")
+    }
+    files["plain"].write_bytes(jpeg_bytes())
+    files["with_exif"].write_bytes(jpeg_bytes(exif=exif(6)))
+    Image.new("RGB", (9, 9)).save(files["png"], "PNG")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(files["pipe"])
+    assert {name: is_plain(file) for name, file in files.items()} == {
+        name: name == "plain" for name in files
+    }
+    assert not is_plain(files["plain"], 45 * 38 - 1)
+    pixels = ImageFile(1, files["plain"], "").read()
+    np.testing.assert_array_equal(pixels, pillows(jpeg_bytes(), monkeypatch))
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("Pillow"))
+    np.testing.assert_array_equal(ImageFile(1, files["plain"], "").read(), pixels)
+
+
+def test_headers_that_are_damaged_or_unusual_are_left_to_pillow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = jpeg_bytes(icc_profile=bytes(range(200)), comment=b"words")
+    unusual = [jpeg_bytes(exif=exif(1)), jpeg_bytes(mode="CMYK"), jpeg_bytes(keep_rgb=True)]
+    unusual += [plain[:2] + segment + plain[2:] for segment in (b"\xff\xe1\0\4ab", b"\xff\xee\0\2")]
+    assert not any(map(is_plain, unusual))
+    header, random = plain.index(b"\xff\xda") + 14, np.random.default_rng(2)
+    damaged = [
+        plain[:at] + bytes([byte]) + plain[at + 1 :] for at in range(header) for byte in (0, 255)
+    ]
+    for _ in range(400):
+        changed = bytearray(plain)
+        for at in random.integers(2, header, 3):
+            changed[at] = int(random.integers(256))
+        damaged.append(bytes(changed))
+    for data in (*unusual, *damaged):
+        ours, theirs = outcome(data), pillows(data, monkeypatch)
+        assert type(ours) is type(theirs)
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_rare_kinds_are_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:

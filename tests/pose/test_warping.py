@@ -14,7 +14,7 @@ from posepipe.io.images import ImageFile
 from posepipe.pose import warping
 from posepipe.pose.crops import PreprocessingTable, cut_crops
 from posepipe.pose.stage import PoseStage
-from posepipe.pose.warping import Windows, cut_windows, joined, warped
+from posepipe.pose.warping import Windows, cut_windows, joined
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TABLE = PreprocessingTable(input_size_wh=(96, 128))
@@ -42,8 +42,9 @@ def boxes_in(image: np.ndarray) -> dict[str, list[float]]:
     }
 
 
-def made(windows: Windows, device: torch.device = CPU, table=TABLE) -> np.ndarray:
-    return warped(*joined([windows], device), table.input_size_wh, table.fill).cpu().numpy()
+def made(*windows: Windows, device: torch.device = CPU, table=TABLE) -> np.ndarray:
+    people = joined(windows, table, device)
+    return people.cut(0, len(people.sources.plans)).cpu().numpy()
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -54,40 +55,42 @@ def test_the_device_makes_the_crops_that_opencv_makes(device, antialias) -> None
     table = PreprocessingTable(input_size_wh=(96, 128), antialias=antialias)
     found = detections(1, list(boxes.values()))
     windows, crops = cut_windows(image, found, table), cut_crops(image, found, table)
-    assert np.array_equal(windows.to_image, crops.to_image)
-    shrunk = [
-        plan.reduced_wh[0] < plan.window[2] - plan.window[0] for plan in windows.sources.plans
-    ]
-    assert any(shrunk) == antialias
+    people = joined([windows], table, CPU)
+    assert np.array_equal(people.to_image, crops.to_image)
+    plans = people.sources.plans
+    assert (plans.reduced_wh < plans.sizes_wh).any() == antialias
     # Most versions of OpenCV round places to 1/32 of a pixel: 8 levels at an edge of 255.
-    difference = np.abs(made(windows, device, table).astype(int) - crops.pixels)
+    difference = np.abs(made(windows, device=device, table=table).astype(int) - crops.pixels)
     for name, of_crop in zip(boxes, difference, strict=True):
         assert of_crop.max() <= 8, name
         assert of_crop.mean() < 0.3, name
 
 
-def test_a_crowd_is_cut_out_of_the_whole_image_and_few_people_out_of_their_windows() -> None:
-    image = photo()
-    few = cut_windows(image, detections(1, [[200, 100, 240, 160]]), TABLE)
-    crowd = cut_windows(
-        image, detections(1, [[200, 100, 240, 160], *boxes_in(image).values()]), TABLE
-    )
-    assert 0 < len(few.pixels) < image.size / 3 / 10
-    assert len(crowd.pixels) == image.size // 3
-    assert np.array_equal(made(few)[0], made(crowd)[0])
+def test_of_a_large_image_what_shows_nobody_stays_here(monkeypatch) -> None:
+    image, few = photo(), detections(1, [[200, 100, 240, 160], [-60, 100, 90, 300]])
+    crowd = detections(1, list(boxes_in(image).values()))
+    whole = cut_windows(image, few, TABLE)
+    assert len(whole.pixels) == image.size // 3
+    monkeypatch.setattr(warping, "_LARGE", image.size // 3 - 1)
+    packed = cut_windows(image, few, TABLE)
+    assert 0 < len(packed.pixels) < image.size / 3 / 4
+    assert np.array_equal(made(packed), made(whole))
+    assert len(cut_windows(image, crowd, TABLE).pixels) == image.size // 3
+    nobody = cut_windows(image, Detections.none(1), TABLE)
+    assert len(nobody.pixels) == 0
+    both = made(whole, nobody, packed, whole)
+    assert np.array_equal(both, np.concatenate([made(whole)] * 3))
 
 
 def test_the_people_of_several_images_are_cut_out_together() -> None:
-    images = [photo(), photo()[::-1, :300].copy(), photo()[:90, ::2].copy()]
+    images = [photo(), photo()[::-1, :300].copy(), photo()[:90, ::2].copy(), photo()[:, ::-1]]
     found = [detections(1, list(boxes_in(image).values())[n:]) for n, image in enumerate(images)]
     found[2] = Detections.none(1)
     parts = [cut_windows(*one, TABLE) for one in zip(images, found, strict=True)]
-    pixels, sources = joined(parts, CPU)
-    together = warped(pixels, sources, TABLE.input_size_wh, TABLE.fill)
+    together = made(*parts)
     assert np.array_equal(together, np.concatenate([made(part) for part in parts]))
     assert len(made(parts[2])) == 0
-    crops = warped(pixels, sources.part(3, 5), TABLE.input_size_wh, TABLE.fill)
-    assert np.array_equal(crops, together[3:5])
+    assert np.array_equal(joined(parts, TABLE, CPU).cut(3, 5), together[3:5])
 
 
 def test_windows_are_averaged_down_in_groups_that_memory_has_room_for(monkeypatch) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from posepipe.core.affine import WarpPlan
+from posepipe.core.warp_plans import WarpPlans
 from posepipe.io.images import ImageFile
 from posepipe.networks.resources import free_memory
 from posepipe.pose.warping import Sources, warped
@@ -89,7 +90,7 @@ class DeviceCrops:
                 windows.append(image[top:bottom, left:right].reshape(-1, 3))
         if places:
             pixels = torch.cat([self._colour()[:0].reshape(0, 3), *windows])
-            made = warped(pixels, Sources.packed(plans), self._size_wh, self._fill)
+            made = warped(pixels, Sources.packed(WarpPlans.of(plans)), self._size_wh, self._fill)
             crops[places] = self._finished(made, [augmentations[place] for place in places])
         return crops
 
