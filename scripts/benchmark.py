@@ -262,8 +262,11 @@ def main(
         click.echo("\n".join(peer_lines(files, people, speed=speed_of, rounds=rounds)))
         return
     if only in (None, "reading", "gpu"):
-        threads_of = (1, 2, 4, 8, 16) if only == "gpu" else (1, 2, 4)
-        for line in reading_lines(files, speed=speed_of, rounds=rounds, threads=threads_of):
+        on_gpu = only == "gpu"
+        threads_of = (1, 2, 4, 8, 16) if on_gpu else (1, 2, 4)
+        for line in reading_lines(
+            files, speed=speed_of, rounds=rounds, threads=threads_of, png=not on_gpu
+        ):
             click.echo(line)
     if only == "gpu":
         for line in gpu_lines(

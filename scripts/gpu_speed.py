@@ -5,11 +5,14 @@ They are there for a machine with a GPU; elsewhere the same runs on its CPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from peers import People
+from reading_speed import lock_milliseconds
 from runtime_speed import (
     Speed,
     Work,
@@ -63,6 +66,7 @@ def gpu_lines(
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else str(where)
     yield f"in torch on {name}, no flip test"
     place = {"device": device, "precision": precision, "runtime": TORCH}
+    yield from lock_lines(images, people, rounds=rounds, **place)
     ways = {"": False, ", compiled": True} if compiled else {"": False}
     for model in models:
         works: dict[str, Work] = {}
@@ -93,6 +97,23 @@ def gpu_lines(
     yield from table(title, in_turns(detecting, speed, rounds), "images/s", "bare")
     title = f"both, {first.origins[0].model} and {models[-1]}"
     yield from table(title, in_turns(running, speed, rounds), "images/s", "run")
+
+
+def lock_lines(
+    images: Sequence[ImageFile], people: People, *, rounds: int, **place: str
+) -> Iterator[str]:
+    """How long preparing an image for a stage needs Python's lock, which all its threads share."""
+    pipeline = Pipeline(**place)
+    model = pipeline.pose_stage
+    assert isinstance(model, PoseStage)  # noqa: S101  # as the default one is
+    pose, detection = PoseStage(model.models, engine="device"), pipeline.detection_stage
+
+    def median(prepare: Callable[[Any], object], items: Sequence[Any]) -> float:
+        return statistics.median(lock_milliseconds(prepare, items) for _ in range(rounds))
+
+    yield f"{'preparing an image, ms with the lock':56} {'':>9}"
+    yield f"  {'pose':54} {median(pose.prepare, people):9.2f}"
+    yield f"  {'detect':54} {median(detection.prepare, images):9.2f}"
 
 
 def _bare_detector(stage: DetectionStage, images: Sequence[ImageFile]) -> Work:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 from unittest.mock import patch
 
 import numpy as np
@@ -21,12 +22,18 @@ from PIL import Image
 from posepipe.io import images
 from posepipe.io.images import ImageFile
 
+T = TypeVar("T")
 Work = Callable[[], int]
 Speed = Callable[[Work], float]
 
 
 def reading_lines(
-    files: Sequence[ImageFile], *, speed: Speed, rounds: int, threads: Sequence[int] = (1, 2, 4)
+    files: Sequence[ImageFile],
+    *,
+    speed: Speed,
+    rounds: int,
+    threads: Sequence[int] = (1, 2, 4),
+    png: bool = True,
 ) -> Iterator[str]:
     """Images read per second by several threads, and how long an image needs Python's lock.
 
@@ -35,9 +42,12 @@ def reading_lines(
         speed: measures work that says how much of it there was.
         rounds: of which the median is printed, after one to warm up.
         threads: how many read at the same time, one after the other.
+        png: read the same images as PNGs, too.
     """
     with TemporaryDirectory() as folder:
-        kinds = {"JPEG": files, "PNG": [_as_png(file, Path(folder)) for file in files]}
+        kinds = {"JPEG": files}
+        if png:
+            kinds["PNG"] = [_as_png(file, Path(folder)) for file in files]
         yield f"{'reading, images/s':24} {'Pillow alone':>14} {'posepipe':>10} {'ratio':>7}"
         for kind, some in kinds.items():
             many = list(islice(cycle(some), max(96, len(some))))
@@ -77,18 +87,23 @@ def _both_ways(files: Sequence[ImageFile], threads: int, speed: Speed) -> tuple[
 
 def _lock_both_ways(files: Sequence[ImageFile]) -> tuple[float, float]:
     with _pillow_alone():
-        alone = lock_milliseconds(files)
-    return alone, lock_milliseconds(files)
+        alone = lock_milliseconds(ImageFile.read, files)
+    return alone, lock_milliseconds(ImageFile.read, files)
 
 
-def lock_milliseconds(files: Sequence[ImageFile]) -> float:
-    """How long reading an image keeps other threads of Python from running, in ms.
+def lock_milliseconds(work: Callable[[T], object], items: Sequence[T]) -> float:
+    """How long work on an item keeps other threads of Python from running, in ms.
 
     A thread that does nothing but count in Python needs the lock all the time: what it loses
-    beside a thread that reads, compared with one that computes without the lock, is what the
-    reading one holds it for. The lock changes hands quickly here: else the losses would drown in
-    the reading thread's waiting.
+    beside a thread that works, compared with one that computes without the lock, is what the
+    working one holds it for. The lock changes hands quickly here: else the losses would drown in
+    the working thread's waiting.
     """
+
+    def all_of_it() -> None:
+        for item in items:
+            work(item)
+
     counted, stop, patience = 0, threading.Event(), sys.getswitchinterval()
     noise = np.random.default_rng(0).bytes(2**20)
 
@@ -109,13 +124,13 @@ def lock_milliseconds(files: Sequence[ImageFile]) -> float:
     thread.start()
     try:
         alone, _ = counts_per_second(lambda: [zlib.compress(noise, 1) for _ in range(12)])
-        beside, seconds = counts_per_second(lambda: [file.read() for file in files])
+        beside, seconds = counts_per_second(all_of_it)
         again, _ = counts_per_second(lambda: [zlib.compress(noise, 1) for _ in range(12)])
     finally:
         sys.setswitchinterval(patience)
         stop.set()
         thread.join()
-    return (1 - 2 * beside / (alone + again)) * seconds / len(files) * 1000
+    return (1 - 2 * beside / (alone + again)) * seconds / len(items) * 1000
 
 
 def _as_png(file: ImageFile, folder: Path) -> ImageFile:
