@@ -83,12 +83,18 @@ def main(labels: Path, images: Path, detector: str, model: str) -> None:
     first: list[float] | None = None
     for device, runtime, precision in placements():
         where = ["--device", device, "--runtime", runtime, "--precision", precision]
-        found = accuracy(labels, images, (detector, model), where)
+        name = f"{runtime}, {precision}" if device == "cpu" else f"{device}, {precision}"
+        try:
+            found = accuracy(labels, images, (detector, model), where)
+        except subprocess.CalledProcessError:  # it has said why
+            if first is None:
+                sys.exit(1)
+            click.echo(f"{name:24} left out")
+            continue
         first = first or found
         columns = [
             f" {one:8.2f} {one - exact:+7.2f}" for one, exact in zip(found, first, strict=True)
         ]
-        name = f"{runtime}, {precision}" if device == "cpu" else f"{device}, {precision}"
         click.echo(f"{name:24}" + "".join(columns))
 
 

@@ -9,6 +9,7 @@ import click
 
 from posepipe.cli.completion import models_of
 from posepipe.cli.options import COUNT, FRACTION, PATH, set_option, together
+from posepipe.cli.progress import say
 from posepipe.cli.terminal import echo
 from posepipe.errors import OptionError
 
@@ -211,6 +212,7 @@ def compile_if_wanted(
     wanted = options["compile"]
     if wanted == "off" or (wanted == "auto" and not pays(resolve_device(pipeline.device), images)):
         return
+    say("posepipe: compiling the networks, which takes up to minutes", verbose=False)
     stages: tuple[Command, ...] = ("detect", "pose") if command == "run" else (command,)
     for stage in stages:
         try:

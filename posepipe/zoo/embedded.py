@@ -86,6 +86,9 @@ def check_numbers(path: Path) -> None:
     try:
         wanted = _of_openvino(path, NUMBERS_KEY)
         found = sha256_of(numbers)
+    except FileNotFoundError as error:
+        beside = f": it belongs beside {path.name}" if error.filename == str(numbers) else ""
+        raise WeightsError(f"{error.filename}: no such file{beside}") from None
     except OSError as error:
         raise WeightsError(f"{error.filename} cannot be read: {error.strerror}") from None
     except ValueError:

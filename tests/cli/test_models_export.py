@@ -46,6 +46,8 @@ def test_only_torch_compiles(tmp_path) -> None:
         result = posepipe(command, EXAMPLE, *inputs, *options)
         assert result.exit_code == 1
         assert says in error_of(result)
+    result = posepipe("detect", EXAMPLE, "--runtime", "openvino", "--log-json", *options)
+    assert "compiling the networks, which takes up to minutes" in result.stderr
 
 
 def test_a_wrong_runtime_is_a_usage_error(tmp_path) -> None:
