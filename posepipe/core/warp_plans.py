@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from posepipe.core.affine import Affine, WarpPlan
 
+_FAR = 2.0**40  # pixels; integers hold them
 _OUTSIDE = WarpPlan((0, 0, 0, 0), (0, 0), Affine.identity())
 
 
@@ -70,6 +71,7 @@ class WarpPlans:
         to_box = upright_inverses(boxes_xyxy, size_wh)
         back, back_shift = to_box[:, [0, 1], [0, 1]], to_box[:, :, 2]
         edges = [back * edge + back_shift for edge in (-0.5, np.array(size_wh) - 0.5)]
+        edges = [np.clip(edge, -_FAR, _FAR) for edge in edges]
         begin = np.maximum(np.floor(np.minimum(*edges)).astype(np.int64) - 1, 0)
         end = np.minimum(np.ceil(np.maximum(*edges)).astype(np.int64) + 2, sources_wh)
         outside = (begin >= end).any(axis=1)

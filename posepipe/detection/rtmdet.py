@@ -36,7 +36,7 @@ from posepipe.detection.rtmdet_network import (
     RTMDetTable,
     cell_corners,
 )
-from posepipe.networks.compiling import compiled
+from posepipe.networks.compiling import Compiled, compiled
 from posepipe.networks.devices import fetched, moved, precision_name, put
 from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.normalising import Normalisation
@@ -135,7 +135,8 @@ class RTMDetDetector:
 
     def record(self, batch_size: int) -> None:
         """See `posepipe.detection.candidates.Recordable`."""
-        if self._device.type == "cuda" and not isinstance(self.network, RuntimeNetwork):
+        by_itself = isinstance(self.network, RuntimeNetwork | Compiled)
+        if self._device.type == "cuda" and self._in_sizes is None and not by_itself:
             self._in_sizes = TwoSizes(self._maps, batch_size, shapes=_MOST_RECORDED)
 
     def _maps(self, pixels: Tensor) -> tuple[Tensor, ...]:

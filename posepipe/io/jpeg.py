@@ -88,7 +88,7 @@ def plain_pixels(source: Path | bytes, most_pixels: int) -> npt.NDArray[np.uint8
         # The array is as large as the header that was checked says.
         pixels = np.empty((height, width, 3), np.uint8)
         decoded = decode(data, "RGB", buffer=pixels)
-    except (OSError, ValueError, RuntimeError):
+    except (OSError, ValueError, RuntimeError, MemoryError):
         return None
     return pixels if decoded.shape == pixels.shape else None
 

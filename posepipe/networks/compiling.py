@@ -35,12 +35,19 @@ class Compiled(nn.Module):
     Args:
         network: on its device, from (B, 3, H, W) to a tensor or to several, nested or not, B first.
         batch_size: the largest B.
-        shapes: see `TwoSizes`.
-        record: see `TwoSizes`.
+        times: see `TwoSizes`.
+        shapes: likewise.
+        record: likewise.
     """
 
     def __init__(
-        self, network: nn.Module, batch_size: int, *, shapes: int = 1, record: bool = True
+        self,
+        network: nn.Module,
+        batch_size: int,
+        *,
+        times: int = 1,
+        shapes: int = 1,
+        record: bool = True,
     ) -> None:
         super().__init__()
         self.network = network
@@ -48,6 +55,7 @@ class Compiled(nn.Module):
         self._sizes = TwoSizes(
             self._compute,
             batch_size,
+            times=times,
             shapes=shapes,
             otherwise=self._as_it_is,
             record=record,
@@ -73,7 +81,13 @@ class Compiled(nn.Module):
 
 
 def compiled(
-    network: nn.Module, batch_size: int, *, model: str, shapes: int = 1, record: bool = True
+    network: nn.Module,
+    batch_size: int,
+    *,
+    model: str,
+    times: int = 1,
+    shapes: int = 1,
+    record: bool = True,
 ) -> Compiled:
     """A network compiled for batches of up to a size: see `Compiled`.
 
@@ -81,8 +95,9 @@ def compiled(
         network: on its device.
         batch_size: the largest batch.
         model: whose network it is, for the error.
-        shapes: of images, see `TwoSizes`.
-        record: see `TwoSizes`.
+        times: see `TwoSizes`.
+        shapes: likewise.
+        record: likewise.
 
     Raises:
         OptionError: another runtime than torch runs it.
@@ -91,7 +106,7 @@ def compiled(
         raise OptionError(
             f"{network.version} runs {model} and has compiled it: --compile is for --runtime torch"
         )
-    return Compiled(network, batch_size, shapes=shapes, record=record)
+    return Compiled(network, batch_size, times=times, shapes=shapes, record=record)
 
 
 @contextmanager

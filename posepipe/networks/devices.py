@@ -86,13 +86,14 @@ def put(network: nn.Module, device: torch.device, *, entrance: nn.Module | None 
         device: where it is to run.
         entrance: the part of it that takes the images; None: itself.
     """
-    network.to(device)
     depthwise = [module for module in network.modules() if _is_depthwise(module)]
-    if device.type == "cuda" and depthwise:
-        for module in dict.fromkeys([entrance or network, *depthwise]):
+    if device.type != "cuda" or not depthwise:
+        network.to(device).to(memory_format=torch.channels_last)
+        return
+    network.to(device).to(memory_format=torch.contiguous_format)
+    for module in dict.fromkeys([entrance or network, *depthwise]):
+        if _contiguous not in module._forward_pre_hooks.values():
             module.register_forward_pre_hook(_contiguous)
-    else:
-        network.to(memory_format=torch.channels_last)
 
 
 def _is_depthwise(module: nn.Module) -> bool:
@@ -133,13 +134,13 @@ def fetched(*tensors: Tensor) -> Callable[[], list[npt.NDArray[Any]]]:
 
 
 @cache  # for good: a recorded graph reads them where they are
-def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     """Numbers on a device, sent there once: sending some waits for all that a GPU has to do.
 
-    Whole numbers give int64, others float32. Nobody may change them.
+    Nobody may change them.
     """
     with torch.inference_mode(False):  # so that they can be used in training as well
-        return torch.tensor(values, device=device)
+        return torch.tensor(values, device=device, dtype=dtype)
 
 
 def _has_native_bf16(device: torch.device) -> bool:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 Compute: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
+logger = logging.getLogger(__name__)
 _SMALL_SHARE = 8
+_ONE_RECORDS = threading.Lock()  # CUDA allows one recording at a time in a process
 
 
 class TwoSizes:
@@ -19,11 +23,12 @@ class TwoSizes:
 
     Other batches are put together from these, the last one filled up with zeros. On CUDA, what a
     batch of a size makes the GPU do is recorded when it comes for the first time, and replayed from
-    there on.
+    there on. Several threads may call it, on the same stream of the GPU.
 
     Args:
         compute: from (B, …) to tensors, B first; it waits for no number.
         batch_size: the largest B.
+        times: so many times as large both sizes are, B included.
         shapes: of all but B, which are computed so: the first so many that come.
         otherwise: computes batches of other shapes, as they are, and those that `compute` fails
             for, or that cannot be recorded (a GPU's memory may be full); if that is so of the very
@@ -37,6 +42,7 @@ class TwoSizes:
         compute: Compute,
         batch_size: int,
         *,
+        times: int = 1,
         shapes: int = 1,
         otherwise: Compute | None = None,
         record: bool = True,
@@ -44,10 +50,11 @@ class TwoSizes:
     ) -> None:
         self._compute, self._record, self._within = compute, record, within
         self._otherwise, self._may_fail = otherwise or compute, otherwise is None
-        self._sizes = (batch_size, math.ceil(batch_size / _SMALL_SHARE))
+        self._sizes = (times * batch_size, times * math.ceil(batch_size / _SMALL_SHARE))
         self._most_shapes = shapes
         self._ready: dict[tuple[int, ...], dict[int, Compute]] = {}  # by shape, then by size
-        self._pool: Any = None
+        self._recorder: Recorder | None = None
+        self._lock = threading.Lock()
 
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
         """What is computed of any number of images, at least one.
@@ -55,6 +62,10 @@ class TwoSizes:
         Raises:
             Exception: what `compute` raises: see `otherwise`.
         """
+        with self._lock:
+            return self._computed(images)
+
+    def _computed(self, images: Tensor) -> tuple[Tensor, ...]:
         shape = tuple(images.shape[1:])
         if shape not in self._ready:
             if len(self._ready) == self._most_shapes:
@@ -81,9 +92,11 @@ class TwoSizes:
             with self._within():
                 compute = self._for_batches_like(images)
                 outputs = compute(images)
-        except Exception:
+        except Exception as error:
             if not self._may_fail and not any(self._ready.values()):
                 raise
+            logger.warning("a batch of %d runs as it is, not recorded: %s", size, error)
+            self._recorder = None  # its memory cannot be used again
             compute = self._otherwise
             outputs = compute(images)
         ready[size] = compute
@@ -92,40 +105,50 @@ class TwoSizes:
     def _for_batches_like(self, images: Tensor) -> Compute:
         if not (self._record and _is_on_cuda(images)):
             return self._compute
-        with torch.cuda.device(images.device):
-            self._pool = self._pool or torch.cuda.graph_pool_handle()  # they run one by one
-            return recorded(self._compute, images, self._pool)
+        with _ONE_RECORDS, torch.cuda.device(images.device):
+            self._recorder = self._recorder or Recorder()
+            return self._recorder(self._compute, images)
 
 
 def _is_on_cuda(images: Tensor) -> bool:
     return images.is_cuda
 
 
-def recorded(compute: Compute, images: Tensor, pool: Any = None) -> Compute:
-    """A computation of a CUDA GPU as a graph: recorded once, then replayed without Python.
+class Recorder:
+    """Records computations of the current CUDA GPU as graphs, to be replayed without Python.
 
-    Args:
-        compute: waits for no number, and gives the same shapes for the same shape.
-        images: whose shape all images will have.
-        pool: of memory for what is computed in between, which graphs share that are replayed one
-            after the other on one stream; None: one of its own.
+    They share memory for what is computed in between: they are replayed one after the other, on one
+    stream.
     """
-    given = images.clone()
-    beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    beside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(beside):
-        for _ in range(2):  # compiles, chooses algorithms, takes its working memory
-            compute(given)
-    torch.cuda.current_stream().wait_stream(beside)
-    graph = torch.cuda.CUDAGraph()
-    before = torch.cuda.current_stream()  # and afterwards, even if recording fails
-    how = {"pool": pool, "capture_error_mode": "thread_local"}
-    with torch.cuda.stream(before), torch.cuda.graph(graph, **how):
-        found = compute(given)
 
-    def replayed(part: Tensor) -> tuple[Tensor, ...]:
-        given.copy_(part)
-        graph.replay()
-        return tuple(one.clone() for one in found)  # the next replay writes there again
+    def __init__(self) -> None:
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # of this GPU
+        self._pool = torch.cuda.graph_pool_handle()
 
-    return replayed
+    def __call__(self, compute: Compute, images: Tensor) -> Compute:
+        """What gives for other images what `compute` would, recorded for these.
+
+        Args:
+            compute: waits for no number, and gives the same shapes for the same shape.
+            images: whose shape all images will have.
+        """
+        given = images.clone()
+        before = torch.cuda.current_stream()
+        self._stream.wait_stream(before)
+        with torch.cuda.stream(self._stream):
+            for _ in range(2):  # compiles, chooses algorithms, takes its working memory
+                compute(given)
+        before.wait_stream(self._stream)
+        graph = torch.cuda.CUDAGraph()
+        recording = torch.cuda.graph(
+            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+        )
+        with torch.cuda.stream(before), recording:  # the first brings it back if recording fails
+            found = compute(given)
+
+        def replayed(part: Tensor) -> tuple[Tensor, ...]:
+            given.copy_(part)
+            graph.replay()
+            return tuple(one.clone() for one in found)  # the next replay writes there again
+
+        return replayed

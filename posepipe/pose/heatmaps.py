@@ -202,7 +202,7 @@ def decode(heatmaps: Tensor, table: DecodingTable) -> CropKeypoints:
         towards = (second - first).to(maps.dtype)
         distance = towards.norm(dim=-1, keepdim=True)
         cell = cell + 0.25 * towards / distance.clamp(min=1.0)
-    limits = constant((width - 1, height - 1), maps.device)
+    limits = constant((width - 1, height - 1), maps.device, torch.int64)
     cell = torch.minimum(cell.clamp(min=0), limits)
     nearest = cell.round().long()
     at_peak = (nearest[:, 1] * width + nearest[:, 0])[:, None]
@@ -221,7 +221,7 @@ def mirror_back(heatmaps: Tensor, mirrored: tuple[int, ...]) -> Tensor:
         heatmaps: the network's response to the mirrored crops.
         mirrored: `Skeleton.mirrored`: the channel that takes each keypoint's place.
     """
-    return heatmaps.flip(-1).index_select(1, constant(mirrored, heatmaps.device))
+    return heatmaps.flip(-1).index_select(1, constant(mirrored, heatmaps.device, torch.int64))
 
 
 def _gaussian_filter(maps: Tensor, kernel: int) -> Tensor:

@@ -110,11 +110,16 @@ class PoseStage:
         Raises:
             OptionError: another runtime than torch runs them, or they cannot be compiled here.
         """
-        most, alone = self.batch_size * (2 if self.decoding.flip else 1), not self._one_kind
         self.models = tuple(
             replace(
                 model,
-                network=compiled(model.network, most, model=model.name, record=alone),
+                network=compiled(
+                    model.network,
+                    self.batch_size,
+                    model=model.name,
+                    times=2 if self.decoding.flip else 1,
+                    record=not self._one_kind,  # what has one kind of crops is recorded whole
+                ),
                 runtime=f"{model.runtime}, compiled",
             )
             for model in self.models

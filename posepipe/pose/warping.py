@@ -187,7 +187,7 @@ def warped(
         return torch.zeros((0, height, width, 3), dtype=torch.uint8, device=device)
     sizes, reduced = plans.sizes_wh, plans.reduced_wh
     starts, pitches = sources.starts.copy(), sources.pitches.copy()
-    colour = constant(fill, device).to(torch.uint8)
+    colour = constant(fill, device, torch.uint8)
     parts, length = [colour[None], pixels], 1 + len(pixels)  # place 0 is all that is outside
     starts += 1
     for group in _groups(np.flatnonzero((reduced != sizes).any(axis=1)), sizes):

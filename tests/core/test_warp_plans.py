@@ -43,6 +43,12 @@ def test_boxes_planned_together_are_planned_as_each_alone(antialias) -> None:
     assert np.array_equal(upright_inverses(some, SIZE_WH), inverses)
 
 
+def test_enormous_boxes_show_the_whole_source_or_nothing_of_it() -> None:
+    some = np.array([[-1e25, -1e25, 1e25, 1e25], [1e20, 1e20, 1e25, 1e25]])
+    plans = WarpPlans.upright(some, np.full((2, 2), 500), SIZE_WH, antialias=False)
+    assert plans.windows.tolist() == [[0, 0, 500, 500], [0, 0, 0, 0]]
+
+
 def test_there_may_be_none_and_there_may_be_a_part() -> None:
     none = WarpPlans.upright(np.zeros((0, 4)), np.zeros((0, 2), int), SIZE_WH, antialias=True)
     assert len(none) == len(WarpPlans.of([])) == 0

@@ -76,6 +76,29 @@ def test_so_do_those_that_are_really_compiled(make_stage, an_image) -> None:
     check_equal_boxes(compiled, plain, images)
 
 
+def test_what_is_recorded_gives_equal_boxes_and_is_recorded_once(
+    make_stage, an_image, monkeypatch
+) -> None:
+    """Here nothing is recorded, but batches are put together from two sizes as on a GPU."""
+    plain, in_sizes = make_stage(4), make_stage(4)
+    [detector] = in_sizes.detectors
+    if not isinstance(detector, RTMDetDetector):
+        pytest.skip("its network is not recorded")
+    with monkeypatch.context() as context:
+        context.setattr(detector, "_device", torch.device("cuda"))
+        detector.record(4)
+        first = detector._in_sizes
+        DetectionStage([detector], DetectionSettings(batch_size=9))
+        assert detector._in_sizes is first is not None
+    images = [ImageFile(n, None, "", an_image(*size, n)) for n, size in enumerate(SIZES)]
+    check_equal_boxes(in_sizes, plain, images)
+    monkeypatch.setattr(torch, "compile", lambda network, **_: network)
+    detector.compile(4)
+    monkeypatch.setattr(detector, "_device", torch.device("cuda"))
+    detector.record(4)
+    assert detector._in_sizes is None  # it records itself
+
+
 def test_what_another_library_or_runtime_runs_is_not_compiled() -> None:
     class Other(RuntimeNetwork):
         def __init__(self) -> None:

@@ -15,7 +15,7 @@ import simplejpeg
 from builders import ORIENTATION
 from PIL import Image
 
-from posepipe.errors import ImageError
+from posepipe.errors import ImageError, ImageTooLargeError
 from posepipe.io import images, jpeg
 from posepipe.io.images import ImageFile
 
@@ -130,6 +130,18 @@ def test_plain_files_are_read_without_pillow(
     np.testing.assert_array_equal(pixels, pillows(jpeg_bytes(), monkeypatch))
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("Pillow"))
     np.testing.assert_array_equal(ImageFile(1, files["plain"], "").read(), pixels)
+
+
+def test_an_image_that_memory_has_no_room_for_is_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise MemoryError
+
+    (tmp_path / "a.jpg").write_bytes(jpeg_bytes())
+    monkeypatch.setattr(np, "empty", full)
+    with pytest.raises(ImageTooLargeError, match="too large to be read safely"):
+        ImageFile(1, tmp_path / "a.jpg", "").read()
 
 
 def test_headers_that_are_damaged_or_unusual_are_left_to_pillow(

@@ -129,7 +129,7 @@ def _at_peaks(flat: Numbers, about: Numbers, width: int) -> Numbers:
 def _at_peaks_on_device(flat: Tensor, about: Tensor, width: int) -> Tensor:
     """`_at_peaks` where the maps are."""
     peaks = flat.max(dim=-1, keepdim=True)
-    steps = constant(_steps(width), flat.device)
+    steps = constant(_steps(width), flat.device, torch.int64)
     places = (peaks.indices + steps).clamp(0, flat.shape[-1] - 1)
     return torch.cat([peaks.values, peaks.indices.float(), about.gather(2, places)], dim=-1)
 

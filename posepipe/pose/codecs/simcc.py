@@ -57,7 +57,10 @@ class SimCCCodec(Codec):
 
         Pixel x becomes width - 1 - x, so that the mirrored vector lies bins_per_pixel - 1 too far.
         """
-        x, y = (vectors.index_select(1, constant(mirrored, vectors.device)) for vectors in response)
+        x, y = (
+            vectors.index_select(1, constant(mirrored, vectors.device, torch.int64))
+            for vectors in response
+        )
         beyond = self.table.bins_per_pixel - 1
         x = F.pad(x.flip(-1)[..., beyond:], (0, beyond))
         return x, y

@@ -15,7 +15,7 @@ from torch import nn
 
 from posepipe.core.boxes import Detections
 from posepipe.detection.backends import backend_of
-from posepipe.detection.candidates import Origin
+from posepipe.detection.candidates import DetectorTable, Origin
 from posepipe.detection.loading import recipe_scales, recipe_suppression
 from posepipe.detection.stage import DetectionSettings, DetectionStage
 from posepipe.drawing.draw import draw_detections
@@ -89,7 +89,7 @@ def _stage(network: nn.Module, recipe: Recipe, device: torch.device) -> Detectio
         recipe,
         origin=Origin(recipe.name, "training", ""),
         device=device,
-        dtype=resolve_precision("auto", device),
+        dtype=resolve_precision(recipe.table("detector", DetectorTable).torch_precision, device),
     )
     return DetectionStage(
         [detector],

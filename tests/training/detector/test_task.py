@@ -21,6 +21,7 @@ from posepipe.options import DetectionOptions
 from posepipe.pipeline import Pipeline
 from posepipe.scoring.evaluation import evaluate_boxes
 from posepipe.training.data import DataTable
+from posepipe.training.detector import validation
 from posepipe.training.detector.batches import DetectionBatch, Target
 from posepipe.training.detector.losses import DetectorLosses
 from posepipe.training.detector.mosaic import DetectorAugmentTable, MosaicTable
@@ -144,6 +145,21 @@ def test_it_is_measured_as_detecting_and_evaluating_would_measure_it(recipe, peo
     assert metrics == pytest.approx(
         {"people/AP": card.ap, "people/AP50": card.ap50, "people/AR": card.ar}
     )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_it_is_measured_in_the_precision_that_detecting_has(precision, recipe, people, monkeypatch):
+    asked = []
+
+    def resolve(name, device):
+        asked.append((name, device))
+        return torch.float32
+
+    monkeypatch.setattr(validation, "resolve_precision", resolve)
+    given = recipe(more=f'[detector]\ntorch_precision = "{precision}"\n')
+    task = DetectorTask(given, table(people), device=CPU)
+    task.validate(task.network, None)
+    assert asked == [(precision, CPU)]
 
 
 def test_every_set_is_measured_the_first_one_decides(recipe, people, tmp_path):
