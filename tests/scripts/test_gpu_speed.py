@@ -41,4 +41,5 @@ def test_every_network_and_stage_does_all_that_it_is_timed_for(monkeypatch) -> N
     )
     assert done == [2] * 8 + [3] * 8 + [3] * 4  # all take turns, twice
     kinds = [line.split()[0] for line in lines if line.startswith("  ")]
-    assert kinds == ["bare", "stage", "bare,", "stage,"] * 2 + ["run", "run,"]
+    network = ["bare", "stage", "bare,", "stage,"]
+    assert kinds == ["pose", "detect", *network, *network, "run", "run,"]
