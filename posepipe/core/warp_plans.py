@@ -1,6 +1,6 @@
 """Many warps planned together: `posepipe.core.affine.WarpPlan`s as arrays.
 
-For a few people `Affine.plan` takes less time, for a hundred this takes a fiftieth of it.
+For up to four people `Affine.plan` takes less time, for 128 this takes a twentieth of it.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def upsample(
             today's frameworks), "align_corners" (corner pixels correspond; pytorch-cpn) or "tf1"
             (source = target / factor, clamped at the far edge; TensorFlow 1, tf-cpn).
         before_conv: a convolution comes next. It takes what is in lower precision as it is, so
-            there is no need to enlarge that in float32, as autocast does: on an H200 a fifth of the
+            there is no need to enlarge that in float32, as autocast does: on an H200 a tenth of the
             time of a CPN with ResNet-50. For CUDA, where the numbers are the same; not in training.
     """
     if features.shape[-2:] == shape_hw:
