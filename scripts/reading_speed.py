@@ -130,7 +130,8 @@ def lock_milliseconds(work: Callable[[T], object], items: Sequence[T]) -> float:
         sys.setswitchinterval(patience)
         stop.set()
         thread.join()
-    return (1 - 2 * beside / (alone + again)) * seconds / len(items) * 1000
+    held = (1 - 2 * beside / (alone + again)) * seconds / len(items) * 1000
+    return max(held, 0.0)  # of little work, noise
 
 
 def _as_png(file: ImageFile, folder: Path) -> ImageFile:

@@ -6,7 +6,7 @@ import click
 
 from posepipe.cli.completion import models_of
 from posepipe.cli.terminal import echo
-from posepipe.errors import WeightsError
+from posepipe.errors import OptionError, WeightsError
 
 
 @click.command()
@@ -30,6 +30,12 @@ def verify(models: tuple[str, ...], update: bool, device: str) -> None:
         for recipe in recipes:
             echo(f"{recipe.name}: stored {write_golden(recipe)}")
         return
+    for recipe in recipes:
+        if recipe.exported:
+            raise OptionError(
+                f"{recipe.name} is an exported network, which was compared with its model when it "
+                "was exported: name the model"
+            )
     failed = None
     for recipe in recipes:
         found = verify_model(recipe, device=device)

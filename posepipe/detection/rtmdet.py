@@ -37,7 +37,13 @@ from posepipe.detection.rtmdet_network import (
     cell_corners,
 )
 from posepipe.networks.compiling import Compiled, compiled
-from posepipe.networks.devices import fetched, moved, precision_name, put
+from posepipe.networks.devices import (
+    fetched,
+    moved,
+    precision_name,
+    put,
+    without_tf32,
+)
 from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.normalising import Normalisation
 from posepipe.networks.precision import run_in_precision
@@ -140,7 +146,8 @@ class RTMDetDetector:
             self._in_sizes = TwoSizes(self._maps, batch_size, shapes=_MOST_RECORDED)
 
     def _maps(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        return tuple(tensors_of(self.network(self.preprocessing.normalisation(pixels))))
+        with without_tf32():
+            return tuple(tensors_of(self.network(self.preprocessing.normalisation(pixels))))
 
     def compile(self, batch_size: int) -> None:
         """See `posepipe.detection.candidates.Compilable`."""

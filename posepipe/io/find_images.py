@@ -150,7 +150,8 @@ def _files_of(
             else:
                 passed_over[suffix] += 1
         elif entry.is_symlink() and suffix in IMAGE_SUFFIXES and not entry.is_dir():
-            yield _dead_end(entry, "a link that leads nowhere")
+            where = "to a device or pipe" if entry.exists() else "that leads nowhere"
+            yield _dead_end(entry, f"a link {where}")
         elif recursive and entry.is_dir() and not entry.is_symlink():  # a link may lead back up
             yield from _files_of(entry, base, recursive, passed_over)
 

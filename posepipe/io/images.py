@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import threading
 from collections.abc import Iterator
@@ -207,17 +208,21 @@ class ImageSet:
         return replace(self, images=images)
 
 
-def rgb_pixels(image: Image.Image, path: Path | str) -> npt.NDArray[np.uint8]:
+def rgb_pixels(
+    image: Image.Image, path: Path | str, *, keep: bool = False
+) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB pixels of one of Pillow's images, as `ImageFile.read` gives them.
 
     Args:
         image: in any of Pillow's modes, its pixels read or not; it may be closed.
         path: names it in an error's message.
+        keep: leave it as it is.
 
     Raises:
         ImageError: damaged, truncated, or of floating-point pixels.
     """
     try:
+        image = image.copy() if keep else image
         image.load()
         return _pixels(upright(image), path)
     except Exception as error:
@@ -371,6 +376,8 @@ def _explained(error: Exception, path: Path | str) -> ImageError:
             return error
         case FileNotFoundError():
             return ImageError(f"{path}: no such file: check the path")
+        case OSError(errno=errno.ELOOP):
+            return ImageError(f"{path} is a link that leads nowhere: check the path")
         case PermissionError():
             text = "may not be read by this user: change its permissions"
         case UnidentifiedImageError() if Path(path).stat().st_size == 0:

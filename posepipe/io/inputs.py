@@ -116,7 +116,7 @@ def _item(image: object, number: int, colour: Colour) -> ImageFile:
     name = Path(f"image-{number}")
     try:
         if isinstance(image, Image.Image):
-            return ImageFile(number, name, name.name, rgb_pixels(image.copy(), name))
+            return ImageFile(number, name, name.name, rgb_pixels(image, name, keep=True))
         return ImageFile(number, name, name.name, _rgb_of(image, colour, name))
     except ImageError as error:
         return ImageFile(number, name, name.name, problem=str(error).removeprefix(f"{name}: "))

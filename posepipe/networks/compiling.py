@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,7 +117,10 @@ def compiling() -> Iterator[None]:
     Raises:
         OptionError: they cannot be compiled here.
     """
+    about_compilers = logging.getLogger("torch.utils.cpp_extension")
+    before = about_compilers.level
     try:
+        about_compilers.setLevel(logging.ERROR)  # there need be no CUDA
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own, to programmers
             yield
@@ -127,3 +131,5 @@ def compiling() -> Iterator[None]:
             f"the networks cannot be compiled ({first_line(error)}): torch.compile needs a C++ "
             "compiler such as g++, on a GPU also triton: install it, or leave out --compile"
         ) from None
+    finally:
+        about_compilers.setLevel(before)

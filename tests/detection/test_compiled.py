@@ -99,6 +99,19 @@ def test_what_is_recorded_gives_equal_boxes_and_is_recorded_once(
     assert detector._in_sizes is None  # it records itself
 
 
+def test_rtmdet_computes_with_all_bits_of_float32(make_stage, an_image, monkeypatch) -> None:
+    """Torch's default on CUDA is TF32, whose boxes differ."""
+    stage, seen = make_stage(2), []
+    [detector] = stage.detectors
+    if not isinstance(detector, RTMDetDetector):
+        pytest.skip("torch's default is good enough for its network")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    detector.network.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    stage([stage.prepare(ImageFile(1, None, "", an_image(96, 64)))])
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32
+
+
 def test_what_another_library_or_runtime_runs_is_not_compiled() -> None:
     class Other(RuntimeNetwork):
         def __init__(self) -> None:

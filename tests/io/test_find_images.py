@@ -93,6 +93,16 @@ def test_links_that_lead_nowhere_or_to_themselves_are_told(tmp_path: Path) -> No
     assert problems(tmp_path / "loop.jpg", tmp_path / "ok.jpg") == problems(tmp_path / "list.txt")
     with pytest.raises(ImageError, match=r"loop\.jpg: a link that leads nowhere"):
         find_images([tmp_path / "loop.jpg"])
+    with pytest.raises(ImageError, match=r"loop\.jpg is a link that leads nowhere"):
+        ImageFile(1, tmp_path / "loop.jpg", "").read()
+
+
+@pytest.mark.posix
+def test_links_to_devices_are_told_apart_from_those_that_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "zeros.jpg").symlink_to("/dev/zero")
+    save_image(tmp_path / "ok.jpg")
+    problems = {image.file_name: image.problem for image in find_images([tmp_path])}
+    assert problems == {"ok.jpg": "", "zeros.jpg": "a link to a device or pipe"}
 
 
 def test_a_folder_that_may_not_be_searched_does_not_hide_the_others(

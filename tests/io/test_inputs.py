@@ -67,6 +67,17 @@ def test_pillows_images_are_turned_upright_and_stay_as_they_are(tmp_path: Path) 
     np.testing.assert_array_equal(pixels, find_images([path]).images[0].read())
 
 
+def test_a_truncated_one_says_so_when_its_turn_comes(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(256, size=(99, 99, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
+    with Image.open(tmp_path / "a.jpg") as opened:
+        image = one_image(opened)
+    with pytest.raises(ImageError, match="is damaged or truncated"):
+        image.read()
+
+
 def test_a_path_is_read_when_its_turn_comes(tmp_path: Path) -> None:
     image = one_image(str(tmp_path / "a.png"))
     save_image(tmp_path / "a.png")

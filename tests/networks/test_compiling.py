@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from functools import partial
 
@@ -91,8 +92,18 @@ def test_a_compiled_network_gives_the_numbers_of_the_network() -> None:
 
 def test_without_a_compiler_there_is_one_clear_line() -> None:
     says = r"cannot be compiled \(no g\+\+\): .* C\+\+ compiler"
-    with pytest.raises(OptionError, match=says), compiling():
-        raise RuntimeError("no g++")
+    for more in ("", "\n\nSet TORCHDYNAMO_VERBOSE=1 for the internal stack trace\n"):
+        with pytest.raises(OptionError, match=says), compiling():
+            raise RuntimeError(f"no g++{more}")
+
+
+def test_torch_does_not_speak_of_cuda_while_it_compiles(caplog) -> None:
+    theirs = logging.getLogger("torch.utils.cpp_extension")
+    with caplog.at_level(logging.WARNING, logger=theirs.name):
+        with compiling():
+            theirs.warning("No CUDA runtime is found")
+        theirs.warning("other things")
+    assert [record.getMessage() for record in caplog.records] == ["other things"]
 
 
 def test_a_shape_that_cannot_be_compiled_is_said_whenever_it_comes(monkeypatch) -> None:

@@ -284,4 +284,5 @@ class Runtime(Protocol):
 def first_line(error: Exception) -> str:
     """What a library says about a failure, in a line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("Set TORCH")]  # to torch's developers
     return lines[-1][:300] if lines else type(error).__name__
