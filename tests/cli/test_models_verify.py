@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import pytest
 from commands import error_of, posepipe
 
 from posepipe.zoo.recipe import list_recipes, load_recipe
@@ -38,13 +37,6 @@ def test_a_model_that_says_something_else_fails(tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
     assert posepipe("models", "verify", "--update", folder).exit_code == 0
     assert posepipe("models", "verify", folder).exit_code == 0
-
-
-def test_exported_networks_are_refused(tmp_path: Path) -> None:
-    pytest.importorskip("onnx")
-    file = tmp_path / "mine.onnx"
-    assert posepipe("models", "export", POSE, "-o", file).exit_code == 0
-    assert "mine is an exported network" in error_of(posepipe("models", "verify", file))
 
 
 def test_a_model_without_golden_numbers_or_weights_is_one_line(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import error_of, posepipe
 from safetensors.torch import save_file
 
 from posepipe.curation import exporting
@@ -160,6 +161,7 @@ def test_a_damaged_file_is_one_line(tiny_file) -> None:
 
 def test_what_is_asked_too_late_is_refused(exported) -> None:
     _, file = exported
+    assert "mine is an exported network" in error_of(posepipe("models", "verify", file))
     for asked in ({"head": "global"}, {"changes": ["network.channels=8"]}):
         with pytest.raises(OptionError, match="runs as it was exported"):
             load_pose_model(file, **asked)

@@ -102,6 +102,7 @@ def test_a_sharper_heatmap_is_a_surer_keypoint(network) -> None:
     assert found[0] < found[1]
 
 
+@pytest.mark.slow
 def test_a_file_gives_the_stage_and_another_networks_does_not(tmp_path: Path) -> None:
     made = build_torchvision(KeypointRCNNTable(backend="torchvision"), 17)
     state = made.network.state_dict()

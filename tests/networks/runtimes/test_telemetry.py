@@ -25,6 +25,7 @@ assert not sent
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", IMPORTS)
 def test_openvino_sends_nothing(by: str) -> None:
     pytest.importorskip("openvino")
