@@ -220,7 +220,8 @@ def bare_network(stage: PoseStage, people: People) -> Work:
     network = model.network
     in_torch = TwoSizes(
         lambda images: tuple(tensors_of(network(images))),
-        stage.batch_size * (2 if stage.decoding.flip else 1),
+        stage.batch_size,
+        times=2 if stage.decoding.flip else 1,
     )
     crops = crops_of(people, model)
     batches = list(crops.split(stage.batch_size))

@@ -26,16 +26,16 @@ def verify(models: tuple[str, ...], update: bool, device: str) -> None:
     recipes = [load_recipe(model) for model in models] or [
         recipe for recipe in list_recipes() if recipe.has_weights
     ]
-    if update:
-        for recipe in recipes:
-            echo(f"{recipe.name}: stored {write_golden(recipe)}")
-        return
     for recipe in recipes:
         if recipe.exported:
             raise OptionError(
                 f"{recipe.name} is an exported network, which was compared with its model when it "
                 "was exported: name the model"
             )
+    if update:
+        for recipe in recipes:
+            echo(f"{recipe.name}: stored {write_golden(recipe)}")
+        return
     failed = None
     for recipe in recipes:
         found = verify_model(recipe, device=device)

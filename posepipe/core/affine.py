@@ -71,13 +71,7 @@ class Affine:
         Raises:
             ValueError: the box has no area.
         """
-        edges = checked("box_xyxy", box_xyxy, (4,), np.float64)
-        return cls.from_edges(edges.tolist(), size_wh)
-
-    @classmethod
-    def from_edges(cls, edges: Sequence[float], size_wh: tuple[int, int]) -> Affine:
-        """`from_box` of four finite numbers."""
-        x1, y1, x2, y2 = edges
+        x1, y1, x2, y2 = checked("box_xyxy", box_xyxy, (4,), np.float64).tolist()
         if not (x2 > x1 and y2 > y1):
             raise ValueError(f"a box of positive area is needed, got {[x1, y1, x2, y2]}")
         scale_x, scale_y = size_wh[0] / (x2 - x1), size_wh[1] / (y2 - y1)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from posepipe.core.affine import Affine, WarpPlan
 
+Numbers: TypeAlias = npt.NDArray[np.float64]
 _FAR = 2.0**40  # pixels; integers hold them
 _OUTSIDE = WarpPlan((0, 0, 0, 0), (0, 0), Affine.identity())
 
@@ -29,7 +31,7 @@ class WarpPlans:
 
     windows: npt.NDArray[np.int64]
     reduced_wh: npt.NDArray[np.int64]
-    to_source: npt.NDArray[np.float64]
+    to_source: Numbers
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -53,7 +55,7 @@ class WarpPlans:
     @classmethod
     def upright(
         cls,
-        boxes_xyxy: npt.NDArray[np.float64],
+        boxes_xyxy: Numbers,
         sources_wh: npt.NDArray[np.int64],
         size_wh: tuple[int, int],
         *,
@@ -68,8 +70,7 @@ class WarpPlans:
             antialias: see `Affine.warp`.
         """
         scale, shift = _to_target(boxes_xyxy, size_wh)
-        to_box = upright_inverses(boxes_xyxy, size_wh)
-        back, back_shift = to_box[:, [0, 1], [0, 1]], to_box[:, :, 2]
+        back, back_shift = _inverse(scale, shift)
         edges = [back * edge + back_shift for edge in (-0.5, np.array(size_wh) - 0.5)]
         edges = [np.clip(edge, -_FAR, _FAR) for edge in edges]
         begin = np.maximum(np.floor(np.minimum(*edges)).astype(np.int64) - 1, 0)
@@ -87,8 +88,7 @@ class WarpPlans:
         reduced_wh = np.maximum((end - begin) // shrink, 1)
         block = (end - begin) / reduced_wh
         to_first = scale * (begin + (block - 1) / 2) + shift
-        across = 1 / (scale * block)
-        to_source = _upright(across, -across * to_first)
+        to_source = _upright(*_inverse(scale * block, to_first))
         windows = np.concatenate([begin, end], axis=1)
         windows[outside], reduced_wh[outside] = 0, 0
         return cls(windows, reduced_wh, to_source)
@@ -99,26 +99,25 @@ class WarpPlans:
         return WarpPlans(self.windows[mine], self.reduced_wh[mine], self.to_source[mine])
 
 
-def upright_inverses(
-    boxes_xyxy: npt.NDArray[np.float64], size_wh: tuple[int, int]
-) -> npt.NDArray[np.float64]:
+def upright_inverses(boxes_xyxy: Numbers, size_wh: tuple[int, int]) -> Numbers:
     """(N, 2, 3): ``Affine.from_box(box, size_wh).inverse`` of (N, 4) boxes of positive area."""
-    scale, shift = _to_target(boxes_xyxy, size_wh)
-    back = 1 / scale
-    return _upright(back, -back * shift)
+    return _upright(*_inverse(*_to_target(boxes_xyxy, size_wh)))
 
 
-def _to_target(
-    boxes_xyxy: npt.NDArray[np.float64], size_wh: tuple[int, int]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _to_target(boxes_xyxy: Numbers, size_wh: tuple[int, int]) -> tuple[Numbers, Numbers]:
+    """(N, 2) each: by how much the maps of boxes to a target scale and then shift x and y."""
     low, high = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
     scale = np.array(size_wh) / (high - low)
     return scale, (0.5 - low) * scale - 0.5
 
 
-def _upright(
-    scale: npt.NDArray[np.float64], shift: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def _inverse(scale: Numbers, shift: Numbers) -> tuple[Numbers, Numbers]:
+    back = 1 / scale
+    return back, -back * shift
+
+
+def _upright(scale: Numbers, shift: Numbers) -> Numbers:
+    """(N, 2, 3): the matrices of maps that scale and then shift."""
     maps = np.zeros((len(scale), 2, 3))
     maps[:, [0, 1], [0, 1]], maps[:, :, 2] = scale, shift
     return maps

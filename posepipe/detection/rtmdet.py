@@ -51,7 +51,6 @@ from posepipe.networks.recording import TwoSizes
 from posepipe.networks.runtimes.base import (
     Placement,
     RuntimeNetwork,
-    start_all,
     starts_ahead,
 )
 from posepipe.networks.runtimes.cached import in_runtime
@@ -186,9 +185,8 @@ class RTMDetDetector:
             with one_thread(elsewhere):
                 # A network leaves no cache warm: what is before it is done for all at once.
                 pixels = [self.padded(of_group) for _, of_group in groups]
-            if elsewhere:
-                normalisation = self.preprocessing.normalisation
-                given = start_all(self.network, pixels, normalisation, alone=alone)
+            if isinstance(self.network, RuntimeNetwork):
+                given = self.network.start(pixels, alone=alone)
             else:  # a GPU copies while it is given more to do
                 compute = self._in_sizes or self._maps
                 copied = fetched(*(tensor for one in pixels for tensor in compute(one)))

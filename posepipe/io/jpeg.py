@@ -13,13 +13,15 @@ from collections.abc import Callable
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+Decoder: TypeAlias = Callable[..., Pixels]
 _USUAL_SAMPLINGS = (0, 1, 2)  # of chroma, as Pillow numbers them: 4:4:4, 4:2:2, 4:2:0
 _JFIF = b"\xff\xd8\xff\xe0"
 _FRAMES, _SCAN, _PROFILE = (0xC0, 0xC2), 0xDA, 0xE2  # frames: baseline, progressive
@@ -30,7 +32,7 @@ _PLAIN_SAMPLINGS = (b"\x11\x11\x11", b"\x21\x11\x11", b"\x22\x11\x11")  # as `_U
 _MOST_BYTES_PER_PIXEL, _MOST_BYTES_BESIDE = 1, 2**20
 
 
-def jpeg_pixels(image: Image.Image) -> npt.NDArray[np.uint8] | None:
+def jpeg_pixels(image: Image.Image) -> Pixels | None:
     """The pixels of a JPEG file whose header Pillow has read, as they are stored.
 
     They are Pillow's to the last bit (`_decoder` checks that). Of several images in the file
@@ -52,17 +54,10 @@ def jpeg_pixels(image: Image.Image) -> npt.NDArray[np.uint8] | None:
     if decode is None or length > _MOST_BYTES_PER_PIXEL * width * height + _MOST_BYTES_BESIDE:
         return None
     image.fp.seek(0)
-    data = image.fp.read()
-    # The array is as large as the header that was checked says, whatever the file has become.
-    pixels = np.empty((height, width, 3), np.uint8)
-    try:
-        decoded = decode(data, "RGB", buffer=pixels)
-    except (ValueError, RuntimeError):
-        return None
-    return pixels if decoded.shape == pixels.shape else None
+    return _decoded(image.fp.read(), (width, height), decode)
 
 
-def plain_pixels(source: Path | bytes, most_pixels: int) -> npt.NDArray[np.uint8] | None:
+def plain_pixels(source: Path | bytes, most_pixels: int) -> Pixels | None:
     """The pixels of a JPEG file whose header says nothing that only Pillow understands.
 
     That is most of those on the web and none of a camera's: a JFIF header, perhaps a colour profile
@@ -85,12 +80,9 @@ def plain_pixels(source: Path | bytes, most_pixels: int) -> npt.NDArray[np.uint8
         width, height = _plain_size(data)
         if not 0 < width * height <= most_pixels:
             return None
-        # The array is as large as the header that was checked says.
-        pixels = np.empty((height, width, 3), np.uint8)
-        decoded = decode(data, "RGB", buffer=pixels)
-    except (OSError, ValueError, RuntimeError, MemoryError):
+        return _decoded(data, (width, height), decode)
+    except (OSError, ValueError, MemoryError):
         return None
-    return pixels if decoded.shape == pixels.shape else None
 
 
 def _jfif_bytes(path: Path, most: int) -> bytes:
@@ -140,8 +132,19 @@ def _is_usual(image: JpegImageFile) -> bool:
     return whole and get_sampling(image) in _USUAL_SAMPLINGS
 
 
+def _decoded(data: bytes, size_wh: tuple[int, int], decode: Decoder) -> Pixels | None:
+    """The pixels of a file; None if it is damaged, or of another size than its header was."""
+    width, height = size_wh
+    pixels = np.empty((height, width, 3), np.uint8)
+    try:
+        decoded = decode(data, "RGB", buffer=pixels)
+    except (ValueError, RuntimeError):
+        return None
+    return pixels if decoded.shape == pixels.shape else None
+
+
 @cache
-def _decoder() -> Callable[..., npt.NDArray[np.uint8]] | None:
+def _decoder() -> Decoder | None:
     """The decoder of simplejpeg, if it is installed and gives the pixels that Pillow gives.
 
     Both contain a libjpeg of their own or the system's, which may be of different versions.
@@ -157,7 +160,7 @@ def _decoder() -> Callable[..., npt.NDArray[np.uint8]] | None:
     return decode_jpeg if right else None
 
 
-def _by_pillow(data: bytes) -> npt.NDArray[np.uint8]:
+def _by_pillow(data: bytes) -> Pixels:
     return np.asarray(Image.open(BytesIO(data)).convert("RGB"))
 
 

@@ -7,7 +7,6 @@ places to 1/32 of a pixel, the device does not.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,9 +95,8 @@ def cut_windows(
             parts = [image[y1:y2, x1:x2] for x1, y1, x2, y2 in plans.windows.tolist()]
     lengths = [part.size // 3 for part in parts]
     pixels = torch.empty((sum(lengths), 3), dtype=torch.uint8, pin_memory=pinned)
-    for part, end in zip(parts, itertools.accumulate(lengths), strict=True):
-        place = pixels.numpy()[end - part.size // 3 : end]
-        np.copyto(place.reshape(part.shape), part)
+    for part, place in zip(parts, torch.split(pixels, lengths), strict=True):
+        np.copyto(place.numpy().reshape(part.shape), part)
     return Windows(pixels, boxes, image_wh, bool(are_packed))
 
 
