@@ -236,7 +236,7 @@ class PoseStage:
     def _measured(
         self, crops: Mapping[_CropKind, Crops | Joined], count: int, *, alone: bool
     ) -> Callable[[], Numbers]:
-        """What waits for what the codec measures of all people, who pass in equal parts."""
+        """What waits for what the codec measures of all people, see `_starts`."""
         passes = list(itertools.pairwise(self._starts(count)))
         ahead = self.ahead if self._elsewhere else 0
         at_work: deque[Callable[[], Tensor]] = deque()
@@ -252,8 +252,12 @@ class PoseStage:
         return lambda: np.concatenate(fetched(*done, *(end() for end in at_work))())
 
     def _starts(self, count: int) -> list[int]:
-        """Where each pass begins, and the end: equal parts, or those that are compiled."""
-        if self._in_sizes or any(isinstance(model.network, Compiled) for model in self.models):
+        """Where each pass begins, and the end: equal parts, or full ones and the rest.
+
+        Full ones are what is compiled, and what OpenVINO shares out among its streams without rest.
+        """
+        compiled = any(isinstance(model.network, Compiled) for model in self.models)
+        if compiled or self._elsewhere or self._in_sizes is not None:
             return [*range(0, count, self.batch_size), count]
         parts = max(1, math.ceil(count / self.batch_size))
         return [count * part // parts for part in range(parts + 1)]

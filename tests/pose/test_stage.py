@@ -154,6 +154,7 @@ class Background(RuntimeNetwork):
         at_work: how many calls of `start` have not been asked for their outputs.
         most: the most of them there have been.
         alone: of each call.
+        sizes: how many images each call was given.
     """
 
     ahead = 2
@@ -167,7 +168,7 @@ class Background(RuntimeNetwork):
             normalisation=Normalisation((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
         )
         self._network = network
-        self.at_work, self.most, self.alone = 0, 0, []
+        self.at_work, self.most, self.alone, self.sizes = 0, 0, [], []
 
     def _start(self, name, parts, *, alone):
         def outputs(part):
@@ -177,6 +178,7 @@ class Background(RuntimeNetwork):
         self.at_work += 1
         self.most = max(self.most, self.at_work)
         self.alone.append(alone)
+        self.sizes += [len(part) for part in parts]
         return [partial(outputs, part) for part in parts]
 
 
@@ -199,6 +201,16 @@ def test_a_network_that_computes_in_the_background_gives_the_same_poses(
     assert network.at_work == 0
     assert network.alone[0] is False
     assert network.alone[-1] == (passes == 1)  # one pass, and nothing else
+
+
+def test_another_runtime_is_given_full_passes_and_torch_equal_ones(colour_network, make_model):
+    item = (image_file(noise()), detections(1, [[10 * n, 20, 10 * n + 60, 84] for n in range(6)]))
+    network, sizes = Background(colour_network), []
+    colour_network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    for one in (network, colour_network):
+        poses_of(PoseStage([make_model(one)], batch_size=4), item)
+    assert network.sizes == [4, 2]  # of which OpenVINO makes three pairs
+    assert sizes == [4, 2, 3, 3]
 
 
 def test_an_image_weighs_as_much_as_it_has_people(stage):
