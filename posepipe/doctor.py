@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -116,7 +117,7 @@ def _versions() -> Iterator[Fact]:
     yield Fact("Python", f"{platform.python_version()} ({shown(sys.executable)})")
     yield Fact("system", f"{platform.platform()}, {platform.machine()}")
     extras: dict[str, list[str]] = {}
-    for text in metadata.requires("posepipe") or ():
+    for text in _requirements():
         found = _REQUIREMENT.match(text)
         name, extra = found.groups() if found else (text, "")
         if not extra:
@@ -322,6 +323,13 @@ def _median(call: Callable[[], _T]) -> tuple[_T, float]:
         result = call()
         seconds.append(time.perf_counter() - begun)
     return result, statistics.median(seconds)
+
+
+def _requirements() -> list[str]:
+    """What posepipe needs; nothing is known of a folder of its code that is not installed."""
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.requires("posepipe") or []
+    return []
 
 
 def _version(package: str) -> str:

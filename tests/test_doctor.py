@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from importlib import metadata
+from importlib.metadata import PackageNotFoundError
+
 import pytest
 from commands import EXAMPLES, posepipe
 
 import posepipe.doctor as doctor
+from posepipe.curation.exporting import embedded_tables
 from posepipe.curation.golden import Verification
 from posepipe.errors import WeightsError
 from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL
+from posepipe.zoo.recipe import load_recipe
 
 
 def test_a_sound_installation_is_told_in_a_form_for_reports(
@@ -68,3 +73,18 @@ def test_a_model_that_computes_otherwise_is_broken(monkeypatch: pytest.MonkeyPat
 def test_a_report_does_not_tell_who_wrote_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/users/somebody")
     assert doctor.shown("/users/somebody/.cache: damaged") == "~/.cache: damaged"
+
+
+def test_in_a_folder_of_the_code_that_is_not_installed_it_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(metadata, "version", unknown)
+    monkeypatch.setattr(metadata, "requires", unknown)
+    [ours, *others] = doctor._versions()
+    assert ours.value.startswith("not installed (")
+    assert [fact.name for fact in others if fact.problem] == []
+    made_of = embedded_tables(load_recipe(DEFAULT_POSE_MODEL), "f00d", int8=False)["exported"]
+    assert made_of["posepipe"] == ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
@@ -22,6 +21,8 @@ from posepipe.errors import DocumentError, MissingDependencyError, OptionError
 from posepipe.io.checksums import sha256_of
 from posepipe.io.jsonfiles import check_output
 from posepipe.io.locks import output_held
+from posepipe.io.records import installed_version
+from posepipe.io.result_list import TOOL
 from posepipe.networks.runtimes.base import Placement
 from posepipe.networks.runtimes.export import (
     Difference,
@@ -193,7 +194,7 @@ def embedded_tables(recipe: Recipe, weights_sha256: str, *, int8: bool) -> dict[
     made_of = {
         "model": recipe.name,
         "weights_sha256": weights_sha256,
-        "posepipe": metadata.version("posepipe"),
+        "posepipe": installed_version(TOOL),
         "torch": str(torch.__version__),
         "int8": int8,
     }

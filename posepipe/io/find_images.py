@@ -30,9 +30,9 @@ def find_images(inputs: Sequence[str | Path], *, recursive: bool = False) -> Ima
 
     An input that leads nowhere (a missing file, an empty folder, a pattern without a match) becomes
     an item at the end whose `read` raises, so that the others are still processed and it is listed
-    with what was left out. So does a file whose name is not text, a link that leads nowhere, and a
-    folder that may not be searched. Other kinds of files in a folder are passed over; a finding
-    counts them.
+    with what was left out. So does a file whose name is not text, a link that leads nowhere, a
+    device or pipe with an image's name, and a folder that may not be searched. Other kinds of files
+    in a folder are passed over; a finding counts them.
 
     Args:
         inputs: paths or patterns (`*`, `?`, `[…]`, `**` for any depth); or URLs of object stores
@@ -149,9 +149,9 @@ def _files_of(
                 yield _Find(entry, base)
             else:
                 passed_over[suffix] += 1
-        elif entry.is_symlink() and suffix in IMAGE_SUFFIXES and not entry.is_dir():
-            where = "to a device or pipe" if entry.exists() else "that leads nowhere"
-            yield _dead_end(entry, f"a link {where}")
+        elif suffix in IMAGE_SUFFIXES and not entry.is_dir():
+            what = "a device or pipe" if entry.exists() else "a link that leads nowhere"
+            yield _dead_end(entry, what)
         elif recursive and entry.is_dir() and not entry.is_symlink():  # a link may lead back up
             yield from _files_of(entry, base, recursive, passed_over)
 

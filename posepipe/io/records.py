@@ -124,9 +124,11 @@ def made_by(
 ) -> MadeBy:
     """What a document says of its origin, with the versions of what is installed here."""
     versions = {"python": ".".join(map(str, sys.version_info[:3]))}
-    versions |= {library: version for library in _LIBRARIES if (version := _version(library))}
+    versions |= {
+        library: version for library in _LIBRARIES if (version := installed_version(library))
+    }
     return MadeBy(
-        version=_version(TOOL),
+        version=installed_version(TOOL),
         command=command,
         models=tuple(models),
         settings=dict(settings or {}),
@@ -261,7 +263,8 @@ def _check_same_images(images: ImageSet, results: Sequence[Detections] | Sequenc
         raise ValueError("image ids must differ")
 
 
-def _version(package: str) -> str:
+def installed_version(package: str) -> str:
+    """The version of a package; "" if it is not installed, as posepipe in a folder of its code."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

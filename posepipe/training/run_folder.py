@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from posepipe.errors import DocumentError, TrainingError
 from posepipe.io.checksums import sha256_of
 from posepipe.io.jsonfiles import decode, read_bytes, remove_leftovers, write_whole
 from posepipe.io.locks import Lock
+from posepipe.io.records import installed_version
 from posepipe.training.checkpoint import (
     Checkpoint,
     checkpoints_of,
@@ -352,11 +352,6 @@ def _write_weights(path: Path, network: nn.Module) -> None:
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    found = {package: version for package in packages if (version := installed_version(package))}
     found["torch"] = str(torch.__version__)  # says CPU or CUDA, too
     return found

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from posepipe.errors import RecipeError
-from posepipe.zoo.embedded import embedded_recipe, is_exported
+from posepipe.zoo.embedded import SUFFIXES, embedded_recipe, is_exported
 
 RECIPE_FILE = "recipe.toml"
 EXTENDS = "extends"
@@ -116,6 +116,12 @@ def find_source(name_or_path: str | Path) -> Source:
     if looks_like_path:
         if _is_folder(path):
             return Source(path.resolve())
+        if _is_file(path):
+            kinds = " or ".join(SUFFIXES)
+            raise RecipeError(
+                f"{path} is not a model: name a folder that has a {RECIPE_FILE}, or an exported "
+                f"network that ends in {kinds}"
+            )
         raise RecipeError(f"no model folder {path}: name a folder that has a {RECIPE_FILE}")
     known = _of_posepipe(path.name)
     if known is not None:

@@ -98,11 +98,16 @@ def test_links_that_lead_nowhere_or_to_themselves_are_told(tmp_path: Path) -> No
 
 
 @pytest.mark.posix
-def test_links_to_devices_are_told_apart_from_those_that_lead_nowhere(tmp_path: Path) -> None:
+def test_devices_and_pipes_are_told_apart_from_links_that_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "zeros.jpg").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
     save_image(tmp_path / "ok.jpg")
     problems = {image.file_name: image.problem for image in find_images([tmp_path])}
-    assert problems == {"ok.jpg": "", "zeros.jpg": "a link to a device or pipe"}
+    assert problems == {
+        "ok.jpg": "",
+        **dict.fromkeys(["pipe.jpg", "zeros.jpg"], "a device or pipe"),
+    }
 
 
 def test_a_folder_that_may_not_be_searched_does_not_hide_the_others(

@@ -120,6 +120,9 @@ def test_a_path_that_leads_nowhere_is_named(tmp_path):
         load_recipe(tmp_path / "nowhere")
     with pytest.raises(RecipeError, match=r"has no recipe\.toml: not a model folder"):
         load_recipe(tmp_path)
+    (tmp_path / "net.bin").touch()
+    with pytest.raises(RecipeError, match=r"net\.bin is not a model: .* in \.onnx or \.xml$"):
+        load_recipe(tmp_path / "net.bin")
 
 
 @pytest.mark.parametrize("name", ["absent.onnx", "./folder/absent.xml"])

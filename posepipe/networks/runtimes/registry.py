@@ -125,7 +125,8 @@ def place_network(
             f"model {model!r} runs in torch alone: its network cannot be exported to {given}: "
             "leave out --runtime"
         )
-    return _placed(given, where, dtype, precision)
+    needed_by = "" if given == runtime else f"{VARIABLE}={given}"
+    return _placed(given, where, dtype, precision, needed_by=needed_by)
 
 
 def place_file(
@@ -209,9 +210,9 @@ def _placed(
 ) -> Placement:
     registered = RUNTIMES[runtime]
     if not registered.is_installed:
-        whose = f"{needed_by} needs" if needed_by else f"the runtime {runtime} needs"
         raise MissingDependencyError(
-            f"{whose} {registered.library}: pip install 'posepipe[{registered.library}]'"
+            f"{needed_by or f'the runtime {runtime}'} needs {registered.library}: "
+            f"pip install 'posepipe[{registered.library}]'"
         )
     library, chosen = registered.load(), Placement(runtime, where, dtype)
     why_not = library.why_not(chosen)
@@ -219,7 +220,8 @@ def _placed(
         chosen = Placement(runtime, where, torch.float32)
         why_not = library.why_not(chosen)
     if why_not:
-        raise OptionError(f"{why_not}: choose another --runtime, --device or --precision")
+        whose = f" ({needed_by})" if needed_by else ""
+        raise OptionError(f"{why_not}{whose}: choose another --runtime, --device or --precision")
     return chosen
 
 

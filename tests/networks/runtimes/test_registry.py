@@ -74,6 +74,19 @@ def test_auto_is_what_the_environment_says(monkeypatch) -> None:
         place_network(device="cpu", **MODEL)
 
 
+def test_what_the_environment_asked_for_in_vain_is_told_as_its_wish(monkeypatch) -> None:
+    monkeypatch.setenv("POSEPIPE_RUNTIME", "onnxruntime")
+    with pytest.raises(
+        OptionError, match=r"not in that format \(POSEPIPE_RUNTIME=onnxruntime\): choose"
+    ):
+        place_network(device="cpu", precision="bf16", **MODEL)
+    with pytest.raises(OptionError, match="not in that format: choose"):
+        place_network("onnxruntime", device="cpu", precision="bf16", **MODEL)
+    without(monkeypatch, "onnxruntime")
+    with pytest.raises(MissingDependencyError, match=r"^POSEPIPE_RUNTIME=onnxruntime needs"):
+        place_network(device="cpu", **MODEL)
+
+
 def test_a_runtime_that_is_named_keeps_the_precision_or_says_that_it_cannot() -> None:
     chosen = place_network("openvino", device="cpu", precision="fp32", **MODEL)
     assert (chosen.runtime, chosen.dtype, chosen.automatic) == ("openvino", torch.float32, False)
