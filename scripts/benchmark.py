@@ -187,6 +187,12 @@ def training_row(
 @click.option(
     "--crops", default=48, show_default=True, help="How many people to work on per round."
 )
+@click.option(
+    "--most",
+    default=4,
+    show_default=True,
+    help="Of these, the most in one image: reading it costs the more, the fewer share it.",
+)
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="auto", show_default=True)
@@ -236,6 +242,7 @@ def main(
     images: Path,
     count: int,
     crops: int,
+    most: int,
     rounds: int,
     device: str,
     precision: str,
@@ -258,7 +265,7 @@ def main(
     click.echo(machine_line(cpu_time=cpu_time))
     files = list(islice(cycle(find_images([images])), count))
     if peers:
-        people = some_people(files, crops)
+        people = some_people(files, crops, most)
         click.echo("\n".join(peer_lines(files, people, speed=speed_of, rounds=rounds)))
         return
     if only in (None, "reading", "gpu"):
@@ -271,7 +278,7 @@ def main(
     if only == "gpu":
         for line in gpu_lines(
             files,
-            some_people(files, crops),
+            some_people(files, crops, most),
             device=device,
             precision=precision,
             speed=speed_of,
@@ -283,7 +290,7 @@ def main(
     if only in (None, "detect"):
         rows.append(detection_row(files, rounds=rounds, precision=precision, device=device))
     if only in (None, "pose"):
-        people = some_people(files, crops)
+        people = some_people(files, crops, most)
         for name in pose_models:
             for flip in (False, True):
                 rows.append(
@@ -300,7 +307,7 @@ def main(
     if rows:
         click.echo("\n".join(table(rows)))
     if only in (None, "runtimes"):
-        people = some_people(files, crops)
+        people = some_people(files, crops, most)
         lines = runtime_lines(
             files,
             people,
@@ -317,8 +324,8 @@ def main(
         click.echo(evaluation_line(rounds=rounds))
 
 
-def some_people(files: Sequence[ImageFile], crops: int) -> People:
-    """The first `crops` people that the shipped detector finds, at most four an image."""
+def some_people(files: Sequence[ImageFile], crops: int, most: int) -> People:
+    """The first `crops` people that the shipped detector finds, at most so many an image."""
     stage = Pipeline(precision="fp32").detection_stage
     chosen: list[tuple[ImageFile, Detections]] = []
     left = crops
@@ -327,7 +334,7 @@ def some_people(files: Sequence[ImageFile], crops: int) -> People:
         if left <= 0 or not any(outcome.result for outcome in found):
             return chosen
         if outcome.result:
-            few = min(4, left, len(outcome.result))
+            few = min(most, left, len(outcome.result))
             boxes, scores = outcome.result.boxes_xyxy[:few], outcome.result.scores[:few]
             chosen.append((outcome.item, Detections(outcome.item.id, boxes, scores)))
             left -= few

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,7 @@ from posepipe.detection.rtmdet import RTMDetDetector, padded_shape
 from posepipe.detection.stage import DetectionStage
 from posepipe.io.images import ImageFile
 from posepipe.networks.devices import resolve_device
+from posepipe.networks.resources import default_workers, usable_cores
 from posepipe.networks.runtimes.names import TORCH
 from posepipe.options import DEFAULT_POSE_MODEL, DetectionOptions, PoseOptions
 from posepipe.pipeline import Pipeline
@@ -64,7 +66,7 @@ def gpu_lines(
     """
     where = resolve_device(device)
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else str(where)
-    yield f"in torch on {name}, no flip test"
+    yield f"in torch on {name}, no flip test, {default_workers(device)} workers by default"
     place = {"device": device, "precision": precision, "runtime": TORCH}
     yield from lock_lines(images, people, rounds=rounds, **place)
     ways = {"": False, ", compiled": True} if compiled else {"": False}
@@ -78,7 +80,12 @@ def gpu_lines(
             if compiles:
                 stage.compile()
             works |= {f"bare{suffix}": bare_network(stage, people)}
-            works |= {f"stage{suffix}": partial(posed, stage, people)}
+            works |= from_files("stage", suffix, partial(posed, stage, people))
+            if not compiles:
+                in_memory = [
+                    (replace(image, pixels=image.read()), found) for image, found in people
+                ]
+                works |= {"stage, images in memory": partial(posed, stage, in_memory)}
         title = f"pose {model}, batches of {stage.batch_size}"
         yield from table(title, in_turns(works, speed, rounds), "crops/s", "bare")
     detecting: dict[str, Work] = {}
@@ -91,12 +98,22 @@ def gpu_lines(
         stages = pipeline.both_stages
         first, _ = stages
         detecting |= {f"bare{suffix}": _bare_detector(first, images)}
-        detecting |= {f"stage{suffix}": partial(detected, stages, images)}
-        running |= {f"run{suffix}": partial(done, stages, images)}
+        detecting |= from_files("stage", suffix, partial(detected, stages, images))
+        running |= from_files("run", suffix, partial(done, stages, images))
     title = f"detect {first.origins[0].model}, batches of {first.batch_size}"
     yield from table(title, in_turns(detecting, speed, rounds), "images/s", "bare")
     title = f"both, {first.origins[0].model} and {models[-1]}"
     yield from table(title, in_turns(running, speed, rounds), "images/s", "run")
+
+
+def from_files(what: str, suffix: str, work: Callable[..., int]) -> dict[str, Work]:
+    """Work with as many workers as by default; if nothing is compiled, with other numbers, too."""
+    works: dict[str, Work] = {f"{what}{suffix}": work}
+    if not suffix:
+        cores = usable_cores()
+        for workers in sorted({max(1, cores // 4), max(1, cores // 2), max(1, cores - 1)}):
+            works[f"{what}, workers: {workers}"] = partial(work, workers=workers)
+    return works
 
 
 def lock_lines(

@@ -166,19 +166,19 @@ def with_flip(stage: PoseStage, *, flip: bool) -> PoseStage:
     return PoseStage(models, batch_size=stage.batch_size)
 
 
-def posed(stage: PoseStage, people: People) -> int:
+def posed(stage: PoseStage, people: People, *, workers: int | None = None) -> int:
     """How many people there are, after their poses are estimated from the files."""
-    return sum(len(outcome.result or ()) for outcome in run(stage, people))
+    return sum(len(outcome.result or ()) for outcome in run(stage, people, workers=workers))
 
 
-def detected(stages: Stages, images: Sequence[ImageFile]) -> int:
+def detected(stages: Stages, images: Sequence[ImageFile], *, workers: int | None = None) -> int:
     """How many images there are, after people are detected in the files."""
-    return sum(1 for _ in run(stages[0], images))
+    return sum(1 for _ in run(stages[0], images, workers=workers))
 
 
-def done(stages: Stages, images: Sequence[ImageFile]) -> int:
+def done(stages: Stages, images: Sequence[ImageFile], *, workers: int | None = None) -> int:
     """How many images there are, after both stages."""
-    return sum(1 for _ in run_through_both(*stages, images))
+    return sum(1 for _ in run_through_both(*stages, images, workers=workers))
 
 
 @contextmanager

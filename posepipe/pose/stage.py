@@ -83,7 +83,8 @@ class PoseStage:
         if not models:
             raise OptionError("a pose stage needs at least one model")
         if batch_size is None:
-            batch_size = default_batch_sizes(models[0].device).crops
+            flip = models[0].decoding.flip
+            batch_size = default_batch_sizes(models[0].device, flip=flip).crops
         if batch_size < 1:
             raise OptionError(f"batch size must be at least 1, got {batch_size}")
         for other in models[1:]:
@@ -252,14 +253,18 @@ class PoseStage:
         return lambda: np.concatenate(fetched(*done, *(end() for end in at_work))())
 
     def _starts(self, count: int) -> list[int]:
-        """Where each pass begins, and the end: equal parts, or full ones and the rest.
+        """Where each pass begins, and the end: full ones and the rest, or equal parts.
 
-        Full ones are what is compiled, and what OpenVINO shares out among its streams without rest.
+        On a CPU the last full one takes the rest along: torch is slow with few crops. (OpenVINO
+        makes pairs of all that it is given.)
         """
+        size = self.batch_size
         compiled = any(isinstance(model.network, Compiled) for model in self.models)
-        if compiled or self._elsewhere or self._in_sizes is not None:
-            return [*range(0, count, self.batch_size), count]
-        parts = max(1, math.ceil(count / self.batch_size))
+        if compiled or self._in_sizes is not None:
+            return [*range(0, count, size), count]
+        if self.models[0].device.type == "cpu":
+            return [*range(0, max(1, count - size + 1), size), count]
+        parts = max(1, math.ceil(count / size))
         return [count * part // parts for part in range(parts + 1)]
 
     def _joined(self, batch: Sequence[ReadyPeople], kind: _CropKind) -> Crops | Joined:

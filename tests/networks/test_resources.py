@@ -157,7 +157,7 @@ def test_more_of_the_machine_never_means_fewer_workers(cores: int, free: int, on
 @pytest.mark.parametrize(
     ("kind", "gib", "sizes"),
     [
-        ("cpu", 0, (4, 4)),
+        ("cpu", 0, (4, 8)),
         ("mps", 0, (4, 64)),
         ("cuda", 4, (4, 32)),
         ("cuda", 7.6, (8, 64)),  # sold as 8 GB
@@ -169,6 +169,8 @@ def test_more_of_the_machine_never_means_fewer_workers(cores: int, free: int, on
 def test_batches_suit_the_device(kind: str, gib: float, sizes: tuple[int, int]) -> None:
     chosen = choose_batch_sizes(kind, int(gib * GIB))
     assert (chosen.images, chosen.crops) == sizes
+    with_mirror_images = choose_batch_sizes(kind, int(gib * GIB), flip=True)
+    assert with_mirror_images.crops == (4 if kind == "cpu" else chosen.crops)
 
 
 def test_this_machine_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,6 @@ class Background(RuntimeNetwork):
         at_work: how many calls of `start` have not been asked for their outputs.
         most: the most of them there have been.
         alone: of each call.
-        sizes: how many images each call was given.
     """
 
     ahead = 2
@@ -168,7 +167,7 @@ class Background(RuntimeNetwork):
             normalisation=Normalisation((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
         )
         self._network = network
-        self.at_work, self.most, self.alone, self.sizes = 0, 0, [], []
+        self.at_work, self.most, self.alone = 0, 0, []
 
     def _start(self, name, parts, *, alone):
         def outputs(part):
@@ -178,7 +177,6 @@ class Background(RuntimeNetwork):
         self.at_work += 1
         self.most = max(self.most, self.at_work)
         self.alone.append(alone)
-        self.sizes += [len(part) for part in parts]
         return [partial(outputs, part) for part in parts]
 
 
@@ -194,7 +192,7 @@ def test_a_network_that_computes_in_the_background_gives_the_same_poses(
     stage = PoseStage([make_model(network)], batch_size=2)
     [wanted] = poses_of(PoseStage([make_model(colour_network)], batch_size=2), item)
     finish = stage.start([stage.prepare(item)])
-    passes = -(-people // 2)
+    passes = max(1, people // 2)  # the last one takes along who is left
     assert (network.most, network.at_work) == (min(passes, 3), min(passes, 2))
     for [found] in (finish(), poses_of(stage, item)):
         assert np.array_equal(found.keypoints, wanted.keypoints)
@@ -203,14 +201,22 @@ def test_a_network_that_computes_in_the_background_gives_the_same_poses(
     assert network.alone[-1] == (passes == 1)  # one pass, and nothing else
 
 
-def test_another_runtime_is_given_full_passes_and_torch_equal_ones(colour_network, make_model):
-    item = (image_file(noise()), detections(1, [[10 * n, 20, 10 * n + 60, 84] for n in range(6)]))
-    network, sizes = Background(colour_network), []
-    colour_network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
-    for one in (network, colour_network):
-        poses_of(PoseStage([make_model(one)], batch_size=4), item)
-    assert network.sizes == [4, 2]  # of which OpenVINO makes three pairs
-    assert sizes == [4, 2, 3, 3]
+@pytest.mark.parametrize(
+    ("people", "sizes"), [(1, [1]), (2, [2]), (3, [3]), (4, [2, 2]), (7, [2, 2, 3])]
+)
+def test_on_a_cpu_no_pass_is_smaller_than_it_has_to_be(people, sizes, colour_network, make_model):
+    given = []
+    colour_network.register_forward_pre_hook(lambda _, images: given.append(len(images[0])))
+    boxes = [[10 * n, 20, 10 * n + 60, 84] for n in range(people)]
+    stage = PoseStage([make_model(colour_network, decoding={"flip": False})], batch_size=2)
+    poses_of(stage, (image_file(noise()), detections(1, boxes)))
+    assert given == sizes
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_mirror_images_count_in_a_pass_on_a_cpu(flip, colour_network, make_model):
+    stage = PoseStage([make_model(colour_network, decoding={"flip": flip})])
+    assert stage.batch_size == (4 if flip else 8)
 
 
 def test_an_image_weighs_as_much_as_it_has_people(stage):
