@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -253,19 +252,15 @@ class PoseStage:
         return lambda: np.concatenate(fetched(*done, *(end() for end in at_work))())
 
     def _starts(self, count: int) -> list[int]:
-        """Where each pass begins, and the end: full ones and the rest, or equal parts.
+        """Where each pass begins, and the end: full ones and the rest.
 
         On a CPU the last full one takes the rest along: torch is slow with few crops. (OpenVINO
         makes pairs of all that it is given.)
         """
-        size = self.batch_size
-        compiled = any(isinstance(model.network, Compiled) for model in self.models)
-        if compiled or self._in_sizes is not None:
-            return [*range(0, count, size), count]
-        if self.models[0].device.type == "cpu":
+        on_cpu, size = self.models[0].device.type == "cpu", self.batch_size
+        if on_cpu and not any(isinstance(model.network, Compiled) for model in self.models):
             return [*range(0, max(1, count - size + 1), size), count]
-        parts = max(1, math.ceil(count / size))
-        return [count * part // parts for part in range(parts + 1)]
+        return [*range(0, count, size), count]
 
     def _joined(self, batch: Sequence[ReadyPeople], kind: _CropKind) -> Crops | Joined:
         """All people of a batch, as one kind of crops."""
