@@ -116,7 +116,8 @@ class PoseOptions(_Options):
         quarter_offset: shift keypoints by a quarter cell towards the second highest response.
         rescore: pose score = box score x mean keypoint confidence; otherwise the box score.
         oks_nms: remove poses whose OKS with a better one exceeds this; None: keep all.
-        batch_size: crops per pass, collected across images; None: by the device, as for detection.
+        batch_size: crops per pass, collected across images, on a CPU up to twice as many; None: by
+            the device and `flip`, as for detection.
         changes: fields of the models' recipes to override, like "decoding.stride=4".
 
     Raises:

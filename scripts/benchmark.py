@@ -189,9 +189,10 @@ def training_row(
 )
 @click.option(
     "--most",
+    type=click.IntRange(min=1),
     default=4,
     show_default=True,
-    help="Of these, the most in one image: reading it costs the more, the fewer share it.",
+    help="At most so many people of one image; with fewer, reading the image weighs more.",
 )
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--device", default="auto", show_default=True)

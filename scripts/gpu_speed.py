@@ -66,7 +66,7 @@ def gpu_lines(
     """
     where = resolve_device(device)
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else str(where)
-    yield f"in torch on {name}, no flip test, {default_workers(device)} workers by default"
+    yield f"in torch on {name}, no flip test, {default_workers()} workers by default"
     place = {"device": device, "precision": precision, "runtime": TORCH}
     yield from lock_lines(images, people, rounds=rounds, **place)
     ways = {"": False, ", compiled": True} if compiled else {"": False}
@@ -111,7 +111,8 @@ def from_files(what: str, suffix: str, work: Callable[..., int]) -> dict[str, Wo
     works: dict[str, Work] = {f"{what}{suffix}": work}
     if not suffix:
         cores = usable_cores()
-        for workers in sorted({max(1, cores // 4), max(1, cores // 2), max(1, cores - 1)}):
+        others = {max(1, count) for count in (cores // 4, cores // 2, cores - 1)}
+        for workers in sorted(others - {default_workers()}):
             works[f"{what}, workers: {workers}"] = partial(work, workers=workers)
     return works
 

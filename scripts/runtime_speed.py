@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -163,7 +164,7 @@ def with_flip(stage: PoseStage, *, flip: bool) -> PoseStage:
         replace(model, decoding=msgspec.structs.replace(model.decoding, flip=flip))
         for model in stage.models
     ]
-    return PoseStage(models, batch_size=stage.batch_size)
+    return PoseStage(models)
 
 
 def posed(stage: PoseStage, people: People, *, workers: int | None = None) -> int:
@@ -213,8 +214,8 @@ def as_taken(model: PoseModel, pixels: torch.Tensor) -> torch.Tensor:
 def bare_network(stage: PoseStage, people: People) -> Work:
     """A stage's network alone, on people who are cut out, mirrored and as it takes them.
 
-    So it is as fast as it can be: in full passes, of which as many are started ahead as the stage
-    starts; on CUDA recorded, as in the stage.
+    So it is as fast as it can be: in passes like the stage's, of which as many are started ahead
+    as the stage starts; on CUDA recorded, as in the stage.
     """
     [model] = stage.models
     network = model.network
@@ -224,7 +225,7 @@ def bare_network(stage: PoseStage, people: People) -> Work:
         times=2 if stage.decoding.flip else 1,
     )
     crops = crops_of(people, model)
-    batches = list(crops.split(stage.batch_size))
+    batches = [crops[start:end] for start, end in pairwise(stage.starts(len(crops)))]
     if stage.decoding.flip:
         batches = [torch.cat([batch, batch.flip(2)]) for batch in batches]
     batches = [as_taken(model, batch) for batch in batches]

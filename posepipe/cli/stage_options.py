@@ -165,8 +165,8 @@ pose_options: Callable[[Any], Any] = together(
         "--batch-size",
         "pose_batch_size",
         type=COUNT,
-        help="Crops per pass of the pose network.  [default: 4, without the flip test 8; on a GPU "
-        "32 to 128]",
+        help="Crops per pass of the pose network; on a CPU up to twice as many.  [default: 4, "
+        "without the flip test 8; on a GPU 32 to 128]",
     ),
     set_option("--set", "pose_changes", "decoding.flip=false"),
 )

@@ -81,9 +81,8 @@ def default_batch_sizes(device: torch.device, *, flip: bool = False) -> BatchSiz
 def choose_batch_sizes(kind: str, total_bytes: int = 0, *, flip: bool = False) -> BatchSizes:
     """How much goes through the networks together.
 
-    On a CPU torch is fastest with 6 to 12 crops, mirror images included, whose numbers are still
-    in its caches from one layer to the next. What is free on a GPU at the moment does not matter,
-    because other batches change the last digits of results.
+    On a CPU torch is fastest with about 8 crops or a few more, mirror images included. What is free
+    on a GPU at the moment does not matter, because other batches change the last digits of results.
 
     Args:
         kind: "cpu", "cuda" or "mps".

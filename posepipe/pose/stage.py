@@ -63,7 +63,7 @@ class PoseStage:
         models: their heatmaps are averaged (the paper's CPN+, tables 9 and 10), after each is
             scaled to the first one's amplitude and size. They may differ in everything but
             the keypoints, the codec, the crop's shape, its margins and kind of window.
-        batch_size: crops per pass of the network; formed across images. None: see
+        batch_size: crops per pass of the network, see `starts`; formed across images. None: see
             `posepipe.networks.resources.choose_batch_sizes`.
         engine: what cuts people out: "cpu", with OpenCV in the preparing threads, or "device", for
             all people of a batch at once, but for windows of whole pixels. None: "device" on CUDA.
@@ -236,8 +236,8 @@ class PoseStage:
     def _measured(
         self, crops: Mapping[_CropKind, Crops | Joined], count: int, *, alone: bool
     ) -> Callable[[], Numbers]:
-        """What waits for what the codec measures of all people, see `_starts`."""
-        passes = list(itertools.pairwise(self._starts(count)))
+        """What waits for what the codec measures of all people, see `starts`."""
+        passes = list(itertools.pairwise(self.starts(count)))
         ahead = self.ahead if self._elsewhere else 0
         at_work: deque[Callable[[], Tensor]] = deque()
         done: list[Tensor] = []
@@ -251,8 +251,8 @@ class PoseStage:
             return lambda: np.concatenate(copied())
         return lambda: np.concatenate(fetched(*done, *(end() for end in at_work))())
 
-    def _starts(self, count: int) -> list[int]:
-        """Where each pass begins, and the end: full ones and the rest.
+    def starts(self, count: int) -> list[int]:
+        """Where each pass of so many people begins, and the end: full ones and the rest.
 
         On a CPU the last full one takes the rest along: torch is slow with few crops. (OpenVINO
         makes pairs of all that it is given.)

@@ -133,6 +133,7 @@ def test_compiled_networks_give_the_same_poses(flip, random_cpn, make_model, mon
     item = image_file(noise()), detections(1, boxes)
     [compiled], [plain] = (poses_of(stage, item) for stage in stages)
     assert compiled.keypoints == pytest.approx(plain.keypoints, abs=1e-3)
+    assert [stage.starts(8) for stage in stages] == [[0, 3, 6, 8], [0, 3, 8]]
 
 
 def test_what_another_runtime_runs_is_not_compiled(make_model):

@@ -120,9 +120,14 @@ def test_a_path_that_leads_nowhere_is_named(tmp_path):
         load_recipe(tmp_path / "nowhere")
     with pytest.raises(RecipeError, match=r"has no recipe\.toml: not a model folder"):
         load_recipe(tmp_path)
+
+
+def test_a_file_that_is_no_model_is_told_as_such(tmp_path, monkeypatch):
     (tmp_path / "net.bin").touch()
-    with pytest.raises(RecipeError, match=r"net\.bin is not a model: .* in \.onnx or \.xml$"):
-        load_recipe(tmp_path / "net.bin")
+    monkeypatch.chdir(tmp_path)
+    for name in ("net.bin", "./net.bin", tmp_path / "net.bin"):
+        with pytest.raises(RecipeError, match=r"net\.bin is not a model: .* in \.onnx or \.xml;"):
+            load_recipe(name)
 
 
 @pytest.mark.parametrize("name", ["absent.onnx", "./folder/absent.xml"])
