@@ -116,24 +116,20 @@ def find_source(name_or_path: str | Path) -> Source:
     if looks_like_path:
         if _is_folder(path):
             return Source(path.resolve())
-        if _is_file(path):
-            raise _not_a_model(path)
-        raise RecipeError(f"no model folder {path}: name a folder that has a {RECIPE_FILE}")
-    known = _of_posepipe(path.name)
-    if known is not None:
-        return known
-    if _has_recipe(path):
-        return Source(path.resolve())
+    else:
+        known = _of_posepipe(path.name)
+        if known is not None:
+            return known
+        if _has_recipe(path):
+            return Source(path.resolve())
     if _is_file(path):
-        raise _not_a_model(path)
+        raise RecipeError(
+            f"{path} is not a model: name a folder that has a {RECIPE_FILE}, or an exported "
+            f"network that ends in {' or '.join(SUFFIXES)}; weights belong to --weights"
+        )
+    if looks_like_path:
+        raise RecipeError(f"no model folder {path}: name a folder that has a {RECIPE_FILE}")
     raise RecipeError(f"no model {str(name_or_path)!r}; there are: {_known_names(path.name)}")
-
-
-def _not_a_model(file: Path) -> RecipeError:
-    return RecipeError(
-        f"{file} is not a model: name a folder that has a {RECIPE_FILE}, or an exported network "
-        f"that ends in {' or '.join(SUFFIXES)}; weights belong to --weights"
-    )
 
 
 def model_sources() -> list[Source]:
