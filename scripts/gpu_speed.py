@@ -135,13 +135,14 @@ def lock_lines(
 
 
 def _bare_detector(stage: DetectionStage, images: Sequence[ImageFile]) -> Work:
+    """A detector's network alone, on all views of images, as many of one shape as a pass takes."""
     [detector] = stage.detectors
     assert isinstance(detector, RTMDetDetector)  # noqa: S101  # as the default one is
-    ready = [detector.prepare(image.read()) for image in images]
-    batches = []
-    for _, of_group in alike(ready, padded_shape):
-        for start in range(0, len(of_group), stage.batch_size):
-            pixels = detector.padded(of_group[start : start + stage.batch_size])
+    views = [view for image in images for view in stage.prepare(image).views]
+    batches, size = [], stage.settings.batch_size
+    for _, of_group in alike(views, padded_shape):
+        for start in range(0, len(of_group), size):
+            pixels = detector.padded(of_group[start : start + size])
             batches.append(detector.preprocessing.normalisation(pixels))
     where = batches[0].device
 
@@ -150,7 +151,7 @@ def _bare_detector(stage: DetectionStage, images: Sequence[ImageFile]) -> Work:
         for batch in batches:
             detector.network(batch)
         _wait(where)
-        return len(ready)
+        return len(images)
 
     return bare
 

@@ -8,7 +8,7 @@ value the host would have to wait for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -50,9 +50,14 @@ def fake_gpu() -> Iterator[Traffic]:
         traffic.waits += 1
 
     copies = _Copies(traffic)
-    stream = SimpleNamespace(record_event=lambda: SimpleNamespace(synchronize=wait))
+    stream = SimpleNamespace(
+        record_event=lambda: SimpleNamespace(synchronize=wait), wait_stream=lambda other: None
+    )
     with (
         mock.patch("torch.cuda.current_stream", return_value=stream),
+        mock.patch("torch.cuda.Stream", return_value=stream),
+        mock.patch("torch.cuda.stream", return_value=nullcontext()),
+        mock.patch.object(torch.Tensor, "record_stream", return_value=None),
         mock.patch.object(torch.Tensor, "pin_memory", lambda tensor: copies.pin(tensor)),
         mock.patch("torch.Tensor.numpy", _numpy),
         FakeTensorMode(allow_non_fake_inputs=True),

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
+from torch import Tensor
 
 from posepipe.core.shapes import check_same_length, checked
 from posepipe.zoo.bounds import Boxes
@@ -152,10 +153,13 @@ class DetectorInput:
     Attributes:
         pixels: (h, w, 3) uint8, in the channel order that the network wants.
         size_wh: width and height of the image as it was given.
+        pinned: (H, W, 3) uint8, the pixels padded as the network wants them, where a CUDA GPU
+            fetches them by itself; None elsewhere.
     """
 
     pixels: npt.NDArray[np.uint8]
     size_wh: tuple[int, int]
+    pinned: Tensor | None = None
 
     def in_given_pixels(self, boxes_xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Boxes (N, 4) in the network's pixels, converted to those of the image as given."""
@@ -227,8 +231,8 @@ class Compilable(Protocol):
 class Recordable(Protocol):
     """A detector of whose work a CUDA GPU can be given recordings, see `TwoSizes`."""
 
-    def record(self, batch_size: int) -> None:
-        """Have its network recorded as images come, where it runs on CUDA.
+    def record(self, batch_size: int) -> bool:
+        """Have its network recorded as images come, where it runs on CUDA: whether it does.
 
         Args:
             batch_size: the most images that go through it together.
@@ -283,7 +287,15 @@ def padded_together(batch: Sequence[DetectorInput], shape_hw: tuple[int, int], f
     first = batch[0].pixels
     if len(batch) == 1 and first.shape[:2] == shape_hw:
         return first[None]
-    pixels = np.full((len(batch), *shape_hw, 3), fill, np.uint8)
+    pixels = np.empty((len(batch), *shape_hw, 3), np.uint8)
     for place, ready in zip(pixels, batch, strict=True):
-        place[: ready.pixels.shape[0], : ready.pixels.shape[1]] = ready.pixels
+        pad(ready.pixels, place, fill)
     return pixels
+
+
+def pad(pixels: Pixels, place: Pixels, fill: int) -> None:
+    """Put an image at the upper left of a larger one, and a grey level into the rest."""
+    height, width = pixels.shape[:2]
+    place[:height, :width] = pixels
+    place[height:] = fill
+    place[:height, width:] = fill

@@ -7,9 +7,8 @@ as by all detectors here; NMS comes later.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +26,7 @@ from posepipe.detection.candidates import (
     DetectorInput,
     Origin,
     alike,
+    pad,
     padded_together,
 )
 from posepipe.detection.rtmdet_network import (
@@ -38,6 +38,8 @@ from posepipe.detection.rtmdet_network import (
 )
 from posepipe.networks.compiling import Compiled, compiled
 from posepipe.networks.devices import (
+    SideStream,
+    copied_into,
     fetched,
     moved,
     precision_name,
@@ -62,7 +64,7 @@ from posepipe.zoo.recipe import Recipe, Table
 from posepipe.zoo.weights import exported_file, find_weights, fit_state, read_state
 
 _LARGEST_STRIDE = STRIDES[-1]
-_MOST_RECORDED = 16  # shapes
+_MOST_RECORDED = 64  # shapes: at two scales, COCO's images have 50
 _LEAST_LOGIT = -87.0  # of a score that float32 can tell from 0
 
 Side = Annotated[int, Meta(ge=32, le=8192)]
@@ -137,16 +139,19 @@ class RTMDetDetector:
         self.network = network.eval().requires_grad_(False)
         put(self.network, self._device)
         self._in_sizes: TwoSizes | None = None
+        self._beside = SideStream(self._device)
 
-    def record(self, batch_size: int) -> None:
+    def record(self, batch_size: int) -> bool:
         """See `posepipe.detection.candidates.Recordable`."""
         by_itself = isinstance(self.network, RuntimeNetwork | Compiled)
         if self._device.type == "cuda" and self._in_sizes is None and not by_itself:
-            self._in_sizes = TwoSizes(self._maps, batch_size, shapes=_MOST_RECORDED)
+            self._in_sizes = TwoSizes(self._numbers, batch_size, shapes=_MOST_RECORDED)
+        return self._in_sizes is not None
 
-    def _maps(self, pixels: Tensor) -> tuple[Tensor, ...]:
+    def _numbers(self, pixels: Tensor) -> tuple[Tensor]:
         with without_tf32():
-            return tuple(tensors_of(self.network(self.preprocessing.normalisation(pixels))))
+            maps = self.network(self.preprocessing.normalisation(pixels))
+            return (_joined(list(tensors_of(maps))),)
 
     def compile(self, batch_size: int) -> None:
         """See `posepipe.detection.candidates.Compilable`."""
@@ -164,7 +169,17 @@ class RTMDetDetector:
         if size_wh != (width, height):
             how = cv2.INTER_AREA if factor < 0.5 else cv2.INTER_LINEAR
             image = cv2.resize(image, size_wh, interpolation=how).astype(np.uint8, copy=False)
-        return DetectorInput(np.require(image, np.uint8, ["C", "W"]), (width, height))
+        return DetectorInput(
+            np.require(image, np.uint8, ["C", "W"]), (width, height), self._pinned(image)
+        )
+
+    def _pinned(self, image: npt.NDArray[np.uint8]) -> Tensor | None:
+        """See `DetectorInput.pinned`."""
+        if self._device.type != "cuda" or isinstance(self.network, RuntimeNetwork):
+            return None
+        pixels = torch.empty((*padded_shape(image), 3), dtype=torch.uint8, pin_memory=True)
+        pad(image, pixels.numpy(), self.preprocessing.fill)
+        return pixels
 
     def __call__(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
         """The candidates of each image; images that pad to the same shape run together."""
@@ -184,34 +199,40 @@ class RTMDetDetector:
         with torch.inference_mode():
             with one_thread(elsewhere):
                 # A network leaves no cache warm: what is before it is done for all at once.
-                pixels = [self.padded(of_group) for _, of_group in groups]
+                pixels = self._beside.begin(
+                    lambda: [self.padded(of_group) for _, of_group in groups]
+                )
             if isinstance(self.network, RuntimeNetwork):
                 given = self.network.start(pixels, alone=alone)
             else:  # a GPU copies while it is given more to do
-                compute = self._in_sizes or self._maps
-                copied = fetched(*(tensor for one in pixels for tensor in compute(one)))
+                compute = self._in_sizes or self._numbers
+                arrived = map(self._beside.awaited, pixels)
+                copied = fetched(*(joined for one in arrived for joined in compute(one)))
 
-        def outputs() -> Iterator[FloatArray]:
-            if not elsewhere:
-                yield from copied()
-                return
-            for maps in given():  # the next ones are still being computed
-                yield from (tensor.numpy() for tensor in maps)
+        def numbers() -> Iterable[FloatArray]:
+            if elsewhere:  # the next ones are still being computed
+                return (_joined(maps).numpy() for maps in given())
+            return copied()
 
         def finish() -> list[Candidates]:
             found: dict[int, Candidates] = {}
-            arrays = outputs()
-            for group, of_group in groups:
-                numbers = _joined(list(islice(arrays, len(OUTPUTS))))
-                found |= zip(group, self._chosen(of_group, numbers), strict=True)
+            for (group, of_group), of_images in zip(groups, numbers(), strict=True):
+                found |= zip(group, self._chosen(of_group, of_images), strict=True)
             return [found[position] for position in range(len(batch))]
 
         return finish
 
     def padded(self, batch: Sequence[DetectorInput]) -> Tensor:
         """(B, H, W, 3) uint8 RGB pixels, on the device, of images that pad to the same shape."""
-        shape_hw = padded_shape(batch[0].pixels)
-        return moved(padded_together(batch, shape_hw, self.preprocessing.fill), self._device)
+        pinned = [ready.pinned for ready in batch if ready.pinned is not None]
+        if not pinned:
+            shape_hw = padded_shape(batch[0].pixels)
+            return moved(padded_together(batch, shape_hw, self.preprocessing.fill), self._device)
+        pixels = torch.empty(
+            (len(pinned), *pinned[0].shape), dtype=torch.uint8, device=self._device
+        )
+        copied_into(pixels.unbind(), pinned)
+        return pixels
 
     def _chosen(
         self, batch: Sequence[DetectorInput], numbers: npt.NDArray[np.float32]
@@ -233,11 +254,10 @@ class RTMDetDetector:
             yield Candidates(ready.in_given_pixels(boxes), scores[stays], classes[stays] + 1)
 
 
-def _joined(maps: Sequence[FloatArray]) -> FloatArray:
+def _joined(maps: Sequence[Tensor]) -> Tensor:
     """(B, classes + 4, P) score logits and distances at all cells, of the network's outputs."""
     levels = zip(maps[: len(STRIDES)], maps[len(STRIDES) :], strict=True)
-    of_levels = (np.concatenate(pair, axis=1) for pair in levels)
-    return np.concatenate([one.reshape(*one.shape[:2], -1) for one in of_levels], axis=2)
+    return torch.cat([torch.cat(pair, dim=1).flatten(2) for pair in levels], dim=2)
 
 
 def padded_shape(pixels: npt.NDArray[np.uint8]) -> tuple[int, int]:

@@ -126,7 +126,7 @@ class RTMDetHead(nn.Module):
         return scores, boxes
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def cell_corners(size_hw: tuple[int, int], device: torch.device | None = None) -> Tensor:
     """The corners (P, 2) x, y of all cells of an input's levels, in its pixels, row by row.
 

@@ -34,6 +34,7 @@ from posepipe.io.images import ImageFile
 from posepipe.networks.compiling import compiling
 
 _ROUNDING = 1e-6  # of scores as float32
+_PASSES_RECORDED = 4  # together: a GPU takes images of one shape at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +120,11 @@ class DetectionStage:
         self.settings = settings or DetectionSettings()
         self.detectors = tuple(detectors)
         self._lock = threading.Lock()
-        for detector in detectors:
-            if isinstance(detector, Recordable):
-                detector.record(self.settings.batch_size)
+        recorded = [
+            isinstance(detector, Recordable) and detector.record(self.settings.batch_size)
+            for detector in detectors
+        ]
+        self._passes = _PASSES_RECORDED if all(recorded) else 1
         self._looks = [
             _Look(detector, mirrored)
             for detector in detectors
@@ -130,8 +133,8 @@ class DetectionStage:
 
     @property
     def batch_size(self) -> int:
-        """How many images a batch holds."""
-        return self.settings.batch_size
+        """How many images come together: what one pass takes, or several so that more are alike."""
+        return self.settings.batch_size * self._passes
 
     @property
     def origins(self) -> tuple[Origin, ...]:
@@ -156,7 +159,7 @@ class DetectionStage:
                         f"the network of {origin.model} cannot be compiled ({origin.backend}): "
                         "leave out --compile"
                     )
-                detector.compile(self.batch_size)
+                detector.compile(self.settings.batch_size)
                 detector([detector.prepare(blank)])
 
     def prepare(self, item: ImageFile) -> ReadyImage:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
-from typing import Any, Literal
+from functools import cache, cached_property
+from typing import Any, Literal, TypeVar
 
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from posepipe.errors import OptionError
+
+T = TypeVar("T")
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -126,6 +128,47 @@ def moved(array: npt.NDArray[Any], device: torch.device) -> Tensor:
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def copied_into(places: Sequence[Tensor], parts: Sequence[Tensor]) -> None:
+    """Copy tensors to where they belong; a GPU fetches those in pinned memory by itself.
+
+    All in one call: after each, this thread would wait for its turn among those that read.
+
+    Args:
+        places: on one device, at least one.
+        parts: as many, of the same shapes.
+    """
+    torch._foreach_copy_(list(places), list(parts), non_blocking=places[0].is_cuda)
+
+
+class SideStream:
+    """What a CUDA GPU does beside the rest, such as fetching pixels while a network computes.
+
+    On other devices all is done at once.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def begin(self, work: Callable[[], T]) -> T:
+        """Have the GPU work beside the rest; tensors that come of it are for this stream alone."""
+        if self._device.type != "cuda":
+            return work()
+        with torch.cuda.stream(self._stream):
+            return work()
+
+    def awaited(self, tensor: Tensor) -> Tensor:
+        """A tensor of `begin` for the rest, which waits for it; the caller does not."""
+        if self._device.type == "cuda":
+            rest = torch.cuda.current_stream(self._device)
+            rest.wait_stream(self._stream)
+            tensor.record_stream(rest)
+        return tensor
+
+    @cached_property
+    def _stream(self) -> torch.cuda.Stream:
+        return torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
 
 
 def fetched(*tensors: Tensor) -> Callable[[], list[npt.NDArray[Any]]]:

@@ -143,8 +143,13 @@ class Recorder:
         recording = torch.cuda.graph(
             graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
         )
-        with torch.cuda.stream(before), recording:  # the first brings it back if recording fails
-            found = compute(given)
+        try:
+            with torch.cuda.stream(before), recording:  # the first brings it back in any case
+                found = compute(given)
+        except Exception:  # torch goes on to take its random numbers for recorded ones
+            generator = torch.cuda.default_generators[images.device.index]
+            generator.graphsafe_set_state(generator.clone_state())
+            raise
 
         def replayed(part: Tensor) -> tuple[Tensor, ...]:
             given.copy_(part)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _GIB = 2**30
 _UNKNOWN_MEMORY = 8 * _GIB  # where the system does not say what is free
-_FEWEST_WORKERS, _MOST_WORKERS = 2, 8
+_FEWEST_WORKERS, _MOST_BESIDE_CPU, _MOST_BESIDE_GPU = 2, 8, 12
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ def default_workers(device: str = "auto") -> int:
 
 
 def choose_workers(cores: int, free_bytes: int, *, networks_on_cpu: bool) -> int:
-    """How many threads read and prepare images: 2 to 8, but no more than a GiB each allows.
+    """How many threads read and prepare images, but no more than a GiB each allows.
 
-    On a CPU they share the cores with the networks, and half of the cores are theirs; beside a GPU
-    all but one, which feeds it.
+    On a CPU they share the cores with the networks, and half of the cores are theirs, 2 to 8;
+    beside a GPU all but one, which feeds it, 2 to 12.
 
     Args:
         cores: that this process may use.
@@ -62,10 +62,12 @@ def choose_workers(cores: int, free_bytes: int, *, networks_on_cpu: bool) -> int
     >>> [choose_workers(cores, 64 * 2**30, networks_on_cpu=True) for cores in (1, 2, 4, 16, 64)]
     [2, 2, 2, 8, 8]
     >>> [choose_workers(cores, 64 * 2**30, networks_on_cpu=False) for cores in (1, 2, 4, 16, 64)]
-    [2, 2, 3, 8, 8]
+    [2, 2, 3, 12, 12]
     """
-    wanted = cores // 2 if networks_on_cpu else cores - 1
-    within = min(max(wanted, _FEWEST_WORKERS), _MOST_WORKERS)
+    wanted, most = (
+        (cores // 2, _MOST_BESIDE_CPU) if networks_on_cpu else (cores - 1, _MOST_BESIDE_GPU)
+    )
+    within = min(max(wanted, _FEWEST_WORKERS), most)
     return max(1, min(within, free_bytes // _GIB))
 
 

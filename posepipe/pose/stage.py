@@ -21,7 +21,7 @@ from posepipe.core.poses import Poses
 from posepipe.errors import OptionError, WeightsError
 from posepipe.io.images import ImageFile
 from posepipe.networks.compiling import Compiled, compiled, compiling
-from posepipe.networks.devices import fetched, moved
+from posepipe.networks.devices import SideStream, fetched, moved
 from posepipe.networks.recording import TwoSizes
 from posepipe.networks.resources import default_batch_sizes
 from posepipe.networks.threads import one_thread
@@ -100,6 +100,7 @@ class PoseStage:
         self._cut: Callable[..., Crops | Windows] = (
             partial(cut_windows, pinned=on_cuda) if on_device and exact else cut_crops
         )
+        self._beside = SideStream(models[0].device)
         self._tables = {_crop_kind(model): model.preprocessing for model in reversed(models)}
         self._one_kind = len(self._tables) == 1
         self._in_sizes = self._two_sizes() if on_cuda and self._one_kind else None
@@ -195,7 +196,9 @@ class PoseStage:
         if not any(counts):
             return lambda: [Poses.none(one.detections.image_id, self.skeleton) for one in batch]
         with self._lock:
-            crops = {kind: self._joined(batch, kind) for kind in self._tables}
+            crops = self._beside.begin(
+                lambda: {kind: self._joined(batch, kind) for kind in self._tables}
+            )
             measured = self._measured(crops, sum(counts), alone=alone)
         to_image = crops[_crop_kind(self.models[0])].to_image
         return lambda: self._poses(batch, counts, to_image, measured())
@@ -276,9 +279,13 @@ class PoseStage:
 
     def _cut_out(self, people: Crops | Joined, start: int, end: int) -> Tensor:
         """(end - start, h, w, 3) crops of some people, on the models' device."""
-        if isinstance(people, Joined):
-            return people.cut(start, end)
-        return moved(people.pixels[start:end], self.models[0].device)
+
+        def cut() -> Tensor:
+            if isinstance(people, Joined):
+                return people.cut(start, end)
+            return moved(people.pixels[start:end], self.models[0].device)
+
+        return self._beside.awaited(self._beside.begin(cut))
 
     def _measured_part(
         self, pixels: Mapping[_CropKind, Tensor], *, alone: bool

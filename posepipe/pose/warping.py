@@ -18,7 +18,7 @@ from torch import Tensor
 
 from posepipe.core.boxes import Detections
 from posepipe.core.warp_plans import WarpPlans
-from posepipe.networks.devices import constant, moved
+from posepipe.networks.devices import constant, copied_into, moved
 from posepipe.pose.crops import PreprocessingTable, crop_windows, crops_to_image
 
 _MOST_AVERAGED = 2**25  # pixels of windows that are averaged together; 400 MB as float32
@@ -93,10 +93,13 @@ def cut_windows(
         are_packed = plans.sizes_wh.prod(axis=1).sum() < image_wh[0] * image_wh[1]
         if are_packed:
             parts = [image[y1:y2, x1:x2] for x1, y1, x2, y2 in plans.windows.tolist()]
-    lengths = [part.size // 3 for part in parts]
-    pixels = torch.empty((sum(lengths), 3), dtype=torch.uint8, pin_memory=pinned)
-    for part, place in zip(parts, torch.split(pixels, lengths), strict=True):
-        np.copyto(place.numpy().reshape(part.shape), part)
+    area = sum(part.size for part in parts) // 3
+    pixels = torch.empty((area, 3), dtype=torch.uint8, pin_memory=pinned)
+    begin, there = 0, pixels.numpy()
+    for part in parts:
+        end = begin + part.shape[0] * part.shape[1]
+        np.copyto(there[begin:end].reshape(part.shape), part)
+        begin = end
     return Windows(pixels, boxes, image_wh, bool(are_packed))
 
 
@@ -132,12 +135,7 @@ def joined(parts: Sequence[Windows], table: PreprocessingTable, device: torch.de
     """
     lengths = [len(part.pixels) for part in parts]
     pixels = torch.empty((sum(lengths), 3), dtype=torch.uint8, device=device)
-    # All in one call: after each, this thread would wait for its turn among those that read.
-    torch._foreach_copy_(
-        torch.split(pixels, lengths),
-        [part.pixels for part in parts],
-        non_blocking=device.type == "cuda",
-    )
+    copied_into(torch.split(pixels, lengths), [part.pixels for part in parts])
     counts = [len(part.boxes_xyxy) for part in parts]
     begins = np.cumsum(lengths) - lengths
 
@@ -259,13 +257,13 @@ def _averaged(
     """
     device = pixels.device
     width, height = (int(side) for side in sizes.max(axis=0))
-    whole = np.column_stack([starts, pitches, sizes])
-    start, pitch, columns, rows = moved(whole, device)[..., None, None].unbind(1)
+    whole = moved(np.column_stack([starts, pitches, sizes, reduced]), device)
+    start, pitch, columns, rows = whole[:, :4, None, None].unbind(1)
     x, y = torch.arange(width, device=device), torch.arange(height, device=device)[:, None]
     place = torch.where((x < columns) & (y < rows), start + y * pitch + x, 0)
     windows = pixels[place].float()  # what is beside a window counts for nothing
     across, down = (
-        _shares(moved(sizes[:, axis], device), moved(reduced[:, axis], device), longest, most)
+        _shares(whole[:, 2 + axis], whole[:, 4 + axis], longest, most)
         for axis, longest, most in (
             (0, width, reduced[:, 0].max()),
             (1, height, reduced[:, 1].max()),

@@ -12,8 +12,8 @@ import torch
 from posepipe.curation.golden import verify
 from posepipe.curation.importing.graphs import put_into, read_graph
 from posepipe.curation.importing.model_folder import import_checkpoint
-from posepipe.detection.candidates import Origin
-from posepipe.detection.rtmdet import RTMDetDetector, RTMDetPreprocessing
+from posepipe.detection.candidates import Origin, padded_together
+from posepipe.detection.rtmdet import RTMDetDetector, RTMDetPreprocessing, padded_shape
 from posepipe.detection.rtmdet_network import (
     STRIDES,
     RTMDet,
@@ -201,3 +201,23 @@ def test_the_shipped_weights_are_what_importing_the_published_ones_gives(tmp_pat
     assert "rtmdet_nano_person.json" in (tmp_path / "mine" / "README.md").read_text()
     with pytest.raises(OptionError, match="is no CPN's checkpoint"):
         import_checkpoint(GRAPH, tmp_path / "other", batch_norm_eps=1e-3)
+
+
+@pytest.mark.parametrize("size_hw", [(64, 96), (50, 96), (96, 31), (1, 1), (200, 300)])
+def test_pixels_for_a_gpu_are_padded_as_they_wait(size_hw, monkeypatch) -> None:
+    """There in pinned memory, which only a machine with a GPU has."""
+    real = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, pin_memory=False, **how: real(*size, **how))
+    network = RTMDet(RTMDetTable(width=0.125, channels=16, norm=False, classes=3))
+    given = RTMDetPreprocessing(long_side=96, fill=114)
+    detector = RTMDetDetector(network, origin=Origin("", "", ""), preprocessing=given)
+    image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    monkeypatch.setattr(detector, "_device", torch.device("cuda"))
+    ready = [detector.prepare(image), detector.prepare(image[::-1])]
+    monkeypatch.undo()
+    wanted = padded_together(ready, padded_shape(ready[0].pixels), 114)
+    assert torch.equal(detector.padded(ready), torch.from_numpy(wanted))
+    assert all(one.pinned is not None for one in ready)
+    on_host = [detector.prepare(image), detector.prepare(image[::-1])]
+    assert all(one.pinned is None for one in on_host)
+    assert torch.equal(detector.padded(on_host), torch.from_numpy(wanted))

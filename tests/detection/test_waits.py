@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -38,15 +40,22 @@ def test_the_fake_gpu_says_what_a_real_one_would_wait_for() -> None:
 
 
 @pytest.mark.parametrize("sizes", [[LANDSCAPE], [LANDSCAPE] * 5, [LANDSCAPE, PORTRAIT, (64, 90)]])
-def test_rtmdet_is_waited_for_once_per_batch(sizes) -> None:
+@pytest.mark.parametrize("pinned", [True, False])
+def test_rtmdet_is_waited_for_once_per_batch(sizes, pinned) -> None:
     detector = rtmdet()
     images = [np.zeros((*size, 3), np.uint8) for size in sizes]
     stage = DetectionStage([detector], DetectionSettings(flip=True, scales=(1.0, 0.7)))
-    batch = [stage.prepare(ImageFile(n, None, "", image)) for n, image in enumerate(images)]
+
+    def prepared() -> list[Any]:
+        return [stage.prepare(ImageFile(n, None, "", image)) for n, image in enumerate(images)]
+
+    batch = prepared()
     stage(batch)
     with fake_gpu() as gpu:
         put_on_gpu(detector.network)
-        detector._device = GPU
+        detector._device = detector._beside._device = GPU
+        batch = prepared() if pinned else batch
+        assert all((view.pinned is not None) == pinned for ready in batch for view in ready.views)
         stage(batch)  # constants are sent once
         gpu.blocking.clear()
         gpu.waits = 0
@@ -55,3 +64,12 @@ def test_rtmdet_is_waited_for_once_per_batch(sizes) -> None:
         assert len(finish()) == len(sizes)
     assert gpu.waits == 2  # for the images, and for their mirror images
     assert gpu.blocking == []
+
+
+def test_images_of_several_passes_come_together_where_a_gpu_has_recordings() -> None:
+    settings = DetectionSettings(batch_size=3)
+    assert DetectionStage([rtmdet()], settings).batch_size == 3
+    on_gpu, with_another = rtmdet(), rtmdet()
+    on_gpu._device = with_another._device = GPU
+    assert DetectionStage([on_gpu], settings).batch_size == 12
+    assert DetectionStage([with_another, rtmdet()], settings).batch_size == 3

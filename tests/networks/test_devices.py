@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
+from fake_gpu import GPU as FAKE_GPU
+from fake_gpu import fake_gpu
+from torch.nn import functional as F
 
 from posepipe.errors import OptionError
-from posepipe.networks.devices import resolve_device, resolve_precision
+from posepipe.networks.devices import SideStream, resolve_device, resolve_precision
+from posepipe.networks.resizing import bilinear
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -103,3 +109,33 @@ def test_a_precision_that_is_not_to_be_had_is_refused_in_one_line(name, message)
     with pytest.raises(OptionError) as caught:
         resolve_precision(name, CPU)
     assert str(caught.value) == message
+
+
+def test_features_are_enlarged_in_channels_last_on_cuda_alone() -> None:
+    features = torch.randn(2, 3, 4, 5)
+    enlarged = bilinear(features, scale_factor=2.0, align_corners=True)
+    how = {"size": (8, 10), "mode": "bilinear", "align_corners": True}
+    assert torch.equal(enlarged, F.interpolate(features, **how))
+    assert enlarged.is_contiguous()
+    with fake_gpu(), mock.patch("torch.nn.functional.interpolate") as interpolate:
+        bilinear(torch.empty(2, 3, 4, 5, device=FAKE_GPU), size=(8, 10))
+    [(given,), _] = interpolate.call_args
+    assert given.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_beside_what_a_cpu_does_nothing_is_done() -> None:
+    side = SideStream(CPU)
+    tensor = side.begin(lambda: torch.ones(3))
+    assert side.awaited(tensor) is tensor
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+def test_on_cuda_the_rest_waits_for_what_is_done_beside_it() -> None:
+    side, sums = SideStream(GPU), []
+    for number in range(30):
+        numbers = torch.full((3000, 3000), float(number), pin_memory=True)
+        there = side.begin(lambda numbers=numbers: numbers.to(GPU, non_blocking=True) * 2)
+        sums.append((side.awaited(there) + 1).sum())
+        del there  # its memory is not used again too soon
+    assert [float(one) / 9e6 for one in sums] == [2 * number + 1 for number in range(30)]

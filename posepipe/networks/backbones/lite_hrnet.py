@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from posepipe.networks.backbones.base import Backbone
+from posepipe.networks.resizing import bilinear
 
 CHANNELS = (40, 80, 160, 320)  # of the branches at strides 4, 8, 16 and 32
 STEM_CHANNELS = 32
@@ -182,9 +183,7 @@ class IterativeHead(nn.Module):
         for layer, branch in zip(reversed(self.layers), reversed(branches), strict=True):
             total = branch
             if features:
-                total = total + F.interpolate(
-                    features[0], scale_factor=2.0, mode="bilinear", align_corners=True
-                )
+                total = total + bilinear(features[0], scale_factor=2.0, align_corners=True)
             features.insert(0, layer(total))
         return features
 
@@ -237,11 +236,12 @@ def separable(
 def shuffle(features: Tensor) -> Tensor:
     """(B, C, h, w) with the channels of both halves taken in turn (ShuffleNet).
 
-    In channels_last memory, in which the networks run, and which it keeps. Traced for another
-    runtime it is what those know as a shuffle of channels, for which they are quick.
+    In the memory format that they have. Traced for another runtime it is what those know as a
+    shuffle of channels, for which they are quick.
     """
     batch, channels, height, width = features.shape
-    if torch.onnx.is_in_onnx_export():
+    contiguous = isinstance(features, Tensor) and features.is_contiguous()  # torch.fx gives none
+    if torch.onnx.is_in_onnx_export() or contiguous:
         halves = features.reshape(batch, 2, channels // 2, height, width)
         return halves.transpose(1, 2).reshape(batch, channels, height, width)
     halves = features.permute(0, 2, 3, 1).reshape(batch, height, width, 2, channels // 2)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from posepipe.networks.resizing import bilinear
+
 Upsampling = Literal["half_pixel", "align_corners", "tf1"]
 Merge = Literal["batch_norm", "bias"]
 
@@ -108,13 +110,9 @@ def _upsample(features: Tensor, shape_hw: tuple[int, int], upsampling: Upsamplin
         # One pixel of padding at the far edges makes aligned corners give source = target / factor.
         height, width = shape_hw
         padded = F.pad(features, (0, 1, 0, 1), mode="replicate")
-        enlarged = F.interpolate(
-            padded, size=(height + 1, width + 1), mode="bilinear", align_corners=True
-        )
+        enlarged = bilinear(padded, size=(height + 1, width + 1), align_corners=True)
         return enlarged[..., :height, :width]
-    return F.interpolate(
-        features, size=shape_hw, mode="bilinear", align_corners=upsampling == "align_corners"
-    )
+    return bilinear(features, size=shape_hw, align_corners=upsampling == "align_corners")
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:

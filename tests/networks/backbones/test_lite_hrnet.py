@@ -51,6 +51,18 @@ def test_shuffling_takes_the_channels_of_both_halves_in_turn():
     assert torch.equal(shuffle(torch.randn(0, 4, 3, 2)), torch.zeros(0, 4, 3, 2))
 
 
+def test_a_shuffle_keeps_the_memory_format() -> None:
+    features = torch.randn(2, 6, 5, 4)
+    in_channels_last = features.contiguous(memory_format=torch.channels_last)
+    for given, kept in (
+        (features, torch.contiguous_format),
+        (in_channels_last, torch.channels_last),
+    ):
+        shuffled = shuffle(given)
+        assert shuffled.is_contiguous(memory_format=kept)
+        assert torch.equal(shuffled, features[:, [0, 3, 1, 4, 2, 5]])
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_a_block_passes_half_of_its_channels_on(memory_format):
     features = torch.randn(2, 8, 5, 3).to(memory_format=memory_format)
