@@ -25,7 +25,7 @@ import click
 import torch
 from call_speed import call_lines
 from evaluation_speed import evaluation_line
-from gpu_speed import gpu_lines
+from gpu_speed import MOST_READ, gpu_lines
 from machine import machine_line
 from reading_speed import reading_lines
 from runtime_speed import bare_network, peer_lines, posed, runtime_lines, weights_of
@@ -269,13 +269,6 @@ def main(
         people = some_people(files, crops, most)
         click.echo("\n".join(peer_lines(files, people, speed=speed_of, rounds=rounds)))
         return
-    if only in (None, "reading", "gpu"):
-        on_gpu = only == "gpu"
-        threads_of = (1, 2, 4, 8, 16) if on_gpu else (1, 2, 4)
-        for line in reading_lines(
-            files, speed=speed_of, rounds=rounds, threads=threads_of, png=not on_gpu
-        ):
-            click.echo(line)
     if only == "gpu":
         for line in gpu_lines(
             files,
@@ -285,6 +278,14 @@ def main(
             speed=speed_of,
             rounds=rounds,
             compiled=compiled,
+        ):
+            click.echo(line)
+    if only in (None, "reading", "gpu"):
+        on_gpu = only == "gpu"
+        threads_of = (1, 2, 4, 8, 16) if on_gpu else (1, 2, 4)
+        read = files[:MOST_READ] if on_gpu else files
+        for line in reading_lines(
+            read, speed=speed_of, rounds=rounds, threads=threads_of, png=not on_gpu
         ):
             click.echo(line)
     rows = []

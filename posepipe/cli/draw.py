@@ -63,7 +63,7 @@ _LONGEST_NAME = 255  # bytes, on all usual file systems
 @click.option("--boxes/--no-boxes", default=True, help="Draw boxes.")
 @click.option("--scores/--no-scores", default=True, help="Draw scores.")
 @click.option(
-    "--workers", type=WORKERS, help="Number of threads.  [default: 2 to 8, by cores and memory]"
+    "--workers", type=WORKERS, help="Number of threads.  [default: 2 to 12, by cores and memory]"
 )
 @click.option("--strict", is_flag=True, help="Stop at the first bad image or box.")
 @click.option(

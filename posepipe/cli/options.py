@@ -171,7 +171,7 @@ running_options: Callable[[Any], Any] = together(
     click.option(
         "--workers",
         type=WORKERS,
-        help="Threads that read images ahead of the networks.  [default: 2 to 8, by cores and "
+        help="Threads that read images ahead of the networks.  [default: 2 to 12, by cores and "
         "memory]",
     ),
     click.option(

@@ -84,7 +84,7 @@ _NEEDED = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
 @click.option(
     "--workers",
     type=WORKERS,
-    help="Threads that decode images.  [default: 2 to 8, by cores and memory]",
+    help="Threads that decode images.  [default: 2 to 12, by cores and memory]",
 )
 @detection_options_of_run
 @pose_options
