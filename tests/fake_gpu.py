@@ -7,8 +7,8 @@ value the host would have to wait for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves
 
 _COPYING = (torch.ops.aten.to, torch.ops.aten._to_copy, torch.ops.aten.copy_)
 GPU = torch.device("cuda", 7)  # of that number, so that nothing is kept for a real one
@@ -32,10 +33,13 @@ class Traffic:
         waits: how often it waited for events.
         blocking: copies that stop it until the GPU has done all else, by their shapes: all but
             those from or to pinned memory that are told not to.
+        races: tensors of one stream that another one used without waiting for them, or without a
+            word to what gives their memory to others (`Tensor.record_stream`), by their shapes.
     """
 
     waits: int = 0
     blocking: list[tuple[int, ...]] = field(default_factory=list)
+    races: list[tuple[int, ...]] = field(default_factory=list)
 
 
 @contextmanager
@@ -49,19 +53,17 @@ def fake_gpu() -> Iterator[Traffic]:
     def wait() -> None:
         traffic.waits += 1
 
-    copies = _Copies(traffic)
-    stream = SimpleNamespace(
-        record_event=lambda: SimpleNamespace(synchronize=wait), wait_stream=lambda other: None
-    )
+    copies, streams = _Copies(traffic), _Streams(traffic, wait)
     with (
-        mock.patch("torch.cuda.current_stream", return_value=stream),
-        mock.patch("torch.cuda.Stream", return_value=stream),
-        mock.patch("torch.cuda.stream", return_value=nullcontext()),
-        mock.patch.object(torch.Tensor, "record_stream", return_value=None),
+        mock.patch("torch.cuda.current_stream", streams.in_use),
+        mock.patch("torch.cuda.Stream", streams.another),
+        mock.patch("torch.cuda.stream", streams.within),
+        mock.patch.object(torch.Tensor, "record_stream", lambda *words: streams.record(*words)),
         mock.patch.object(torch.Tensor, "pin_memory", lambda tensor: copies.pin(tensor)),
         mock.patch("torch.Tensor.numpy", _numpy),
         FakeTensorMode(allow_non_fake_inputs=True),
         copies,
+        streams,
     ):
         yield traffic
 
@@ -91,17 +93,91 @@ class _Copies(TorchDispatchMode):
         given = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.empty.memory_format and (kwargs or {}).get("pin_memory"):
             self._pinned.append(given)
+        named = dict(zip((one.name for one in func._schema.arguments), args, strict=False))
+        quick = {**named, **(kwargs or {})}.get("non_blocking", False)
         if func.overloadpacket in _COPYING:
-            source = args[1] if func.overloadpacket is torch.ops.aten.copy_ else args[0]
-            crosses = {source.device.type, given.device.type} == {"cpu", "cuda"}
-            named = dict(zip((one.name for one in func._schema.arguments), args, strict=False))
-            quick = {**named, **(kwargs or {})}.get("non_blocking", False)
-            on_host = source if source.device.type == "cpu" else args[0]
-            memory = on_host.untyped_storage()._cdata
-            pinned = any(memory == one.untyped_storage()._cdata for one in self._pinned)
-            if crosses and not (quick and pinned):
-                self._traffic.blocking.append(tuple(given.shape))
+            into = func.overloadpacket is torch.ops.aten.copy_
+            self._copied(args[1] if into else args[0], given, quick)
+        if func.overloadpacket is torch.ops.aten._foreach_copy_:
+            for place, source in zip(*args[:2], strict=True):
+                self._copied(source, place, quick)
         return given
+
+    def _copied(self, source: torch.Tensor, place: torch.Tensor, quick: bool) -> None:
+        crosses = {source.device.type, place.device.type} == {"cpu", "cuda"}
+        memory = _memory(source if source.device.type == "cpu" else place)
+        pinned = any(memory == _memory(one) for one in self._pinned)
+        if crosses and not (quick and pinned):
+            self._traffic.blocking.append(tuple(place.shape))
+
+
+@dataclass(eq=False)
+class _Stream:
+    """A stream: the host can wait for what it has done, and other streams can."""
+
+    streams: _Streams
+
+    def record_event(self) -> SimpleNamespace:
+        return SimpleNamespace(synchronize=self.streams.wait)
+
+    def wait_stream(self, other: _Stream) -> None:
+        self.streams.awaited |= {(self, one) for one in self.streams.made.get(other, {})}
+
+
+class _Streams(TorchDispatchMode):
+    """Who makes and who uses a GPU's tensors."""
+
+    def __init__(self, traffic: Traffic, wait: Callable[[], None]) -> None:
+        super().__init__()
+        self._traffic, self.wait = traffic, wait
+        self.current = self._first = _Stream(self)
+        self.made: dict[_Stream, dict[int, torch.Tensor]] = {}  # beside the first stream's work
+        self.awaited: set[tuple[_Stream, int]] = set()
+        self._recorded: set[tuple[_Stream, int]] = set()
+
+    def in_use(self, device: object = None) -> _Stream:
+        """What `torch.cuda.current_stream` gives."""
+        return self.current
+
+    def another(self, device: object = None) -> _Stream:
+        """What `torch.cuda.Stream` makes."""
+        return _Stream(self)
+
+    @contextmanager
+    def within(self, stream: _Stream) -> Iterator[None]:
+        """While a stream is the current one."""
+        before, self.current = self.current, stream
+        try:
+            yield
+        finally:
+            self.current = before
+
+    def record(self, tensor: torch.Tensor, stream: _Stream) -> None:
+        """What `Tensor.record_stream` does."""
+        self._recorded.add((stream, _memory(tensor)))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = func(*args, **(kwargs or {}))
+        for tensor in _on_gpu((args, kwargs)):
+            memory = _memory(tensor)
+            others = [made for stream, made in self.made.items() if stream is not self.current]
+            mine = (self.current, memory)
+            known = mine in self.awaited and mine in self._recorded
+            if any(memory in made for made in others) and not known:
+                self._traffic.races.append(tuple(tensor.shape))
+        if self.current is not self._first:
+            made = self.made.setdefault(self.current, {})
+            made |= {_memory(tensor): tensor for tensor in _on_gpu(given)}
+        return given
+
+
+def _on_gpu(values: Any) -> list[torch.Tensor]:
+    tensors = [one for one in tree_leaves(values) if isinstance(one, torch.Tensor)]
+    return [one for one in tensors if one.device.type == "cuda"]
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
 
 
 _real_numpy = torch.Tensor.numpy

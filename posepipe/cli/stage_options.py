@@ -176,7 +176,8 @@ compile_option: Callable[[Any], Any] = click.option(
     type=click.Choice(["auto", "on", "off"]),
     default="auto",
     show_default=True,
-    help="Compile the networks with torch.compile; auto: on a CUDA GPU for 100,000 images or more.",
+    help="Compile the networks with torch.compile; auto: the pose network, on a CUDA GPU, for "
+    "100,000 images or more with the flip test.",
 )
 
 
@@ -204,24 +205,34 @@ def compile_if_wanted(
 ) -> None:
     """What --compile says of a command's networks; where it is "auto" and fails, a warning.
 
+    "auto" compiles pose networks with the flip test alone: without it a GPU is faster than it gets
+    images, compiled or not (docs/speed.md), and of a detector's images those of all but a few
+    shapes would be neither compiled nor recorded.
+
     Raises:
         PosepipeError: a model cannot be loaded, or not compiled though that was asked for.
     """
     from posepipe.networks.compiling import pays
     from posepipe.networks.devices import resolve_device
+    from posepipe.pose.stage import PoseStage
 
     wanted = options["compile"]
-    if wanted == "off" or (wanted == "auto" and not pays(resolve_device(pipeline.device), images)):
+    if wanted == "auto":
+        if command == "detect" or not pays(resolve_device(pipeline.device), images):
+            return
+        stage = pipeline.pose_stage
+        if not (isinstance(stage, PoseStage) and stage.decoding.flip):
+            return
+        command = "pose"
+    if wanted == "off":
         return
     say("posepipe: compiling the networks, which takes up to minutes", verbose=False)
-    stages: tuple[Command, ...] = ("detect", "pose") if command == "run" else (command,)
-    for stage in stages:
-        try:
-            pipeline.compile(stage)
-        except OptionError as error:
-            if wanted == "on":
-                raise
-            echo(f"posepipe: warning: {error}", err=True)
+    try:
+        pipeline.compile(command)
+    except OptionError as error:
+        if wanted == "on":
+            raise
+        echo(f"posepipe: warning: {error}", err=True)
 
 
 def fetch_weights(

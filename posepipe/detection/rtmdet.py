@@ -7,7 +7,7 @@ as by all detectors here; NMS comes later.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -64,7 +64,7 @@ from posepipe.zoo.recipe import Recipe, Table
 from posepipe.zoo.weights import exported_file, find_weights, fit_state, read_state
 
 _LARGEST_STRIDE = STRIDES[-1]
-_MOST_RECORDED = 64  # shapes: at two scales, COCO's images have 50
+_MOST_RECORDED = 64  # shapes: at the default detector's two scales there are 50
 _LEAST_LOGIT = -87.0  # of a score that float32 can tell from 0
 
 Side = Annotated[int, Meta(ge=32, le=8192)]
@@ -132,7 +132,8 @@ class RTMDetDetector:
         # What scores more has a larger logit than this, however the logarithm is rounded.
         least = math.log(min_score / (1 - min_score)) - 1e-3 if min_score else _LEAST_LOGIT
         self._least_logit = max(least, _LEAST_LOGIT)
-        self._device = device or torch.device("cpu")
+        elsewhere = isinstance(network, RuntimeNetwork)  # which takes its pixels from the host
+        self._device = torch.device("cpu") if device is None or elsewhere else device
         if isinstance(network, RTMDet):
             fold_batch_norms(network.eval())
             run_in_precision(network.lower_precision_parts(), dtype)
@@ -143,7 +144,7 @@ class RTMDetDetector:
 
     def record(self, batch_size: int) -> bool:
         """See `posepipe.detection.candidates.Recordable`."""
-        by_itself = isinstance(self.network, RuntimeNetwork | Compiled)
+        by_itself = isinstance(self.network, Compiled)
         if self._device.type == "cuda" and self._in_sizes is None and not by_itself:
             self._in_sizes = TwoSizes(self._numbers, batch_size, shapes=_MOST_RECORDED)
         return self._in_sizes is not None
@@ -169,17 +170,12 @@ class RTMDetDetector:
         if size_wh != (width, height):
             how = cv2.INTER_AREA if factor < 0.5 else cv2.INTER_LINEAR
             image = cv2.resize(image, size_wh, interpolation=how).astype(np.uint8, copy=False)
-        return DetectorInput(
-            np.require(image, np.uint8, ["C", "W"]), (width, height), self._pinned(image)
-        )
-
-    def _pinned(self, image: npt.NDArray[np.uint8]) -> Tensor | None:
-        """See `DetectorInput.pinned`."""
-        if self._device.type != "cuda" or isinstance(self.network, RuntimeNetwork):
-            return None
-        pixels = torch.empty((*padded_shape(image), 3), dtype=torch.uint8, pin_memory=True)
-        pad(image, pixels.numpy(), self.preprocessing.fill)
-        return pixels
+        if self._device.type != "cuda":
+            return DetectorInput(np.require(image, np.uint8, ["C", "W"]), (width, height))
+        pinned = torch.empty((*padded_shape(image), 3), dtype=torch.uint8, pin_memory=True)
+        pixels = pinned.numpy()
+        pad(image, pixels, self.preprocessing.fill)
+        return DetectorInput(pixels[: size_wh[1], : size_wh[0]], (width, height), pinned)
 
     def __call__(self, batch: Sequence[DetectorInput]) -> list[Candidates]:
         """The candidates of each image; images that pad to the same shape run together."""
@@ -199,20 +195,24 @@ class RTMDetDetector:
         with torch.inference_mode():
             with one_thread(elsewhere):
                 # A network leaves no cache warm: what is before it is done for all at once.
-                pixels = self._beside.begin(
+                there = self._beside.begin(
                     lambda: [self.padded(of_group) for _, of_group in groups]
                 )
+            pixels = [self._beside.awaited(one) for one in there]
             if isinstance(self.network, RuntimeNetwork):
                 given = self.network.start(pixels, alone=alone)
             else:  # a GPU copies while it is given more to do
                 compute = self._in_sizes or self._numbers
-                arrived = map(self._beside.awaited, pixels)
-                copied = fetched(*(joined for one in arrived for joined in compute(one)))
+                copied = fetched(*(joined for one in pixels for joined in compute(one)))
 
-        def numbers() -> Iterable[FloatArray]:
-            if elsewhere:  # the next ones are still being computed
-                return (_joined(maps).numpy() for maps in given())
-            return copied()
+        def numbers() -> Iterator[FloatArray]:
+            if not elsewhere:
+                yield from copied()
+                return
+            for maps in given():  # the next ones are still being computed
+                with one_thread():
+                    joined = _joined(maps).numpy()
+                yield joined
 
         def finish() -> list[Candidates]:
             found: dict[int, Candidates] = {}

@@ -23,6 +23,7 @@ from posepipe.detection.candidates import (
     Candidates,
     Compilable,
     Detector,
+    DetectorInput,
     Origin,
     Recordable,
     Starting,
@@ -92,6 +93,11 @@ class ReadyImage:
     size_wh: tuple[int, int]
     views: tuple[Any, ...]
 
+    @property
+    def nbytes(self) -> int:
+        """The memory that the views' pixels take."""
+        return sum(view.pixels.nbytes for view in self.views if isinstance(view, DetectorInput))
+
 
 @dataclass(frozen=True, eq=False)
 class _Look:
@@ -113,16 +119,30 @@ class DetectionStage:
     """
 
     def __init__(
-        self, detectors: Sequence[Detector[Any]], settings: DetectionSettings | None = None
+        self,
+        detectors: Sequence[Detector[Any]],
+        settings: DetectionSettings | None = None,
+        *,
+        record: bool = True,
     ) -> None:
+        """Take over the networks.
+
+        Args:
+            detectors: at least one.
+            settings: the defaults if None.
+            record: false where the stage is soon done with: recordings take a GPU's memory.
+
+        Raises:
+            OptionError: no detector.
+        """
         if not detectors:
             raise OptionError("detection needs at least one model")
         self.settings = settings or DetectionSettings()
         self.detectors = tuple(detectors)
         self._lock = threading.Lock()
         recorded = [
-            isinstance(detector, Recordable) and detector.record(self.settings.batch_size)
-            for detector in detectors
+            record and isinstance(one, Recordable) and one.record(self.settings.batch_size)
+            for one in detectors
         ]
         self._passes = _PASSES_RECORDED if all(recorded) else 1
         self._looks = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
@@ -30,9 +30,9 @@ class TwoSizes:
         batch_size: the largest B.
         times: so many times as large both sizes are, B included.
         shapes: of all but B, which are computed so: the first so many that come.
-        otherwise: computes batches of other shapes, as they are, and those that `compute` fails
-            for, or that cannot be recorded (a GPU's memory may be full); if that is so of the very
-            first one, the error is raised. None: `compute` itself, which may fail.
+        otherwise: computes batches of other shapes, in parts of the larger size, and those that
+            `compute` fails for, or that cannot be recorded (a GPU's memory may be full); if that is
+            so of the very first one, the error is raised. None: `compute` itself, which may fail.
         record: false records nothing.
         within: makes a context for what is done when a size comes for the first time.
     """
@@ -67,22 +67,20 @@ class TwoSizes:
 
     def _computed(self, images: Tensor) -> tuple[Tensor, ...]:
         shape = tuple(images.shape[1:])
+        whole, small = self._sizes
         if shape not in self._ready:
             if len(self._ready) == self._most_shapes:
-                return self._otherwise(images)
+                return _together([self._otherwise(part) for part in torch.split(images, whole)])
             self._ready[shape] = {}
         given = []
         while len(images):
-            whole, small = self._sizes
             size = whole if len(images) > whole - 2 * small else small
             part, images = images[:size], images[size:]
             lacking = size - len(part)
             if lacking:
                 part = torch.cat([part, part.new_zeros((lacking, *shape))])
-            given.append([one[: size - lacking] for one in self._outputs(part)])
-        if len(given) == 1:
-            return tuple(given[0])
-        return tuple(torch.cat(parts) for parts in zip(*given, strict=True))
+            given.append(tuple(one[: size - lacking] for one in self._outputs(part)))
+        return _together(given)
 
     def _outputs(self, images: Tensor) -> tuple[Tensor, ...]:
         ready, size = self._ready[tuple(images.shape[1:])], len(images)
@@ -108,6 +106,13 @@ class TwoSizes:
         with _ONE_RECORDS, torch.cuda.device(images.device):
             self._recorder = self._recorder or Recorder()
             return self._recorder(self._compute, images)
+
+
+def _together(given: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """What came of the parts of a batch."""
+    if len(given) == 1:
+        return given[0]
+    return tuple(torch.cat(parts) for parts in zip(*given, strict=True))
 
 
 def _is_on_cuda(images: Tensor) -> bool:

@@ -91,7 +91,8 @@ class _First(Stage[ImageFile, _Ready, _Between]):
         pixels = item.read()
         ready = self._stage.prepare(replace(item, pixels=pixels))
         self._pixels.add(pixels.nbytes)
-        return _Ready(_Between(item, pixels=pixels), ready, pixels.nbytes)
+        held = pixels.nbytes + getattr(ready, "nbytes", 0)
+        return _Ready(_Between(item, pixels=pixels), ready, held)
 
     def weight(self, ready: _Ready) -> int:
         return self._stage.weight(ready.ready)

@@ -12,9 +12,10 @@ import torch
 from posepipe.curation.golden import verify
 from posepipe.curation.importing.graphs import put_into, read_graph
 from posepipe.curation.importing.model_folder import import_checkpoint
-from posepipe.detection.candidates import Origin, padded_together
+from posepipe.detection.candidates import Origin
 from posepipe.detection.rtmdet import RTMDetDetector, RTMDetPreprocessing, padded_shape
 from posepipe.detection.rtmdet_network import (
+    OUTPUTS,
     STRIDES,
     RTMDet,
     RTMDetTable,
@@ -23,6 +24,7 @@ from posepipe.detection.rtmdet_network import (
     flat,
 )
 from posepipe.errors import OptionError
+from posepipe.networks.runtimes.base import Port, RuntimeNetwork
 from posepipe.zoo.recipe import load_recipe
 from posepipe.zoo.weights import read_state
 
@@ -208,16 +210,45 @@ def test_pixels_for_a_gpu_are_padded_as_they_wait(size_hw, monkeypatch) -> None:
     """There in pinned memory, which only a machine with a GPU has."""
     real = torch.empty
     monkeypatch.setattr(torch, "empty", lambda *size, pin_memory=False, **how: real(*size, **how))
-    network = RTMDet(RTMDetTable(width=0.125, channels=16, norm=False, classes=3))
     given = RTMDetPreprocessing(long_side=96, fill=114)
-    detector = RTMDetDetector(network, origin=Origin("", "", ""), preprocessing=given)
+    detector = RTMDetDetector(RTMDet(SMALL), origin=Origin("", "", ""), preprocessing=given)
     image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
     monkeypatch.setattr(detector, "_device", torch.device("cuda"))
     ready = [detector.prepare(image), detector.prepare(image[::-1])]
     monkeypatch.undo()
-    wanted = padded_together(ready, padded_shape(ready[0].pixels), 114)
+    wanted = np.full((2, *padded_shape(ready[0].pixels), 3), 114, np.uint8)
+    for place, one in zip(wanted, ready, strict=True):
+        height, width = one.pixels.shape[:2]
+        place[:height, :width] = one.pixels
     assert torch.equal(detector.padded(ready), torch.from_numpy(wanted))
     assert all(one.pinned is not None for one in ready)
     on_host = [detector.prepare(image), detector.prepare(image[::-1])]
     assert all(one.pinned is None for one in on_host)
     assert torch.equal(detector.padded(on_host), torch.from_numpy(wanted))
+    for here, there in zip(on_host, ready, strict=True):
+        np.testing.assert_array_equal(here.pixels, there.pixels)
+
+
+class Elsewhere(RuntimeNetwork):
+    """Sees nobody, on a GPU or wherever it likes."""
+
+    def __init__(self) -> None:
+        images = [Port("", (None, None, None, 3))]
+        super().__init__("a", version="b 1", inputs=images, outputs=OUTPUTS)
+
+    def _start(self, name, parts, *, alone):
+        [images] = parts
+        assert images.shape == (1, 64, 96, 3)
+        shapes = [(1, depth, 64 // s, 96 // s) for depth in (2, 4) for s in STRIDES]
+        return [lambda: [np.full(shape, -99, np.float32) for shape in shapes]]
+
+
+def test_what_another_library_runs_on_a_gpu_gets_its_pixels_from_the_host() -> None:
+    """This machine needs no GPU for it: nothing goes there, nor waits in pinned memory."""
+    given = RTMDetPreprocessing(long_side=96)
+    detector = RTMDetDetector(
+        Elsewhere(), origin=Origin("", "", ""), preprocessing=given, device=torch.device("cuda")
+    )
+    ready = detector.prepare(np.zeros((64, 96, 3), np.uint8))
+    assert ready.pinned is None
+    assert [len(found) for found in detector([ready])] == [0]

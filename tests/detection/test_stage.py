@@ -182,3 +182,10 @@ def test_settings_out_of_range_are_refused(settings) -> None:
 def test_a_stage_without_detectors_is_refused() -> None:
     with pytest.raises(OptionError, match="at least one model"):
         DetectionStage([])
+
+
+def test_an_image_that_waits_says_what_its_views_hold(model_folder: Recipe, an_image) -> None:
+    settings = DetectionSettings(scales=(1.0, 0.5))
+    stage = DetectionStage([load_detector(model_folder)], settings)
+    ready = stage.prepare(ImageFile(1, None, "", an_image(96, 64)))
+    assert ready.nbytes == sum(view.pixels.nbytes for view in ready.views) > 0

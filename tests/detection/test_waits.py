@@ -37,6 +37,32 @@ def test_the_fake_gpu_says_what_a_real_one_would_wait_for() -> None:
             numbers[numbers > 0]
         with pytest.raises(RuntimeError, match="same device"):
             numbers + torch.ones(3)
+        pinned = torch.ones(4).pin_memory()
+        gpu.blocking.clear()
+        torch._foreach_copy_([torch.ones(4, device=GPU)], [pinned], non_blocking=True)
+        assert gpu.blocking == []
+        for part, quick in ((pinned, False), (torch.ones(4), True)):
+            torch._foreach_copy_([torch.ones(4, device=GPU)], [part], non_blocking=quick)
+        assert gpu.blocking == [(4,)] * 2
+
+
+def test_the_fake_gpu_says_what_streams_do_not_wait_for() -> None:
+    with fake_gpu() as gpu:
+        rest, beside = torch.cuda.current_stream(GPU), torch.cuda.Stream(GPU)
+        with torch.cuda.stream(beside):
+            numbers = torch.ones(3, device=GPU) * 2
+            numbers + 1
+        assert gpu.races == []
+        numbers + 1  # waits for nothing
+        assert gpu.races
+        gpu.races.clear()
+        rest.wait_stream(beside)
+        numbers[:2] + 1  # whose memory may be given away
+        assert gpu.races
+        gpu.races.clear()
+        numbers.record_stream(rest)
+        numbers[:2] + 1
+        assert gpu.races == []
 
 
 @pytest.mark.parametrize("sizes", [[LANDSCAPE], [LANDSCAPE] * 5, [LANDSCAPE, PORTRAIT, (64, 90)]])
@@ -63,7 +89,7 @@ def test_rtmdet_is_waited_for_once_per_batch(sizes, pinned) -> None:
         assert gpu.waits == 0
         assert len(finish()) == len(sizes)
     assert gpu.waits == 2  # for the images, and for their mirror images
-    assert gpu.blocking == []
+    assert gpu.blocking == gpu.races == []
 
 
 def test_images_of_several_passes_come_together_where_a_gpu_has_recordings() -> None:
@@ -73,3 +99,7 @@ def test_images_of_several_passes_come_together_where_a_gpu_has_recordings() -> 
     on_gpu._device = with_another._device = GPU
     assert DetectionStage([on_gpu], settings).batch_size == 12
     assert DetectionStage([with_another, rtmdet()], settings).batch_size == 3
+    used_once = rtmdet()
+    used_once._device = GPU
+    assert DetectionStage([used_once], settings, record=False).batch_size == 3
+    assert used_once._in_sizes is None

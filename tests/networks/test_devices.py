@@ -133,9 +133,11 @@ def test_beside_what_a_cpu_does_nothing_is_done() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 def test_on_cuda_the_rest_waits_for_what_is_done_beside_it() -> None:
     side, sums = SideStream(GPU), []
-    for number in range(30):
-        numbers = torch.full((3000, 3000), float(number), pin_memory=True)
+    pinned = [torch.full((3000, 3000), float(number), pin_memory=True) for number in range(30)]
+    for numbers in pinned:
         there = side.begin(lambda numbers=numbers: numbers.to(GPU, non_blocking=True) * 2)
-        sums.append((side.awaited(there) + 1).sum())
+        there = side.awaited(there)
+        torch.cuda._sleep(1_000_000)  # cycles: the rest is late
+        sums.append((there + 1).sum())
         del there  # its memory is not used again too soon
     assert [float(one) / 9e6 for one in sums] == [2 * number + 1 for number in range(30)]

@@ -44,11 +44,23 @@ def test_each_size_is_recorded_once_and_what_cannot_be_is_computed_as_it_is(
 ) -> None:
     network = Counting()
     in_sizes = TwoSizes(network, 16, shapes=2)
-    for count, width in [(2, 5), (16, 5), (19, 5), (3, 6), (3, 7)]:
+    for count, width in [(2, 5), (16, 5), (19, 5), (3, 6), (3, 7), (35, 8)]:
         images = torch.randn(count, 3, 4, width)
         assert torch.equal(in_sizes(images)[0], images * 2)
     assert recordings == [2, 16, 2]  # 16 failed
-    assert network.sizes == [2, 16, 16, 2, 2, 2, 2, 3]  # the last one's shape is too many
+    assert network.sizes == [
+        2,
+        16,
+        16,
+        2,
+        2,
+        2,
+        2,
+        3,
+        16,
+        16,
+        3,
+    ]  # too many shapes: no more than 16
     assert [record.getMessage() for record in caplog.records] == [
         "a batch of 16 runs as it is, not recorded: out of memory"
     ]

@@ -48,4 +48,4 @@ def test_the_pose_stage_waits_once_per_batch(decoding, window, random_cpn, make_
             assert gpu.waits == 0
             assert [len(poses) for poses in finish()] == [people] * 3
         assert gpu.waits == 1
-        assert gpu.blocking == []
+        assert gpu.blocking == gpu.races == []

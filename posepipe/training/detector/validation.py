@@ -94,6 +94,7 @@ def _stage(network: nn.Module, recipe: Recipe, device: torch.device) -> Detectio
     return DetectionStage(
         [detector],
         DetectionSettings(suppression=recipe_suppression(recipe), scales=recipe_scales(recipe)),
+        record=False,
     )
 
 
