@@ -30,8 +30,10 @@ from posepipe.detection.candidates import alike
 from posepipe.detection.rtmdet import RTMDetDetector, padded_shape
 from posepipe.detection.stage import DetectionStage
 from posepipe.io.images import ImageFile
-from posepipe.networks.devices import resolve_device
+from posepipe.networks.devices import resolve_device, without_tf32
+from posepipe.networks.recording import TwoSizes
 from posepipe.networks.resources import default_workers, usable_cores
+from posepipe.networks.runtimes.export import tensors_of
 from posepipe.networks.runtimes.names import TORCH
 from posepipe.options import DEFAULT_POSE_MODEL, DetectionOptions, PoseOptions
 from posepipe.pipeline import Pipeline
@@ -101,7 +103,7 @@ def gpu_lines(
         detecting |= {f"bare{suffix}": _bare_detector(first, images)}
         detecting |= from_files("stage", suffix, partial(detected, stages, images))
         running |= from_files("run", suffix, partial(done, stages, images))
-    title = f"detect {first.origins[0].model}, batches of {first.batch_size}"
+    title = f"detect {first.origins[0].model}, batches of {first.settings.batch_size}"
     yield from table(title, in_turns(detecting, speed, rounds), "images/s", "bare")
     title = f"both, {first.origins[0].model} and {models[-1]}"
     yield from table(title, in_turns(running, speed, rounds), "images/s", "run")
@@ -137,7 +139,10 @@ def lock_lines(
 
 
 def _bare_detector(stage: DetectionStage, images: Sequence[ImageFile]) -> Work:
-    """A detector's network alone, on all views of images, as many of one shape as a pass takes."""
+    """A detector's network alone, on all views of images, as many of one shape as a pass takes.
+
+    On CUDA it computes as in its stage: recorded, with all bits of float32.
+    """
     [detector] = stage.detectors
     assert isinstance(detector, RTMDetDetector)  # noqa: S101  # as the default one is
     views = [view for image in images for view in stage.prepare(image).views]
@@ -146,12 +151,14 @@ def _bare_detector(stage: DetectionStage, images: Sequence[ImageFile]) -> Work:
         for start in range(0, len(of_group), size):
             pixels = detector.padded(of_group[start : start + size])
             batches.append(detector.preprocessing.normalisation(pixels))
-    where = batches[0].device
+    where, network = batches[0].device, detector.network
+    recorded = TwoSizes(lambda images: tuple(tensors_of(network(images))), size, shapes=64)
 
     @torch.inference_mode()
     def bare() -> int:
-        for batch in batches:
-            detector.network(batch)
+        with without_tf32():
+            for batch in batches:
+                recorded(batch) if batch.is_cuda else network(batch)
         _wait(where)
         return len(images)
 
