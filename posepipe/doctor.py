@@ -154,11 +154,16 @@ def _package(name: str, *, everywhere: bool) -> Fact:
 def _devices(device: str, precision: str) -> Iterator[Fact]:
     import torch
 
-    from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
+    from posepipe.networks.devices import (
+        cpu_abilities,
+        precision_name,
+        resolve_device,
+        resolve_precision,
+    )
     from posepipe.networks.resources import free_memory, usable_cores
 
     abilities = torch.backends.cpu.get_cpu_capability()
-    name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or "unknown"
+    name = cpu_abilities().get("cpu_name") or platform.processor() or "unknown"
     yield Fact("processor", f"{name}, {abilities}")
     yield Fact("cores", f"{usable_cores()} of {os.cpu_count()} usable, torch takes {_threads()}")
     yield Fact("memory", f"{free_memory() / 2**30:.1f} GiB free")

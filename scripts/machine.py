@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
-import re
 from importlib import metadata
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
+
+from posepipe.networks.devices import cpu_abilities
 
 
 def machine_line(*, cpu_time: bool) -> str:
     """What was measured on, and with which versions."""
-    processor = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):  # Linux
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        processor = re.findall(r"model name\s*: (.*)", text)[0]
-    abilities = [name for name in ("avx2", "avx512_bf16", "amx_bf16") if _has(name)]
+    known = cpu_abilities()
+    processor = known.get("cpu_name") or platform.processor() or platform.machine()
+    abilities = [name for name in ("avx2", "avx512_bf16", "amx_bf16") if known.get(name)]
     versions = [
         f"{name} {metadata.version(name)}"
         for name in ("torch", "openvino", "onnxruntime", "opencv-python-headless")
@@ -29,7 +26,3 @@ def machine_line(*, cpu_time: bool) -> str:
         f"{'seconds of computing' if cpu_time else 'seconds'}; Python {platform.python_version()}, "
         f"{', '.join(versions)}"
     )
-
-
-def _has(ability: str) -> bool:
-    return bool(torch.cpu.get_capabilities().get(ability, False))

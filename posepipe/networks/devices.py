@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy.typing as npt
@@ -206,6 +207,26 @@ def _has_native_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        abilities = torch.cpu.get_capabilities()
+        abilities = cpu_abilities()
         return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return False
+
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def cpu_abilities() -> Mapping[str, Any]:
+    """What this machine's CPU can do, by names such as "avx512_bf16", and its "cpu_name".
+
+    By torch, or where that is too old to know, by Linux; elsewhere nothing is known.
+    """
+    if hasattr(torch.cpu, "get_capabilities"):
+        found: Mapping[str, Any] = torch.cpu.get_capabilities()
+        return found
+    try:
+        lines = _CPUINFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    named = {key.strip(): value.strip() for key, _, value in (one.partition(":") for one in lines)}
+    flags = named.get("flags", named.get("Features", "")).split()  # Intel's and AMD's, Arm's
+    return {"cpu_name": named.get("model name", ""), **dict.fromkeys(flags, True)}

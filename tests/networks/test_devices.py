@@ -11,6 +11,7 @@ from fake_gpu import fake_gpu
 from torch.nn import functional as F
 
 from posepipe.errors import OptionError
+from posepipe.networks import devices
 from posepipe.networks.devices import SideStream, resolve_device, resolve_precision
 from posepipe.networks.resizing import bilinear
 
@@ -93,7 +94,26 @@ def test_auto_is_bf16_on_gpus_that_have_it(capability, dtype, gpus):
     ],
 )
 def test_auto_is_bf16_on_cpus_that_multiply_it_natively(abilities, dtype, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities, raising=False)
+    assert resolve_precision("auto", CPU) == dtype
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "dtype"),
+    [
+        ("model name\t: AMD EPYC\nflags\t\t: fpu avx2 avx512_bf16\n", "AMD EPYC", torch.bfloat16),
+        ("model name\t: A\nflags\t: avx2\n\nmodel name\t: A\nflags\t: avx2\n", "A", torch.float32),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16\n", "", torch.bfloat16),
+        ("", "", torch.float32),
+        (None, None, torch.float32),
+    ],
+)
+def test_where_torch_is_too_old_to_know_linux_is_asked(text, name, dtype, monkeypatch, tmp_path):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(devices, "_CPUINFO", tmp_path / "cpuinfo")
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert devices.cpu_abilities().get("cpu_name") == name
     assert resolve_precision("auto", CPU) == dtype
 
 
