@@ -9,7 +9,7 @@ BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 EXE    := $(if $(filter Windows_NT,$(OS)),.exe)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow install format check docs bench clean
+.PHONY: help demo test slow oldest install format check docs bench clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,9 @@ test: $(BIN)/.installed-dev  ## Run the tests.
 
 slow: $(BIN)/.installed-dev  ## Run the slow tests, which `make test` leaves out: clusters, training, kills, the docs' examples.
 	$(BIN)/python -m pytest -m slow
+
+oldest:  ## Run the tests with the oldest torch that is supported, in an environment of its own.
+	PIP_CONSTRAINT=tests/oldest.txt $(MAKE) test VENV=.venv-oldest
 
 install: $(BIN)/.installed-dev  ## Make the environment, with everything a developer needs.
 
@@ -48,7 +51,7 @@ bench: $(BIN)/.installed-dev  ## Measure speed, as ratios.
 	$(BIN)/python scripts/benchmark.py
 
 clean:  ## Remove everything that was made here, the environment included.
-	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-oldest build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # The stamps make a second call quick; they are renewed when what is installed changes.
 $(BIN)/.installed: setup.cfg pyproject.toml | $(BIN)/python$(EXE)
