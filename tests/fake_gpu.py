@@ -73,7 +73,7 @@ def fake_gpu() -> Iterator[Traffic]:
 
 def _check_torch() -> None:
     try:
-        torch.zeros(1, device=GPU) + 1
+        torch.zeros(2, device=GPU)[1:]
     except RuntimeError:
         if torch.__version__ >= _SURE_FROM:
             raise
