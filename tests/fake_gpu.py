@@ -22,7 +22,12 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-_COPYING = (torch.ops.aten.to, torch.ops.aten._to_copy, torch.ops.aten.copy_)
+_COPYING = (
+    torch.ops.aten.to,
+    torch.ops.aten._to_copy,
+    torch.ops.aten.copy_,
+    torch.ops.aten._foreach_copy_,
+)
 _SURE_FROM = "2.14"  # of torch; 2.6 asks for a GPU's driver
 GPU = torch.device("cuda", 7)  # of that number, so that nothing is kept for a real one
 
@@ -105,14 +110,15 @@ class _Copies(TorchDispatchMode):
         given = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.empty.memory_format and (kwargs or {}).get("pin_memory"):
             self._pinned.append(given)
-        named = dict(zip((one.name for one in func._schema.arguments), args, strict=False))
-        quick = {**named, **(kwargs or {})}.get("non_blocking", False)
         if func.overloadpacket in _COPYING:
-            into = func.overloadpacket is torch.ops.aten.copy_
-            self._copied(args[1] if into else args[0], given, quick)
-        if func.overloadpacket is torch.ops.aten._foreach_copy_:
-            for place, source in zip(*args[:2], strict=True):
-                self._copied(source, place, quick)
+            named = dict(zip((one.name for one in func._schema.arguments), args, strict=False))
+            quick = {**named, **(kwargs or {})}.get("non_blocking", False)
+            if func.overloadpacket is torch.ops.aten._foreach_copy_:
+                for place, source in zip(*args[:2], strict=True):
+                    self._copied(source, place, quick)
+            else:
+                into = func.overloadpacket is torch.ops.aten.copy_
+                self._copied(args[1] if into else args[0], given, quick)
         return given
 
     def _copied(self, source: torch.Tensor, place: torch.Tensor, quick: bool) -> None:
@@ -170,9 +176,9 @@ class _Streams(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = func(*args, **(kwargs or {}))
-        for tensor in _on_gpu((args, kwargs)):
+        others = [made for stream, made in self.made.items() if stream is not self.current]
+        for tensor in _on_gpu((args, kwargs)) if others else ():
             memory = _memory(tensor)
-            others = [made for stream, made in self.made.items() if stream is not self.current]
             mine = (self.current, memory)
             known = mine in self.awaited and mine in self._recorded
             if any(memory in made for made in others) and not known:
