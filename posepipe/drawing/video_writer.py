@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from posepipe.drawing.video_sound import VideoSound
-from posepipe.errors import DocumentError, ImageError, MissingDependencyError
+from posepipe.errors import DocumentError, ImageError
 from posepipe.io.jsonfiles import temporary_of
 from posepipe.io.locks import output_held
+from posepipe.io.video_sources import prepare_av
 
 if TYPE_CHECKING:
     import av
@@ -63,13 +64,10 @@ class VideoWriter:
     ) -> None:
         self.path = Path(path)
         check_video_path(self.path)
-        try:
-            import av
-            import av.error
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"{path} is a video, which needs PyAV: pip install av"
-            ) from error
+        prepare_av(path)
+        import av
+        import av.error
+
         self._fps = fps
         self._partial = temporary_of(self.path)
         self._held = ExitStack()

@@ -82,6 +82,27 @@ def _is_animated(path: Path) -> bool:
         return False
 
 
+def prepare_av(video: str | Path) -> None:
+    """Import PyAV, and have FFmpeg say nothing.
+
+    Its threads would need Python's lock for that, which whoever ends a decoder holds while it waits
+    for them: nothing goes on any more. torchvision 0.21 has FFmpeg speak, for one.
+
+    Args:
+        video: what it is wanted for.
+
+    Raises:
+        MissingDependencyError: PyAV is not installed.
+    """
+    try:
+        import av.logging
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{video} is a video, which needs PyAV: pip install av"
+        ) from error
+    av.logging.set_level(None)
+
+
 def open_source(source: str) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
     """The container of a source, and its first stream of images.
 
@@ -89,13 +110,10 @@ def open_source(source: str) -> tuple[av.container.InputContainer, av.video.stre
         ImageError: it is not there, cannot be reached, or has no images that FFmpeg decodes.
         MissingDependencyError: PyAV is not installed.
     """
-    try:
-        import av
-        import av.error
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{source} is a video, which needs PyAV: pip install av"
-        ) from error
+    prepare_av(source)
+    import av
+    import av.error
+
     name, form, options = _address(source)
     if form is None and not ADDRESSES.match(name) and not Path(name).is_file():
         raise ImageError(f"{source}: no such file: check the path")

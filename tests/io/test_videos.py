@@ -10,6 +10,7 @@ from fileserver import file_server
 from PIL import Image
 from video_files import number_of, numbered, write_empty, write_sound, write_video
 
+from posepipe.drawing.video_writer import VideoWriter
 from posepipe.errors import ImageError, OptionError
 from posepipe.io.images import ImageFile
 from posepipe.io.video_sources import is_video
@@ -323,3 +324,17 @@ def test_a_frame_after_the_end_is_one_line(tmp_path):
     image = ImageFile(100, tmp_path / "a.mp4#99", "a.mp4#99", frame=99, seconds=9.9)
     with pytest.raises(ImageError, match="has no frame 99"):
         image.read()
+
+
+def test_ffmpeg_says_nothing_whoever_had_it_speak(tmp_path) -> None:
+    """Its threads would wait for Python's lock, and Python for them. torchvision 0.21 has it speak."""
+    import av.logging
+
+    path = write_video(tmp_path / "a.mp4", numbered(2))
+    av.logging.set_level(av.logging.ERROR)
+    assert taken(path)[0] == [0, 1]
+    assert av.logging.get_level() is None
+    av.logging.set_level(av.logging.ERROR)
+    with VideoWriter(tmp_path / "b.mp4", fps=5) as writer:
+        writer.write(np.zeros((16, 16, 3), np.uint8), 0.0)
+    assert av.logging.get_level() is None
