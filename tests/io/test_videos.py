@@ -327,7 +327,7 @@ def test_a_frame_after_the_end_is_one_line(tmp_path):
 
 
 def test_ffmpeg_says_nothing_whoever_had_it_speak(tmp_path) -> None:
-    """Its threads would wait for Python's lock, and Python for them. torchvision 0.21 has it speak."""
+    """Its threads would wait for Python's lock, and Python for them; torchvision 0.21 does that."""
     import av.logging
 
     path = write_video(tmp_path / "a.mp4", numbered(2))
