@@ -17,6 +17,7 @@ from reading_speed import lock_milliseconds
 from runtime_speed import (
     Speed,
     Work,
+    as_stages_run_it,
     bare_network,
     detected,
     done,
@@ -26,14 +27,12 @@ from runtime_speed import (
     weights_of,
 )
 
-from posepipe.detection.candidates import alike
+from posepipe.detection.candidates import MOST_RECORDED_SHAPES, alike
 from posepipe.detection.rtmdet import RTMDetDetector, padded_shape
 from posepipe.detection.stage import DetectionStage
 from posepipe.io.images import ImageFile
 from posepipe.networks.devices import resolve_device, without_tf32
-from posepipe.networks.recording import TwoSizes
 from posepipe.networks.resources import default_workers, usable_cores
-from posepipe.networks.runtimes.export import tensors_of
 from posepipe.networks.runtimes.names import TORCH
 from posepipe.options import DEFAULT_POSE_MODEL, DetectionOptions, PoseOptions
 from posepipe.pipeline import Pipeline
@@ -151,14 +150,14 @@ def _bare_detector(stage: DetectionStage, images: Sequence[ImageFile]) -> Work:
         for start in range(0, len(of_group), size):
             pixels = detector.padded(of_group[start : start + size])
             batches.append(detector.preprocessing.normalisation(pixels))
-    where, network = batches[0].device, detector.network
-    recorded = TwoSizes(lambda images: tuple(tensors_of(network(images))), size, shapes=64)
+    where = batches[0].device
+    network = as_stages_run_it(detector.network, size, shapes=MOST_RECORDED_SHAPES)
 
     @torch.inference_mode()
     def bare() -> int:
         with without_tf32():
             for batch in batches:
-                recorded(batch) if batch.is_cuda else network(batch)
+                network(batch)
         _wait(where)
         return len(images)
 

@@ -211,6 +211,18 @@ def as_taken(model: PoseModel, pixels: torch.Tensor) -> torch.Tensor:
     return model.preprocessing.normalisation(pixels)
 
 
+def as_stages_run_it(
+    network: torch.nn.Module, batch_size: int, *, times: int = 1, shapes: int = 1
+) -> Callable[[torch.Tensor], object]:
+    """A network in torch: on CUDA recorded, see `TwoSizes`, elsewhere as it is."""
+
+    def compute(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(tensors_of(network(images)))
+
+    recorded = TwoSizes(compute, batch_size, times=times, shapes=shapes)
+    return lambda images: recorded(images) if images.is_cuda else network(images)
+
+
 def bare_network(stage: PoseStage, people: People) -> Work:
     """A stage's network alone, on people who are cut out, mirrored and as it takes them.
 
@@ -219,11 +231,7 @@ def bare_network(stage: PoseStage, people: People) -> Work:
     """
     [model] = stage.models
     network = model.network
-    in_torch = TwoSizes(
-        lambda images: tuple(tensors_of(network(images))),
-        stage.batch_size,
-        times=2 if stage.decoding.flip else 1,
-    )
+    in_torch = as_stages_run_it(network, stage.batch_size, times=2 if stage.decoding.flip else 1)
     crops = crops_of(people, model)
     batches = [crops[start:end] for start, end in pairwise(stage.starts(len(crops)))]
     if stage.decoding.flip:
@@ -241,7 +249,7 @@ def bare_network(stage: PoseStage, people: People) -> Work:
                     list(at_work.popleft()())
             else:
                 with torch.autocast(model.device.type, dtype=model.dtype, enabled=lower):
-                    in_torch(batch) if batch.is_cuda else network(batch)
+                    in_torch(batch)
         for outputs in at_work:
             list(outputs())
         if model.device.type == "cuda":

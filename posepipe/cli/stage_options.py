@@ -217,6 +217,8 @@ def compile_if_wanted(
     from posepipe.pose.stage import PoseStage
 
     wanted = options["compile"]
+    if wanted == "off":
+        return
     if wanted == "auto":
         if command == "detect" or not pays(resolve_device(pipeline.device), images):
             return
@@ -224,8 +226,6 @@ def compile_if_wanted(
         if not (isinstance(stage, PoseStage) and stage.decoding.flip):
             return
         command = "pose"
-    if wanted == "off":
-        return
     say("posepipe: compiling the networks, which takes up to minutes", verbose=False)
     try:
         pipeline.compile(command)

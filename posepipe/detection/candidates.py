@@ -26,6 +26,8 @@ from posepipe.zoo.recipe import Table
 
 MOST_COMPILED_SHAPES = 4
 """Of padded images: each takes long to compile, and four are those of 80 % of COCO's images."""
+MOST_RECORDED_SHAPES = 64
+"""Likewise; at the default detector's two scales there are 50."""
 PERSON = 1
 """The class number of a person."""
 

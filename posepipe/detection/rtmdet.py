@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from posepipe.detection.candidates import (
     MOST_COMPILED_SHAPES,
+    MOST_RECORDED_SHAPES,
     Candidates,
     CandidatesTable,
     DetectorInput,
@@ -64,7 +65,6 @@ from posepipe.zoo.recipe import Recipe, Table
 from posepipe.zoo.weights import exported_file, find_weights, fit_state, read_state
 
 _LARGEST_STRIDE = STRIDES[-1]
-_MOST_RECORDED = 64  # shapes: at the default detector's two scales there are 50
 _LEAST_LOGIT = -87.0  # of a score that float32 can tell from 0
 
 Side = Annotated[int, Meta(ge=32, le=8192)]
@@ -146,7 +146,7 @@ class RTMDetDetector:
         """See `posepipe.detection.candidates.Recordable`."""
         by_itself = isinstance(self.network, Compiled)
         if self._device.type == "cuda" and self._in_sizes is None and not by_itself:
-            self._in_sizes = TwoSizes(self._numbers, batch_size, shapes=_MOST_RECORDED)
+            self._in_sizes = TwoSizes(self._numbers, batch_size, shapes=MOST_RECORDED_SHAPES)
         return self._in_sizes is not None
 
     def _numbers(self, pixels: Tensor) -> tuple[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from posepipe.errors import OptionError
 
 T = TypeVar("T")
-
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_CPUINFO = Path("/proc/cpuinfo")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -131,7 +131,7 @@ def moved(array: npt.NDArray[Any], device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-def copied_into(places: Sequence[Tensor], parts: Sequence[Tensor]) -> None:
+def copied_into(places: tuple[Tensor, ...], parts: list[Tensor]) -> None:
     """Copy tensors to where they belong; a GPU fetches those in pinned memory by itself.
 
     All in one call: after each, this thread would wait for its turn among those that read.
@@ -140,7 +140,7 @@ def copied_into(places: Sequence[Tensor], parts: Sequence[Tensor]) -> None:
         places: on one device, at least one.
         parts: as many, of the same shapes.
     """
-    torch._foreach_copy_(list(places), list(parts), non_blocking=places[0].is_cuda)
+    torch._foreach_copy_(places, parts, non_blocking=places[0].is_cuda)
 
 
 class SideStream:
@@ -210,9 +210,6 @@ def _has_native_bf16(device: torch.device) -> bool:
         abilities = cpu_abilities()
         return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return False
-
-
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 def cpu_abilities() -> Mapping[str, Any]:
