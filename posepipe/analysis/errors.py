@@ -102,10 +102,24 @@ def mean_oks(comparison: PoseComparison, errors: Errors) -> dict[int, float]:
 
     Images in which nobody counts are not in it.
     """
-    images = comparison.labelled.images
-    people = np.bincount(images[~comparison.labelled.ignored])
-    total = np.bincount(images[errors.people], errors.oks, minlength=len(people))
+    people, total = oks_of_images(comparison, errors)
     return {int(n): float(total[n] / people[n]) for n in np.flatnonzero(people)}
+
+
+def oks_of_images(
+    comparison: PoseComparison, errors: Errors, *, images: int = 0
+) -> tuple[FloatArray, FloatArray]:
+    """How many people count in every image, and the sum of their OKS, 0 for those without a pose.
+
+    Args:
+        comparison: poses and labels.
+        errors: of that comparison.
+        images: how many there are, at least.
+    """
+    labelled = comparison.labelled
+    people = np.bincount(labelled.images[~labelled.ignored], minlength=images)
+    total = np.bincount(labelled.images[errors.people], errors.oks, minlength=len(people))
+    return people.astype(np.float64), total.astype(np.float64)
 
 
 def _kinds(comparison: PoseComparison, found: IntArray, people: IntArray) -> npt.NDArray[np.int8]:

@@ -71,10 +71,10 @@ def change_table(changes: Sequence[Difference], names: tuple[str, str]) -> str:
             change.name,
             _percent(change.first),
             _percent(change.second),
-            "–" if change.change is None else f"{100 * change.change:+.1f}",
+            "–" if change.change is None else f"{100 * change.change:+.2f}",
             ""
             if change.low is None or change.high is None
-            else f"{100 * change.low:+.1f} … {100 * change.high:+.1f}",
+            else f"{100 * change.low:+.2f} … {100 * change.high:+.2f}",
             "real" if change.is_real else "",
         ]
         for change in changes
@@ -98,7 +98,7 @@ def change_overview(runs: Sequence[Sequence[Difference]], names: Sequence[str]) 
                 for change in of_number
                 for part in (
                     _percent(change.second),
-                    "" if change.change is None else f"{100 * change.change:+.1f}",
+                    "" if change.change is None else f"{100 * change.change:+.2f}",
                     "*" if change.is_real else "",
                 )
             ),

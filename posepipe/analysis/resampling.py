@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posepipe.analysis.errors import find_errors, mean_oks
+from posepipe.analysis.errors import find_errors, mean_oks, oks_of_images
 from posepipe.core.shapes import check_same_length
-from posepipe.scoring.coco import POSE_NUMBERS, keypoint_aps, pose_matches, stats_of
+from posepipe.scoring.coco import POSE_NUMBERS, Stats, keypoint_aps, pose_matches, stats_of
 from posepipe.scoring.comparison import PoseComparison
 from posepipe.scoring.matching import FloatArray
 from posepipe.scoring.precision import precision_recall
+
+_NAMES = (*POSE_NUMBERS, "mean OKS")
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,16 @@ def differences(
     seed: int = 0,
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[Difference, ...]:
-    """COCO's ten numbers of two runs on the same images, then the AP of each keypoint.
+    """COCO's ten numbers of two runs on the same images, mean OKS, then the AP of each keypoint.
+
+    Mean OKS is that of the labelled people, 0 for those without a pose. AP changes in jumps, when
+    somebody's OKS passes a threshold, and on few images a jump is much; this has no thresholds.
 
     Args:
         first: a run.
         second: another, compared with the same labels.
         images: how many there are, those without people too.
-        resamples: how often images are drawn; the ten numbers get their intervals from it.
+        resamples: how often images are drawn; all but keypoints get their intervals from it.
         seed: of the drawings.
         progress: called with 1 after every drawing.
 
@@ -96,26 +101,19 @@ def differences(
     """
     check_same_length(first=first.labels_xy, second=second.labels_xy)
     runs = (first, second)
-    matched = [pose_matches(run) for run in runs]
-    whole = [
-        stats_of(precision_recall(matches, run.found))
-        for matches, run in zip(matched, runs, strict=True)
-    ]
+    numbers_of = [_numbers_of(run, images) for run in runs]
+    whole = [numbers(None) for numbers in numbers_of]
     random = np.random.default_rng(seed)
     drawn = []
     for _ in range(resamples):
         times = random.multinomial(images, np.full(images, 1 / images)).astype(np.float64)
-        one, other = (
-            np.array(
-                stats_of(precision_recall(matches, run.found, times=times)), np.float64
-            )  # None, "no such people among those drawn", becomes NaN
-            for matches, run in zip(matched, runs, strict=True)
-        )
+        # None, "no such people among those drawn", becomes NaN
+        one, other = (np.array(numbers(times), np.float64) for numbers in numbers_of)
         drawn.append(other - one)
         progress(1)
     numbers = [
         Difference(name, one, other, *_interval(np.array(drawn)[:, place] if drawn else None))
-        for place, (name, one, other) in enumerate(zip(POSE_NUMBERS, *whole, strict=True))
+        for place, (name, one, other) in enumerate(zip(_NAMES, *whole, strict=True))
     ]
     keypoints = [
         Difference(name, one, other)
@@ -124,6 +122,20 @@ def differences(
         )
     ]
     return (*numbers, *keypoints)
+
+
+def _numbers_of(run: PoseComparison, images: int) -> Callable[[FloatArray | None], Stats]:
+    """What gives the ten numbers and mean OKS, by how often each image counts; None for once."""
+    matches = pose_matches(run)
+    people, oks = oks_of_images(run, find_errors(run), images=images)
+
+    def numbers(times: FloatArray | None) -> Stats:
+        stats = stats_of(precision_recall(matches, run.found, times=times))
+        weights = np.ones(images) if times is None else times
+        counted = float(weights @ people)
+        return (*stats, float(weights @ oks) / counted if counted else None)
+
+    return numbers
 
 
 def changes_of_images(first: PoseComparison, second: PoseComparison) -> tuple[ImageChange, ...]:

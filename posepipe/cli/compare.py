@@ -50,9 +50,9 @@ def compare(
 ) -> None:
     """Compare the poses of B.JSON (and more) with those of A.JSON on the same labels.
 
-    Prints COCO's ten metrics, their differences, and what the choice of images could change by
-    chance (paired bootstrap): a difference is real if its interval excludes 0. The AP of each
-    keypoint and the images that changed most follow.
+    Prints COCO's ten metrics and the mean OKS of labelled people, their differences, and what the
+    choice of images could change by chance (paired bootstrap): a difference is real if its
+    interval excludes 0. The AP of each keypoint and the images that changed most follow.
     """
     truth = annotation_file(split, data, annotations)
     import msgspec

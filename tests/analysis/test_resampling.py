@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -67,9 +69,42 @@ def test_the_same_seed_draws_the_same_images():
     assert by_name(run(25), run(20), seed=3) != by_name(run(25), run(20), seed=4)
 
 
-def test_keypoints_come_after_the_ten_numbers():
+def test_keypoints_come_after_the_ten_numbers_and_mean_oks():
     names = list(by_name(run(25), run(20)))
-    assert names[10:] == list(COCO_PERSON.keypoints)
+    assert names[10:] == ["mean OKS", *COCO_PERSON.keypoints]
+
+
+def test_mean_oks_is_that_of_the_labelled_people_with_nothing_for_those_without_a_pose():
+    first, second = run(15), run(12)
+    everybody = np.arange(2 * IMAGES)
+    found = by_name(first, second)["mean OKS"]
+    assert found.first == pytest.approx(first.oks(everybody, everybody).mean())
+    assert found.second == pytest.approx(second.oks(everybody, everybody).mean())
+    assert 0 < found.low < found.change < found.high
+    nobody = dataclasses.replace(
+        second, found=Found(*(part[:0] for part in vars(second.found).values()))
+    )
+    nobody = dataclasses.replace(nobody, keypoints_xy=second.keypoints_xy[:0])
+    assert by_name(first, nobody)["mean OKS"].second == 0
+
+
+def test_mean_oks_sees_a_change_that_passes_no_threshold():
+    label = run(0).labels_xy
+    first, second = (
+        dataclasses.replace(run(0), keypoints_xy=label + offset) for offset in (1.0, 1.1)
+    )
+    found = by_name(first, second)
+    assert found["AP"].change == 0
+    assert -0.001 < found["mean OKS"].change < 0
+    assert found["mean OKS"].is_real
+
+
+def test_there_is_no_mean_oks_where_nobody_counts():
+    first = run(10)
+    ignored = dataclasses.replace(first.labelled, ignored=np.ones(2 * IMAGES, bool))
+    nobody = dataclasses.replace(first, labelled=ignored)
+    found = by_name(nobody, nobody)["mean OKS"]
+    assert (found.first, found.low) == (None, None)
 
 
 def test_the_image_that_changed_most_comes_first():

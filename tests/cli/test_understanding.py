@@ -79,7 +79,7 @@ def test_several_files_make_a_table(work, worse):
     table = posepipe("compare", *results, *options).stdout.split("\n\n")[0].splitlines()
     assert [table[0].count(str(path)) for path in results] == [2, 2, 1]
     number, first, same, no_change, other, change = table[1].split()[:6]
-    assert (number, first, no_change) == ("AP", same, "+0.0")
+    assert (number, first, no_change) == ("AP", same, "+0.00")
     assert float(change) == pytest.approx(float(other) - float(first), abs=0.11)
     assert change.startswith("-")
 
