@@ -300,6 +300,7 @@ def _timed(device: str, precision: str, image: str | Path | None) -> Iterator[Fa
     import numpy as np
 
     from posepipe.io.inputs import one_image
+    from posepipe.networks.devices import precision_name
     from posepipe.pipeline import Pipeline
 
     if image is None:
@@ -310,7 +311,10 @@ def _timed(device: str, precision: str, image: str | Path | None) -> Iterator[Fa
     height, width = pixels.shape[:2]
     begun = time.perf_counter()
     pipeline = Pipeline(device=device, precision=precision).load()
-    yield Fact("models", f"loaded in {time.perf_counter() - begun:.2f} s")
+    seconds = time.perf_counter() - begun
+    [detector], [model] = pipeline.detection_stage.origins, pipeline.pose_stage.models
+    formats = f"detector in {detector.precision}, poses in {precision_name(model.dtype)}"
+    yield Fact("models", f"loaded in {seconds:.2f} s; {formats}")
     found, seconds = _median(lambda: pipeline.detect(pixels))
     yield Fact(
         "detect", f"{1000 * seconds:.0f} ms, {what} of {width}x{height}, people found: {len(found)}"

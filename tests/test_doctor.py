@@ -34,6 +34,7 @@ def test_a_sound_installation_is_told_in_a_form_for_reports(
     assert facts["POSEPIPE_RUNTIME"] == "torch"  # as all tests have it
     assert facts["POSEPIPE_RUN_DEVISE"] == "cpu (unknown: nothing reads it)"
     assert facts["POSEPIPE_MIRROR"] == "https://…@example.org/models"
+    assert facts["models"].endswith(" s; detector in fp32, poses in fp32")
     assert facts["detect"].endswith(" ms, astronaut.jpg of 512x512, people found: 1")
     assert facts["pose"].endswith(" ms for 1 box")
 

@@ -203,6 +203,14 @@ def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype
         return torch.tensor(values, device=device, dtype=dtype)
 
 
+def multiplies_fp16(device: torch.device) -> bool:
+    """Whether a CUDA GPU has units for products of fp16, which make it as fast as bf16 or faster.
+
+    Volta and Turing (V100, T4) have no others.
+    """
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
+
+
 def _has_native_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from posepipe.core.skeleton import Skeleton
 from posepipe.errors import OptionError, RecipeError, WeightsError
-from posepipe.networks.devices import put, resolve_device, resolve_precision
+from posepipe.networks.devices import (
+    multiplies_fp16,
+    put,
+    resolve_device,
+    resolve_precision,
+)
+from posepipe.networks.precision import fits_fp16
 from posepipe.networks.runtimes.base import (
     Placement,
     RuntimeNetwork,
@@ -172,7 +179,9 @@ def load_pose_model(
         head: "global" leaves out a CPN's RefineNet; see `build_pose_network`.
         changes: fields of the recipe to override, see `Recipe.with_changes`.
         device: see `posepipe.networks.devices.resolve_device`.
-        precision: see `posepipe.networks.devices.resolve_precision`.
+        precision: see `posepipe.networks.devices.resolve_precision`; but "auto" is fp16 for torch
+            on a CUDA GPU that multiplies it, if the network's numbers fit: as fast as bf16, and
+            closer to fp32 by eight times.
         runtime: see `posepipe.networks.runtimes.registry.place_network`.
 
     Raises:
@@ -212,7 +221,24 @@ def load_pose_model(
         lambda: exportable(recipe, with_weights()),
         normalisation=recipe.table("preprocessing", PreprocessingTable).normalisation,
     )
-    return _pose_model(recipe, network, placement, digest)
+    model = _pose_model(recipe, network, placement, digest)
+    if precision == "auto" and not model.is_elsewhere and _runs_in_fp16(model):
+        return replace(model, dtype=torch.float16)
+    return model
+
+
+def _runs_in_fp16(model: PoseModel) -> bool:
+    """Whether torch should run it in fp16: by its device, and by its numbers for random squares."""
+    if not multiplies_fp16(model.device):
+        return False
+    width, height = model.preprocessing.input_size_wh
+    random = np.random.default_rng(0)
+    crops = []
+    for size in (1, 4, 16, 64):
+        squares = random.integers(0, 256, (-(-height // size), -(-width // size), 3), np.uint8)
+        crops.append(squares.repeat(size, 0).repeat(size, 1)[:height, :width])
+    pixels = torch.from_numpy(np.stack(crops)).to(model.device)
+    return fits_fp16(model.network, model.preprocessing.normalisation(pixels))
 
 
 def torch_if_possible(model: str | Path) -> str:

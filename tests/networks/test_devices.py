@@ -12,7 +12,12 @@ from torch.nn import functional as F
 
 from posepipe.errors import OptionError
 from posepipe.networks import devices
-from posepipe.networks.devices import SideStream, resolve_device, resolve_precision
+from posepipe.networks.devices import (
+    SideStream,
+    multiplies_fp16,
+    resolve_device,
+    resolve_precision,
+)
 from posepipe.networks.resizing import bilinear
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -82,6 +87,21 @@ def test_a_precision_is_what_its_name_says(name, dtype):
 def test_auto_is_bf16_on_gpus_that_have_it(capability, dtype, gpus):
     gpus(1, capability)
     assert resolve_precision("auto", GPU) == dtype
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "does"),
+    [
+        (GPU, (6, 1), False),
+        (GPU, (7, 0), True),
+        (GPU, (9, 0), True),
+        (CPU, (9, 0), False),
+        (torch.device("mps"), (9, 0), False),
+    ],
+)
+def test_gpus_multiply_fp16_from_volta_on(device, capability, does, gpus):
+    gpus(1, capability)
+    assert multiplies_fp16(device) == does
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
-from posepipe.networks.precision import cast_weights, run_in_precision
+from posepipe.networks.precision import cast_weights, fits_fp16, run_in_precision
 
 
 def network() -> nn.Sequential:
@@ -53,3 +54,14 @@ def test_parts_compute_in_lower_precision_and_give_float32() -> None:
         found = plain(images)
     assert found.dtype == torch.float32
     assert 0 < (found - exact).abs().max() < 0.02 * exact.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("factor", "fits"), [(1, True), (1e3, True), (1e5, False), (float("nan"), False)]
+)
+def test_a_network_fits_fp16_whose_numbers_stay_far_below_the_largest(factor, fits) -> None:
+    given, images = network().requires_grad_(False), torch.randn(2, 3, 8, 8)
+    given[0].weight *= factor
+    given[1].running_var *= factor**2  # what comes out at the end is as small as before
+    assert fits_fp16(given, images) == fits
+    assert not any(module._forward_hooks for module in given.modules())

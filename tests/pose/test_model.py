@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import OptionError, RecipeError, WeightsError
+from posepipe.networks.devices import resolve_precision
 from posepipe.pose.heatmaps import mirror_back
 from posepipe.pose.model import build_pose_network, load_pose_model, pose_model
 from posepipe.zoo.recipe import Recipe, list_recipes, load_recipe
@@ -199,6 +200,36 @@ def test_a_number_of_keypoints_that_contradicts_the_skeleton_is_refused(tmp_path
 def test_a_precision_that_the_device_lacks_is_refused(model_folder):
     with pytest.raises(OptionError, match="fp16 needs a GPU"):
         load_pose_model(model_folder, device="cpu", precision="fp16")
+
+
+@pytest.fixture
+def fp16_by_default(monkeypatch):
+    """Makes this machine's CPU pass for a GPU that multiplies fp16."""
+    monkeypatch.setattr("posepipe.pose.model.multiplies_fp16", lambda device: True)
+
+
+def test_where_fp16_is_multiplied_it_is_the_default_and_closer_than_bf16(
+    model_folder, fp16_by_default
+):
+    precisions = {"auto": torch.float16, "fp32": torch.float32, "bf16": torch.bfloat16}
+    pixels, maps = crops(), {}
+    for precision, dtype in precisions.items():
+        model = load_pose_model(model_folder, device="cpu", precision=precision, runtime="torch")
+        assert model.dtype == dtype
+        maps[precision] = model.heatmaps(pixels, flip=True)
+    error = {name: (maps[name] - maps["fp32"]).square().mean().sqrt() for name in maps}
+    assert 0 < 4 * error["auto"] < error["bf16"]
+
+
+def test_a_network_whose_numbers_are_too_large_for_fp16_keeps_the_other_default(
+    model_folder, fp16_by_default
+):
+    usual = resolve_precision("auto", torch.device("cpu"))
+    path = model_folder / "weights.safetensors"
+    state = load_file(path)
+    first = next(name for name, weight in state.items() if weight.ndim == 4)
+    save_file({**state, first: 1e5 * state[first]}, path)
+    assert load_pose_model(model_folder, device="cpu", runtime="torch").dtype == usual
 
 
 SHIPPED = [
