@@ -81,7 +81,7 @@ def examine(
             ``POSEPIPE_`` and are not known here are told as unknown.
     """
     yield Section("versions", tuple(_guarded("versions", _versions)))
-    yield Section("device", tuple(_guarded("device", lambda: _devices(device, precision))))
+    yield Section("device", tuple(_guarded("device", lambda: _devices(device))))
     yield Section("runtimes and files", tuple(_runtimes()))
     yield Section("models", tuple(_guarded("models", _models)))
     yield Section("environment", tuple(_environment(variables)))
@@ -151,14 +151,12 @@ def _package(name: str, *, everywhere: bool) -> Fact:
     return Fact(name, version)
 
 
-def _devices(device: str, precision: str) -> Iterator[Fact]:
+def _devices(device: str) -> Iterator[Fact]:
     import torch
 
     from posepipe.networks.devices import (
         cpu_abilities,
-        precision_name,
         resolve_device,
-        resolve_precision,
     )
     from posepipe.networks.resources import free_memory, usable_cores
 
@@ -181,9 +179,7 @@ def _devices(device: str, precision: str) -> Iterator[Fact]:
             f"{total:.1f} GiB free, CUDA {torch.version.cuda}",
         )
     chosen = resolve_device(device)
-    dtype = resolve_precision(precision, chosen)
     yield Fact(f"--device {device}", str(chosen))
-    yield Fact(f"--precision {precision}", precision_name(dtype))
 
 
 def _threads() -> str:

@@ -94,7 +94,7 @@ def placements() -> list[tuple[str, str, str]]:
 @click.option("--model", default=DEFAULT_POSE_MODEL, show_default=True)
 def main(labels: Path, images: Path, detector: str, model: str) -> None:
     """Print the accuracy of every runtime beside torch's in fp32."""
-    kinds = ("box AP", "OKS AP", "in labelled boxes", "mean OKS", "in labelled boxes")
+    kinds = ("box AP", "OKS AP", "in labelled boxes", "mean OKS, change", "in labelled boxes")
     click.echo(f"{'':24}" + "".join(f" {kind:>23}" for kind in kinds))
     with tempfile.TemporaryDirectory() as name:
         results = Path(name)

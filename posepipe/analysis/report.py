@@ -69,8 +69,8 @@ def change_table(changes: Sequence[Difference], names: tuple[str, str]) -> str:
     rows = [
         [
             change.name,
-            _percent(change.first),
-            _percent(change.second),
+            _percent(change.first, 2),
+            _percent(change.second, 2),
             "–" if change.change is None else f"{100 * change.change:+.2f}",
             ""
             if change.low is None or change.high is None
@@ -92,12 +92,12 @@ def change_overview(runs: Sequence[Sequence[Difference]], names: Sequence[str]) 
     rows = [
         [
             of_number[0].name,
-            _percent(of_number[0].first),
+            _percent(of_number[0].first, 2),
             *(
                 part
                 for change in of_number
                 for part in (
-                    _percent(change.second),
+                    _percent(change.second, 2),
                     "" if change.change is None else f"{100 * change.change:+.2f}",
                     "*" if change.is_real else "",
                 )
@@ -154,5 +154,5 @@ def _columns(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}"
+def _percent(share: float | None, decimals: int = 1) -> str:
+    return "–" if share is None else f"{100 * share:.{decimals}f}"

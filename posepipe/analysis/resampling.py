@@ -27,7 +27,7 @@ class Difference:
     """One number of two runs.
 
     Attributes:
-        name: of the number, as score cards head it, or of a keypoint, whose AP it is.
+        name: of the number, as score cards head it, "mean OKS", or a keypoint, whose AP it is.
         first: the first run's; None where there is no such number.
         second: the second run's.
         low: with `high` the interval in which second - first lies in 95 of 100 drawings; None where
@@ -85,8 +85,9 @@ def differences(
 ) -> tuple[Difference, ...]:
     """COCO's ten numbers of two runs on the same images, mean OKS, then the AP of each keypoint.
 
-    Mean OKS is that of the labelled people, 0 for those without a pose. AP changes in jumps, when
-    somebody's OKS passes a threshold, and on few images a jump is much; this has no thresholds.
+    Mean OKS is that of the labelled people, 0 for those without a pose, matched as in
+    `find_errors`. AP changes in jumps, when somebody's OKS passes one of its ten thresholds, and on
+    few images a jump is much; mean OKS changes with every OKS.
 
     Args:
         first: a run.

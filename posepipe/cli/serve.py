@@ -123,12 +123,12 @@ def serve(verbose: bool, /, host: str, port: int, **options: Any) -> None:
     )
     pipeline = pipeline_of(options, detection=chosen_detection(options), pose=chosen_pose(options))
     made = pipeline.load().made_by("run")
-    where = made.settings["detection"]
+    stages = made.settings["detection"], made.settings["pose"]
     about = {
         "version": made.version,
         "models": ", ".join(model.name for model in made.models),
-        "device": str(where["device"]),
-        "precision": str(where["precision"]),
+        "device": str(stages[0]["device"]),
+        "precision": ", ".join(dict.fromkeys(str(stage["precision"]) for stage in stages)),
     }
     loopback = host in ("127.0.0.1", "localhost", "::1")
     hosts = {"hosts": ["127.0.0.1", "localhost", "[::1]"] if loopback else ["*"]}

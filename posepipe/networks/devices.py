@@ -54,7 +54,8 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     """The number format of a network's convolutions: "auto", "fp32", "bf16" or "fp16".
 
     "auto" takes bf16 where the hardware multiplies it natively (there it is about three times as
-    fast), else fp32; emulated bf16 would be slower than fp32.
+    fast), else fp32; emulated bf16 would be slower than fp32. (Crop networks on CUDA have a rule of
+    their own: `posepipe.pose.model.load_pose_model`.)
 
     Raises:
         OptionError: not a precision's name, or fp16 on a CPU.
@@ -206,7 +207,7 @@ def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype
 def multiplies_fp16(device: torch.device) -> bool:
     """Whether a CUDA GPU has units for products of fp16, which make it as fast as bf16 or faster.
 
-    Volta and Turing (V100, T4) have no others.
+    Volta and Turing (V100, T4) have none for bf16.
     """
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
 

@@ -56,7 +56,8 @@ def cast_weights(
 def fits_fp16(network: nn.Module, images: Tensor) -> bool:
     """Whether a network's numbers stay far below fp16's largest, 65,504; computed in float32.
 
-    Far is a sixteenth: photographs have given up to four times the numbers of random pixels.
+    Far is a sixteenth: photographs have given up to four times the numbers of random pixels, and
+    batch normalisations, once folded, others than they give here.
 
     Args:
         network: in evaluation mode.

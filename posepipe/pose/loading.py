@@ -114,7 +114,7 @@ def load_pose_stage(
         head: "global" leaves out a CPN's RefineNet.
         changes: fields of the recipes to override, see `Recipe.with_changes`.
         device: see `posepipe.networks.devices.resolve_device`.
-        precision: see `posepipe.networks.devices.resolve_precision`.
+        precision: see `posepipe.pose.model.load_pose_model`.
         runtime: see `posepipe.networks.runtimes.registry.place_network`.
         batch_size: crops per pass, see `PoseStage`.
 

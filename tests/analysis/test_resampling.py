@@ -88,6 +88,23 @@ def test_mean_oks_is_that_of_the_labelled_people_with_nothing_for_those_without_
     assert by_name(first, nobody)["mean OKS"].second == 0
 
 
+def test_mean_oks_is_of_people_and_not_of_images():
+    first = run(15)
+    images = np.where(np.arange(2 * IMAGES) < 40, 0, first.labelled.images)
+    crowded = dataclasses.replace(
+        first,
+        found=dataclasses.replace(first.found, images=images),
+        labelled=dataclasses.replace(first.labelled, images=images),
+        keypoints_xy=first.labels_xy + np.where(images == 0, 30.0, 0.0)[:, None, None],
+    )
+    [image, *others] = sorted(changes_of_images(crowded, crowded), key=lambda one: one.image)
+    people = np.bincount(images)
+    expected = (image.first * people[0] + sum(o.first * people[o.image] for o in others)) / 60
+    found = by_name(crowded, crowded)["mean OKS"]
+    assert found.first == pytest.approx(expected)
+    assert image.first < 0.5 * found.first
+
+
 def test_mean_oks_sees_a_change_that_passes_no_threshold():
     label = run(0).labels_xy
     first, second = (

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from posepipe.networks.precision import cast_weights, fits_fp16, run_in_precision
 
@@ -57,11 +59,33 @@ def test_parts_compute_in_lower_precision_and_give_float32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("factor", "fits"), [(1, True), (1e3, True), (1e5, False), (float("nan"), False)]
+    ("largest", "fits"),
+    [(4000, True), (-4000, True), (4200, False), (-4200, False), (1e9, False), (math.nan, False)],
 )
-def test_a_network_fits_fp16_whose_numbers_stay_far_below_the_largest(factor, fits) -> None:
-    given, images = network().requires_grad_(False), torch.randn(2, 3, 8, 8)
-    given[0].weight *= factor
-    given[1].running_var *= factor**2  # what comes out at the end is as small as before
-    assert fits_fp16(given, images) == fits
-    assert not any(module._forward_hooks for module in given.modules())
+@pytest.mark.parametrize("several", [False, True])
+def test_a_network_fits_fp16_if_all_its_numbers_stay_below_a_sixteenth_of_the_largest(
+    largest: float, fits: bool, several: bool
+) -> None:
+    parts = Spike(largest, several=several), AtMostOne()
+    assert fits_fp16(nn.Sequential(*parts), torch.ones(2, 3)) == fits
+    assert not any(module._forward_hooks for module in parts)
+
+
+class Spike(nn.Module):
+    """Gives what it is given but for one number; after another tensor if it gives several."""
+
+    def __init__(self, number: float, *, several: bool) -> None:
+        super().__init__()
+        self._number, self._several = number, several
+
+    def forward(self, images: Tensor) -> Any:
+        spiked = images.clone()
+        spiked[0, 0] = self._number
+        return (images, spiked, None) if self._several else spiked
+
+
+class AtMostOne(nn.Module):
+    """Gives the first tensor, without its large numbers."""
+
+    def forward(self, given: Any) -> Tensor:
+        return (given[0] if isinstance(given, tuple) else given).clamp(-1, 1)

@@ -232,6 +232,25 @@ def test_a_network_whose_numbers_are_too_large_for_fp16_keeps_the_other_default(
     assert load_pose_model(model_folder, device="cpu", runtime="torch").dtype == usual
 
 
+def test_whether_fp16_is_enough_is_asked_of_normalised_crops(
+    model_folder, fp16_by_default, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(
+        "posepipe.pose.model.fits_fp16", lambda network, images: seen.append(images)
+    )
+    load_pose_model(model_folder, device="cpu", runtime="torch")
+    [images] = seen
+    assert images.shape == (4, 3, 64, 64)
+    assert 1 < images.abs().max() < 4
+    assert [len(crop.flatten(1).T.unique(dim=0)) for crop in images] == [4096, 256, 16, 1]
+
+
+def test_other_runtimes_keep_their_own_default(model_folder, fp16_by_default):
+    pytest.importorskip("onnxruntime")
+    assert load_pose_model(model_folder, device="cpu", runtime="onnxruntime").dtype == torch.float32
+
+
 SHIPPED = [
     recipe.name
     for recipe in list_recipes("pose")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from posepipe.core.skeleton import Skeleton
 from posepipe.errors import RecipeError
+from posepipe.networks.devices import precision_name, resolve_precision
 from posepipe.pose.codecs.choose import HeatmapGrid, heatmap_grid
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.model import PoseModel, load_pose_model, torch_if_possible
@@ -60,7 +61,7 @@ class Teacher:
         skeleton: what the K keypoints are; the teacher's must have the same names.
         scale: factor on the loss.
         device: where the crops lie.
-        precision: of the teacher's convolutions.
+        precision: of the teacher's convolutions; "auto" is what it is in training.
 
     Raises:
         RecipeError, WeightsError: no such model, or one that does not fit.
@@ -82,7 +83,7 @@ class Teacher:
         self.model: PoseModel = load_pose_model(
             table.teacher,
             device=str(device),
-            precision=precision,
+            precision=precision_name(resolve_precision(precision, device)),
             runtime=torch_if_possible(table.teacher),
         )
         theirs = heatmap_grid(self.model.decoding)

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import RecipeError
+from posepipe.networks.devices import resolve_precision
 from posepipe.pose.codecs.choose import HeatmapGrid
 from posepipe.pose.crops import PreprocessingTable
 from posepipe.pose.model import build_pose_network
@@ -23,6 +24,7 @@ from posepipe.training.runs import TrainOptions, build_task, prepared
 from posepipe.training.samples import DataTable
 from posepipe.zoo.recipe import load_recipe
 
+CPU = torch.device("cpu")
 GIVEN = PreprocessingTable(input_size_wh=(64, 64))
 GRID = HeatmapGrid(4, "squares", 2.0)
 RECIPE = """
@@ -60,16 +62,30 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def teacher(model: Path, *, scale: float = 1.0, grid: HeatmapGrid = GRID, **fields: Any) -> Teacher:
+def teacher(
+    model: Path,
+    *,
+    scale: float = 1.0,
+    grid: HeatmapGrid = GRID,
+    precision: str = "fp32",
+    **fields: Any,
+) -> Teacher:
     return Teacher(
         DistilTable(teacher=str(model), **fields),
         GIVEN,
         grid,
         COCO_PERSON,
         scale=scale,
-        device=torch.device("cpu"),
-        precision="fp32",
+        device=CPU,
+        precision=precision,
     )
+
+
+def test_a_teacher_computes_as_training_does_where_poses_would_be_in_fp16(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("posepipe.pose.model.multiplies_fp16", lambda device: True)
+    assert teacher(model, precision="auto").model.dtype == resolve_precision("auto", CPU)
 
 
 def test_the_loss_is_the_mean_square_from_the_teachers_maps_in_our_amplitude(model: Path) -> None:
