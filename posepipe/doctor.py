@@ -154,10 +154,7 @@ def _package(name: str, *, everywhere: bool) -> Fact:
 def _devices(device: str) -> Iterator[Fact]:
     import torch
 
-    from posepipe.networks.devices import (
-        cpu_abilities,
-        resolve_device,
-    )
+    from posepipe.networks.devices import cpu_abilities, resolve_device
     from posepipe.networks.resources import free_memory, usable_cores
 
     abilities = torch.backends.cpu.get_cpu_capability()

@@ -14,12 +14,7 @@ from torch import Tensor, nn
 
 from posepipe.core.skeleton import Skeleton
 from posepipe.errors import OptionError, RecipeError, WeightsError
-from posepipe.networks.devices import (
-    multiplies_fp16,
-    put,
-    resolve_device,
-    resolve_precision,
-)
+from posepipe.networks.devices import multiplies_fp16, put, resolve_device, resolve_precision
 from posepipe.networks.precision import fits_fp16
 from posepipe.networks.runtimes.base import (
     Placement,

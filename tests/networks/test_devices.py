@@ -12,12 +12,7 @@ from torch.nn import functional as F
 
 from posepipe.errors import OptionError
 from posepipe.networks import devices
-from posepipe.networks.devices import (
-    SideStream,
-    multiplies_fp16,
-    resolve_device,
-    resolve_precision,
-)
+from posepipe.networks.devices import SideStream, multiplies_fp16, resolve_device, resolve_precision
 from posepipe.networks.resizing import bilinear
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
