@@ -103,7 +103,7 @@ def differences(
     check_same_length(first=first.labels_xy, second=second.labels_xy)
     runs = (first, second)
     numbers_of = [_numbers_of(run, images) for run in runs]
-    whole = [numbers(None) for numbers in numbers_of]
+    whole = [numbers(np.ones(images)) for numbers in numbers_of]
     random = np.random.default_rng(seed)
     drawn = []
     for _ in range(resamples):
@@ -125,16 +125,15 @@ def differences(
     return (*numbers, *keypoints)
 
 
-def _numbers_of(run: PoseComparison, images: int) -> Callable[[FloatArray | None], Stats]:
-    """What gives the ten numbers and mean OKS, by how often each image counts; None for once."""
+def _numbers_of(run: PoseComparison, images: int) -> Callable[[FloatArray], Stats]:
+    """What gives the ten numbers and mean OKS, by how often each image counts."""
     matches = pose_matches(run)
     people, oks = oks_of_images(run, find_errors(run), images=images)
 
-    def numbers(times: FloatArray | None) -> Stats:
+    def numbers(times: FloatArray) -> Stats:
         stats = stats_of(precision_recall(matches, run.found, times=times))
-        weights = np.ones(images) if times is None else times
-        counted = float(weights @ people)
-        return (*stats, float(weights @ oks) / counted if counted else None)
+        counted = float(times @ people)
+        return (*stats, float(times @ oks) / counted if counted else None)
 
     return numbers
 
