@@ -27,13 +27,13 @@ from posepipe.io.images import ImageFile
 from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
 from posepipe.networks.recording import TwoSizes
 from posepipe.networks.runtimes.base import RuntimeNetwork
-from posepipe.networks.runtimes.export import tensors_of
+from posepipe.networks.runtimes.export import Exportable, tensors_of, to_onnx
 from posepipe.networks.runtimes.names import TORCH
 from posepipe.networks.runtimes.registry import RUNTIMES
 from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL, PoseOptions
 from posepipe.pipeline import Pipeline
 from posepipe.pose.crops import cut_crops
-from posepipe.pose.model import PoseModel, build_pose_network, exportable, load_pose_model
+from posepipe.pose.model import PoseModel, build_pose_network, load_pose_model
 from posepipe.pose.stage import PoseStage
 from posepipe.runtime.both import run_through_both
 from posepipe.runtime.local import run
@@ -263,7 +263,6 @@ def peer_lines(
     images: Sequence[ImageFile], people: People, *, speed: Speed, rounds: int
 ) -> Iterator[str]:
     """Others' ways to run the same networks, and ours; fp32 where ours says nothing else."""
-    recipe = load_recipe(DEFAULT_POSE_MODEL)
     plain = load_pose_model(DEFAULT_POSE_MODEL, device="cpu", precision="fp32", runtime=TORCH)
     given = plain.preprocessing
 
@@ -288,11 +287,10 @@ def peer_lines(
     else:
         import onnxruntime
 
-        from posepipe.networks.runtimes.export import to_onnx
-
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        content = to_onnx(exportable(recipe, plain.network))  # type: ignore[arg-type]
+        # As the paper has it, and not as `quicken` has it computed.
+        content = to_onnx(Exportable(plain.network, ("heatmaps",), given.input_size_wh))
         session = onnxruntime.InferenceSession(content, options)
         theirs = "a box a pass in ONNX Runtime (rtmlib's way)"
         speeds = in_turns(

@@ -15,12 +15,11 @@ from posepipe.core.skeleton import Skeleton
 from posepipe.errors import OptionError
 from posepipe.io.images import ImageFile
 from posepipe.networks.backbones.lite_hrnet import Stem
-from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.native.tables import PreprocessingTable
 from posepipe.networks.precision import cast_weights
 from posepipe.networks.runtimes.base import Placement
 from posepipe.networks.runtimes.registry import place_network
-from posepipe.pose.model import RECIPE_TABLES, PoseModel, load_pose_model
+from posepipe.pose.model import RECIPE_TABLES, PoseModel, load_pose_model, quicken
 from posepipe.pose.networks.base import PoseNetwork
 from posepipe.pose.networks.build import WHOLE_IMAGES, Head, backend_of
 from posepipe.pose.networks.globalnet import HeatmapHead
@@ -141,7 +140,7 @@ def load_pose_stage(
         ]
         for model in loaded:
             if isinstance(model.network, PoseNetwork):
-                fold_batch_norms(model.network)
+                quicken(model.network, on_cpu=model.device.type == "cpu")
                 cast_weights(model.network, model.dtype, exact=_exact_parts(model))
         return PoseStage(loaded, batch_size=batch_size)
     if len(models) > 1:

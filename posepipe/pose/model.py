@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from posepipe.core.skeleton import Skeleton
 from posepipe.errors import OptionError, RecipeError, WeightsError
+from posepipe.networks.backbones.lite_hrnet import pair_shuffles
 from posepipe.networks.devices import multiplies_fp16, put, resolve_device, resolve_precision
+from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.precision import fits_fp16
 from posepipe.networks.runtimes.base import (
     Placement,
@@ -44,6 +46,7 @@ from posepipe.pose.networks.build import (
     network_table,
     with_head,
 )
+from posepipe.pose.networks.cpn import enlarge_last
 from posepipe.pose.networks.onnx import OnnxTable, network_content
 from posepipe.zoo.embedded import OPENVINO
 from posepipe.zoo.recipe import Recipe, load_recipe
@@ -209,13 +212,17 @@ def load_pose_model(
         "network": with_head(network_table(recipe), head),
         "size_wh": recipe.table("preprocessing", PreprocessingTable).input_size_wh,
     }
-    network, placement = in_runtime(
-        recipe.name,
-        made_of,
-        placement,
-        lambda: exportable(recipe, with_weights()),
-        normalisation=recipe.table("preprocessing", PreprocessingTable).normalisation,
-    )
+    network: nn.Module
+    if placement.runtime == TORCH:
+        network = with_weights()
+    else:
+        network, placement = in_runtime(
+            recipe.name,
+            made_of,
+            placement,
+            lambda: exportable(recipe, with_weights()),
+            normalisation=recipe.table("preprocessing", PreprocessingTable).normalisation,
+        )
     model = _pose_model(recipe, network, placement, digest)
     if precision == "auto" and not model.is_elsewhere and _runs_in_fp16(model):
         return replace(model, dtype=torch.float16)
@@ -246,9 +253,21 @@ def torch_if_possible(model: str | Path) -> str:
 
 
 def exportable(recipe: Recipe, network: PoseNetwork) -> Exportable:
-    """A pose network of a recipe as exporters want it."""
+    """A pose network of a recipe as exporters want it: see `quicken`."""
+    quicken(network)
     size_wh = recipe.table("preprocessing", PreprocessingTable).input_size_wh
     return Exportable(network, ("heatmaps",), size_wh)
+
+
+def quicken(network: PoseNetwork, *, on_cpu: bool = True) -> None:
+    """Make a network that has its weights quicker, in place; it can no longer be trained.
+
+    It gives the same numbers, but for rounding.
+    """
+    fold_batch_norms(network.eval())
+    pair_shuffles(network)
+    if on_cpu:
+        enlarge_last(network)
 
 
 def check_unchanged(recipe: Recipe, *, head: Head = "final") -> None:

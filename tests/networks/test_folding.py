@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from norms import used
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -40,13 +41,7 @@ def test_the_numbers_stay_the_same(name: str, tmp_path_factory: pytest.TempPathF
         "preprocessing": {"input_size_wh": [64, 64]},
     }
     torch.manual_seed(0)
-    network = build_pose_network(Recipe("a", tmp_path_factory.getbasetemp(), tables)).eval()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.1)
+    network = used(build_pose_network(Recipe("a", tmp_path_factory.getbasetemp(), tables)))
     images, before = torch.randn(2, 3, 64, 64), count(network)
     with torch.inference_mode():
         wanted = network(images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -12,7 +13,14 @@ from posepipe.core.skeleton import COCO_PERSON
 from posepipe.errors import OptionError, RecipeError, WeightsError
 from posepipe.networks.devices import resolve_precision
 from posepipe.pose.heatmaps import mirror_back
-from posepipe.pose.model import build_pose_network, load_pose_model, pose_model
+from posepipe.pose.loading import load_pose_stage
+from posepipe.pose.model import (
+    build_pose_network,
+    exportable,
+    load_pose_model,
+    pose_model,
+    quicken,
+)
 from posepipe.zoo.recipe import Recipe, list_recipes, load_recipe
 
 RECIPE = """
@@ -249,6 +257,36 @@ def test_whether_fp16_is_enough_is_asked_of_normalised_crops(
 def test_other_runtimes_keep_their_own_default(model_folder, fp16_by_default):
     pytest.importorskip("onnxruntime")
     assert load_pose_model(model_folder, device="cpu", runtime="onnxruntime").dtype == torch.float32
+
+
+def test_a_stage_on_a_cpu_has_a_quicker_network_with_the_same_numbers(model_folder):
+    plain = load_pose_model(model_folder, device="cpu", precision="fp32", runtime="torch")
+    assert not plain.network.refinenet.enlarges_last
+    stage = load_pose_stage([model_folder], device="cpu", precision="fp32", runtime="torch")
+    [quick] = stage.models
+    assert quick.network.globalnet.enlarges_last
+    assert quick.network.refinenet.enlarges_last
+    wanted, found = (one.heatmaps(crops(), flip=False) for one in (plain, quick))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_quicker_on_a_cpu_alone_is_left_out_elsewhere(random_cpn):
+    network = copy.deepcopy(random_cpn)
+    quicken(network, on_cpu=False)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in network.modules())
+    assert not network.globalnet.enlarges_last
+    assert not network.refinenet.enlarges_last
+
+
+def test_an_exported_network_is_the_quicker_one(model_folder, random_cpn):
+    recipe, network = load_recipe(model_folder), copy.deepcopy(random_cpn).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        wanted = network(images)
+        exported = exportable(recipe, network).network
+        torch.testing.assert_close(exported(images), wanted, rtol=1e-4, atol=1e-5)
+    assert exported.refinenet.enlarges_last
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in exported.modules())
 
 
 SHIPPED = [

@@ -130,6 +130,39 @@ class ShuffleBlock(nn.Module):
         return shuffle(torch.cat([left, self.right(right)], dim=1))
 
 
+class ShufflePair(nn.Module):
+    """Two blocks with one shuffle for both: the same numbers, for less copying.
+
+    The second block takes its half from the first one's parts as they come; that their channels
+    are in another order then is made up for by its weights.
+
+    Args:
+        first, second: with their batch normalisations folded; the second one's weights are changed.
+    """
+
+    def __init__(self, first: ShuffleBlock, second: ShuffleBlock) -> None:
+        super().__init__()
+        self.first, self.second = first.right, second.right
+        entrance, _, exit_ = (m for m in self.second.modules() if isinstance(m, nn.Conv2d))
+        half = entrance.in_channels
+        order = [
+            *range(0, half, 2),
+            *range(1, half, 2),
+        ]  # what both parts give, one after the other
+        with torch.no_grad():
+            entrance.weight.copy_(entrance.weight[:, order])
+            for weight in exit_.parameters():  # and bias
+                weight.copy_(weight[order])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, channels, h, w) of the same."""
+        quarter = features.shape[1] // 4
+        left, low, right = torch.split(features, [quarter, quarter, 2 * quarter], dim=1)
+        middle, high = self.first(right).chunk(2, dim=1)
+        even, odd = self.second(torch.cat([low, high], dim=1)).chunk(2, dim=1)
+        return shuffle(torch.cat([left, even, middle, odd], dim=1), parts=4)
+
+
 class Exchange(nn.Module):
     """Every branch becomes a sum over all branches, brought to its size.
 
@@ -233,8 +266,16 @@ def separable(
     )
 
 
-def shuffle(features: Tensor) -> Tensor:
-    """(B, C, h, w) with the channels of both halves taken in turn (ShuffleNet).
+def pair_shuffles(network: nn.Module) -> None:
+    """Make pairs of all blocks of Lite-HRNets in a network, in place: see `ShufflePair`."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Sequential) and [*map(type, child)] == [ShuffleBlock] * 2:
+                setattr(parent, name, ShufflePair(*child))
+
+
+def shuffle(features: Tensor, *, parts: int = 2) -> Tensor:
+    """(B, C, h, w) with the channels of all parts taken in turn (ShuffleNet).
 
     In the memory format that they have. Traced for another runtime it is what those know as a
     shuffle of channels, for which they are quick.
@@ -242,8 +283,8 @@ def shuffle(features: Tensor) -> Tensor:
     batch, channels, height, width = features.shape
     contiguous = isinstance(features, Tensor) and features.is_contiguous()  # torch.fx gives none
     if torch.onnx.is_in_onnx_export() or contiguous:
-        halves = features.reshape(batch, 2, channels // 2, height, width)
-        return halves.transpose(1, 2).reshape(batch, channels, height, width)
-    halves = features.permute(0, 2, 3, 1).reshape(batch, height, width, 2, channels // 2)
-    taken = halves.transpose(-2, -1).reshape(batch, height, width, channels)
+        apart = features.reshape(batch, parts, channels // parts, height, width)
+        return apart.transpose(1, 2).reshape(batch, channels, height, width)
+    apart = features.permute(0, 2, 3, 1).reshape(batch, height, width, parts, channels // parts)
+    taken = apart.transpose(-2, -1).reshape(batch, height, width, channels)
     return taken.permute(0, 3, 1, 2)

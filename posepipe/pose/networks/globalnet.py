@@ -31,6 +31,9 @@ class GlobalNet(nn.Module):
         merge: what follows the 1x1 convolution before each sum: "batch_norm" (pytorch-cpn) or
             a "bias" of its own (tf-cpn).
         upsampling: how a level is enlarged, see `upsample`.
+
+    Attributes:
+        enlarges_last: see `enlarge_last`.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class GlobalNet(nn.Module):
         upsampling: Upsampling,
     ) -> None:
         super().__init__()
+        self.enlarges_last = False
         self.upsampling: Upsampling = upsampling
         self.laterals = nn.ModuleList(conv_bn_relu(width, channels, 1) for width in in_channels)
         self.merges = nn.ModuleList(
@@ -62,8 +66,12 @@ class GlobalNet(nn.Module):
         for i in reversed(range(len(pyramid) - 1)):
             shape_hw = pyramid[i].shape[-2:]
             size_hw = (shape_hw[0], shape_hw[1])
-            above = upsample(pyramid[i + 1], size_hw, self.upsampling, before_conv=True)
-            pyramid[i] = pyramid[i] + self.merges[i](above)
+            if self.enlarges_last:
+                above = upsample(self.merges[i](pyramid[i + 1]), size_hw, self.upsampling)
+            else:
+                above = upsample(pyramid[i + 1], size_hw, self.upsampling, before_conv=True)
+                above = self.merges[i](above)
+            pyramid[i] = pyramid[i] + above
         return pyramid
 
     def heatmaps(self, pyramid: Sequence[Tensor]) -> list[Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -50,9 +51,45 @@ class Bottleneck(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, channels, h, w) of (B, in_channels, h, w)."""
-        inner = F.relu(self.bn1(self.conv1(features)), inplace=True)
+        return self._sum(self.conv1(features), self.shortcut(features))
+
+    def forward_levels(
+        self, levels: Sequence[Tensor], enlarge: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """What `forward` gives for the levels, enlarged and concatenated.
+
+        Both 1x1 convolutions of what is concatenated are sums of one for each level, and each of
+        those has fewer cells to do before its level is enlarged.
+
+        Args:
+            levels: (B, C, h_i, w_i), in the order of the concatenation.
+            enlarge: gives (B, C, h, w), bilinearly; a level of that size as it is.
+        """
+        if not isinstance(self.shortcut, nn.Sequential):
+            return self.forward(torch.cat([enlarge(level) for level in levels], dim=1))
+        projection, norm = self.shortcut
+        return self._sum(
+            _convolved(self.conv1, levels, enlarge), norm(_convolved(projection, levels, enlarge))
+        )
+
+    def _sum(self, inner: Tensor, shortcut: Tensor) -> Tensor:
+        inner = F.relu(self.bn1(inner), inplace=True)
         inner = F.relu(self.bn2(self.conv2(inner)), inplace=True)
-        return F.relu(self.bn3(self.conv3(inner)) + self.shortcut(features), inplace=True)
+        return F.relu(self.bn3(self.conv3(inner)) + shortcut, inplace=True)
+
+
+def _convolved(
+    convolution: nn.Module, levels: Sequence[Tensor], enlarge: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """A 1x1 convolution of levels that would be enlarged and concatenated.
+
+    Its bias is the first level's: enlarging moves no constant.
+    """
+    assert isinstance(convolution, nn.Conv2d)  # noqa: S101  # see the constructor
+    weights = torch.split(convolution.weight, [level.shape[1] for level in levels], dim=1)
+    biases = (convolution.bias, *(None for _ in levels[1:]))
+    first, *others = (enlarge(F.conv2d(*one)) for one in zip(levels, weights, biases, strict=True))
+    return sum(others, first)
 
 
 class RefineNet(nn.Module):
@@ -68,6 +105,9 @@ class RefineNet(nn.Module):
         shortcut: see `Bottleneck`.
         concat_order: "C2-C5" (tf-cpn) or "C5-C2" (pytorch-cpn).
         upsampling: see `upsample`.
+
+    Attributes:
+        enlarges_last: see `enlarge_last`.
     """
 
     def __init__(
@@ -81,6 +121,7 @@ class RefineNet(nn.Module):
         upsampling: Upsampling,
     ) -> None:
         super().__init__()
+        self.enlarges_last = False
         self.upsampling: Upsampling = upsampling
         self.concat_order: ConcatOrder = concat_order
         self.levels = nn.ModuleList(
@@ -95,11 +136,14 @@ class RefineNet(nn.Module):
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
         """Heatmaps (B, K, h, w) at P2's size of the pyramid P2…P5."""
         shape_hw = (pyramid[0].shape[-2], pyramid[0].shape[-1])
-        refined = [
-            upsample(level(features), shape_hw, self.upsampling, before_conv=True)
-            for level, features in zip(self.levels, pyramid, strict=True)
-        ]
+        enlarge = partial(upsample, shape_hw=shape_hw, upsampling=self.upsampling)
+        refined = [level(features) for level, features in zip(self.levels, pyramid, strict=True)]
         if self.concat_order == "C5-C2":
             refined.reverse()
-        heatmaps: Tensor = self.head(self.final(torch.cat(refined, dim=1)))
+        if self.enlarges_last:
+            features = self.final.forward_levels(refined, enlarge)
+        else:
+            enlarged = [enlarge(level, before_conv=True) for level in refined]
+            features = self.final(torch.cat(enlarged, dim=1))
+        heatmaps: Tensor = self.head(features)
         return heatmaps

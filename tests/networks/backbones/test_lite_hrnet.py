@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from norms import used
+from torch import nn
 
 from posepipe.networks.backbones.build import build_backbone
-from posepipe.networks.backbones.lite_hrnet import Exchange, ShuffleBlock, shuffle
+from posepipe.networks.backbones.lite_hrnet import (
+    Exchange,
+    ShuffleBlock,
+    ShufflePair,
+    pair_shuffles,
+    shuffle,
+)
+from posepipe.networks.folding import fold_batch_norms
 
 NAME = "lite_hrnet_wider_naive_18"
 
@@ -49,6 +58,8 @@ def test_shuffling_takes_the_channels_of_both_halves_in_turn():
     features = torch.arange(6.0).reshape(1, 6, 1, 1)
     assert shuffle(features).flatten().tolist() == [0, 3, 1, 4, 2, 5]
     assert torch.equal(shuffle(torch.randn(0, 4, 3, 2)), torch.zeros(0, 4, 3, 2))
+    features = torch.arange(8.0).reshape(1, 8, 1, 1)
+    assert shuffle(features, parts=4).flatten().tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
 
 
 def test_a_shuffle_keeps_the_memory_format() -> None:
@@ -68,6 +79,33 @@ def test_a_block_passes_half_of_its_channels_on(memory_format):
     features = torch.randn(2, 8, 5, 3).to(memory_format=memory_format)
     result = ShuffleBlock(8)(features)
     assert torch.equal(result[:, ::2], features[:, :4])
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("channels", [8, 40])
+@torch.inference_mode()
+def test_a_pair_gives_what_its_blocks_give(channels, memory_format):
+    blocks = used(nn.Sequential(ShuffleBlock(channels), ShuffleBlock(channels)))
+    features = torch.randn(2, channels, 5, 3).to(memory_format=memory_format)
+    wanted = blocks(features)
+    fold_batch_norms(blocks)
+    found = ShufflePair(*blocks)(features)
+    torch.testing.assert_close(found, wanted)
+    assert found.is_contiguous(memory_format=memory_format)
+
+
+@torch.inference_mode()
+def test_all_blocks_become_pairs_and_the_numbers_stay():
+    torch.manual_seed(0)
+    network, images = used(nn.Sequential(build_backbone(NAME))), torch.randn(2, 3, 64, 96)
+    wanted = network(images)
+    fold_batch_norms(network)
+    pair_shuffles(network)
+    for ours, theirs in zip(network(images), wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
+    kinds = [type(module) for module in network.modules()]
+    assert ShuffleBlock not in kinds
+    assert kinds.count(ShufflePair) == 2 * 2 + 4 * 3 + 2 * 4  # modules times branches
 
 
 @torch.inference_mode()

@@ -7,10 +7,13 @@ import itertools
 import msgspec
 import pytest
 import torch
+from norms import used
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from posepipe.errors import RecipeError
-from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable
+from posepipe.networks.folding import fold_batch_norms
+from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable, enlarge_last
 from posepipe.zoo.recipe import Recipe
 
 SMALL = CPNTable(backbone="mobilenet_v2", channels=16)
@@ -85,6 +88,55 @@ def test_refinenet_uses_as_many_levels_as_have_a_number_of_bottlenecks(bottlenec
         heatmaps = network.forward_all(torch.randn(1, 3, 64, 64))
     assert heatmaps.refined.shape == (1, 17, 16, 16)
     assert len(heatmaps.levels) == 4
+
+
+def multiply_adds(network: nn.Module) -> int:
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, 3, 64, 96))
+    return counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize(
+    ("shortcut", "merge", "upsampling", "concat_order"),
+    VARIANTS[::5],  # every value is among them
+)
+@torch.inference_mode()
+def test_enlarging_last_gives_the_same_numbers(shortcut, merge, upsampling, concat_order, folded):
+    torch.manual_seed(0)
+    table = msgspec.structs.replace(
+        SMALL, shortcut=shortcut, merge=merge, upsampling=upsampling, concat_order=concat_order
+    )
+    network, images = used(CPN(table)), torch.randn(2, 3, 64, 96)
+    wanted = network.forward_all(images)
+    if folded:
+        fold_batch_norms(network)
+    enlarge_last(network)
+    found = network.forward_all(images)
+    for ours, theirs in zip(
+        [found.refined, *found.levels], [wanted.refined, *wanted.levels], strict=True
+    ):
+        assert torch.allclose(ours, theirs, atol=1e-4 * theirs.abs().max().item())
+
+
+@pytest.mark.parametrize("bottlenecks", [(0,), (1, 2), (0, 0, 0, 0)])
+@torch.inference_mode()
+def test_enlarging_last_works_with_any_number_of_levels(bottlenecks):
+    table = msgspec.structs.replace(SMALL, refine_bottlenecks=bottlenecks, shortcut="identity")
+    network, images = used(CPN(table)), torch.randn(2, 3, 64, 64)
+    wanted = network(images)
+    enlarge_last(network)
+    assert torch.allclose(network(images), wanted, atol=1e-4 * wanted.abs().max().item())
+
+
+def test_enlarging_last_leaves_out_what_convolving_enlarged_features_takes():
+    network = used(CPN(SMALL))
+    before = multiply_adds(network)
+    enlarge_last(network)
+    channels, cells = 16, [16 * 24 // 4**level for level in range(4)]
+    merges = sum(channels**2 * (cells[i] - cells[i + 1]) for i in range(3))
+    final = sum(channels * (channels // 2 + channels) * (cells[0] - few) for few in cells)
+    assert before - multiply_adds(network) == merges + final
 
 
 @torch.inference_mode()
