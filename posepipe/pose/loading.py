@@ -19,7 +19,7 @@ from posepipe.networks.native.tables import PreprocessingTable
 from posepipe.networks.precision import cast_weights
 from posepipe.networks.runtimes.base import Placement
 from posepipe.networks.runtimes.registry import place_network
-from posepipe.pose.model import RECIPE_TABLES, PoseModel, load_pose_model, quicken
+from posepipe.pose.model import RECIPE_TABLES, PoseModel, load_pose_model
 from posepipe.pose.networks.base import PoseNetwork
 from posepipe.pose.networks.build import WHOLE_IMAGES, Head, backend_of
 from posepipe.pose.networks.globalnet import HeatmapHead
@@ -28,6 +28,7 @@ from posepipe.pose.networks.keypoint_rcnn import (
     KeypointRCNNTable,
     NativeKeypointRCNNTable,
 )
+from posepipe.pose.networks.quicken import quicken
 from posepipe.pose.stage import PoseStage
 from posepipe.zoo.recipe import Recipe, Table, load_recipe
 from posepipe.zoo.skeleton import recipe_skeleton

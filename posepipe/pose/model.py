@@ -14,9 +14,7 @@ from torch import Tensor, nn
 
 from posepipe.core.skeleton import Skeleton
 from posepipe.errors import OptionError, RecipeError, WeightsError
-from posepipe.networks.backbones.lite_hrnet import pair_shuffles
 from posepipe.networks.devices import multiplies_fp16, put, resolve_device, resolve_precision
-from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.precision import fits_fp16
 from posepipe.networks.runtimes.base import (
     Placement,
@@ -46,8 +44,8 @@ from posepipe.pose.networks.build import (
     network_table,
     with_head,
 )
-from posepipe.pose.networks.cpn import enlarge_last
 from posepipe.pose.networks.onnx import OnnxTable, network_content
+from posepipe.pose.networks.quicken import quicken
 from posepipe.zoo.embedded import OPENVINO
 from posepipe.zoo.recipe import Recipe, load_recipe
 from posepipe.zoo.skeleton import recipe_skeleton
@@ -257,17 +255,6 @@ def exportable(recipe: Recipe, network: PoseNetwork) -> Exportable:
     quicken(network)
     size_wh = recipe.table("preprocessing", PreprocessingTable).input_size_wh
     return Exportable(network, ("heatmaps",), size_wh)
-
-
-def quicken(network: PoseNetwork, *, on_cpu: bool = True) -> None:
-    """Make a network that has its weights quicker, in place; it can no longer be trained.
-
-    It gives the same numbers, but for rounding.
-    """
-    fold_batch_norms(network.eval())
-    pair_shuffles(network)
-    if on_cpu:
-        enlarge_last(network)
 
 
 def check_unchanged(recipe: Recipe, *, head: Head = "final") -> None:

@@ -19,8 +19,8 @@ from posepipe.pose.model import (
     exportable,
     load_pose_model,
     pose_model,
-    quicken,
 )
+from posepipe.pose.networks.quicken import quicken
 from posepipe.zoo.recipe import Recipe, list_recipes, load_recipe
 
 RECIPE = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from msgspec import Meta
-from torch import Tensor, nn
+from torch import Tensor
 
 from posepipe.networks.backbones.build import build_backbone
 from posepipe.pose.networks.base import PoseNetwork, PoseNetworkTable
@@ -141,17 +141,3 @@ def _globalnet(table: PyramidTable, in_channels: tuple[int, ...]) -> GlobalNet:
         merge=table.merge,
         upsampling=table.upsampling,
     )
-
-
-def enlarge_last(network: nn.Module) -> None:
-    """Let GlobalNet and RefineNet convolve what they enlarge before they do, in place.
-
-    A 1x1 convolution and a bilinear enlargement, whose weights sum to 1, give the same in either
-    order, but for rounding. Small features take less to convolve: a seventh of the multiply-adds
-    of a CPN with ResNet-50 is left out, and a quarter of the default pose model's. What is enlarged
-    and added becomes more, so a GPU, which waits for memory, would gain nothing. In training, batch
-    normalisations would see other statistics.
-    """
-    for module in network.modules():
-        if isinstance(module, GlobalNet | RefineNet):
-            module.enlarges_last = True

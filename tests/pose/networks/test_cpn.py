@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from posepipe.errors import RecipeError
 from posepipe.networks.folding import fold_batch_norms
-from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable, enlarge_last
+from posepipe.pose.networks.cpn import CPN, CPNTable, GlobalNetOnly, GlobalNetTable
+from posepipe.pose.networks.quicken import enlarge_last
 from posepipe.zoo.recipe import Recipe
 
 SMALL = CPNTable(backbone="mobilenet_v2", channels=16)
