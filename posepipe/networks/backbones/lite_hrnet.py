@@ -145,10 +145,7 @@ class ShufflePair(nn.Module):
         self.first, self.second = first.right, second.right
         entrance, _, exit_ = (m for m in self.second.modules() if isinstance(m, nn.Conv2d))
         half = entrance.in_channels
-        order = [
-            *range(0, half, 2),
-            *range(1, half, 2),
-        ]  # what both parts give, one after the other
+        order = [*range(0, half, 2), *range(1, half, 2)]  # one part after the other
         with torch.no_grad():
             entrance.weight.copy_(entrance.weight[:, order])
             for weight in exit_.parameters():  # and bias

@@ -28,9 +28,9 @@ def enlarge_last(network: nn.Module) -> None:
 
     A 1x1 convolution and a bilinear enlargement, whose weights sum to 1, give the same in either
     order, but for rounding. Small features take less to convolve: a seventh of the multiply-adds
-    of a CPN with ResNet-50 is left out, and a quarter of the default pose model's. What is enlarged
-    and added becomes more, so a GPU, which waits for memory, would gain nothing. In training, batch
-    normalisations would see other statistics.
+    of a CPN with ResNet-50 is left out, and a quarter of the default pose model's. But more is
+    enlarged and added: a GPU would have to move a tenth more through its memory, for which it
+    waits (computed). In training, batch normalisations would see other statistics.
     """
     for module in network.modules():
         if isinstance(module, GlobalNet | RefineNet):
