@@ -15,6 +15,7 @@ from posepipe.core.skeleton import Skeleton
 from posepipe.errors import OptionError
 from posepipe.io.images import ImageFile
 from posepipe.networks.backbones.lite_hrnet import Stem
+from posepipe.networks.folding import fold_batch_norms
 from posepipe.networks.native.tables import PreprocessingTable
 from posepipe.networks.precision import cast_weights
 from posepipe.networks.runtimes.base import Placement
@@ -141,8 +142,7 @@ def load_pose_stage(
         ]
         for model in loaded:
             if isinstance(model.network, PoseNetwork):
-                quicken(model.network, on_cpu=model.device.type == "cpu")
-                cast_weights(model.network, model.dtype, exact=_exact_parts(model))
+                _make_ready(model)
         return PoseStage(loaded, batch_size=batch_size)
     if len(models) > 1:
         raise OptionError(
@@ -156,6 +156,15 @@ def load_pose_stage(
         runtime, device=device, precision=precision, model=recipe.name, exports=False
     )
     return _keypoint_rcnn(recipe, weights, placement)
+
+
+def _make_ready(model: PoseModel) -> None:
+    """Make a model's network in torch as quick as its device and its precision allow, in place."""
+    if model.device.type == "cpu":
+        quicken(model.network)
+    else:
+        fold_batch_norms(model.network)
+    cast_weights(model.network, model.dtype, exact=_exact_parts(model))
 
 
 def _exact_parts(model: PoseModel) -> list[nn.Module]:

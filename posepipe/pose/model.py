@@ -210,17 +210,13 @@ def load_pose_model(
         "network": with_head(network_table(recipe), head),
         "size_wh": recipe.table("preprocessing", PreprocessingTable).input_size_wh,
     }
-    network: nn.Module
-    if placement.runtime == TORCH:
-        network = with_weights()
-    else:
-        network, placement = in_runtime(
-            recipe.name,
-            made_of,
-            placement,
-            lambda: exportable(recipe, with_weights()),
-            normalisation=recipe.table("preprocessing", PreprocessingTable).normalisation,
-        )
+    network, placement = in_runtime(
+        recipe.name,
+        made_of,
+        placement,
+        lambda: exportable(recipe, with_weights()),
+        normalisation=recipe.table("preprocessing", PreprocessingTable).normalisation,
+    )
     model = _pose_model(recipe, network, placement, digest)
     if precision == "auto" and not model.is_elsewhere and _runs_in_fp16(model):
         return replace(model, dtype=torch.float16)
@@ -251,10 +247,9 @@ def torch_if_possible(model: str | Path) -> str:
 
 
 def exportable(recipe: Recipe, network: PoseNetwork) -> Exportable:
-    """A pose network of a recipe as exporters want it: see `quicken`."""
-    quicken(network)
+    """A pose network of a recipe as exporters want it."""
     size_wh = recipe.table("preprocessing", PreprocessingTable).input_size_wh
-    return Exportable(network, ("heatmaps",), size_wh)
+    return Exportable(network, ("heatmaps",), size_wh, quicken=quicken)
 
 
 def check_unchanged(recipe: Recipe, *, head: Head = "final") -> None:

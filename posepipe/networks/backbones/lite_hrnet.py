@@ -144,6 +144,7 @@ class ShufflePair(nn.Module):
         super().__init__()
         self.first, self.second = first.right, second.right
         entrance, _, exit_ = (m for m in self.second.modules() if isinstance(m, nn.Conv2d))
+        assert exit_.bias is not None  # noqa: S101  # folded, as it must be
         half = entrance.in_channels
         order = [*range(0, half, 2), *range(1, half, 2)]  # one part after the other
         with torch.no_grad():

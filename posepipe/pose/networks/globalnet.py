@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Literal
 
 import torch
@@ -66,11 +67,11 @@ class GlobalNet(nn.Module):
         for i in reversed(range(len(pyramid) - 1)):
             shape_hw = pyramid[i].shape[-2:]
             size_hw = (shape_hw[0], shape_hw[1])
+            enlarge = partial(upsample, shape_hw=size_hw, upsampling=self.upsampling)
             if self.enlarges_last:
-                above = upsample(self.merges[i](pyramid[i + 1]), size_hw, self.upsampling)
+                above = enlarge(self.merges[i](pyramid[i + 1]))
             else:
-                above = upsample(pyramid[i + 1], size_hw, self.upsampling, before_conv=True)
-                above = self.merges[i](above)
+                above = self.merges[i](enlarge(pyramid[i + 1], before_conv=True))
             pyramid[i] = pyramid[i] + above
         return pyramid
 

@@ -10,17 +10,15 @@ from posepipe.pose.networks.globalnet import GlobalNet
 from posepipe.pose.networks.refinenet import RefineNet
 
 
-def quicken(network: nn.Module, *, on_cpu: bool = True) -> None:
-    """Make a network quicker, in place; it can no longer be trained.
+def quicken(network: nn.Module) -> None:
+    """Make a pose network in evaluation mode quicker, in place; it can no longer be trained.
 
-    Args:
-        network: a pose network, or any other.
-        on_cpu: whether that is where it will run; exported ones do.
+    For CPUs and exported networks: but for the batch normalisations, nothing of it was measured on
+    a GPU.
     """
-    fold_batch_norms(network.eval())
+    fold_batch_norms(network)
     pair_shuffles(network)
-    if on_cpu:
-        enlarge_last(network)
+    enlarge_last(network)
 
 
 def enlarge_last(network: nn.Module) -> None:
@@ -28,9 +26,8 @@ def enlarge_last(network: nn.Module) -> None:
 
     A 1x1 convolution and a bilinear enlargement, whose weights sum to 1, give the same in either
     order, but for rounding. Small features take less to convolve: a seventh of the multiply-adds
-    of a CPN with ResNet-50 is left out, and a quarter of the default pose model's. But more is
-    enlarged and added: a GPU would have to move a tenth more through its memory, for which it
-    waits (computed). In training, batch normalisations would see other statistics.
+    of a CPN with ResNet-50 is left out, and a quarter of the default pose model's. As much is read
+    and written as before. In training, batch normalisations would see other statistics.
     """
     for module in network.modules():
         if isinstance(module, GlobalNet | RefineNet):

@@ -51,7 +51,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, channels, h, w) of (B, in_channels, h, w)."""
-        return self._sum(self.conv1(features), self.shortcut(features))
+        return self._rest(self.conv1(features), self.shortcut(features))
 
     def forward_levels(
         self, levels: Sequence[Tensor], enlarge: Callable[[Tensor], Tensor]
@@ -68,17 +68,19 @@ class Bottleneck(nn.Module):
         if not isinstance(self.shortcut, nn.Sequential):
             return self.forward(torch.cat([enlarge(level) for level in levels], dim=1))
         projection, norm = self.shortcut
-        return self._sum(
-            _convolved(self.conv1, levels, enlarge), norm(_convolved(projection, levels, enlarge))
+        return self._rest(
+            _convolve_apart(self.conv1, levels, enlarge),
+            norm(_convolve_apart(projection, levels, enlarge)),
         )
 
-    def _sum(self, inner: Tensor, shortcut: Tensor) -> Tensor:
+    def _rest(self, inner: Tensor, shortcut: Tensor) -> Tensor:
+        """What follows the two convolutions of the input."""
         inner = F.relu(self.bn1(inner), inplace=True)
         inner = F.relu(self.bn2(self.conv2(inner)), inplace=True)
         return F.relu(self.bn3(self.conv3(inner)) + shortcut, inplace=True)
 
 
-def _convolved(
+def _convolve_apart(
     convolution: nn.Module, levels: Sequence[Tensor], enlarge: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """A 1x1 convolution of levels that would be enlarged and concatenated.
