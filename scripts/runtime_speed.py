@@ -27,14 +27,13 @@ from posepipe.io.images import ImageFile
 from posepipe.networks.devices import precision_name, resolve_device, resolve_precision
 from posepipe.networks.recording import TwoSizes
 from posepipe.networks.runtimes.base import RuntimeNetwork
-from posepipe.networks.runtimes.export import Exportable, tensors_of, to_onnx
+from posepipe.networks.runtimes.export import tensors_of, to_onnx
 from posepipe.networks.runtimes.names import TORCH
 from posepipe.networks.runtimes.registry import RUNTIMES
 from posepipe.options import DEFAULT_DETECTOR, DEFAULT_POSE_MODEL, PoseOptions
 from posepipe.pipeline import Pipeline
 from posepipe.pose.crops import cut_crops
-from posepipe.pose.model import PoseModel, build_pose_network, load_pose_model
-from posepipe.pose.networks.quicken import quicken
+from posepipe.pose.model import PoseModel, build_pose_network, exportable, load_pose_model
 from posepipe.pose.stage import PoseStage
 from posepipe.runtime.both import run_through_both
 from posepipe.runtime.local import run
@@ -291,12 +290,12 @@ def peer_lines(
     else:
         import onnxruntime
 
-        as_it_is = Exportable(plain.network, ("heatmaps",), given.input_size_wh)
+        ours = exportable(load_recipe(DEFAULT_POSE_MODEL), plain.network)  # type: ignore[arg-type]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         as_written, quick = (
-            onnxruntime.InferenceSession(to_onnx(replace(as_it_is, quicken=how)), options)
-            for how in (None, quicken)
+            onnxruntime.InferenceSession(to_onnx(one), options)
+            for one in (replace(ours, quicken=None), ours)
         )
         theirs = "a box a pass in ONNX Runtime (rtmlib's way)"
         speeds = in_turns(

@@ -17,12 +17,7 @@ from posepipe.networks.devices import resolve_precision
 from posepipe.networks.runtimes.export import to_onnx
 from posepipe.pose.heatmaps import mirror_back
 from posepipe.pose.loading import _make_ready, load_pose_stage
-from posepipe.pose.model import (
-    build_pose_network,
-    exportable,
-    load_pose_model,
-    pose_model,
-)
+from posepipe.pose.model import build_pose_network, exportable, load_pose_model, pose_model
 from posepipe.pose.networks.quicken import quicken
 from posepipe.zoo.recipe import Recipe, list_recipes, load_recipe
 

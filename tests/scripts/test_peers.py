@@ -15,7 +15,8 @@ import peers  # noqa: E402
 
 from posepipe.core.boxes import Detections  # noqa: E402
 from posepipe.io.find_images import find_images  # noqa: E402
-from posepipe.pose.model import load_pose_model  # noqa: E402
+from posepipe.pose.model import exportable, load_pose_model  # noqa: E402
+from posepipe.zoo.recipe import load_recipe  # noqa: E402
 
 MODEL = "cpn-litehrnet-small-256x192"
 
@@ -35,9 +36,8 @@ def test_all_people_are_done() -> None:
     assert peers.ancestors([(image, people)], model.network, model.preprocessing) == 2
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    from posepipe.networks.runtimes.export import Exportable, to_onnx
+    from posepipe.networks.runtimes.export import to_onnx
 
-    size_wh = model.preprocessing.input_size_wh
-    content = to_onnx(Exportable(model.network, ("heatmaps",), size_wh))
+    content = to_onnx(exportable(load_recipe(MODEL), model.network))
     session = onnxruntime.InferenceSession(content)
     assert peers.one_box_at_a_time([(image, people)], session, model.preprocessing) == 2
